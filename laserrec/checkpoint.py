@@ -1,0 +1,85 @@
+"""Tensors and settings on disk: safetensors and JSON, never pickle, never half-written.
+
+Knows nothing of what the tensors mean.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from laserrec.errors import CheckpointError
+
+MAX_STATE_BYTES = 64 * 2**20
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    """Write tensors and a JSON-able state as one safetensors file, aside first and then moved into place.
+
+    A reader, or a process started after this one was killed, sees the old file or the new one, never a part.
+
+    Args:
+        path: the file to write or replace.
+        tensors: any shapes and dtypes, by name.
+        state: kept as JSON in the file's header.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        save_file({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, aside, metadata={"state": json.dumps(state)})
+        with aside.open("rb") as written:
+            os.fsync(written.fileno())
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read a file of `write_tensors`.
+
+    Returns:
+        The tensors by name, on the CPU, and the state.
+
+    Raises:
+        CheckpointError: the file is absent, truncated or not one of ours.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get("state", "")
+            if len(text) > MAX_STATE_BYTES:
+                raise CheckpointError(f"{path} holds a state of {len(text):,} bytes; at most {MAX_STATE_BYTES:,} are allowed.")
+            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(text)  # noqa: SIM118 - not a mapping
+    except FileNotFoundError as error:
+        raise CheckpointError(f"There is no file {path}.") from error
+    except (OSError, SafetensorError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path} is not a readable laserrec checkpoint: {error}. Delete it or restore it from a copy.") from error
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write JSON, aside first and then moved into place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    aside.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(aside, path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        CheckpointError: the file is absent or does not hold a JSON object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"Cannot read {path}: {error}") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path} must hold a JSON object; it holds a {type(value).__name__}.")
+    return value

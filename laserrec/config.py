@@ -1,0 +1,302 @@
+"""Every setting of a run: frozen models, TOML in, JSON beside the weights, unknown keys rejected.
+
+Each setting has one owner, the section it stands in, and is read in one place. Where the paper (arXiv 2409.01605) fixes a value,
+`LaserConfig.preset("paper")` has it; the defaults are what validates best on two cores in minutes (docs/results.md).
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from laserrec.errors import ConfigError
+
+PAPER_INSTRUCTION = (
+    "You are an assistant of a recommender system. Summarise the characteristics of the user into a single token, "
+    "from the browsing history. The items follow in chronological order.\n"
+)
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class LLMConfig(_Section):
+    """The frozen language model."""
+
+    model: str = "smollm2-135m-instruct"
+    """An asset name, a Hugging Face id or a local folder."""
+    layers: int | None = Field(None, ge=1)
+    """Decoder layers to keep, from the bottom; all of them when unset."""
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    """Type of the frozen weights and of the arithmetic through them."""
+
+
+class PromptConfig(_Section):
+    """The text the frozen LLM reads (paper §3.1.1)."""
+
+    order: Literal["text_first", "prefix_first"] = "text_first"
+    """`prefix_first` is the paper's [P; text; s]; `text_first` is [text; P; s], whose texts are encoded once."""
+    instruction: str = ""
+    """What stands before the items."""
+    line: str = ">> {text}\n"
+    """One item's line; `{text}` is the item's text and `{number}` its place in the history, from 1 (prefix_first only)."""
+    attributes: tuple[str, ...] | None = None
+    """Attributes named in brackets after the title; all of the catalogue's when unset."""
+    max_item_tokens: int = Field(48, ge=1)
+    """An item's line is cut to this many tokens."""
+    max_history: int = Field(10, ge=1)
+    """Items of a history that are read as text, counted from the most recent."""
+
+    @model_validator(mode="after")
+    def _line_fits_order(self) -> Self:
+        if "{text}" not in self.line:
+            raise ValueError(f"prompt.line must hold {{text}}; received {self.line!r}")
+        if "{number}" in self.line and self.order == "text_first":
+            raise ValueError("prompt.line may hold {number} only with prompt.order = 'prefix_first': with text_first a line is encoded once, wherever it stands")
+        return self
+
+
+class VirtualConfig(_Section):
+    """The trained virtual tokens around the text (Bi-Tuning, paper §3.1.2)."""
+
+    prefix_length: int = Field(4, ge=0)
+    """L, the number of prefix tokens; 0 leaves the prefix out."""
+    start: Literal["words", "random"] = "words"
+    """Where the tokens start from: the embeddings of `words`, or noise at the embeddings' scale."""
+    words: str = 'In one word: "'
+    """The last word token starts the suffix, those before it the end of the prefix."""
+    read_out: Literal["suffix", "mean", "last"] = "suffix"
+    """What becomes the embedding: the state at the trained suffix, the mean of the text's and prefix's states, or the state at a frozen end token."""
+
+
+class MFormerConfig(_Section):
+    """Where the prefix comes from (paper §3.2)."""
+
+    source: Literal["mformer", "linear", "plain"] = "mformer"
+    """`mformer` is the paper's; `linear` projects the mean collaborative state; `plain` trains the prefix alone."""
+    experts: int = Field(4, ge=1)
+    """K, the number of query experts; 1 is the plain Q-Former."""
+    width: int = Field(128, ge=1)
+    """Width of the transformer's states."""
+    heads: int = Field(4, ge=1)
+    """Attention heads."""
+    blocks: int = Field(2, ge=1)
+    """Z, transformer blocks; every other one, from the first, cross-attends to the collaborative states."""
+    routing: Literal["gated", "paper"] = "gated"
+    """`paper`: a hard choice, so only the balance loss trains the router; `gated`: a straight-through gate lets the task loss reach it."""
+    drop_state: float = Field(0.1, ge=0, le=1)
+    """Share of training histories whose collaborative states are replaced by the trained "no history" memory."""
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"mformer.width must be a multiple of mformer.heads; received {self.width} and {self.heads}")
+        return self
+
+
+class ScoreConfig(_Section):
+    """How an item is scored against a history (paper §3.1.2; departures in docs/method.md)."""
+
+    temperature: float = Field(0.1, gt=0)
+    """τ, at the start when it is learnt."""
+    learn_temperature: bool = True
+    """Train 1/τ; the paper fixes τ = 0.05."""
+    standardise: bool = True
+    """Centre and scale states by the catalogue's mean and deviation before the cosine; the paper does not."""
+    linear_read_out: bool = True
+    """One trained linear map, started at the identity, over users' and items' states; the paper has none."""
+    fuse_collaborative: bool = True
+    """Add γ · z(score of the collaborative model), γ trained; the paper does not."""
+    seen_penalty: bool = True
+    """Subtract a trained δ from the items of the history; the paper does not."""
+    balance: float = Field(0.01, ge=0)
+    """λ, weight of the load-balancing loss (paper §3.3.1)."""
+
+
+class CollaborativeConfig(_Section):
+    """The id-based recommender: trained first, then frozen."""
+
+    model: Literal["sasrec", "bert4rec"] = "sasrec"
+    """Architecture."""
+    width: int = Field(64, ge=1)
+    """Width of its states."""
+    blocks: int = Field(2, ge=1)
+    """Transformer blocks."""
+    heads: int = Field(2, ge=1)
+    """Attention heads."""
+    max_history: int = Field(50, ge=1)
+    """Items of a history that it reads, counted from the most recent."""
+    dropout: float = Field(0.5, ge=0, lt=1)
+    """Dropout of embeddings, attention and feed-forward."""
+    hold_out: int = Field(1, ge=0)
+    """Training positions at each history's end that it is not trained on, so that Laser learns how far to trust it (stacking)."""
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"collaborative.width must be a multiple of collaborative.heads; received {self.width} and {self.heads}")
+        return self
+
+
+class FitConfig(_Section):
+    """One fit of the training loop."""
+
+    epochs: int = Field(20, ge=0)
+    """At most this many passes over the training histories."""
+    patience: int = Field(3, ge=1)
+    """Stop after this many epochs without a better validation score."""
+    batch_size: int = Field(64, ge=1)
+    """Histories an optimiser step."""
+    micro_batch_size: int | None = Field(None, ge=1)
+    """Histories a forward pass; gradients accumulate over the batch. The whole batch when unset."""
+    learning_rate: float = Field(1e-3, gt=0)
+    """Peak learning rate of AdamW."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Decoupled weight decay of matrices."""
+    warmup_steps: int = Field(0, ge=0)
+    """Steps over which the learning rate rises from zero."""
+    clip_norm: float | None = Field(1.0, gt=0)
+    """Largest norm of the gradient; unset for no clipping."""
+    validation_cases: int | None = Field(None, ge=1)
+    """Validate on this many cases, drawn once from the seed; on all of them when unset."""
+    metric: str = "ndcg@10"
+    """Validation metric that chooses the best epoch; larger is better."""
+    checkpoint_seconds: float = Field(60.0, ge=0)
+    """Seconds between checkpoints inside an epoch; 0 writes one at every step."""
+    tensorboard: bool = False
+    """Write TensorBoard scalars beside metrics.jsonl (extra `track`)."""
+
+
+class LaserConfig(_Section):
+    """All settings of a run."""
+
+    seed: int = Field(0, ge=0)
+    """Seed of weights, order of histories and dropout."""
+    llm: LLMConfig = LLMConfig()
+    prompt: PromptConfig = PromptConfig()
+    virtual: VirtualConfig = VirtualConfig()
+    mformer: MFormerConfig = MFormerConfig()
+    score: ScoreConfig = ScoreConfig()
+    collaborative: CollaborativeConfig = CollaborativeConfig()
+    fit_collaborative: FitConfig = FitConfig(epochs=200, patience=10, batch_size=256, learning_rate=1e-3)
+    stage1: FitConfig = FitConfig(epochs=10, patience=3, batch_size=64, learning_rate=3e-4, warmup_steps=50)
+    stage2: FitConfig = FitConfig(epochs=3, patience=2, batch_size=64, learning_rate=1e-4)
+
+    @classmethod
+    def preset(cls, name: Literal["default", "paper"]) -> Self:
+        """Return a named set of settings: `default` for two cores, `paper` for the paper's sizes and rules."""
+        if name == "default":
+            return cls()
+        if name == "paper":
+            return cls.model_validate(PAPER)
+        raise ConfigError(f"Unknown preset {name!r}; allowed are 'default' and 'paper'.")
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a TOML or JSON file; a top-level `preset` names what the file departs from.
+
+        Raises:
+            ConfigError: the file is absent, malformed, or holds an unknown key or a value out of range.
+        """
+        try:
+            text = path.read_text(encoding="utf-8")
+            values: dict[str, Any] = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        except (OSError, UnicodeDecodeError, ValueError) as error:
+            raise ConfigError(f"Cannot read the settings in {path}: {error}") from error
+        return cls.build(values.pop("preset", "default"), values, source=str(path))
+
+    @classmethod
+    def build(cls, preset: Literal["default", "paper"], values: Mapping[str, Any], source: str) -> Self:
+        """Lay `values`, nested by section, over a preset.
+
+        Args:
+            preset: the settings to start from.
+            values: what to change, `{"stage1": {"epochs": 3}}`.
+            source: where the values come from, for the error message.
+
+        Raises:
+            ConfigError: a key is unknown or a value out of range.
+        """
+        merged = cls.preset(preset).model_dump()
+        _overlay(merged, values, source)
+        try:
+            return cls.model_validate(merged)
+        except ValidationError as error:
+            raise ConfigError(f"{source}: {_explain(error)}") from error
+
+    def override(self, assignments: Iterable[str]) -> Self:
+        """Apply `section.key=value` assignments, as the command line gives them.
+
+        Values are read as TOML and, where that fails, as plain text.
+
+        Raises:
+            ConfigError: an assignment has no `=`, an unknown key or a value out of range.
+        """
+        merged = self.model_dump()
+        for assignment in assignments:
+            key, separator, value = assignment.partition("=")
+            if not separator:
+                raise ConfigError(f"--set {assignment!r}: expected section.key=value, for example stage1.epochs=3.")
+            nested: Any = _read_value(value.strip())
+            for part in reversed(key.strip().split(".")):
+                nested = {part: nested}
+            _overlay(merged, nested, f"--set {assignment}")
+        try:
+            return type(self).model_validate(merged)
+        except ValidationError as error:
+            raise ConfigError(f"--set: {_explain(error)}") from error
+
+    def save(self, path: Path) -> None:
+        """Write the settings as JSON."""
+        path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def _read_value(text: str) -> Any:  # noqa: ANN401 - whatever TOML holds
+    if text in {"none", "null"}:
+        return None
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _overlay(target: dict[str, Any], values: Mapping[str, Any], source: str, path: str = "") -> None:
+    for key, value in values.items():
+        if key not in target:
+            raise ConfigError(f"{source}: unknown setting {path + key!r}; allowed here are {', '.join(sorted(target))}.")
+        if isinstance(target[key], dict):
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"{source}: {path + key!r} is a section; received {value!r}, set one of {', '.join(sorted(target[key]))}.")
+            _overlay(target[key], value, source, f"{path}{key}.")
+        else:
+            target[key] = value
+
+
+def _explain(error: ValidationError) -> str:
+    return "; ".join(
+        f"{'.'.join(map(str, problem['loc'])) or 'settings'}: {problem['msg']} (received {problem['input']!r})" for problem in error.errors()
+    )
+
+
+PAPER: dict[str, Any] = {
+    "prompt": {"order": "prefix_first", "instruction": PAPER_INSTRUCTION, "line": ">> {number}. {text}\n"},
+    "virtual": {"prefix_length": 32, "start": "random"},
+    "mformer": {"experts": 8, "width": 768, "heads": 12, "blocks": 12, "routing": "paper", "drop_state": 0.0},
+    "score": {
+        "temperature": 0.05,
+        "learn_temperature": False,
+        "standardise": False,
+        "linear_read_out": False,
+        "fuse_collaborative": False,
+        "seen_penalty": False,
+    },
+    "collaborative": {"model": "bert4rec", "width": 64, "blocks": 2, "heads": 2, "dropout": 0.1, "hold_out": 0},
+    "stage1": {"epochs": 15, "patience": 15, "batch_size": 4, "learning_rate": 1e-4},
+    "stage2": {"epochs": 5, "patience": 5, "batch_size": 4, "learning_rate": 1e-4},
+}

@@ -1,0 +1,81 @@
+"""Everything laserrec raises on purpose.
+
+    LaserrecError
+    ├── ConfigError           a setting is unknown, out of range, or contradicts another
+    ├── MissingExtraError     an optional dependency is not installed
+    ├── AssetError            a named download is absent, unreachable or damaged
+    ├── DataError             an input table cannot be used
+    │   ├── BadRowsError      more unreadable rows than the threshold allows
+    │   └── UnknownIdError    an item or user id that the catalogue does not hold
+    ├── CheckpointError       a model folder or checkpoint cannot be read or does not fit
+    └── TrainingError         a run cannot go on
+        ├── NonFiniteLossError    the loss became NaN or infinite
+        └── InterruptedTraining   stopped on request; the run can be resumed
+
+A message says what was received, what is allowed and what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class LaserrecError(Exception):
+    """Root of every error that laserrec raises on purpose."""
+
+
+class ConfigError(LaserrecError):
+    """A setting is unknown, out of range, or contradicts another."""
+
+
+class MissingExtraError(LaserrecError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        """Name the package, the extra that brings it and what it is for."""
+        super().__init__(f"{purpose} needs the package {package!r}, which is not installed. Run: pip install 'laserrec[{extra}]'")
+
+
+class AssetError(LaserrecError):
+    """A named download is absent, unreachable or damaged."""
+
+
+class DataError(LaserrecError):
+    """An input table cannot be used."""
+
+
+class BadRowsError(DataError):
+    """More unreadable rows than the threshold allows."""
+
+
+class UnknownIdError(DataError):
+    """An item or user id that the catalogue does not hold."""
+
+    def __init__(self, kind: str, unknown: str, known: Iterable[str]) -> None:
+        """Name the id and the closest known ones.
+
+        Args:
+            kind: "item" or "user".
+            unknown: the id that was received.
+            known: every id that would have been accepted.
+        """
+        closest = difflib.get_close_matches(unknown, list(known), n=3, cutoff=0.5)
+        hint = f"The closest known ids are {', '.join(map(repr, closest))}." if closest else "No known id is similar to it."
+        super().__init__(f"Unknown {kind} id {unknown!r}. {hint}")
+
+
+class CheckpointError(LaserrecError):
+    """A model folder or checkpoint cannot be read or does not fit."""
+
+
+class TrainingError(LaserrecError):
+    """A run cannot go on."""
+
+
+class NonFiniteLossError(TrainingError):
+    """The loss became NaN or infinite."""
+
+
+class InterruptedTraining(TrainingError):  # noqa: N818 - not a failure: the run is complete up to its last step
+    """Stopped on request; the run can be resumed."""

@@ -1,0 +1,349 @@
+"""The one training loop: accumulation, clipping, warm-up, early stopping, exact resume.
+
+Knows nothing of recommendation: a `Trainable` brings the model, the rows and the validation.
+
+A run is a pure function of (weights, seed, rows). The order of rows is drawn from (seed, epoch) and the noise of a step from
+(seed, step), so no generator's state has to survive: a checkpoint is the weights, the optimiser's moments and where we stand.
+That is what makes a resumed run bit-identical to an uninterrupted one on the same machine.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from laserrec.checkpoint import read_tensors, write_tensors
+from laserrec.config import FitConfig
+from laserrec.errors import CheckpointError, InterruptedTraining, NonFiniteLossError
+
+CHECKPOINT = "checkpoint.safetensors"
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one forward pass gives.
+
+    Attributes:
+        loss: what is minimised, a scalar that averages over the rows.
+        scalars: named figures for the log, detached.
+    """
+
+    loss: Tensor
+    scalars: Mapping[str, float]
+
+
+class Trainable(Protocol):
+    """What the loop trains."""
+
+    @property
+    def module(self) -> nn.Module:
+        """Everything that changes: its trained parameters and its persistent buffers."""
+
+    def __len__(self) -> int:
+        """Number of training rows."""
+
+    def start_epoch(self, epoch: int) -> None:
+        """Prepare epoch `epoch`, counted from 1; what it computes is kept in buffers of `module`."""
+
+    def step(self, rows: Tensor, epoch: int) -> Step:
+        """Run the model forward on rows int64 [B]."""
+
+    def validate(self) -> dict[str, float]:
+        """Return validation metrics of the present weights; larger is better."""
+
+
+class Observer(Protocol):
+    """Somebody who watches a fit: a progress bar, a log."""
+
+    def begin(self, name: str, steps: int, done: int) -> None:
+        """A fit of `steps` optimiser steps begins, `done` of them already made."""
+
+    def on_step(self, step: int, scalars: Mapping[str, float]) -> None:
+        """An optimiser step was made."""
+
+    def on_epoch(self, record: Mapping[str, Any]) -> None:
+        """An epoch was validated; epoch 0 stands for the untrained weights."""
+
+    def end(self) -> None:
+        """The fit ended, stopped or failed."""
+
+
+@dataclass
+class Progress:
+    """Where a fit stands; lives in the checkpoint's header."""
+
+    epoch: int = 0
+    """Epochs completed and validated."""
+    position: int = 0
+    """Optimiser steps made in the epoch under way."""
+    step: int = 0
+    """Optimiser steps made altogether."""
+    best_epoch: int = 0
+    best_score: float = -math.inf
+    history: list[dict[str, Any]] = field(default_factory=list)
+    finished: bool = False
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a finished fit leaves, beside the best weights in the module.
+
+    Attributes:
+        best_epoch: the epoch whose weights were kept; 0 for the weights it started from.
+        best_score: their validation score.
+        history: one record an epoch.
+        seconds: wall time of training and validation, over all resumptions.
+    """
+
+    best_epoch: int
+    best_score: float
+    history: Sequence[Mapping[str, Any]]
+    seconds: float
+
+
+def fit(
+    task: Trainable,
+    config: FitConfig,
+    *,
+    name: str,
+    seed: int,
+    folder: Path,
+    identity: Mapping[str, Any],
+    resume: bool = False,
+    observers: Sequence[Observer] = (),
+) -> FitResult:
+    """Train until the epochs are spent or the validation score stops rising, then restore the best weights.
+
+    Args:
+        task: the model and its rows.
+        config: how to train.
+        name: what the fit is called in logs and messages.
+        seed: of the order of rows and of dropout.
+        folder: holds the checkpoint.
+        identity: what the run depends on (settings, data); a checkpoint of another identity is refused.
+        resume: continue from the checkpoint in `folder` if there is one.
+        observers: who watches.
+
+    Returns:
+        The outcome; `task.module` holds the best weights.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read or belongs to another run.
+        NonFiniteLossError: the loss became NaN or infinite.
+        InterruptedTraining: Ctrl-C; everything up to the last step is in the checkpoint.
+    """
+    run = _Run(task, config, name, seed, folder / CHECKPOINT, identity, observers)
+    if resume and run.path.exists():
+        run.load()
+    with _deferred_interrupt() as interrupt:
+        try:
+            run.begin()
+            while not run.done:
+                run.epoch(interrupt)
+        except KeyboardInterrupt:
+            raise InterruptedTraining(f"{name}: stopped; continue from the last checkpoint with --resume.") from None
+        finally:
+            run.end()
+    run.restore_best()
+    return FitResult(run.progress.best_epoch, run.progress.best_score, run.progress.history, run.progress.seconds)
+
+
+class _Run:
+    """One fit under way."""
+
+    def __init__(
+        self, task: Trainable, config: FitConfig, name: str, seed: int, path: Path, identity: Mapping[str, Any], observers: Sequence[Observer]
+    ) -> None:
+        self.task, self.config, self.name, self.seed, self.path = task, config, name, seed, path
+        self.identity, self.observers = dict(identity), observers
+        self.progress = Progress()
+        self.best: dict[str, Tensor] = {}
+        self.parameters = {name: p for name, p in task.module.named_parameters() if p.requires_grad}
+        matrices = [p for p in self.parameters.values() if p.ndim > 1]
+        others = [p for p in self.parameters.values() if p.ndim <= 1]
+        groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
+        self.clock = self.saved_at = time.monotonic()
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return math.ceil(len(self.task) / self.config.batch_size)
+
+    @property
+    def done(self) -> bool:
+        return self.progress.finished
+
+    def begin(self) -> None:
+        for observer in self.observers:
+            observer.begin(self.name, self.steps_per_epoch * self.config.epochs, self.progress.step)
+        if not self.progress.history:
+            # The weights a fit starts from compete too: a stage that only harms is undone.
+            self.task.start_epoch(1)
+            self.record_epoch(self.task.validate(), {})
+
+    def end(self) -> None:
+        for observer in self.observers:
+            observer.end()
+
+    def epoch(self, interrupt: _Interrupt) -> None:
+        """Run what is left of the epoch under way, validate, and save."""
+        progress, number = self.progress, self.progress.epoch + 1
+        if progress.position == 0 and number > 1:
+            self.task.start_epoch(number)
+        generator = torch.Generator().manual_seed(_mix(self.seed, number, 0))
+        batches = torch.randperm(len(self.task), generator=generator).split(self.config.batch_size)
+        sums: dict[str, float] = {}
+        for rows in batches[progress.position :]:
+            for key, value in self.train_step(rows, number).items():
+                sums[key] = sums.get(key, 0.0) + value
+            if interrupt.requested:
+                self.save()
+                raise InterruptedTraining(f"{self.name}: stopped after step {progress.step}; continue with --resume.")
+            if time.monotonic() - self.saved_at >= self.config.checkpoint_seconds:
+                self.save()
+        steps = max(len(batches), 1)
+        progress.epoch, progress.position = number, 0
+        self.record_epoch(self.task.validate(), {key: value / steps for key, value in sums.items()})
+
+    def train_step(self, rows: Tensor, epoch: int) -> dict[str, float]:
+        """Make one optimiser step, in micro-batches."""
+        torch.manual_seed(_mix(self.seed, epoch, self.progress.step + 1))
+        self.task.module.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        scalars: dict[str, float] = {}
+        for part in rows.split(self.config.micro_batch_size or len(rows)):
+            outcome, share = self.task.step(part, epoch), len(part) / len(rows)
+            if not torch.isfinite(outcome.loss):
+                raise NonFiniteLossError(self.diagnose(outcome))
+            (outcome.loss * share).backward()  # type: ignore[no-untyped-call]
+            for key, value in {"loss": float(outcome.loss), **outcome.scalars}.items():
+                scalars[key] = scalars.get(key, 0.0) + value * share
+        gradients = [p for p in self.parameters.values() if p.grad is not None]
+        norm = nn.utils.clip_grad_norm_(gradients, self.config.clip_norm or math.inf, error_if_nonfinite=False)
+        if not torch.isfinite(norm):
+            raise NonFiniteLossError(f"{self.name}: step {self.progress.step + 1}: the gradient's norm is {norm}. {self.advice()}")
+        rate = self.config.learning_rate * min(1.0, (self.progress.step + 1) / max(self.config.warmup_steps, 1))
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.progress.step += 1
+        self.progress.position += 1
+        scalars |= {"gradient_norm": float(norm), "learning_rate": rate}
+        for observer in self.observers:
+            observer.on_step(self.progress.step, scalars)
+        return scalars
+
+    def record_epoch(self, metrics: dict[str, float], means: dict[str, float]) -> None:
+        """Note an epoch's outcome, keep the weights if they are the best so far, decide whether to go on, and save."""
+        progress, score = self.progress, self.score(metrics)
+        self.tick()
+        record = {"epoch": progress.epoch, "step": progress.step, "seconds": progress.seconds, "train": means, "valid": metrics}
+        progress.history.append(record)
+        if score > progress.best_score:
+            progress.best_score, progress.best_epoch = score, progress.epoch
+            self.best = {name: tensor.detach().clone() for name, tensor in self.task.module.state_dict().items()}
+        spent = progress.epoch >= self.config.epochs
+        progress.finished = spent or progress.epoch - progress.best_epoch >= self.config.patience
+        self.save()
+        for observer in self.observers:
+            observer.on_epoch(record)
+
+    def score(self, metrics: Mapping[str, float]) -> float:
+        if self.config.metric not in metrics:
+            raise CheckpointError(f"{self.name}: metric {self.config.metric!r} is not among those validated: {', '.join(sorted(metrics))}.")
+        return metrics[self.config.metric]
+
+    def tick(self) -> None:
+        now = time.monotonic()
+        self.progress.seconds += now - self.clock
+        self.clock = now
+
+    def save(self) -> None:
+        self.tick()
+        tensors = {f"model.{name}": tensor for name, tensor in self.task.module.state_dict().items()}
+        tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
+        for name, parameter in self.parameters.items():
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                tensors[f"adam.{key}.{name}"] = value
+        write_tensors(self.path, tensors, {"identity": self.identity, "progress": asdict(self.progress)})
+        self.saved_at = time.monotonic()
+
+    def load(self) -> None:
+        tensors, state = read_tensors(self.path)
+        if state.get("identity") != self.identity:
+            raise CheckpointError(f"{self.path} belongs to a run with other settings or data. Resume with the ones it was started with, or start afresh.")
+        try:
+            self.progress = Progress(**state["progress"])
+            self.task.module.load_state_dict(_under("model.", tensors))
+            for key in ("step", "exp_avg", "exp_avg_sq"):
+                for name, value in _under(f"adam.{key}.", tensors).items():
+                    self.optimizer.state[self.parameters[name]][key] = value
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise CheckpointError(f"{self.path} does not fit this run: {error}") from error
+        self.best = _under("best.", tensors)
+        self.clock = time.monotonic()
+
+    def restore_best(self) -> None:
+        self.task.module.load_state_dict(self.best)
+
+    def diagnose(self, outcome: Step) -> str:
+        broken = [name for name, p in self.parameters.items() if not torch.isfinite(p).all()]
+        parts = ", ".join(f"{key} {value:.4g}" for key, value in outcome.scalars.items())
+        where = f"Weights that are not finite: {', '.join(broken)}." if broken else "All weights are still finite."
+        return f"{self.name}: step {self.progress.step + 1}: the loss is {float(outcome.loss)} ({parts}). {where} {self.advice()}"
+
+    def advice(self) -> str:
+        return (
+            f"Lower the learning rate (now {self.config.learning_rate:g}), keep clip_norm set (now {self.config.clip_norm}), or use llm.dtype=float32. "
+            f"The last good state is in {self.path}."
+        )
+
+
+def _mix(seed: int, epoch: int, step: int) -> int:
+    """Return one 63-bit seed for (seed, epoch, step); distinct triples get unrelated streams."""
+    mixed = seed
+    for value in (epoch, step):
+        mixed = (mixed * 6364136223846793005 + value * 1442695040888963407 + 1013904223) % 2**63
+    return mixed
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+@dataclass
+class _Interrupt:
+    requested: bool = False
+
+
+@contextmanager
+def _deferred_interrupt() -> Iterator[_Interrupt]:
+    """Turn the first Ctrl-C into a request that is honoured after the step under way; a second one interrupts at once."""
+    interrupt = _Interrupt()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupt
+        return
+    previous = signal.getsignal(signal.SIGINT)
+
+    def request(_signal: int, _frame: FrameType | None) -> None:
+        if interrupt.requested:
+            raise KeyboardInterrupt
+        interrupt.requested = True
+
+    signal.signal(signal.SIGINT, request)
+    try:
+        yield interrupt
+    finally:
+        signal.signal(signal.SIGINT, previous)
