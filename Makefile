@@ -1,0 +1,51 @@
+# A fresh machine needs Python 3.11+ and make; the rest goes into .venv.
+# On Linux without a GPU, TORCH_INDEX=https://download.pytorch.org/whl/cpu saves the CUDA libraries, several GB.
+PYTHON ?= python3
+TORCH_INDEX ?=
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
+
+.PHONY: help demo test test-all check format clean
+
+help:
+	@echo "make demo      install into .venv and run the demonstration on public data"
+	@echo "make test      run the tests"
+	@echo "make test-all  run the slow tests and those that use the network as well"
+	@echo "make check     lint, formatting, types"
+	@echo "make format    format and mend what the linter can"
+	@echo "make clean     remove .venv and caches"
+
+demo: $(VENV)/demo.stamp
+	$(BIN)/laserrec demo
+
+test: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest
+
+test-all: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest -m "not gpu"
+
+check: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/dev.stamp
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# torch goes first and pinned, so that nothing that needs it chooses its version.
+$(VENV)/torch.stamp: constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "laserrec needs Python 3.11 or later; run: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
+	@touch $@
+
+$(VENV)/%.stamp: $(VENV)/torch.stamp pyproject.toml
+	$(PIP) -e '.[$*]'
+	@touch $@
+
+.PRECIOUS: $(VENV)/%.stamp
