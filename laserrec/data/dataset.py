@@ -1,0 +1,289 @@
+"""A prepared dataset: a catalogue with texts, every user's events in order, and their division into train, valid and test.
+
+Ids outside are the user's own strings; inside, an item's index is its row in `items` and a user's index its place among the sorted ids.
+Knows nothing of where the data came from, and nothing of tensors.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from laserrec.data.ragged import Ragged
+from laserrec.data.splits import SplitInfo, SplitKind, fingerprint, positions
+from laserrec.data.tables import ITEM, PART, PART_TYPE, PARTS, TIME, TITLE, USER
+from laserrec.errors import DataError, UnknownIdError
+
+FORMAT = 1
+_EVENTS = {USER: pl.String, ITEM: pl.String, TIME: pl.Int64, PART: PART_TYPE}
+
+
+@dataclass(frozen=True)
+class Cases:
+    """What is evaluated: for each user a history and the item that came next.
+
+    Attributes:
+        users: user indices, int64 [R].
+        histories: item indices before the target, R rows.
+        targets: item indices, int64 [R].
+    """
+
+    users: NDArray[np.int64]
+    histories: Ragged
+    targets: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def take(self, rows: NDArray[np.int64]) -> Cases:
+        """Return the chosen cases, in the order given."""
+        return Cases(self.users[rows], self.histories.take(rows), self.targets[rows])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """See the module's text.
+
+    Attributes:
+        name: what tables and reports call it.
+        items: `item_id`, `title` (null where unknown), further attributes; row order is the item index.
+        interactions: `user_id`, `item_id`, `timestamp` (seconds, or a step where the source has only an order), `part`; sorted by user,
+            each user's events in order.
+        split: how `part` came about.
+        fingerprint: sha256 of the split, see `laserrec.data.splits`.
+        manifest: what is written beside the tables: counts, sources, options.
+    """
+
+    name: str
+    items: pl.DataFrame
+    interactions: pl.DataFrame
+    split: SplitInfo
+    fingerprint: str
+    manifest: dict[str, Any]
+
+    @classmethod
+    def build(cls, name: str, items: pl.DataFrame, interactions: pl.DataFrame, split: SplitInfo, details: dict[str, Any] | None = None) -> Dataset:
+        """Check two tables and make a dataset of them.
+
+        Args:
+            name: what tables and reports call it.
+            items: `item_id` and attributes, one row an item.
+            interactions: `user_id`, `item_id`, `timestamp`, `part`; each user's rows in order.
+            split: how `part` came about.
+            details: more for the manifest.
+
+        Raises:
+            DataError: a column is missing or of the wrong type, an id repeats, is null or unknown, or a user's parts are out of order.
+        """
+        items = _checked_items(items)
+        interactions = _checked_events(interactions, items)
+        digest = fingerprint(items[ITEM].to_list(), interactions)
+        counts = {"users": interactions[USER].n_unique(), "items": items.height, "interactions": interactions.height}
+        manifest = {"format": FORMAT, "name": name, "fingerprint": digest, "split": dataclasses.asdict(split), "counts": counts, **(details or {})}
+        return cls(name, items, interactions, split, digest, manifest)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Dataset:
+        """Read a folder that `save` or `laserrec data prepare` wrote.
+
+        Raises:
+            DataError: a file is missing or damaged, or the tables do not have the manifest's fingerprint.
+        """
+        path = Path(path)
+        manifest = _read_manifest(path)
+        split = _read_split(manifest.get("split"), path)
+        details = {key: value for key, value in manifest.items() if key not in {"format", "name", "fingerprint", "split", "counts"}}
+        dataset = cls.build(str(manifest["name"]), _read_table(path / "items.parquet"), _read_table(path / "interactions.parquet"), split, details)
+        if dataset.fingerprint != manifest["fingerprint"]:
+            raise DataError(
+                f"{path}: the tables have fingerprint {dataset.fingerprint[:12]}…, the manifest says {str(manifest['fingerprint'])[:12]}…; "
+                "a file was changed or mixed up. Prepare the dataset again."
+            )
+        return dataset
+
+    def save(self, path: str | Path, replace: bool = False) -> None:
+        """Write `items.parquet`, `interactions.parquet` and `manifest.json` into a folder, which appears only when complete.
+
+        Args:
+            path: the folder.
+            replace: take the place of a folder that exists.
+
+        Raises:
+            DataError: the folder exists and `replace` is false, or it cannot be written.
+        """
+        path = Path(path)
+        if path.exists() and not replace:
+            raise DataError(f"{path} exists already. Choose another folder, or replace it with --force (replace=True).")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+            try:
+                self._write(aside / "new")
+                if path.exists():
+                    os.replace(path, aside / "old")
+                os.replace(aside / "new", path)
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
+        except OSError as error:
+            raise DataError(f"Cannot write the dataset to {path}: {error}") from error
+
+    def _write(self, folder: Path) -> None:
+        folder.mkdir()
+        self.items.write_parquet(folder / "items.parquet")
+        self.interactions.write_parquet(folder / "interactions.parquet")
+        (folder / "manifest.json").write_text(json.dumps(self.manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    @cached_property
+    def item_ids(self) -> tuple[str, ...]:
+        """Item ids in index order."""
+        return tuple(self.items[ITEM].to_list())
+
+    @cached_property
+    def user_ids(self) -> tuple[str, ...]:
+        """User ids in index order."""
+        return tuple(self.interactions[USER].unique().sort().to_list())
+
+    @cached_property
+    def _item_indices(self) -> dict[str, int]:
+        return {item_id: index for index, item_id in enumerate(self.item_ids)}
+
+    @cached_property
+    def _user_indices(self) -> dict[str, int]:
+        return {user_id: index for index, user_id in enumerate(self.user_ids)}
+
+    def item_index(self, item_id: str) -> int:
+        """Return an item's index.
+
+        Raises:
+            UnknownIdError: the catalogue does not hold it.
+        """
+        try:
+            return self._item_indices[item_id]
+        except KeyError:
+            raise UnknownIdError("item", item_id, self.item_ids) from None
+
+    def user_index(self, user_id: str) -> int:
+        """Return a user's index.
+
+        Raises:
+            UnknownIdError: no event is theirs.
+        """
+        try:
+            return self._user_indices[user_id]
+        except KeyError:
+            raise UnknownIdError("user", user_id, self.user_ids) from None
+
+    @cached_property
+    def _events(self) -> tuple[Ragged, NDArray[np.int64]]:
+        """Every user's items, and the part (0 train, 1 valid, 2 test) of each value."""
+        users = positions(self.interactions[USER], pl.Series(self.user_ids, dtype=pl.String))
+        items = positions(self.interactions[ITEM], self.items[ITEM])
+        parts = self.interactions[PART].to_physical().cast(pl.Int64).to_numpy()
+        lengths = np.bincount(users, minlength=len(self.user_ids))
+        return Ragged(items, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)), parts
+
+    def histories(self) -> Ragged:
+        """Return every user's item indices in order, one row a user."""
+        return self._events[0]
+
+    def training_histories(self) -> Ragged:
+        """Return every user's item indices of part train in order, one row a user; a row may be empty."""
+        events, parts = self._events
+        return _before(events, parts, 1)
+
+    def cases(self, part: Literal["valid", "test"]) -> Cases:
+        """Return one case a user: their first event of `part`, and all of their events before it.
+
+        Users without an event in `part`, or without one before it, have no case.
+        """
+        events, parts = self._events
+        code = PARTS.index(part)
+        before = _before(events, parts, code)
+        until = _before(events, parts, code + 1)
+        users = np.flatnonzero((before.lengths > 0) & (until.lengths > before.lengths)).astype(np.int64)
+        targets = events.values[events.offsets[users] + before.lengths[users]]
+        return Cases(users, before.take(users), targets)
+
+    def attributes(self) -> list[dict[str, str]]:
+        """Return each item's known attributes, title included, in index order."""
+        rows = self.items.drop(ITEM).to_dicts()
+        return [{name: value for name, value in row.items() if value is not None} for row in rows]
+
+
+def _before(events: Ragged, parts: NDArray[np.int64], code: int) -> Ragged:
+    """Return the events whose part comes before `code`: a prefix of each row, since parts do not decrease within one."""
+    kept = parts < code
+    ends = np.concatenate([[0], np.cumsum(kept)])[events.offsets]
+    return Ragged(events.values[kept], ends.astype(np.int64))
+
+
+def _checked_items(items: pl.DataFrame) -> pl.DataFrame:
+    for name in (ITEM, TITLE):
+        if name not in items.columns:
+            raise DataError(f"The items have no column {name!r}; columns are {', '.join(items.columns)}.")
+    wrong = [name for name, kind in items.schema.items() if kind not in (pl.String, pl.Null)]
+    if wrong:
+        raise DataError(f"Item columns must be text; {', '.join(wrong)} is not.")
+    items = items.with_columns(pl.all().cast(pl.String))
+    if items[ITEM].null_count() or not items[ITEM].is_unique().all():
+        raise DataError("Item ids must be present and differ from one another.")
+    if not items.height:
+        raise DataError("The catalogue is empty: no item is left.")
+    return items
+
+
+def _checked_events(events: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:
+    for name, kind in _EVENTS.items():
+        if events.schema.get(name) != kind:
+            raise DataError(f"The interactions need a column {name!r} of type {kind}; received {events.schema.get(name, 'none')}.")
+    events = events.select(list(_EVENTS))
+    if not events.height:
+        raise DataError("No interaction is left.")
+    if any(events.null_count().row(0)):
+        raise DataError("The interactions hold empty values.")
+    events = events.sort(USER, maintain_order=True)
+    code = pl.col(PART).to_physical().cast(pl.Int64)
+    if events.select((code.diff().over(USER) < 0).any()).item():
+        raise DataError("A user's events must be in order, train before valid before test.")
+    positions(events[ITEM], items[ITEM])
+    return events
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    file = path / "manifest.json"
+    if not file.is_file():
+        raise DataError(f"{path} is not a prepared dataset (no manifest.json). Make one: laserrec data prepare SOURCE --out {path}")
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{file} cannot be read: {error}") from error
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("name"), str) or not isinstance(manifest.get("fingerprint"), str):
+        raise DataError(f"{file} is not the manifest of a dataset.")
+    if manifest.get("format") != FORMAT:
+        raise DataError(f"{file} has format {manifest.get('format')!r}; this version reads {FORMAT}. Prepare the dataset again.")
+    return manifest
+
+
+def _read_split(value: object, path: Path) -> SplitInfo:
+    kinds: dict[str, SplitKind] = {"leave-one-out": "leave-one-out", "global-time": "global-time", "source": "source"}
+    if isinstance(value, dict) and value.get("kind") in kinds and isinstance(value.get("parameters"), dict):
+        return SplitInfo(kinds[value["kind"]], value["parameters"])
+    raise DataError(f"{path / 'manifest.json'} has no known split; received {value!r}, kinds are {', '.join(kinds)}.")
+
+
+def _read_table(file: Path) -> pl.DataFrame:
+    try:
+        return pl.read_parquet(file)
+    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        raise DataError(f"{file} cannot be read: {error}") from error

@@ -1,0 +1,265 @@
+"""RecBole's atomic files, in both shapes.
+
+- One `NAME.inter` and one `NAME.item`, tab-separated, headers `field:type`.
+- A benchmark split: `NAME.train.inter`, `NAME.valid.inter` and `NAME.test.inter`. Rows either hold one event each, or UniSRec's
+  augmented form, `user_id`, `item_id_list` (the history, cut to the last 50) and `item_id` (what came next): then a user's sequence is
+  stitched from overlapping rows. Beside them `NAME.text` (`item_id`, "title. category. brand. ") and `NAME.item2index`,
+  `NAME.user2index`, which say which ids the row numbers stand for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from laserrec.data.sources.options import ReadOptions
+from laserrec.data.tables import (
+    ITEM,
+    MICROSECONDS,
+    PARTS,
+    TIME,
+    TITLE,
+    USER,
+    BadRow,
+    RawTables,
+    SourceFile,
+    empty_items,
+    event_table,
+    tidy_items,
+)
+from laserrec.data.text import plain_rows
+from laserrec.data.times import microseconds
+from laserrec.errors import DataError
+
+_TITLES = ("title", "movie_title", "name", "item_name")
+
+
+def read_recbole(folder: Path, options: ReadOptions) -> RawTables:
+    """Read a folder of atomic files.
+
+    Args:
+        folder: holds one dataset's files.
+        options: only `encoding` is used; columns have fixed names.
+
+    Raises:
+        DataError: files are missing, or lack a column that the format prescribes.
+    """
+    split_files = [_one(folder, f"*.{part}.inter") for part in PARTS]
+    whole = [file for file in sorted(folder.glob("*.inter")) if file not in split_files]
+    if all(split_files):
+        files, parts = [file for file in split_files if file], list(PARTS)
+    elif len(whole) == 1:
+        files, parts = whole, [""]
+    else:
+        raise DataError(f"{folder} holds neither one .inter file nor .train.inter, .valid.inter and .test.inter; found {_names(folder)}.")
+    tables = [_Atomic.read(file, options.encoding) for file in files]
+    name = files[0].name.split(".")[0]
+    events = _sequences(tables) if "item_id_list" in tables[0].fields else _events(tables, parts)
+    events, problems, read = _rename(folder, name, events, options.encoding)
+    items, item_files = _items(folder, name, options.encoding)
+    return RawTables(
+        name=name.lower(),
+        format="recbole",
+        interactions=events,
+        items=items,
+        problems=tuple(bad for table in tables for bad in table.problems) + problems,
+        rows=sum(len(table.rows) + len(table.problems) for table in tables),
+        sources=tuple(SourceFile.of(file) for file in [*files, *read, *item_files]),
+        columns={"user": "user_id", "item": "item_id", "time": "timestamp" if "timestamp" in tables[0].fields else "order of the file"},
+        own_split=len(files) == 3,
+        notes=("texts of the form 'title. category. brand.' were divided into three attributes",) if (folder / f"{name}.text").is_file() else (),
+    )
+
+
+@dataclass
+class _Atomic:
+    """One atomic file: rows as lists of fields, with their lines."""
+
+    file: str
+    fields: list[str]
+    rows: list[tuple[int, list[str]]]
+    problems: list[BadRow]
+
+    @classmethod
+    def read(cls, path: Path, encoding: str) -> _Atomic:
+        rows = plain_rows(path, "\t", encoding)
+        header = next(rows, None)
+        fields = [field.split(":")[0].strip() for field in header[1]] if header else []
+        if not {"item_id"} <= set(fields) or len(set(fields)) < len(fields):
+            raise DataError(f"{path} is no atomic file: its first line must name the columns once each, as in 'user_id:token<TAB>item_id:token'; received {fields}.")
+        table = cls(path.name, fields, [], [])
+        for line, values in rows:
+            if len(values) == len(fields):
+                table.rows.append((line, values))
+            else:
+                table.problems.append(BadRow(path.name, line, f"{len(values)} columns where the header has {len(fields)}"))
+        return table
+
+    def column(self, name: str) -> int:
+        try:
+            return self.fields.index(name)
+        except ValueError:
+            raise DataError(f"{self.file} has no column {name!r}; it has {', '.join(self.fields)}.") from None
+
+
+def _events(tables: list[_Atomic], parts: list[str]) -> pl.DataFrame:
+    """One event a row; times are the file's, or its order where it has none."""
+    users: list[str] = []
+    items: list[str] = []
+    times: list[int] = []
+    named: list[str] = []
+    order = 0
+    for table, part in zip(tables, parts, strict=True):
+        user_at, item_at = table.column("user_id"), table.column("item_id")
+        clocks = microseconds(pl.Series([row[table.fields.index("timestamp")] for _, row in table.rows], dtype=pl.String)) if "timestamp" in table.fields else None
+        for place, (line, row) in enumerate(table.rows):
+            order += MICROSECONDS
+            when = order if clocks is None else clocks[place]
+            if not row[user_at].strip() or not row[item_at].strip() or when is None:
+                table.problems.append(BadRow(table.file, line, _reason(row[user_at], row[item_at])))
+                continue
+            users.append(row[user_at].strip())
+            items.append(row[item_at].strip())
+            times.append(when)
+            named.append(part)
+        bad = {problem.line for problem in table.problems}
+        table.rows = [row for row in table.rows if row[0] not in bad]
+    return event_table(users, items, times, named if parts[0] else None)
+
+
+def _reason(user: str, item: str) -> str:
+    if not user.strip():
+        return "no user id"
+    return "no item id" if not item.strip() else "the timestamp is not a number or a date"
+
+
+def _sequences(tables: list[_Atomic]) -> pl.DataFrame:
+    """Stitch each user's sequence from rows of (last items before, next item)."""
+    sequences: dict[str, list[str]] = {}
+    parts: dict[str, list[str]] = {}
+    for table, part in zip(tables, PARTS, strict=True):
+        user_at, history_at, item_at = table.column("user_id"), table.column("item_id_list"), table.column("item_id")
+        grouped: dict[str, list[tuple[int, list[str], str]]] = {}
+        for line, row in table.rows:
+            grouped.setdefault(row[user_at].strip(), []).append((line, row[history_at].split(), row[item_at].strip()))
+        bad: set[int] = set()
+        for user, rows in grouped.items():
+            sequence, named = sequences.setdefault(user, []), parts.setdefault(user, [])
+            for line, history, item in _oldest_first(rows):
+                reason = _extend(sequence, history, item) if user and item and " " not in item else "no user id or no item id"
+                if reason:
+                    table.problems.append(BadRow(table.file, line, reason))
+                    bad.add(line)
+                # What stands before valid's or test's first target is history, so it is train's.
+                named.extend(["train"] * (len(sequence) - len(named) - 1) + [part] * (len(sequence) > len(named)))
+        table.rows = [row for row in table.rows if row[0] not in bad]
+    return event_table(
+        (user for user, sequence in sequences.items() for _ in sequence),
+        (item for sequence in sequences.values() for item in sequence),
+        (step * MICROSECONDS for sequence in sequences.values() for step in range(len(sequence))),
+        (part for named in parts.values() for part in named),
+    )
+
+
+def _oldest_first(rows: list[tuple[int, list[str], str]]) -> list[tuple[int, list[str], str]]:
+    """Order a user's rows by the length of their history; equally long ones (cut histories) by the file's direction."""
+    falling = len(rows) > 1 and len(rows[0][1]) >= len(rows[-1][1]) and len(rows[0][1]) > len(rows[-1][1])
+    if len(rows) > 1 and len(rows[0][1]) == len(rows[-1][1]):
+        falling = rows[0][1][:-1] == rows[1][1][1:]
+    return sorted(reversed(rows) if falling else rows, key=lambda row: len(row[1]))
+
+
+def _extend(sequence: list[str], history: list[str], item: str) -> str | None:
+    """Add a row's items to what is known of a user's sequence, or return what contradicts it."""
+    if len(history) >= len(sequence):
+        if history[: len(sequence)] != sequence:
+            return "its history contradicts the user's other rows"
+        sequence.extend(history[len(sequence) :])
+    elif not history or sequence[-len(history) :] != history:
+        return "its history contradicts the user's other rows"
+    sequence.append(item)
+    return None
+
+
+def _rename(folder: Path, name: str, events: pl.DataFrame, encoding: str) -> tuple[pl.DataFrame, tuple[BadRow, ...], list[Path]]:
+    """Put the ids of `.item2index` and `.user2index` in the place of row numbers."""
+    read: list[Path] = []
+    problems: list[BadRow] = []
+    for column, ending in ((USER, "user2index"), (ITEM, "item2index")):
+        file = folder / f"{name}.{ending}"
+        if not file.is_file():
+            continue
+        names, bad = _index(file, encoding)
+        read.append(file)
+        problems += bad
+        unknown = events.filter(~pl.col(column).is_in(list(names)))
+        if unknown.height:
+            raise DataError(f"{file.name} has no id for {unknown.height} events, the first with number {unknown[column][0]!r}; the files do not belong together.")
+        events = events.with_columns(pl.col(column).replace_strict(names, return_dtype=pl.String))
+    return events, tuple(problems), read
+
+
+def _index(file: Path, encoding: str) -> tuple[dict[str, str], list[BadRow]]:
+    names: dict[str, str] = {}
+    problems: list[BadRow] = []
+    for line, row in plain_rows(file, "\t", encoding):
+        if len(row) != 2 or not row[0].strip():
+            problems.append(BadRow(file.name, line, "expected an id, a tab and a number"))
+        elif row[1].strip() in names:
+            raise DataError(f"{file.name}:{line}: the number {row[1].strip()!r} occurs twice.")
+        else:
+            names[row[1].strip()] = row[0].strip()
+    if len(set(names.values())) < len(names):
+        raise DataError(f"{file.name} gives the same id two numbers.")
+    return names, problems
+
+
+def _items(folder: Path, name: str, encoding: str) -> tuple[pl.DataFrame, list[Path]]:
+    text, atomic = folder / f"{name}.text", folder / f"{name}.item"
+    if text.is_file():
+        table = _Atomic.read(text, encoding)
+        at = table.column("text")
+        texts = divide_texts([row[at] for _, row in table.rows])
+        ids = [row[table.column("item_id")].strip() for _, row in table.rows]
+        columns = {ITEM: ids, TITLE: [t[0] for t in texts], "brand": [t[2] for t in texts], "category": [t[1] for t in texts]}
+        return tidy_items(pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String))), [text]
+    if atomic.is_file():
+        table = _Atomic.read(atomic, encoding)
+        frame = pl.DataFrame([row for _, row in table.rows], schema=dict.fromkeys(table.fields, pl.String), orient="row")
+        title = next((column for column in _TITLES if column in table.fields), None)
+        return tidy_items(frame.rename({title: TITLE}) if title and title != TITLE else frame), [atomic]
+    return empty_items(), []
+
+
+def divide_texts(texts: Iterable[str]) -> list[tuple[str, str | None, str | None]]:
+    """Divide UniSRec's "title. category. brand. " into its three parts.
+
+    Titles and brands may hold full stops, so the category is found by its first two words, which a whole catalogue shares; a text
+    where it cannot be found stays whole, as a title.
+
+    Returns:
+        (title, category, brand) for each text.
+    """
+    texts = [text.strip() for text in texts]
+    middles = Counter(" ".join(pieces[-2].split()[:2]) for pieces in (text.split(". ") for text in texts) if len(pieces) >= 3)
+    root = next((start for start, _ in middles.most_common() if start), None)
+    if root is None:
+        return [(text, None, None) for text in texts]
+    shape = re.compile(rf"(?P<title>.+?)\. (?P<category>{re.escape(root)}.*?|)\. ?(?P<brand>.*?)\.?", re.DOTALL)
+    return [(found["title"], found["category"] or None, found["brand"] or None) if (found := shape.fullmatch(text)) else (text, None, None) for text in texts]
+
+
+def _one(folder: Path, pattern: str) -> Path | None:
+    found = sorted(folder.glob(pattern))
+    if len(found) > 1:
+        raise DataError(f"{folder} holds more than one {pattern}: {', '.join(file.name for file in found)}. Put each dataset into its own folder.")
+    return found[0] if found else None
+
+
+def _names(folder: Path) -> str:
+    return ", ".join(sorted(file.name for file in folder.iterdir())[:12]) or "nothing"
