@@ -1,0 +1,99 @@
+"""BERT4Rec: a bidirectional transformer over item ids, trained by Cloze (Sun et al., CIKM 2019).
+
+Departures: positions are counted from the history's end, so that "the next item" always has the same one; a share of the training rows is
+cut to a random beginning with its last item alone hidden, as in scoring; item embeddings are tied to the output without a projection
+between. Knows nothing of training loops.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from laserrec.nn.blocks import Block, initialise
+from laserrec.nn.sequential import SequentialRecommender, drop_last, last_states, mean_cross_entropy
+
+
+class BERT4Rec(SequentialRecommender):
+    """Predicts hidden items from the items on both sides."""
+
+    hidden_share = 0.3
+    """Chance that Cloze training hides an item."""
+    last_share = 0.5
+    """Share of training rows that are cut to a random beginning, its last item alone hidden."""
+
+    def __init__(self, *, catalogue_size: int, width: int, blocks: int, heads: int, max_history: int, dropout: float) -> None:
+        """Build the model with fresh weights.
+
+        Args:
+            catalogue_size: N, items that can be scored.
+            width: width of embeddings and states, a multiple of `heads`.
+            blocks: transformer blocks.
+            heads: attention heads.
+            max_history: items of a history that fit, beside the hidden next one.
+            dropout: of embeddings, attention and feed-forward.
+        """
+        super().__init__(catalogue_size=catalogue_size, width=width, max_history=max_history)
+        self.items = nn.Embedding(catalogue_size + 1, width)
+        self.positions = nn.Embedding(max_history + 1, width)
+        self.norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+        self.blocks = nn.ModuleList(Block(width, heads, dropout=dropout) for _ in range(blocks))
+        self.bias = nn.Parameter(torch.zeros(catalogue_size))
+        initialise(self)
+
+    @property
+    def item_vectors(self) -> Tensor:
+        """The item embeddings without the one that stands for a hidden item, float [N, D]."""
+        return self.items.weight[:-1]
+
+    def states(self, items: Tensor, mask: Tensor) -> Tensor:
+        """Encode histories; every state sees the whole history. See the base class."""
+        self.check_length(items)
+        # Place 0 is the next item's, so a history of one item starts at place 1.
+        return self._encode(items, mask, first_place=1)
+
+    def scores(self, items: Tensor, mask: Tensor) -> Tensor:
+        """Score every item in the place of a hidden item after the history. See the base class."""
+        self.check_length(items)
+        lengths = mask.sum(1, keepdim=True)
+        items = torch.cat([items, items[:, :1]], dim=1).scatter(1, lengths, self.catalogue_size)
+        extended = torch.arange(items.shape[1], device=items.device) <= lengths
+        return self._logits(last_states(self._encode(items, extended, first_place=0), extended))
+
+    def loss(self, items: Tensor, mask: Tensor, hold_out: int = 0) -> Tensor:
+        """Cross-entropy of hidden items; which ones is drawn with torch's global generator. See the base class."""
+        mask, hidden = self.hide(drop_last(mask, hold_out))
+        states_PD = self._encode(items.masked_fill(hidden, self.catalogue_size), mask, first_place=0)[hidden]
+        return mean_cross_entropy(self._logits(states_PD), items[hidden])
+
+    def hide(self, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Draw what a training step reads and what it must guess.
+
+        Args:
+            mask: bool [B, S], the real items.
+
+        Returns:
+            Two masks [B, S]: the items that stay in the row, and the hidden ones among them, at least one of a row and never all of it.
+            Rows of fewer than two items are left empty.
+        """
+        lengths = mask.sum(1, keepdim=True)
+        mask = mask & (lengths > 1)
+        draws = torch.rand(2, len(mask), 1, device=mask.device)
+        last_only = draws[0] < self.last_share
+        mask = drop_last(mask, torch.where(last_only, draws[1] * (lengths - 1), 0).long())
+        last = mask & ~drop_last(mask, 1)
+        hidden = mask & (torch.rand(mask.shape, device=mask.device) < self.hidden_share)
+        useless = (hidden.sum(1, keepdim=True) == 0) | (hidden == mask).all(1, keepdim=True)
+        return mask, torch.where(last_only | useless, last, hidden)
+
+    def _encode(self, items: Tensor, mask: Tensor, first_place: int) -> Tensor:
+        """Return states [B, S, D]; the last real item of a row stands at `first_place`, the one before it at the next."""
+        from_end = mask.sum(1, keepdim=True) - 1 - torch.arange(items.shape[1], device=items.device) + first_place
+        states: Tensor = self.dropout(self.norm(self.items(items) + self.positions(from_end.clamp(min=0))))
+        for block in self.blocks:
+            states = block(states, mask)
+        return states * mask[..., None]
+
+    def _logits(self, states: Tensor) -> Tensor:
+        return states @ self.item_vectors.T + self.bias

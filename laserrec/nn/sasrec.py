@@ -1,0 +1,64 @@
+"""SASRec: a causal transformer over item ids (Kang and McAuley, ICDM 2018).
+
+Departures: cross-entropy over the whole catalogue at every position in the place of one sampled negative; GELU.
+Knows nothing of training loops.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from laserrec.nn.blocks import Block, initialise
+from laserrec.nn.sequential import SequentialRecommender, drop_last, last_states, mean_cross_entropy
+
+
+class SASRec(SequentialRecommender):
+    """Predicts each item of a history from those before it."""
+
+    def __init__(self, *, catalogue_size: int, width: int, blocks: int, heads: int, max_history: int, dropout: float) -> None:
+        """Build the model with fresh weights.
+
+        Args:
+            catalogue_size: N, items that can be scored.
+            width: width of embeddings and states, a multiple of `heads`.
+            blocks: transformer blocks.
+            heads: attention heads.
+            max_history: positions with an embedding of their own.
+            dropout: of embeddings, attention and feed-forward.
+        """
+        super().__init__(catalogue_size=catalogue_size, width=width, max_history=max_history)
+        self.items = nn.Embedding(catalogue_size, width)
+        self.positions = nn.Embedding(max_history, width)
+        self.norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+        self.blocks = nn.ModuleList(Block(width, heads, dropout=dropout) for _ in range(blocks))
+        initialise(self)
+
+    @property
+    def item_vectors(self) -> Tensor:
+        """The item embeddings, float [N, D]."""
+        return self.items.weight
+
+    def states(self, items: Tensor, mask: Tensor) -> Tensor:
+        """Encode histories; a state sees its own item and those before it. See the base class."""
+        self.check_length(items)
+        positions = torch.arange(items.shape[1], device=items.device)
+        states: Tensor = self.dropout(self.norm(self.items(items) + self.positions(positions)))
+        # Padding stands on the right, so causal attention alone keeps it out of every real item's sight.
+        for block in self.blocks:
+            states = block(states, causal=True)
+        return states * mask[..., None]
+
+    def scores(self, items: Tensor, mask: Tensor) -> Tensor:
+        """Score every item as the next one. See the base class."""
+        return last_states(self.states(items, mask), mask) @ self.item_vectors.T
+
+    def loss(self, items: Tensor, mask: Tensor, hold_out: int = 0) -> Tensor:
+        """Cross-entropy of every item after the first, given those before it. See the base class."""
+        mask = drop_last(mask, hold_out)
+        predicted = mask[:, 1:]
+        longest = int(predicted.sum(1).max()) if predicted.numel() else 0
+        predicted, inputs, targets = predicted[:, :longest], items[:, :longest], items[:, 1 : longest + 1]
+        states_PD = self.states(inputs, predicted)[predicted]
+        return mean_cross_entropy(states_PD @ self.item_vectors.T, targets[predicted])

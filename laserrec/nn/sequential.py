@@ -1,0 +1,92 @@
+"""What every id-based sequential recommender offers to training, ranking and Laser.
+
+Knows nothing of texts, files or training loops. Item indices are 0 … N-1, padded on the right; `mask` is True where an item is real.
+Legend: B batch, S history, D width, N catalogue, P positions that are predicted.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+
+class SequentialRecommender(nn.Module, ABC):
+    """Scores the whole catalogue after a history of item indices.
+
+    Attributes:
+        catalogue_size: N.
+        width: D, width of states and item vectors.
+        max_history: longest history it reads; callers cut longer ones to the most recent items.
+    """
+
+    def __init__(self, *, catalogue_size: int, width: int, max_history: int) -> None:
+        """Record the sizes."""
+        super().__init__()
+        self.catalogue_size, self.width, self.max_history = catalogue_size, width, max_history
+
+    @property
+    @abstractmethod
+    def item_vectors(self) -> Tensor:
+        """What a state is compared with to score items, float [N, D]."""
+
+    @abstractmethod
+    def states(self, items: Tensor, mask: Tensor) -> Tensor:
+        """Encode histories, one collaborative state an item (C_u of paper §3.2).
+
+        Args:
+            items: int64 [B, S], S ≤ max_history.
+            mask: bool [B, S], True where an item is real.
+
+        Returns:
+            float [B, S, D], zeros where the mask is False.
+        """
+
+    @abstractmethod
+    def scores(self, items: Tensor, mask: Tensor) -> Tensor:
+        """Score every item as the next one of each history.
+
+        Args:
+            items: int64 [B, S], S ≤ max_history.
+            mask: bool [B, S], with at least one item in each row.
+
+        Returns:
+            float [B, N].
+        """
+
+    @abstractmethod
+    def loss(self, items: Tensor, mask: Tensor, hold_out: int = 0) -> Tensor:
+        """Mean cross-entropy over the whole catalogue of the positions that the model learns from.
+
+        Args:
+            items: int64 [B, S], S ≤ max_history + 1 + hold_out.
+            mask: bool [B, S].
+            hold_out: items at each row's end that the model neither predicts nor reads.
+
+        Returns:
+            A scalar; 0, with gradients of 0, where no row is long enough to learn from.
+        """
+
+    def check_length(self, items: Tensor) -> None:
+        """Refuse histories longer than the model has positions for."""
+        if items.shape[1] > self.max_history:
+            raise ValueError(f"Received histories of {items.shape[1]} items; at most {self.max_history} fit. Cut them with Ragged.tails.")
+
+
+def drop_last(mask: Tensor, count: int | Tensor) -> Tensor:
+    """Return the mask without the last `count` real items of each row, int or int64 [B, 1]; rows are padded on the right."""
+    positions = torch.arange(mask.shape[1], device=mask.device)
+    return positions < (mask.sum(1, keepdim=True) - count)
+
+
+def last_states(states: Tensor, mask: Tensor) -> Tensor:
+    """Return the state [B, D] of each row's last real item."""
+    last = (mask.sum(1) - 1).clamp(min=0)
+    return states[torch.arange(len(states), device=states.device), last]
+
+
+def mean_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean cross-entropy of logits [P, N] against targets [P]; 0 for no positions, where the plain mean is NaN."""
+    return cross_entropy(logits, targets, reduction="sum") / max(len(targets), 1)
