@@ -1,0 +1,122 @@
+"""Ranks and lists against brute force over every item."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from laserrec.errors import TrainingError
+from laserrec.ranking import best, exclude, target_ranks, top_k
+
+# A handful of values, so that ties abound; quarters, so that sums of products are exact.
+VALUES = st.sampled_from([-1.0, -0.25, 0.0, 0.25, 0.5, 2.0])
+
+
+@st.composite
+def matrices(draw: st.DrawFn, rows: int | None = None, columns: int | None = None) -> Tensor:
+    rows, columns = rows or draw(st.integers(1, 5)), columns or draw(st.integers(1, 9))
+    return torch.tensor(draw(st.lists(st.lists(VALUES, min_size=columns, max_size=columns), min_size=rows, max_size=rows)))
+
+
+@st.composite
+def histories(draw: st.DrawFn, rows: int, catalogue: int) -> tuple[Tensor, Tensor]:
+    length = draw(st.integers(0, 6))
+    cells = st.tuples(st.integers(0, catalogue - 1), st.booleans())
+    drawn = draw(st.lists(st.lists(cells, min_size=length, max_size=length), min_size=rows, max_size=rows))
+    items = torch.tensor([[item for item, _ in row] for row in drawn], dtype=torch.int64).reshape(rows, length)
+    return items, torch.tensor([[real for _, real in row] for row in drawn], dtype=torch.bool).reshape(rows, length)
+
+
+def brute_list(scores: list[float], forbidden: set[int], k: int) -> list[int]:
+    allowed = sorted((-score, item) for item, score in enumerate(scores) if item not in forbidden)
+    return ([item for _, item in allowed] + [-1] * k)[: min(k, len(scores))]
+
+
+def forbidden(items: Tensor, mask: Tensor) -> list[set[int]]:
+    return [{item for item, real in zip(row, reals, strict=True) if real} for row, reals in zip(items.tolist(), mask.tolist(), strict=True)]
+
+
+@given(st.data())
+def test_rank_is_one_plus_the_others_at_least_as_high(data: st.DataObject) -> None:
+    scores = data.draw(matrices())
+    target = data.draw(st.integers(0, scores.shape[1] - 1))
+    ranks = target_ranks(scores, torch.full((len(scores),), target)).tolist()
+    for row, rank in zip(scores.tolist(), ranks, strict=True):
+        assert rank == 1 + sum(other >= row[target] for item, other in enumerate(row) if item != target)
+
+
+@given(st.data())
+def test_rank_does_not_depend_on_the_catalogue_order(data: st.DataObject) -> None:
+    scores = data.draw(matrices())
+    order = torch.tensor(data.draw(st.permutations(range(scores.shape[1]))))
+    targets = torch.tensor(data.draw(st.lists(st.integers(0, scores.shape[1] - 1), min_size=len(scores), max_size=len(scores))))
+    moved = order.argsort()[targets]
+    assert target_ranks(scores, targets).equal(target_ranks(scores[:, order], moved))
+
+
+def test_a_constant_scorer_ranks_last() -> None:
+    assert target_ranks(torch.zeros(2, 7), torch.tensor([0, 6])).tolist() == [7, 7]
+
+
+@given(st.data())
+def test_exclusion_counts_only_what_was_not_seen(data: st.DataObject) -> None:
+    scores = data.draw(matrices())
+    items, mask = data.draw(histories(len(scores), scores.shape[1]))
+    target = data.draw(st.integers(0, scores.shape[1] - 1))
+    targets = torch.full((len(scores),), target)
+    before = scores.clone()
+    ranks = target_ranks(exclude(scores, items, mask, keep=targets), targets).tolist()
+    assert scores.equal(before)
+    for row, seen, rank in zip(scores.tolist(), forbidden(items, mask), ranks, strict=True):
+        assert rank == 1 + sum(row[item] >= row[target] for item in set(range(len(row))) - seen - {target})
+
+
+def test_exclusion_without_targets_spares_nothing() -> None:
+    excluded = exclude(torch.arange(4.0)[None], torch.tensor([[3, 0, 1]]), torch.tensor([[True, True, False]]))
+    assert excluded.tolist() == [[-torch.inf, 1.0, 2.0, -torch.inf]]
+
+
+@given(st.data())
+def test_best_equals_sorting(data: st.DataObject) -> None:
+    scores, k = data.draw(matrices()), data.draw(st.integers(0, 12))
+    found = best(scores, k)
+    assert found.items.tolist() == [brute_list(row, set(), k) for row in scores.tolist()]
+    assert scores.gather(1, found.items).equal(found.scores)
+
+
+@given(st.data())
+def test_top_k_equals_sorting_whatever_the_memory(data: st.DataObject) -> None:
+    queries = data.draw(matrices(columns=3))
+    matrix = data.draw(matrices(columns=3))
+    items, mask = data.draw(histories(len(queries), len(matrix)))
+    k = data.draw(st.integers(1, 12))
+    expected = [brute_list(row, seen, k) for row, seen in zip((queries @ matrix.T).tolist(), forbidden(items, mask), strict=True)]
+    for memory in (1, 40, 1 << 20):
+        found = top_k(queries, matrix, k, items=items, mask=mask, memory_bytes=memory)
+        assert found.items.tolist() == expected
+        assert found.scores.isneginf().equal(found.items < 0)
+
+
+@pytest.mark.parametrize("memory", [1, 200_000, 1 << 30])
+def test_top_k_over_several_chunks(memory: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    # Whole numbers: products are exact, and thousands of items tie, within chunks and across.
+    queries, matrix = (torch.randint(-8, 9, (rows, 4), generator=generator).float() for rows in (9, 10_000))
+    expected = (queries @ matrix.T).sort(dim=1, descending=True, stable=True)
+    found = top_k(queries, matrix, 300, memory_bytes=memory)
+    assert found.items.equal(expected.indices[:, :300])
+    assert found.scores.equal(expected.values[:, :300])
+
+
+def test_no_queries() -> None:
+    assert top_k(torch.empty(0, 3), torch.ones(5, 3), 2).items.shape == (0, 2)
+
+
+def test_nan_is_refused() -> None:
+    scores = torch.tensor([[1.0, 2.0], [torch.nan, 0.0]])
+    for call in (lambda: target_ranks(scores, torch.tensor([0, 1])), lambda: best(scores, 1), lambda: top_k(scores, torch.eye(2), 1)):
+        with pytest.raises(TrainingError, match="history 1 hold NaN"):
+            call()
