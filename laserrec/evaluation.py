@@ -138,9 +138,7 @@ def evaluate(
         TrainingError: a score is NaN.
     """
     if not len(cases):
-        raise DataError(
-            "Received no case to evaluate: no user has an event in this part and one before it. Look at the split with `laserrec data inspect`."
-        )
+        raise DataError("Received no case to evaluate: no user has an event in this part and one before it. See `laserrec data inspect`.")
     ranks = {protocol: np.empty(len(cases), np.int64) for protocol in PROTOCOLS}
     lists: dict[Protocol, list[Tensor]] = {protocol: [] for protocol in PROTOCOLS}
     order = np.argsort(cases.histories.lengths, kind="stable")
@@ -181,9 +179,8 @@ def per_case(ranks: NDArray[np.int64], metric: str) -> NDArray[np.float64]:
             f"Unknown metric {metric!r}; allowed are mrr, and recall@k, hit@k, ndcg@k, mrr@k with a whole k from 1, such as ndcg@10."
         )
     inside = (ranks <= int(text)).astype(np.float64)
-    if name == "ndcg":
-        return inside / np.log2(ranks + 1.0)
-    return inside / ranks if name == "mrr" else inside
+    weights = {"ndcg": 1.0 / np.log2(ranks + 1.0), "mrr": 1.0 / ranks}
+    return inside * weights[name] if name in weights else inside
 
 
 def metrics(ranks: NDArray[np.int64], ks: Sequence[int] = KS) -> dict[str, float]:
@@ -240,9 +237,7 @@ def compare(first: NDArray[np.float64], second: NDArray[np.float64], *, draws: i
         DataError: the two are not of equal length, or empty.
     """
     if first.shape != second.shape or not len(first):
-        raise DataError(
-            f"Received values of {len(first)} and {len(second)} cases; a paired comparison needs the same cases, at least one, on both sides."
-        )
+        raise DataError(f"Received values of {len(first)} and {len(second)} cases; a paired comparison needs the same cases on both sides.")
     differences = first - second
     mean = float(differences.mean())
     low, high = interval(differences, draws=draws, seed=seed)
