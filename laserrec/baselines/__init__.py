@@ -1,0 +1,1 @@
+"""What Laser is compared with, behind one small interface."""

@@ -1,0 +1,77 @@
+"""Training the id-based recommender, which Laser then freezes.
+
+The last `hold_out` training events of each user are neither read nor predicted: a model scored on its own training targets looks better
+than it is, and Laser, which learns on those events how far to trust it, would trust it too much.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from laserrec.config import CollaborativeConfig
+from laserrec.data.dataset import Cases
+from laserrec.data.ragged import Ragged
+from laserrec.evaluation import evaluate
+from laserrec.nn.bert4rec import BERT4Rec
+from laserrec.nn.histories import recent
+from laserrec.nn.sasrec import SASRec
+from laserrec.nn.sequential import SequentialRecommender
+from laserrec.training.loop import Step
+
+VALIDATION_BATCH = 512
+
+
+def build_recommender(config: CollaborativeConfig, catalogue_size: int) -> SequentialRecommender:
+    """Return the recommender that the settings name, with fresh weights from torch's global generator."""
+    sizes = config.model_dump(include={"width", "blocks", "heads", "max_history", "dropout"})
+    if config.model == "sasrec":
+        return SASRec(catalogue_size=catalogue_size, **sizes)
+    if config.model == "bert4rec":
+        return BERT4Rec(catalogue_size=catalogue_size, **sizes)
+    raise AssertionError(f"no builder for {config.model}")
+
+
+class CollaborativeTask:
+    """Next-item training of an id-based recommender on whole training histories."""
+
+    def __init__(self, model: SequentialRecommender, histories: Ragged, valid: Cases, *, hold_out: int) -> None:
+        """Put a task together.
+
+        Args:
+            model: trained in place.
+            histories: training histories; those too short to learn from are left out, those too long are cut to their end.
+            valid: the cases that choose the best epoch.
+            hold_out: events at each history's end that the model is not trained on.
+        """
+        self.model, self.valid, self.hold_out = model, valid, hold_out
+        usable = np.flatnonzero(histories.lengths > 1 + hold_out)
+        # A history of one more item than fits is read but for its last item, which is only predicted.
+        self.histories = histories.take(usable).tails(model.max_history + 1 + hold_out)
+
+    @property
+    def module(self) -> nn.Module:
+        """The recommender."""
+        return self.model
+
+    def __len__(self) -> int:
+        return len(self.histories)
+
+    def start_epoch(self, epoch: int) -> None:
+        """Nothing is prepared."""
+
+    def step(self, rows: Tensor, epoch: int) -> Step:
+        """Cross-entropy over the whole catalogue."""
+        items, mask = (torch.from_numpy(array) for array in self.histories.take(rows.numpy()).padded())
+        return Step(self.model.loss(items, mask, self.hold_out), {})
+
+    def validate(self) -> dict[str, float]:
+        """Rank the catalogue for the validation cases, seen items not excluded."""
+        self.model.eval()
+        return evaluate(lambda items, mask: score_recent(self.model, items, mask), self.valid, batch_size=VALIDATION_BATCH).metrics("all")
+
+
+def score_recent(model: SequentialRecommender, items: Tensor, mask: Tensor) -> Tensor:
+    """Score the catalogue [B, N] after histories of any length, of which the model reads the most recent items."""
+    return model.scores(*recent(items, mask, model.max_history))

@@ -1,0 +1,53 @@
+"""Baselines: scores by hand, and one interface."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from laserrec.baselines.base import Baseline
+from laserrec.baselines.popularity import Popularity
+from laserrec.baselines.seen import SeenPenalty
+from laserrec.baselines.sequential import Sequential
+from laserrec.data.dataset import Cases
+from laserrec.data.ragged import Ragged
+from laserrec.evaluation import evaluate
+from laserrec.nn.sasrec import SASRec
+
+HISTORIES = Ragged.from_rows([[0, 1, 1], [1, 3], [0]])
+ITEMS, MASK = torch.tensor([[1, 1], [0, 0]]), torch.tensor([[True, True], [True, False]])
+
+
+def test_popularity_counts_events() -> None:
+    baseline: Baseline = Popularity.fit(HISTORIES, 5)
+    assert baseline.scores(ITEMS, MASK).tolist() == [[2, 3, 0, 1, 0]] * 2
+    assert (baseline.name, baseline.trained_parameters) == ("Popularity", 0)
+
+
+def test_sequential_reads_what_fits() -> None:
+    torch.manual_seed(0)
+    model = SASRec(catalogue_size=5, width=8, blocks=1, heads=2, max_history=2, dropout=0.5)
+    baseline: Baseline = Sequential(model)
+    scores = baseline.scores(torch.tensor([[4, 0, 1]]), torch.ones(1, 3, dtype=torch.bool))
+    torch.testing.assert_close(scores, model.scores(torch.tensor([[0, 1]]), torch.ones(1, 2, dtype=torch.bool)))
+    assert not scores.requires_grad
+    assert baseline.name == "SASRec"
+    assert baseline.trained_parameters == sum(p.numel() for p in model.parameters())
+
+
+def test_penalty_lowers_each_seen_item_once() -> None:
+    baseline = SeenPenalty(Popularity.fit(HISTORIES, 5), 2.0)
+    deviation = np.std([2, 3, 0, 1, 0])
+    expected = torch.tensor([[2, 3 - 2 * deviation, 0, 1, 0], [2 - 2 * deviation, 3, 0, 1, 0]], dtype=torch.float32)
+    torch.testing.assert_close(baseline.scores(ITEMS, MASK), expected)
+    assert (baseline.name, baseline.trained_parameters) == ("Popularity + seen penalty", 1)
+
+
+def test_penalty_is_chosen_on_validation() -> None:
+    popular = Popularity(np.array([1, 9, 5, 3, 0]))
+    new = Cases(np.arange(2), Ragged.from_rows([[1, 2], [2]]), np.array([3, 1]))
+    repeated = Cases(np.arange(2), Ragged.from_rows([[1, 2], [2]]), np.array([1, 2]))
+    assert SeenPenalty.choose(popular, repeated).strength == 0
+    chosen = SeenPenalty.choose(popular, new)
+    assert chosen.strength > 0
+    assert evaluate(chosen.scores, new).ranks["all"].tolist() == evaluate(popular.scores, new).ranks["unseen"].tolist()

@@ -1,0 +1,73 @@
+"""Training an id-based recommender: what it learns from, what it never sees, and that it can be resumed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+import torch
+
+from laserrec.config import CollaborativeConfig, FitConfig
+from laserrec.data.dataset import Cases
+from laserrec.data.ragged import Ragged
+from laserrec.nn.bert4rec import BERT4Rec
+from laserrec.nn.sasrec import SASRec
+from laserrec.training.collaborative import CollaborativeTask, build_recommender, score_recent
+from laserrec.training.loop import fit
+
+N = 12
+SETTINGS: dict[str, Any] = {"width": 16, "blocks": 1, "heads": 2, "max_history": 5, "dropout": 0.0}
+
+
+def cycles(lengths: list[int]) -> Ragged:
+    """Histories that go around the catalogue, each from another item."""
+    return Ragged.from_rows([[(7 * user + step) % N for step in range(length)] for user, length in enumerate(lengths)])
+
+
+def task(hold_out: int = 0, model: Literal["sasrec", "bert4rec"] = "sasrec") -> CollaborativeTask:
+    torch.manual_seed(0)
+    histories = cycles([6] * 24)
+    targets = (np.array([row[-1] for row in histories]) + 1) % N
+    recommender = build_recommender(CollaborativeConfig(model=model, **SETTINGS), N)
+    return CollaborativeTask(recommender, histories, Cases(np.arange(24), histories, targets), hold_out=hold_out)
+
+
+def train(trained: CollaborativeTask, folder: Path, **settings: Any) -> float:  # noqa: ANN401 - whatever FitConfig takes
+    config = FitConfig(**{"epochs": 25, "batch_size": 8, "learning_rate": 1e-2, "patience": 25} | settings)
+    return fit(trained, config, name="test", seed=0, folder=folder, identity={}).best_score
+
+
+def test_builder() -> None:
+    assert isinstance(build_recommender(CollaborativeConfig(model="sasrec"), 3), SASRec)
+    assert isinstance(build_recommender(CollaborativeConfig(model="bert4rec"), 3), BERT4Rec)
+
+
+@pytest.mark.parametrize("model", ["sasrec", "bert4rec"])
+@pytest.mark.parametrize("hold_out", [0, 1])
+def test_learns_who_follows_whom(tmp_path: Path, model: Literal["sasrec", "bert4rec"], hold_out: int) -> None:
+    assert train(task(hold_out, model), tmp_path, epochs=25 if model == "sasrec" else 90, patience=90) > 0.9
+
+
+def test_short_histories_are_left_out_and_long_ones_cut() -> None:
+    recommender = build_recommender(CollaborativeConfig(model="sasrec", **SETTINGS), N)
+    built = CollaborativeTask(recommender, cycles([0, 1, 2, 3, 9]), Cases(np.empty(0), cycles([]), np.empty(0)), hold_out=1)
+    # Of nine items the last is held out, the one before is the last target, and five more can be read.
+    assert [len(row) for row in built.histories] == [3, 7]
+    assert built.step(torch.tensor([0, 1]), 1).loss.isfinite()
+
+
+def test_held_out_events_change_nothing() -> None:
+    first, second = task(hold_out=1), task(hold_out=1)
+    second.histories.values[5::6] = 0
+    assert torch.equal(first.step(torch.arange(24), 1).loss, second.step(torch.arange(24), 1).loss)
+
+
+def test_scoring_reads_the_most_recent_items() -> None:
+    model = task().model.eval()
+    long = torch.tensor([[9, 9, 1, 2, 3, 4, 5], [6, 7, 8, 0, 0, 0, 0]])
+    mask = torch.tensor([[True] * 7, [True] * 3 + [False] * 4])
+    scores = score_recent(model, long, mask)
+    torch.testing.assert_close(scores[0], model.scores(long[:1, 2:], mask[:1, 2:])[0])
+    torch.testing.assert_close(scores[1], model.scores(long[1:, :3], mask[1:, :3])[0])
