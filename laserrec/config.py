@@ -112,9 +112,13 @@ class ScoreConfig(_Section):
     linear_read_out: bool = True
     """One trained linear map, started at the identity, over users' and items' states; the paper has none."""
     fuse_collaborative: bool = True
-    """Add γ · z(score of the collaborative model), γ trained; the paper does not."""
+    """Add γ · (standardised score of the collaborative model), γ trained; the paper does not."""
+    trust: float = 1.0
+    """γ at the start."""
     seen_penalty: bool = True
     """Subtract a trained δ from the items of the history; the paper does not."""
+    penalty: float = 3.0
+    """δ at the start."""
     balance: float = Field(0.01, ge=0)
     """λ, weight of the load-balancing loss (paper §3.3.1)."""
 

@@ -91,6 +91,8 @@ class Progress:
     """Optimiser steps made altogether."""
     best_epoch: int = 0
     best_score: float = -math.inf
+    sums: dict[str, float] = field(default_factory=dict)
+    """Sums of the step's scalars over the epoch under way."""
     history: list[dict[str, Any]] = field(default_factory=list)
     finished: bool = False
     seconds: float = 0.0
@@ -150,7 +152,7 @@ def fit(
     with _deferred_interrupt() as interrupt:
         try:
             run.begin()
-            while not run.done:
+            while not run.progress.finished:
                 run.epoch(interrupt)
         except KeyboardInterrupt:
             raise InterruptedTraining(f"{name}: stopped; continue from the last checkpoint with --resume.") from None
@@ -181,10 +183,6 @@ class _Run:
     def steps_per_epoch(self) -> int:
         return math.ceil(len(self.task) / self.config.batch_size)
 
-    @property
-    def done(self) -> bool:
-        return self.progress.finished
-
     def begin(self) -> None:
         for observer in self.observers:
             observer.begin(self.name, self.steps_per_epoch * self.config.epochs, self.progress.step)
@@ -204,18 +202,17 @@ class _Run:
             self.task.start_epoch(number)
         generator = torch.Generator().manual_seed(_mix(self.seed, number, 0))
         batches = torch.randperm(len(self.task), generator=generator).split(self.config.batch_size)
-        sums: dict[str, float] = {}
         for rows in batches[progress.position :]:
             for key, value in self.train_step(rows, number).items():
-                sums[key] = sums.get(key, 0.0) + value
+                progress.sums[key] = progress.sums.get(key, 0.0) + value
             if interrupt.requested:
                 self.save()
                 raise InterruptedTraining(f"{self.name}: stopped after step {progress.step}; continue with --resume.")
             if time.monotonic() - self.saved_at >= self.config.checkpoint_seconds:
                 self.save()
-        steps = max(len(batches), 1)
-        progress.epoch, progress.position = number, 0
-        self.record_epoch(self.task.validate(), {key: value / steps for key, value in sums.items()})
+        means = {key: value / max(len(batches), 1) for key, value in progress.sums.items()}
+        progress.epoch, progress.position, progress.sums = number, 0, {}
+        self.record_epoch(self.task.validate(), means)
 
     def train_step(self, rows: Tensor, epoch: int) -> dict[str, float]:
         """Make one optimiser step, in micro-batches."""
@@ -228,7 +225,7 @@ class _Run:
             if not torch.isfinite(outcome.loss):
                 raise NonFiniteLossError(self.diagnose(outcome))
             (outcome.loss * share).backward()  # type: ignore[no-untyped-call]
-            for key, value in {"loss": float(outcome.loss), **outcome.scalars}.items():
+            for key, value in {"loss": float(outcome.loss.detach()), **outcome.scalars}.items():
                 scalars[key] = scalars.get(key, 0.0) + value * share
         gradients = [p for p in self.parameters.values() if p.grad is not None]
         norm = nn.utils.clip_grad_norm_(gradients, self.config.clip_norm or math.inf, error_if_nonfinite=False)
@@ -302,7 +299,7 @@ class _Run:
         broken = [name for name, p in self.parameters.items() if not torch.isfinite(p).all()]
         parts = ", ".join(f"{key} {value:.4g}" for key, value in outcome.scalars.items())
         where = f"Weights that are not finite: {', '.join(broken)}." if broken else "All weights are still finite."
-        return f"{self.name}: step {self.progress.step + 1}: the loss is {float(outcome.loss)} ({parts}). {where} {self.advice()}"
+        return f"{self.name}: step {self.progress.step + 1}: the loss is {float(outcome.loss.detach())} ({parts}). {where} {self.advice()}"
 
     def advice(self) -> str:
         return (

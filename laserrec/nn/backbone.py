@@ -1,0 +1,137 @@
+"""The frozen language model: tokens to embeddings, embeddings to last-layer states.
+
+Works with any decoder that transformers loads (`inputs_embeds`); the text-once engine (`rotary.py`) needs more and says so.
+Knows nothing of items, users or virtual tokens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from laserrec.errors import AssetError, ConfigError
+
+LAYER_LISTS = ("layers", "h", "blocks")
+
+
+class Backbone:
+    """A language model without its head, all of whose weights are frozen.
+
+    Attributes:
+        model: the transformers decoder, in evaluation mode, no weight of which asks for a gradient.
+        tokenizer: its tokenizer.
+        width: H, the width of its states.
+    """
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, layers: int | None = None) -> None:
+        """Freeze a model.
+
+        Args:
+            model: a decoder without head, `AutoModel`.
+            tokenizer: the model's.
+            layers: keep this many decoder layers from the bottom; all when None.
+
+        Raises:
+            ConfigError: `layers` exceeds what the model has, or its layers cannot be found.
+        """
+        self.model = model.eval().requires_grad_(requires_grad=False)
+        self.tokenizer = tokenizer
+        self.width: int = model.get_input_embeddings().weight.shape[1]
+        if layers is not None:
+            _keep_layers(model, layers)
+
+    @classmethod
+    def load(cls, path: str | Path, *, layers: int | None = None, dtype: str = "bfloat16") -> Backbone:
+        """Load a Hugging Face id or a local folder.
+
+        Raises:
+            AssetError: it cannot be found or loaded.
+        """
+        try:
+            model = AutoModel.from_pretrained(path, dtype=getattr(torch, dtype), trust_remote_code=False)
+            tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+        except (OSError, ValueError, KeyError) as error:
+            raise AssetError(
+                f"Cannot load the language model {str(path)!r}: {error}\n"
+                "Allowed are an asset name (`laserrec assets list`), a folder of a transformers model, or a Hugging Face id that this machine can reach."
+            ) from error
+        return cls(model, tokenizer, layers)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the weights."""
+        return self.embeddings.weight.dtype
+
+    @property
+    def embeddings(self) -> nn.Embedding:
+        """The input embedding table [vocabulary, H]."""
+        table = self.model.get_input_embeddings()
+        assert isinstance(table, nn.Embedding)
+        return table
+
+    def tokenize(self, text: str, limit: int | None = None) -> list[int]:
+        """Return the token ids of a text, without special tokens, cut to `limit`."""
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids[:limit]
+
+    def tokenize_all(self, texts: Sequence[str], limit: int | None = None) -> list[list[int]]:
+        """Return the token ids of every text, as `tokenize` does."""
+        if not texts:
+            return []
+        rows: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        return [row[:limit] for row in rows]
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """Look tokens int64 [...] up in the embedding table: [..., H]."""
+        return self.embeddings(tokens)  # type: ignore[no-any-return]
+
+    def end_embedding(self) -> Tensor:
+        """Return the embedding [H] of the end-of-sequence token.
+
+        Raises:
+            ConfigError: the tokenizer has none.
+        """
+        end = self.tokenizer.eos_token_id
+        if end is None:
+            raise ConfigError("virtual.read_out = 'last' reads the end-of-sequence token, and this model's tokenizer has none; use 'suffix' or 'mean'.")
+        return self.embed(torch.tensor(int(end)))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Run embeddings [B, T, H] through all layers, causally, without padding mask: last-layer states [B, T, H].
+
+        Rows are padded on the right: a causal model never lets a real token see what stands after it.
+        """
+        return self.model(inputs_embeds=inputs, use_cache=False).last_hidden_state  # type: ignore[no-any-return]
+
+    def fingerprint(self) -> str:
+        """Return a sha256 over the configuration and every weight, in hexadecimal; two equal models share it."""
+        digest = hashlib.sha256(json.dumps(_architecture(self.model), sort_keys=True, default=str).encode())
+        for name, weight in sorted(self.model.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(weight.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
+
+
+def _architecture(model: PreTrainedModel) -> dict[str, Any]:
+    keys = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "rope_parameters", "rms_norm_eps")
+    return {key: getattr(model.config, key, None) for key in keys}
+
+
+def _keep_layers(model: PreTrainedModel, count: int) -> None:
+    for name in LAYER_LISTS:
+        layers = getattr(model, name, None)
+        if isinstance(layers, nn.ModuleList):
+            if count > len(layers):
+                raise ConfigError(f"llm.layers = {count}, but the model has {len(layers)}; choose at most that many.")
+            setattr(model, name, layers[:count])
+            model.config.num_hidden_layers = count
+            return
+    raise ConfigError(f"llm.layers is set, but the layers of a {type(model).__name__} could not be found; leave it unset for this model.")
+

@@ -1,0 +1,18 @@
+"""Rearranging histories padded on the right: item indices int64 [B, S] with a mask bool [B, S]."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def compact(items: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Close the gaps of a mask: real items move to the left, in their order."""
+    order = (~mask).long().argsort(dim=1, stable=True)
+    return items.gather(1, order), mask.gather(1, order)
+
+
+def recent(items: Tensor, mask: Tensor, limit: int) -> tuple[Tensor, Tensor]:
+    """Keep the last `limit` real items of each row."""
+    later = mask.flip(1).cumsum(1).flip(1)
+    items, mask = compact(items, mask & (later <= limit))
+    return items[:, :limit], mask[:, :limit]

@@ -1,0 +1,124 @@
+"""Laser: a frozen LLM between trained virtual tokens, fed by a frozen id-based recommender (paper §3).
+
+`LaserModel` is everything that is trained, and nothing else: its state dict is what a checkpoint and a model folder hold. `Laser` puts
+it together with the frozen parts and embeds and scores histories.
+
+Dimensions: B batch, S history, L prefix tokens, N catalogue, H width of the LLM.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from laserrec.config import LaserConfig
+from laserrec.nn.backbone import Backbone
+from laserrec.nn.collaborative import CollaborativeView
+from laserrec.nn.experts import Routing
+from laserrec.nn.histories import recent
+from laserrec.nn.mformer import LinearPrefix, MFormer
+from laserrec.nn.readers import Reader
+from laserrec.nn.scoring import Scorer
+from laserrec.nn.virtual_tokens import VirtualTokens
+
+
+class LaserModel(nn.Module):
+    """The trained part: virtual tokens, M-Former, scorer; and the item matrix Î as a buffer."""
+
+    item_states: Tensor
+
+    def __init__(self, config: LaserConfig, backbone: Backbone, *, state_width: int, catalogue_size: int) -> None:
+        """Build the trained part with fresh weights, drawn with torch's global generator.
+
+        Args:
+            config: the run's settings.
+            backbone: the frozen LLM, for its width and its word embeddings.
+            state_width: width of the collaborative states.
+            catalogue_size: N.
+        """
+        super().__init__()
+        virtual, source, length = config.virtual, config.mformer.source, config.virtual.prefix_length
+        words = virtual.start == "words"
+        self.tokens = VirtualTokens.from_words(backbone, length, virtual.words) if words else VirtualTokens.random(backbone, length)
+        self.source: MFormer | LinearPrefix | None = None
+        if source == "mformer" and length:
+            self.source = MFormer(config.mformer, length=length, memory_width=state_width, llm_width=backbone.width, start_at_zero=words)
+        elif source == "linear" and length:
+            self.source = LinearPrefix(length=length, memory_width=state_width, llm_width=backbone.width, start_at_zero=words)
+        if self.source is not None and not words:
+            # As in the paper the prefix is then the projection alone.
+            self.tokens.prefix.requires_grad_(requires_grad=False).zero_()
+        if virtual.read_out == "last":
+            self.tokens.suffix.requires_grad_(requires_grad=False).copy_(backbone.end_embedding())
+        self.scorer = Scorer(config.score, backbone.width)
+        self.register_buffer("item_states", torch.zeros(catalogue_size, backbone.width))
+
+    def virtual(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Routing | None]:
+        """Return prefix and suffix [B, L + 1, H] for collaborative states [B, S, W], and how the M-Former routed."""
+        rows = len(states)
+        prefix, routing = self.tokens.prefix.expand(rows, -1, -1), None
+        if self.source is not None:
+            produced, routing = self.source(states, mask)
+            prefix = prefix + produced
+        return torch.cat([prefix, self.tokens.suffix.expand(rows, 1, -1)], dim=1), routing
+
+
+class Laser:
+    """The whole system over one catalogue: frozen reader and recommender, trained model.
+
+    Attributes:
+        model: the trained part.
+        reader: the frozen LLM with its texts.
+        collaborative: the frozen id-based recommender.
+        max_history: items of a history that are read as text.
+    """
+
+    def __init__(self, model: LaserModel, reader: Reader, collaborative: CollaborativeView, max_history: int) -> None:
+        """Put the parts together."""
+        self.model, self.reader, self.collaborative, self.max_history = model, reader, collaborative, max_history
+
+    def embed(self, items: Tensor, mask: Tensor) -> tuple[Tensor, Routing | None]:
+        """Embed histories of item indices int64 [B, S] under mask bool [B, S]: raw states [B, H] and the routing."""
+        virtual, routing = self.model.virtual(*self.collaborative.states(items, mask))
+        return self.reader.read(*recent(items, mask, self.max_history), virtual), routing
+
+    @torch.no_grad()
+    def embed_items(self, items: Tensor, batch_size: int = 256) -> Tensor:
+        """Embed items int64 [n], each as a history that holds only itself: raw states [n, H]."""
+        self.model.eval()
+        parts = [self.embed(part[:, None], torch.ones(len(part), 1, dtype=torch.bool))[0] for part in items.split(batch_size)]
+        return torch.cat(parts) if parts else torch.empty(0, self.model.item_states.shape[1])
+
+    def refresh(self) -> None:
+        """Recompute the item matrix, its mean and deviation, and the neighbours of new items, with the present weights (paper §3.3.2)."""
+        count = len(self.model.item_states)
+        self.model.item_states.copy_(self.embed_items(torch.arange(count)))
+        self.model.scorer.measure(self.model.item_states)
+        self.place_new()
+
+    @torch.no_grad()
+    def place_new(self) -> None:
+        """Give items that the collaborative model does not know their nearest known neighbours."""
+        if not bool(self.collaborative.known.all()):
+            self.collaborative.place_new(self.model.scorer.directions(self.model.item_states))
+
+    @torch.no_grad()
+    def add_items(self, count: int) -> None:
+        """Take `count` new items, whose texts the reader has already taken: embed them and append them to the item matrix."""
+        known = len(self.model.item_states)
+        self.collaborative.extend(count)
+        added = self.embed_items(torch.arange(known, known + count))
+        self.model.item_states = torch.cat([self.model.item_states, added])
+        self.place_new()
+
+    def logits(self, items: Tensor, mask: Tensor) -> tuple[Tensor, Routing | None]:
+        """Score the whole catalogue: [B, N], with gradients where the model trains."""
+        users, routing = self.embed(items, mask)
+        fused = self.collaborative.scores(items, mask) if self.model.scorer.trust is not None else None
+        return self.model.scorer(users, self.model.item_states, fused, items, mask), routing
+
+    @torch.no_grad()
+    def scores(self, items: Tensor, mask: Tensor) -> Tensor:
+        """Score the whole catalogue for evaluation or a request: [B, N]."""
+        self.model.eval()
+        return self.logits(items, mask)[0]

@@ -1,0 +1,101 @@
+"""The two stages of training Laser (paper §3.3.2), as tasks of the one loop.
+
+Stage 1 recomputes the item matrix at the start of each epoch and trains the user side against it; the epoch that validates best gives
+the weights Â and the matrix Î. Stage 2 starts from Â and trains further against the fixed Î. The two differ in that refresh alone.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from laserrec.data.dataset import Cases
+from laserrec.data.ragged import Ragged
+from laserrec.nn.laser import Laser
+from laserrec.ranking import target_ranks
+from laserrec.training.loop import Step
+
+VALIDATION_BATCH = 128
+
+
+class LaserTask:
+    """Training Laser on next-item cases drawn from training histories."""
+
+    def __init__(self, laser: Laser, histories: Ragged, valid: Cases, *, balance: float, positions: int, refresh: bool, seed: int) -> None:
+        """Put a task together.
+
+        Args:
+            laser: the system; its model is trained in place.
+            histories: training histories; those with one item are left out.
+            valid: the cases that choose the best epoch.
+            balance: λ of the load-balancing loss.
+            positions: targets are drawn from the last this many positions of a history, so that the collaborative model, which was not
+                trained on them, can be trusted neither too much nor too little; 0 draws from all positions.
+            refresh: recompute the item matrix at the start of each epoch (stage 1).
+            seed: of the positions drawn.
+        """
+        self.laser, self.valid, self.balance, self.positions, self.refresh, self.seed = laser, valid, balance, positions, refresh, seed
+        self.histories = histories.take(np.flatnonzero(histories.lengths > 1))
+
+    @property
+    def module(self) -> nn.Module:
+        """The trained part of Laser, the item matrix among its buffers."""
+        return self.laser.model
+
+    def __len__(self) -> int:
+        return len(self.histories)
+
+    def start_epoch(self, epoch: int) -> None:
+        """Recompute the item matrix with the present weights, in stage 1."""
+        if self.refresh:
+            self.laser.refresh()
+            self.module.train()
+
+    def step(self, rows: Tensor, epoch: int) -> Step:
+        """Contrastive loss over the whole catalogue, plus λ times the balance loss (paper §3.3.1)."""
+        histories, targets = self._cut(rows.numpy(), epoch)
+        items, mask = padded(histories)
+        logits, routing = self.laser.logits(items, mask)
+        contrastive = cross_entropy(logits, targets)
+        scalars = {"contrastive": float(contrastive.detach()), "scale": float(self.laser.model.scorer.scale.detach())}
+        if routing is None:
+            return Step(contrastive, scalars)
+        scalars |= {"balance": float(routing.balance.detach())} | {f"expert_load/{e}": share for e, share in enumerate(routing.load.tolist())}
+        return Step(contrastive + self.balance * routing.balance, scalars)
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Rank the catalogue for the validation cases, seen items not excluded."""
+        ranks = []
+        for start in range(0, len(self.valid), VALIDATION_BATCH):
+            part = self.valid.take(np.arange(start, min(start + VALIDATION_BATCH, len(self.valid))))
+            ranks.append(target_ranks(self.laser.scores(*padded(part.histories)), torch.from_numpy(part.targets)))
+        return rank_metrics(torch.cat(ranks))
+
+    def _cut(self, rows: NDArray[np.int64], epoch: int) -> tuple[Ragged, Tensor]:
+        """Draw one target a history, a function of (seed, epoch, row) alone, and return what stands before it."""
+        chosen = self.histories.take(rows)
+        choices = chosen.lengths - 1 if not self.positions else np.minimum(chosen.lengths - 1, self.positions)
+        draws = np.array([np.random.default_rng((self.seed, epoch, int(row))).integers(c) for row, c in zip(rows, choices, strict=True)])
+        places = chosen.lengths - 1 - draws
+        targets = torch.from_numpy(chosen.values[chosen.offsets[:-1] + places])
+        return Ragged.from_rows([history[:place] for history, place in zip(chosen, places, strict=True)]), targets
+
+
+def rank_metrics(ranks: Tensor) -> dict[str, float]:
+    """Return the validation metrics of target ranks int64 [R]."""
+    reciprocal = 1 / ranks.double()
+    gain = 1 / torch.log2(ranks.double() + 1)
+    metrics = {"mrr": float(reciprocal.mean())}
+    for k in (10, 50):
+        metrics |= {f"recall@{k}": float((ranks <= k).double().mean()), f"ndcg@{k}": float((gain * (ranks <= k)).mean())}
+    return metrics
+
+
+def padded(histories: Ragged) -> tuple[Tensor, Tensor]:
+    """Return histories as tensors: items int64 [B, S] padded on the right, and their mask bool [B, S]."""
+    items, mask = histories.padded()
+    return torch.from_numpy(items), torch.from_numpy(mask)
