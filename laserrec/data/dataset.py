@@ -73,7 +73,9 @@ class Dataset:
     manifest: dict[str, Any]
 
     @classmethod
-    def build(cls, name: str, items: pl.DataFrame, interactions: pl.DataFrame, split: SplitInfo, details: dict[str, Any] | None = None) -> Dataset:
+    def build(
+        cls, name: str, items: pl.DataFrame, interactions: pl.DataFrame, split: SplitInfo, details: dict[str, Any] | None = None
+    ) -> Dataset:
         """Check two tables and make a dataset of them.
 
         Args:
@@ -90,7 +92,8 @@ class Dataset:
         interactions = _checked_events(interactions, items)
         digest = fingerprint(items[ITEM].to_list(), interactions)
         counts = {"users": interactions[USER].n_unique(), "items": items.height, "interactions": interactions.height}
-        manifest = {"format": FORMAT, "name": name, "fingerprint": digest, "split": dataclasses.asdict(split), "counts": counts, **(details or {})}
+        manifest = {"format": FORMAT, "name": name, "fingerprint": digest, "split": dataclasses.asdict(split), "counts": counts}
+        manifest |= details or {}
         return cls(name, items, interactions, split, digest, manifest)
 
     @classmethod
@@ -104,7 +107,8 @@ class Dataset:
         manifest = _read_manifest(path)
         split = _read_split(manifest.get("split"), path)
         details = {key: value for key, value in manifest.items() if key not in {"format", "name", "fingerprint", "split", "counts"}}
-        dataset = cls.build(str(manifest["name"]), _read_table(path / "items.parquet"), _read_table(path / "interactions.parquet"), split, details)
+        items, interactions = _read_table(path / "items.parquet"), _read_table(path / "interactions.parquet")
+        dataset = cls.build(str(manifest["name"]), items, interactions, split, details)
         if dataset.fingerprint != manifest["fingerprint"]:
             raise DataError(
                 f"{path}: the tables have fingerprint {dataset.fingerprint[:12]}…, the manifest says {str(manifest['fingerprint'])[:12]}…; "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +11,8 @@ import polars as pl
 
 from laserrec.data.dataset import Dataset
 from laserrec.data.filters import drop_duplicates, drop_repeats, in_order, k_core
-from laserrec.data.sources import Format, ReadOptions, read_source
+from laserrec.data.options import ReadOptions
+from laserrec.data.sources import Format, read_source
 from laserrec.data.splits import SplitInfo, global_time, known_split, leave_one_out, moments_at
 from laserrec.data.tables import ITEM, MICROSECONDS, PART, TIME, TITLE, USER, BadRow, RawTables
 from laserrec.errors import BadRowsError, DataError
@@ -41,7 +42,7 @@ class PrepareOptions:
 
     name: str | None = None
     format: Format | None = None
-    read: ReadOptions = ReadOptions()
+    read: ReadOptions = field(default_factory=ReadOptions)
     split: Literal["leave-one-out", "global-time"] | None = None
     valid_share: float = 0.1
     test_share: float = 0.1
@@ -131,10 +132,11 @@ def prepare(source: Path, options: PrepareOptions | None = None) -> tuple[Datase
     counts: dict[str, int] = {}
     events, items = _filtered(raw, options, counts)
     events, split = _divided(raw, events, options)
-    known = items.join(events.select(ITEM).unique(), on=ITEM, how="full" if options.all_items else "right", coalesce=True).sort(ITEM)
-    name = options.name or raw.name
-    details = {"format": raw.format, "sources": [dataclasses.asdict(file) for file in raw.sources], "options": _plain(options), "dropped": dict(counts)}
-    dataset = Dataset.build(name, known, events, split, {"source": details})
+    catalogue = items.join(events.select(ITEM).unique(), on=ITEM, how="full" if options.all_items else "right", coalesce=True)
+    catalogue = catalogue.select(items.columns).sort(ITEM)
+    sources = [dataclasses.asdict(file) for file in raw.sources]
+    details = {"format": raw.format, "files": sources, "options": _plain(options), "counts": {**counts, "bad_rows": len(raw.problems)}}
+    dataset = Dataset.build(options.name or raw.name, catalogue, events, split, {"source": details})
     published = known_split(dataset.fingerprint)
     return dataset, PrepareSummary(
         format=raw.format,
@@ -160,8 +162,8 @@ def _refuse_bad(raw: RawTables, allowed: float) -> None:
     if raw.rows and bad > allowed * raw.rows:
         shown = "\n".join(f"  {problem}" for problem in raw.problems[:SHOWN_PROBLEMS])
         raise BadRowsError(
-            f"{bad} of {raw.rows} rows ({bad / raw.rows:.1%}) cannot be used, more than the {allowed:.1%} allowed; nothing was written.\n{shown}\n"
-            f"Correct the source, or allow more with --max-bad-share {min(1.0, bad / raw.rows + 0.01):.2f}."
+            f"{bad} of {raw.rows} rows ({bad / raw.rows:.1%}) cannot be used, more than the {allowed:.1%} allowed; nothing was written.\n"
+            f"{shown}\nCorrect the source, or allow more with --max-bad-share {min(1.0, bad / raw.rows + 0.01):.2f}."
         )
 
 
@@ -185,15 +187,17 @@ def _filtered(raw: RawTables, options: PrepareOptions, counts: dict[str, int]) -
     titled = items.filter(pl.col(TITLE).is_not_null())
     if options.drop_untitled:
         items = titled
-    events = keep("untitled_dropped", events, events.filter(pl.col(ITEM).is_in(titled[ITEM].implode())) if options.drop_untitled else events)
+    events = keep(
+        "untitled_dropped", events, events.filter(pl.col(ITEM).is_in(titled[ITEM].implode())) if options.drop_untitled else events
+    )
     default = 1 if raw.own_split else 5
     counts["min_user"] = default if options.min_user is None else options.min_user
     counts["min_item"] = default if options.min_item is None else options.min_item
     left = k_core(events, counts["min_user"], counts["min_item"])
     if not left.height:
         raise DataError(
-            f"No interaction is left: {raw.interactions.height} were read, {events.height} stayed after filtering, and none where every user has "
-            f"{counts['min_user']} and every item {counts['min_item']} events. Lower --min-user or --min-item."
+            f"No interaction is left: {raw.interactions.height} were read, {events.height} stayed after filtering, and none where every "
+            f"user has {counts['min_user']} and every item {counts['min_item']} events. Lower --min-user or --min-item."
         )
     return keep("core_dropped", events, left), items
 

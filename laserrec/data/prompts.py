@@ -16,7 +16,9 @@ from laserrec.errors import ConfigError
 
 NO_INSTRUCTION = ""
 WITHOUT_SINGLE_TOKEN = PAPER_INSTRUCTION.replace(" into a single token", "")
-ITEM_INSTRUCTION = "You are an assistant of a recommender system. Summarise the characteristics of the item into a single token, from its description.\n"
+ITEM_INSTRUCTION = (
+    "You are an assistant of a recommender system. Summarise the characteristics of the item into a single token, from its description.\n"
+)
 UNKNOWN_ITEM = "unknown item"
 
 

@@ -72,8 +72,9 @@ def leave_one_out(events: pl.DataFrame) -> tuple[pl.DataFrame, SplitInfo]:
     """
     from_end = pl.len().over(USER) - 1 - pl.int_range(pl.len()).over(USER)
     enough = pl.len().over(USER) >= 3
-    part = pl.when(enough & (from_end == 0)).then(pl.lit("test")).when(enough & (from_end == 1)).then(pl.lit("valid")).otherwise(pl.lit("train"))
-    return events.with_columns(part.cast(PART_TYPE).alias(PART)), SplitInfo("leave-one-out", {})
+    part = pl.when(enough & (from_end == 0)).then(pl.lit("test")).when(enough & (from_end == 1)).then(pl.lit("valid"))
+    named = part.otherwise(pl.lit("train"))
+    return events.with_columns(named.cast(PART_TYPE).alias(PART)), SplitInfo("leave-one-out", {})
 
 
 def global_time(events: pl.DataFrame, valid_from: int, test_from: int) -> tuple[pl.DataFrame, SplitInfo]:
@@ -89,13 +90,13 @@ def global_time(events: pl.DataFrame, valid_from: int, test_from: int) -> tuple[
     """
     if valid_from >= test_from:
         raise DataError(f"A global-time split needs valid_from < test_from; received {valid_from} and {test_from} (seconds since 1970).")
-    part = pl.when(pl.col(TIME) >= test_from).then(pl.lit("test")).when(pl.col(TIME) >= valid_from).then(pl.lit("valid")).otherwise(pl.lit("train"))
-    events = events.with_columns(part.cast(PART_TYPE).alias(PART))
+    part = pl.when(pl.col(TIME) >= test_from).then(pl.lit("test")).when(pl.col(TIME) >= valid_from).then(pl.lit("valid"))
+    events = events.with_columns(part.otherwise(pl.lit("train")).cast(PART_TYPE).alias(PART))
     present = events[PART].unique().to_list()
     if len(present) < 3:
         raise DataError(
             f"The global-time split at {valid_from} and {test_from} leaves only {', '.join(sorted(present)) or 'nothing'}; "
-            f"times run from {events[TIME].min()} to {events[TIME].max()} (seconds since 1970). Choose moments between them."
+            f"times run from {events[TIME].min()!r} to {events[TIME].max()!r} (seconds since 1970). Choose moments between them."
         )
     return events, SplitInfo("global-time", {"valid_from": valid_from, "test_from": test_from})
 

@@ -26,7 +26,7 @@ def readable(path: Path) -> Iterator[None]:
     """Turn whatever goes wrong while a file is read into a DataError that names the file."""
     try:
         yield
-    except (OSError, EOFError, zlib.error, LookupError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
 
 
@@ -42,8 +42,13 @@ def lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
     Raises:
         DataError: the file cannot be read, or is not in this encoding.
     """
+    try:
+        wide = codecs.lookup(encoding).name.startswith(("utf-16", "utf-32"))
+        b"".decode(encoding)
+    except (LookupError, UnicodeError, ValueError) as error:
+        raise DataError(f"--encoding {encoding!r} is not a text encoding; examples are utf-8, latin-1, cp1252, utf-16.") from error
     with readable(path):
-        if codecs.lookup(encoding).name.startswith(("utf-16", "utf-32")):
+        if wide:
             yield from _wide_lines(path, encoding)
             return
         with _open(path) as stream:
@@ -101,7 +106,8 @@ def quoted_rows(path: Path, separator: str, on_bad: OnBad, encoding: str = "utf-
         except StopIteration:
             return
         except csv.Error as error:
-            on_bad(BadRow(path.name, feed.first, f"malformed: {error}" if len(feed.taken) < 2 else "a quote is opened and never closed properly"))
+            reason = f"malformed: {error}" if len(feed.taken) < 2 else "a quote is opened and not closed as it should be"
+            on_bad(BadRow(path.name, feed.first, reason))
             feed.retry()
             continue
         if any(field.strip() for field in fields):

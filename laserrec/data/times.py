@@ -54,8 +54,8 @@ def _from_numbers(values: pl.Series) -> pl.Series:
     # Exact in float64: no moment before the year 2255 has more than 2**53 microseconds.
     value = pl.col("v").cast(pl.Float64)
     size = value.abs()
-    scaled = pl.when(size < 1e11).then((value * MICROSECONDS).round()).when(size < 1e14).then((value * 1000).round())
-    scaled = scaled.when(size < 1e17).then(value.floor()).otherwise((value / 1000).floor())
+    small = pl.when(size < 1e11).then((value * MICROSECONDS).round()).when(size < 1e14).then((value * 1000).round())
+    scaled = small.when(size < 1e17).then(value.floor()).otherwise((value / 1000).floor())
     usable = size.is_finite() & (scaled.abs() < _LATEST * MICROSECONDS)
     return frame.select(pl.when(usable).then(scaled).cast(pl.Int64, strict=False).alias(values.name)).to_series()
 
@@ -64,7 +64,8 @@ def _from_dates(text: pl.Series) -> pl.Series:
     plain = text.str.replace(r"^(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})[T ]?", "$1-$2-$3 ").str.replace(r"[zZ]$", "+00:00").str.strip_chars()
     frame = pl.DataFrame({"t": plain})
     read = [pl.col("t").str.to_datetime(form, time_unit="us", strict=False) for form in _FORMATS]
-    zoned = [pl.col("t").str.replace(r"\s+([+-]\d\d:?\d\d)$", "$1").str.to_datetime(form, time_unit="us", time_zone="UTC", strict=False) for form in _ZONED]
+    joined = pl.col("t").str.replace(r"\s+([+-]\d\d:?\d\d)$", "$1")
+    zoned = [joined.str.to_datetime(form, time_unit="us", time_zone="UTC", strict=False) for form in _ZONED]
     moments = pl.coalesce([*read, *(moment.dt.replace_time_zone(None) for moment in zoned)])
     return frame.select(moments.cast(pl.Int64).alias(text.name)).to_series()
 
@@ -74,4 +75,5 @@ def _from_format(text: pl.Series, time_format: str) -> pl.Series:
     try:
         return _utc(text.str.to_datetime(time_format, time_unit="us", time_zone=zone, strict=False)).cast(pl.Int64)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        raise DataError(f"The time format {time_format!r} cannot be used: {str(error).splitlines()[0]} Example: --time-format '%d.%m.%Y %H:%M'") from error
+        reason = str(error).partition("\n")[0]
+        raise DataError(f"The time format {time_format!r} cannot be used: {reason} Example: --time-format '%d.%m.%Y %H:%M'") from error

@@ -5,12 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, get_args
 
-from laserrec.data.sources.options import ReadOptions
+from laserrec.data.columns import plain_name
+from laserrec.data.options import ReadOptions
+from laserrec.data.rows import column_names, file_kind
+from laserrec.data.sources.amazon import read_amazon
+from laserrec.data.sources.movielens import read_movielens
 from laserrec.data.sources.recbole import read_recbole
+from laserrec.data.sources.recformer import read_recformer
+from laserrec.data.sources.tabular import read_tabular
 from laserrec.data.tables import RawTables
 from laserrec.errors import DataError
 
-__all__ = ["Format", "ReadOptions", "infer_format", "read_source"]
+__all__ = ["Format", "infer_format", "read_source"]
 
 Format = Literal["table", "movielens", "amazon", "recbole", "recformer"]
 
@@ -18,7 +24,56 @@ Format = Literal["table", "movielens", "amazon", "recbole", "recformer"]
 def read_source(source: Path, form: Format | None, options: ReadOptions) -> RawTables:
     """Read a source in its format, found out from its files when `form` is None.
 
+    Args:
+        source: a file, or a folder with one dataset's files.
+        form: the format.
+        options: columns, encoding, order.
+
     Raises:
         DataError: the source is absent, of no known format, or cannot be read.
     """
-    return read_recbole(source, options)
+    if not source.exists():
+        raise DataError(f"{source} does not exist.")
+    form = form or infer_format(source, options)
+    if options.items is not None and not options.items.is_file():
+        raise DataError(f"--items {options.items}: no such file.")
+    folder = source if source.is_dir() else source.parent
+    if form == "table":
+        return read_tabular(source, options)
+    if form == "movielens":
+        return read_movielens(folder, options)
+    if form == "amazon":
+        return read_amazon(source, options)
+    if form == "recbole":
+        return read_recbole(folder, options)
+    if form == "recformer":
+        return read_recformer(folder, options)
+    raise DataError(f"Unknown format {form!r}; allowed are table, movielens, amazon, recbole and recformer.")
+
+
+def infer_format(source: Path, options: ReadOptions) -> Format:
+    """Tell a source's format from the names of its files and, for reviews, of their columns."""
+    if source.is_dir():
+        names = {file.name for file in source.iterdir() if file.is_file()}
+        if {"train.json", "val.json", "test.json"} <= names:
+            return "recformer"
+        if names & {"u.data", "ratings.dat"} or {"ratings.csv", "movies.csv"} <= names:
+            return "movielens"
+        if any(name.endswith(".inter") for name in names):
+            return "recbole"
+        if any(name.startswith("meta_") for name in names):
+            return "amazon"
+        reviews = [source / name for name in sorted(names) if file_kind(source / name) == "jsonl"]
+        return "amazon" if len(reviews) == 1 and _is_reviews(reviews[0], options) else "table"
+    if source.name in {"u.data", "ratings.dat"}:
+        return "movielens"
+    if source.suffix == ".inter":
+        return "recbole"
+    if file_kind(source) is None:
+        raise DataError(f"{source.name}: cannot tell the format from its ending. Name it with --format {'|'.join(get_args(Format))}.")
+    return "amazon" if file_kind(source) == "jsonl" and _is_reviews(source, options) else "table"
+
+
+def _is_reviews(file: Path, options: ReadOptions) -> bool:
+    names = {plain_name(name) for name in column_names(file, options)}
+    return "unixreviewtime" in names or {"parentasin", "userid", "timestamp"} <= names

@@ -17,12 +17,11 @@ from pathlib import Path
 
 import polars as pl
 
-from laserrec.data.sources.options import ReadOptions
+from laserrec.data.options import ReadOptions
 from laserrec.data.tables import (
     ITEM,
     MICROSECONDS,
     PARTS,
-    TIME,
     TITLE,
     USER,
     BadRow,
@@ -62,6 +61,7 @@ def read_recbole(folder: Path, options: ReadOptions) -> RawTables:
     events = _sequences(tables) if "item_id_list" in tables[0].fields else _events(tables, parts)
     events, problems, read = _rename(folder, name, events, options.encoding)
     items, item_files = _items(folder, name, options.encoding)
+    divided = (folder / f"{name}.text").is_file()
     return RawTables(
         name=name.lower(),
         format="recbole",
@@ -72,7 +72,7 @@ def read_recbole(folder: Path, options: ReadOptions) -> RawTables:
         sources=tuple(SourceFile.of(file) for file in [*files, *read, *item_files]),
         columns={"user": "user_id", "item": "item_id", "time": "timestamp" if "timestamp" in tables[0].fields else "order of the file"},
         own_split=len(files) == 3,
-        notes=("texts of the form 'title. category. brand.' were divided into three attributes",) if (folder / f"{name}.text").is_file() else (),
+        notes=("texts of the form 'title. category. brand.' were divided into title, brand and category",) if divided else (),
     )
 
 
@@ -91,7 +91,10 @@ class _Atomic:
         header = next(rows, None)
         fields = [field.split(":")[0].strip() for field in header[1]] if header else []
         if not {"item_id"} <= set(fields) or len(set(fields)) < len(fields):
-            raise DataError(f"{path} is no atomic file: its first line must name the columns once each, as in 'user_id:token<TAB>item_id:token'; received {fields}.")
+            raise DataError(
+                f"{path} is no atomic file: its first line must name the columns once each, as in 'user_id:token<TAB>item_id:token'; "
+                f"received {fields}."
+            )
         table = cls(path.name, fields, [], [])
         for line, values in rows:
             if len(values) == len(fields):
@@ -116,7 +119,10 @@ def _events(tables: list[_Atomic], parts: list[str]) -> pl.DataFrame:
     order = 0
     for table, part in zip(tables, parts, strict=True):
         user_at, item_at = table.column("user_id"), table.column("item_id")
-        clocks = microseconds(pl.Series([row[table.fields.index("timestamp")] for _, row in table.rows], dtype=pl.String)) if "timestamp" in table.fields else None
+        clocks = None
+        if "timestamp" in table.fields:
+            at = table.column("timestamp")
+            clocks = microseconds(pl.Series([row[at] for _, row in table.rows], dtype=pl.String))
         for place, (line, row) in enumerate(table.rows):
             order += MICROSECONDS
             when = order if clocks is None else clocks[place]
@@ -199,7 +205,10 @@ def _rename(folder: Path, name: str, events: pl.DataFrame, encoding: str) -> tup
         problems += bad
         unknown = events.filter(~pl.col(column).is_in(list(names)))
         if unknown.height:
-            raise DataError(f"{file.name} has no id for {unknown.height} events, the first with number {unknown[column][0]!r}; the files do not belong together.")
+            raise DataError(
+                f"{file.name} has no id for {unknown.height} events, the first with number {unknown[column][0]!r}; "
+                "the files do not belong together."
+            )
         events = events.with_columns(pl.col(column).replace_strict(names, return_dtype=pl.String))
     return events, tuple(problems), read
 
@@ -251,13 +260,15 @@ def divide_texts(texts: Iterable[str]) -> list[tuple[str, str | None, str | None
     if root is None:
         return [(text, None, None) for text in texts]
     shape = re.compile(rf"(?P<title>.+?)\. (?P<category>{re.escape(root)}.*?|)\. ?(?P<brand>.*?)\.?", re.DOTALL)
-    return [(found["title"], found["category"] or None, found["brand"] or None) if (found := shape.fullmatch(text)) else (text, None, None) for text in texts]
+    matches = ((text, shape.fullmatch(text)) for text in texts)
+    return [(found["title"], found["category"] or None, found["brand"] or None) if found else (text, None, None) for text, found in matches]
 
 
 def _one(folder: Path, pattern: str) -> Path | None:
     found = sorted(folder.glob(pattern))
     if len(found) > 1:
-        raise DataError(f"{folder} holds more than one {pattern}: {', '.join(file.name for file in found)}. Put each dataset into its own folder.")
+        names = ", ".join(file.name for file in found)
+        raise DataError(f"{folder} holds more than one {pattern}: {names}. Put each dataset into its own folder.")
     return found[0] if found else None
 
 

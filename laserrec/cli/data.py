@@ -1,0 +1,215 @@
+"""`laserrec data`: make a dataset from a source, and look at one."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from laserrec.data.inspection import Distribution, Inspection
+    from laserrec.data.prepare import PrepareSummary
+
+app = typer.Typer(help="Prepare and inspect datasets.", no_args_is_help=True)
+
+
+class SourceFormat(StrEnum):
+    """Formats that `--format` takes."""
+
+    table = "table"
+    movielens = "movielens"
+    amazon = "amazon"
+    recbole = "recbole"
+    recformer = "recformer"
+
+
+class SplitChoice(StrEnum):
+    """Splits that `--split` takes."""
+
+    leave_one_out = "leave-one-out"
+    global_time = "global-time"
+
+
+@app.command()
+def prepare(
+    source: Annotated[Path, typer.Argument(help="A file of interactions, or a folder with one dataset's files.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    name: Annotated[str | None, typer.Option(help="Name of the dataset; the source's by default.")] = None,
+    format: Annotated[SourceFormat | None, typer.Option(help="Format of the source; found out by default.")] = None,
+    user_column: Annotated[str | None, typer.Option(help="Column of the user's id.")] = None,
+    item_column: Annotated[str | None, typer.Option(help="Column of the item's id, in the interactions.")] = None,
+    time_column: Annotated[str | None, typer.Option(help="Column of the moment.")] = None,
+    time_format: Annotated[str | None, typer.Option(help="How moments are written, for example '%d.%m.%Y %H:%M'.")] = None,
+    file_order: Annotated[bool, typer.Option("--file-order", help="No moments: rows are in order already.")] = False,
+    items: Annotated[Path | None, typer.Option(help="File of item texts.")] = None,
+    item_id_column: Annotated[str | None, typer.Option(help="Column of the item's id, in the file of items.")] = None,
+    title_column: Annotated[str | None, typer.Option(help="Column of the item's title.")] = None,
+    attribute: Annotated[
+        list[str] | None, typer.Option(help="Column of text to keep beside the title; repeatable. All by default.")
+    ] = None,
+    encoding: Annotated[str, typer.Option(help="Encoding of text files, for example latin-1.")] = "utf-8",
+    delimiter: Annotated[str | None, typer.Option(help="What separates CSV fields; found out by default.")] = None,
+    split: Annotated[
+        SplitChoice | None, typer.Option(help="How to divide; the source's own split, else leave-one-out, by default.")
+    ] = None,
+    valid_share: Annotated[float, typer.Option(help="Share of events in valid, for global-time.")] = 0.1,
+    test_share: Annotated[float, typer.Option(help="Share of events in test, for global-time.")] = 0.1,
+    min_user: Annotated[int | None, typer.Option(min=1, help="Fewest events of a user. [5; 1 if the source brings its split]")] = None,
+    min_item: Annotated[int | None, typer.Option(min=1, help="Fewest events of an item. [5; 1 if the source brings its split]")] = None,
+    keep_repeats: Annotated[bool, typer.Option("--keep-repeats/--drop-repeats", help="A user's later events with the same item.")] = True,
+    drop_unknown: Annotated[bool, typer.Option("--drop-unknown", help="Drop events whose item the file of items lacks.")] = False,
+    drop_untitled: Annotated[bool, typer.Option("--drop-untitled", help="Drop items without a title, and their events.")] = False,
+    all_items: Annotated[bool, typer.Option("--all-items", help="Keep items that occur in no event, too.")] = False,
+    max_bad_share: Annotated[float, typer.Option(min=0, max=1, help="Stop when a larger share of rows cannot be used.")] = 0.01,
+    force: Annotated[bool, typer.Option("--force", help="Replace the folder if it exists.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Read a source, filter and split it, and write a dataset folder."""
+    from laserrec.data.options import ReadOptions
+    from laserrec.data.prepare import PrepareOptions
+    from laserrec.data.prepare import prepare as run
+    from laserrec.errors import DataError
+
+    if out.exists() and not force:
+        raise DataError(f"{out} exists already. Choose another folder with --out, or replace it with --force.")
+    options = PrepareOptions(
+        name=name,
+        format=format.value if format else None,
+        read=ReadOptions(
+            user=user_column,
+            item=item_column,
+            time=time_column,
+            time_format=time_format,
+            file_order=file_order,
+            items=items,
+            item_id=item_id_column,
+            title=title_column,
+            attributes=tuple(attribute) if attribute else None,
+            encoding=encoding,
+            delimiter=delimiter,
+        ),
+        split=split.value if split else None,
+        valid_share=valid_share,
+        test_share=test_share,
+        min_user=min_user,
+        min_item=min_item,
+        keep_repeats=keep_repeats,
+        drop_unknown=drop_unknown,
+        drop_untitled=drop_untitled,
+        all_items=all_items,
+        max_bad_share=max_bad_share,
+    )
+    dataset, summary = run(source, options)
+    dataset.save(out, replace=force)
+    if as_json:
+        typer.echo(json.dumps({"name": dataset.name, "out": str(out), **summary.as_dict()}, ensure_ascii=False))
+    else:
+        _show_summary(dataset.name, out, summary)
+
+
+@app.command()
+def inspect(
+    path: Annotated[Path, typer.Argument(help="A dataset folder.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show a dataset's counts, distributions, texts and repeats, and check its split for leaks."""
+    from laserrec.data.dataset import Dataset
+    from laserrec.data.inspection import inspect as run
+
+    inspection = run(Dataset.load(path))
+    if as_json:
+        typer.echo(json.dumps(inspection.as_dict(), ensure_ascii=False))
+    else:
+        _show_inspection(inspection)
+
+
+def _show_summary(name: str, out: Path, summary: PrepareSummary) -> None:
+    kept = "kept" if summary.repeats_kept else "dropped"
+    lines = [
+        ("format", summary.format),
+        *((f"column: {role}", column) for role, column in summary.columns.items()),
+        ("rows read", f"{summary.rows:,}"),
+        ("bad rows", f"{summary.bad_rows:,}"),
+        ("duplicate events dropped", f"{summary.duplicates:,}"),
+        (f"repeated events {kept}", f"{summary.repeats:,}"),
+        ("items missing in the file of items", _unknown(summary)),
+        ("events of untitled items dropped", f"{summary.untitled_dropped:,}"),
+        ("events outside the core dropped", f"{summary.core_dropped:,} (core: {summary.min_user} a user, {summary.min_item} an item)"),
+        ("users", f"{summary.users:,}"),
+        ("items", f"{summary.items:,} ({summary.without_text:,} without text)"),
+        ("interactions", f"{summary.interactions:,}"),
+        ("split", _split(summary.split.kind, summary.split.parameters)),
+        ("fingerprint", summary.fingerprint),
+        ("published as", summary.known_as or "not a split with published numbers"),
+    ]
+    notes = [*summary.notes, *(str(problem) for problem in summary.problems)]
+    hidden = summary.bad_rows - len(summary.problems)
+    _table(f"{name} → {out}", lines, [*notes, f"… and {hidden:,} more bad rows"] if hidden else notes)
+
+
+def _unknown(summary: PrepareSummary) -> str:
+    what = f"{summary.unknown_dropped:,} events dropped" if summary.unknown_dropped else "kept, without text"
+    return f"{summary.unknown_items:,} ({what})" if summary.unknown_items else "0"
+
+
+def _show_inspection(inspection: Inspection) -> None:
+    parts = ", ".join(f"{part} {count:,}" for part, count in inspection.part_interactions.items())
+    leaks = inspection.leaks
+    lines = [
+        ("users", f"{inspection.users:,}"),
+        ("items", f"{inspection.items:,}"),
+        ("interactions", f"{inspection.interactions:,} ({parts})"),
+        ("density", f"{inspection.density:.4%}"),
+        ("split", _split(inspection.split.kind, inspection.split.parameters)),
+        ("evaluated users", ", ".join(f"{part} {count:,}" for part, count in inspection.cases.items())),
+        ("events a user", _distribution(inspection.history_length)),
+        ("events an item", _distribution(inspection.popularity)),
+        ("events of the most popular tenth", f"{inspection.top_tenth:.1%}"),
+        ("items without an event in train", f"{inspection.never_trained:,}"),
+        *((f"items with {name}", f"{share:.1%}") for name, share in inspection.attributes.items()),
+        ("items without text", f"{inspection.without_text:.1%}"),
+        ("items that share their title", f"{inspection.shared_titles:,}"),
+        ("repeated events", f"{inspection.repeats:.1%}"),
+        ("test targets in the history", f"{inspection.seen_targets:.1%}"),
+        ("events at the same moment", f"{inspection.ties:.1%}"),
+        ("fingerprint", inspection.fingerprint),
+        ("published as", inspection.known_as or "not a split with published numbers"),
+        (
+            "leak check",
+            f"FOUND: {leaks.same_event:,} held-out events that train has too, {leaks.later_training:,} training events later than the "
+            f"user's first held-out one, {leaks.after_cut:,} after the cut"
+            if leaks.found
+            else "passed",
+        ),
+    ]
+    _table(inspection.name, lines, [])
+
+
+def _split(kind: str, parameters: dict[str, int]) -> str:
+    return kind + "".join(f", {key} {value}" for key, value in parameters.items())
+
+
+def _distribution(counts: Distribution) -> str:
+    return (
+        f"{counts.smallest:,} · {counts.lower_quartile:g} · {counts.median:g} · {counts.upper_quartile:g} · {counts.largest:,} "
+        f"(smallest, quartiles, largest), mean {counts.mean:.1f}"
+    )
+
+
+def _table(title: str, lines: list[tuple[str, str]], notes: list[str]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=escape(title), title_justify="left", show_header=False, box=None)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for label, value in lines:
+        table.add_row(escape(label), escape(value))
+    console = Console()
+    console.print(table)
+    for note in notes:
+        console.print(f"  {escape(note)}", highlight=False)

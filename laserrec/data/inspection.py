@@ -1,0 +1,162 @@
+"""What a dataset is like, and whether its split leaks: for people before they train, and for tables."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from laserrec.data.dataset import Dataset
+from laserrec.data.splits import SplitInfo, known_split
+from laserrec.data.tables import ITEM, PART, PARTS, TIME, TITLE, USER
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """Smallest, quartiles, mean and largest of some counts."""
+
+    smallest: int
+    lower_quartile: float
+    median: float
+    mean: float
+    upper_quartile: float
+    largest: int
+
+    @classmethod
+    def of(cls, counts: NDArray[np.int64]) -> Distribution:
+        """Summarise counts, int64 [any]; zeros when there are none."""
+        if not len(counts):
+            return cls(0, 0.0, 0.0, 0.0, 0.0, 0)
+        lower, median, upper = (float(value) for value in np.quantile(counts, [0.25, 0.5, 0.75]))
+        return cls(int(counts.min()), lower, median, float(counts.mean()), upper, int(counts.max()))
+
+
+@dataclass(frozen=True)
+class Leaks:
+    """What a model could learn from training that it is then tested on.
+
+    Attributes:
+        same_event: events of valid or test that train holds too, with the same user, item and moment.
+        later_training: events of train later than the same user's first event of valid or test.
+        after_cut: of a global-time split, events of train at or after the moment valid begins; otherwise 0.
+    """
+
+    same_event: int
+    later_training: int
+    after_cut: int
+
+    @property
+    def found(self) -> bool:
+        """Whether there is any."""
+        return bool(self.same_event or self.later_training or self.after_cut)
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A dataset in numbers.
+
+    Attributes:
+        name: of the dataset.
+        fingerprint: of its split.
+        known_as: title of the published split with this fingerprint.
+        split: how the events were divided.
+        users: number of users.
+        items: number of items.
+        interactions: number of events.
+        part_interactions: events of each part.
+        cases: users who are evaluated in valid and in test.
+        density: interactions / (users · items).
+        history_length: events a user.
+        popularity: events an item, of all items.
+        top_tenth: share of events that the most popular tenth of items has.
+        never_trained: items without an event in train.
+        attributes: share of items that have each attribute, title included.
+        without_text: share of items without any attribute.
+        shared_titles: items whose title another item has, too.
+        repeats: share of events whose item the user had before.
+        seen_targets: share of test targets that are in the user's history.
+        ties: share of events that share user and moment with another.
+        leaks: the leak check.
+    """
+
+    name: str
+    fingerprint: str
+    known_as: str | None
+    split: SplitInfo
+    users: int
+    items: int
+    interactions: int
+    part_interactions: dict[str, int]
+    cases: dict[str, int]
+    density: float
+    history_length: Distribution
+    popularity: Distribution
+    top_tenth: float
+    never_trained: int
+    attributes: dict[str, float]
+    without_text: float
+    shared_titles: int
+    repeats: float
+    seen_targets: float
+    ties: float
+    leaks: Leaks
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as plain values for JSON."""
+        return dataclasses.asdict(self)
+
+
+def inspect(dataset: Dataset) -> Inspection:
+    """Count what is in a dataset and check its split for leaks."""
+    events, items = dataset.interactions, dataset.items
+    histories, test = dataset.histories(), dataset.cases("test")
+    popularity = np.bincount(histories.values, minlength=items.height)
+    trained = np.bincount(dataset.training_histories().values, minlength=items.height)
+    top = np.sort(popularity)[::-1][: max(1, round(items.height / 10))]
+    published = known_split(dataset.fingerprint)
+    texts = items.drop(ITEM)
+    titles = items[TITLE].drop_nulls()
+    return Inspection(
+        name=dataset.name,
+        fingerprint=dataset.fingerprint,
+        known_as=published.title if published else None,
+        split=dataset.split,
+        users=len(dataset.user_ids),
+        items=items.height,
+        interactions=events.height,
+        part_interactions={part: int((events[PART] == part).sum()) for part in PARTS},
+        cases={"valid": len(dataset.cases("valid")), "test": len(test)},
+        density=events.height / (len(dataset.user_ids) * items.height),
+        history_length=Distribution.of(histories.lengths),
+        popularity=Distribution.of(popularity.astype(np.int64)),
+        top_tenth=float(top.sum() / events.height),
+        never_trained=int((trained == 0).sum()),
+        attributes={name: 1 - texts[name].null_count() / items.height for name in texts.columns},
+        without_text=float(items.select(pl.all_horizontal(pl.exclude(ITEM).is_null()).mean()).item()),
+        shared_titles=int(titles.is_duplicated().sum()),
+        repeats=1 - events.n_unique([USER, ITEM]) / events.height,
+        seen_targets=_seen(dataset),
+        ties=float(events.select((pl.len().over(USER, TIME) > 1).mean()).item()),
+        leaks=leaks(dataset),
+    )
+
+
+def leaks(dataset: Dataset) -> Leaks:
+    """Check that nothing of valid or test, and nothing later, is in train."""
+    events = dataset.interactions
+    train, held_out = events.filter(pl.col(PART) == "train"), events.filter(pl.col(PART) != "train")
+    same = held_out.join(train.select(USER, ITEM, TIME).unique(), on=[USER, ITEM, TIME], how="semi").height
+    first = held_out.group_by(USER).agg(pl.col(TIME).min().alias("first"))
+    later = train.join(first, on=USER).filter(pl.col(TIME) > pl.col("first")).height
+    cut = dataset.split.parameters.get("valid_from") if dataset.split.kind == "global-time" else None
+    return Leaks(same, later, train.filter(pl.col(TIME) >= cut).height if cut is not None else 0)
+
+
+def _seen(dataset: Dataset) -> float:
+    cases = dataset.cases("test")
+    seen = [target in history for history, target in zip(cases.histories, cases.targets, strict=True)]
+    return float(np.mean(seen)) if seen else 0.0

@@ -1,0 +1,142 @@
+"""Amazon reviews with metadata, of 2014, 2018 and 2023: one JSON object a line, gzip or not; also the ratings-only CSV files.
+
+| | reviews | user | item | time | metadata |
+|---|---|---|---|---|---|
+| 2014 | `reviews_NAME*.json` | reviewerID | asin | unixReviewTime | `meta_NAME.json`, whose lines are Python literals |
+| 2018 | `NAME*.json` | reviewerID | asin | unixReviewTime | `meta_NAME.json` |
+| 2023 | `NAME.jsonl` | user_id | parent_asin | timestamp (milliseconds) | `meta_NAME.jsonl` |
+"""
+
+from __future__ import annotations
+
+import ast
+import html
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from laserrec.data.options import ReadOptions
+from laserrec.data.rows import as_text, column_names, file_kind, read_rows
+from laserrec.data.sources.tabular import sound_events
+from laserrec.data.tables import ITEM, TIME, TITLE, USER, BadRow, RawTables, SourceFile, empty_items, tidy_items
+from laserrec.data.text import lines
+from laserrec.errors import DataError
+
+_SHAPES = (("user_id", "parent_asin", "timestamp"), ("reviewerID", "asin", "unixReviewTime"), ("user_id", "asin", "timestamp"))
+_COLUMNS = (ITEM, TITLE, "brand", "category")
+_TAG = re.compile(r"<[^<>]{1,200}>")
+
+
+def read_amazon(source: Path, options: ReadOptions) -> RawTables:
+    """Read reviews as interactions, and metadata as items with title, brand and category.
+
+    Args:
+        source: the file of reviews, or a folder with it and `meta_*`.
+        options: `items` names the metadata when `source` is a file; encoding.
+
+    Raises:
+        DataError: files are missing, several, or cannot be read.
+    """
+    reviews, metadata = _files(source, options)
+    problems: list[BadRow] = []
+    wanted = _shape(reviews, options)
+    rows = read_rows(reviews, wanted, options, problems)
+    events = sound_events(rows, reviews.name, None, problems)
+    items, read = _metadata(metadata, options.encoding, problems) if metadata else (empty_items(), 0)
+    return RawTables(
+        name=reviews.name.split(".")[0].removeprefix("reviews_").lower(),
+        format="amazon",
+        interactions=events,
+        items=items,
+        problems=tuple(problems),
+        rows=rows.read + read,
+        sources=tuple(SourceFile.of(file) for file in (reviews, metadata) if file),
+        columns={"user": wanted[USER], "item": wanted[ITEM], "time": wanted[TIME]},
+        notes=() if metadata else ("no metadata: items have no text (name the file with --items FILE)",),
+    )
+
+
+def _files(source: Path, options: ReadOptions) -> tuple[Path, Path | None]:
+    if source.is_file():
+        return source, options.items
+    files = [file for file in sorted(source.iterdir()) if file.is_file() and file_kind(file) in ("jsonl", "csv")]
+    reviews = [file for file in files if not file.name.startswith("meta_")]
+    metadata = [options.items] if options.items else [file for file in files if file.name.startswith("meta_")]
+    if len(reviews) != 1 or len(metadata) > 1:
+        raise DataError(
+            f"{source} must hold one file of reviews and at most one meta_ file; found {', '.join(f.name for f in files) or 'nothing'}. "
+            "Give the file of reviews itself, and its metadata with --items FILE."
+        )
+    return reviews[0], metadata[0] if metadata else None
+
+
+def _shape(reviews: Path, options: ReadOptions) -> dict[str, str]:
+    names = column_names(reviews, options)
+    for user, item, time in _SHAPES:
+        if {user, item, time} <= set(names):
+            return {USER: user, ITEM: item, TIME: time}
+    expected = " or ".join("/".join(shape) for shape in _SHAPES)
+    raise DataError(f"{reviews.name} holds none of Amazon's reviews; it has {', '.join(map(repr, names[:20]))}, expected {expected}.")
+
+
+def _metadata(file: Path, encoding: str, problems: list[BadRow]) -> tuple[pl.DataFrame, int]:
+    rows: list[tuple[str | None, ...]] = []
+    read = 0
+    for line, entry in _objects(file, encoding, problems):
+        read += 1
+        if entry is None:
+            continue
+        product = as_text(entry.get("parent_asin") or entry.get("asin"))
+        if not product or not product.strip():
+            problems.append(BadRow(file.name, line, "no asin"))
+            continue
+        details = entry.get("details")
+        brand = entry.get("brand") or (details.get("Brand") if isinstance(details, dict) else None) or entry.get("store")
+        rows.append((product.strip(), _title(entry.get("title")), _clean(brand), _clean(_category(entry))))
+    return tidy_items(pl.DataFrame(rows, schema=dict.fromkeys(_COLUMNS, pl.String), orient="row")), read
+
+
+def _objects(file: Path, encoding: str, problems: list[BadRow]) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    for line, text in lines(file, encoding):
+        if not text.strip():
+            continue
+        try:
+            entry = _literal(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
+            problems.append(BadRow(file.name, line, f"neither JSON nor a Python literal: {str(error)[:80]}"))
+            yield line, None
+            continue
+        if not isinstance(entry, dict):
+            problems.append(BadRow(file.name, line, "not an object"))
+        yield line, entry if isinstance(entry, dict) else None
+
+
+def _literal(text: str) -> Any:  # noqa: ANN401 - whatever the line holds
+    """Parse JSON or, for the release of 2014, a Python literal; ast.literal_eval runs no code."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return ast.literal_eval(text.strip())
+
+
+def _category(entry: dict[str, Any]) -> str | None:
+    """Return the category of 2018 (a list), 2023 (a list, or the main category) or 2014 (a list of lists, the first of them)."""
+    value = entry.get("category") or entry.get("categories") or entry.get("main_category") or entry.get("main_cat")
+    if isinstance(value, list) and value and isinstance(value[0], list):
+        value = value[0]
+    return as_text(value)
+
+
+def _title(value: object) -> str | None:
+    """Return a cleaned title; the release of 2018 holds scraps of JavaScript in the place of some."""
+    title = _clean(value)
+    return None if title is None or "getTime" in title else title
+
+
+def _clean(value: object) -> str | None:
+    text = as_text(value)
+    return _TAG.sub(" ", html.unescape(text)) if text else None

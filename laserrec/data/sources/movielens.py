@@ -1,0 +1,128 @@
+"""MovieLens: ml-100k (`u.data`, `u.item`), ml-1m and ml-10m (`.dat`), and the CSV releases (`ratings.csv`, `movies.csv`)."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+
+from laserrec.data.options import ReadOptions
+from laserrec.data.rows import Rows
+from laserrec.data.sources.tabular import read_tabular, sound_events
+from laserrec.data.tables import ITEM, TIME, TITLE, USER, BadRow, RawTables, SourceFile, tidy_items
+from laserrec.data.text import plain_rows
+from laserrec.errors import DataError
+
+_GENRES = (
+    "unknown",
+    "Action",
+    "Adventure",
+    "Animation",
+    "Children's",
+    "Comedy",
+    "Crime",
+    "Documentary",
+    "Drama",
+    "Fantasy",
+    "Film-Noir",
+    "Horror",
+    "Musical",
+    "Mystery",
+    "Romance",
+    "Sci-Fi",
+    "Thriller",
+    "War",
+    "Western",
+)
+_YEAR = re.compile(r"\s*\((\d{4})\)\s*$")
+
+
+def read_movielens(folder: Path, options: ReadOptions) -> RawTables:
+    """Read a folder as GroupLens releases it; every rating is an interaction, whatever its value.
+
+    Args:
+        folder: holds the files under their own names.
+        options: not used: names and encodings are fixed.
+
+    Raises:
+        DataError: files are missing or cannot be read.
+    """
+    if (folder / "ratings.csv").is_file():
+        return _read_csv(folder, options)
+    if (folder / "u.data").is_file():
+        ratings, movies, separators, encoding = folder / "u.data", folder / "u.item", ("\t", "|"), "latin-1"
+    elif (folder / "ratings.dat").is_file():
+        ratings, movies, separators, encoding = folder / "ratings.dat", folder / "movies.dat", ("::", "::"), "latin-1"
+    else:
+        raise DataError(f"{folder} holds none of MovieLens' u.data, ratings.dat and ratings.csv.")
+    problems: list[BadRow] = []
+    rows = _ratings(ratings, separators[0], problems)
+    events = sound_events(rows, ratings.name, None, problems)
+    items, read = _movies(movies, separators[1], encoding, problems) if movies.is_file() else (None, 0)
+    return RawTables(
+        name="ml-100k" if ratings.name == "u.data" else folder.name or "movielens",
+        format="movielens",
+        interactions=events,
+        items=tidy_items(items if items is not None else pl.DataFrame(schema={ITEM: pl.String})),
+        problems=tuple(problems),
+        rows=rows.read + read,
+        sources=tuple(SourceFile.of(file) for file in (ratings, movies) if file.is_file()),
+        columns={"user": "1st column", "item": "2nd column", "time": "4th column"},
+    )
+
+
+def _read_csv(folder: Path, options: ReadOptions) -> RawTables:
+    movies = folder / "movies.csv"
+    named = ReadOptions(user="userId", item="movieId", time="timestamp", encoding=options.encoding)
+    raw = read_tabular(folder / "ratings.csv", dataclasses.replace(named, items=movies if movies.is_file() else None))
+    items = raw.items.to_dicts()
+    for item in items:
+        item.update(_film(item[TITLE], (item.get("genres") or "").replace("(no genres listed)", "").split("|")))
+    columns = dict.fromkeys((ITEM, TITLE, "year", "genres"), pl.String)
+    films = tidy_items(pl.DataFrame(items, schema=columns))
+    return dataclasses.replace(raw, name=folder.name or "movielens", format="movielens", items=films)
+
+
+def _ratings(file: Path, separator: str, problems: list[BadRow]) -> Rows:
+    lines: list[int] = []
+    kept: list[list[str]] = []
+    found = len(problems)
+    for line, row in plain_rows(file, separator):
+        if len(row) != 4:
+            problems.append(BadRow(file.name, line, f"{len(row)} columns where user, item, rating and time should be"))
+            continue
+        lines.append(line)
+        kept.append([row[0], row[1], row[3]])
+    frame = pl.DataFrame(kept, schema=dict.fromkeys((USER, ITEM, TIME), pl.String), orient="row")
+    return Rows(frame, lines, [4] * len(lines), 4, len(lines) + len(problems) - found)
+
+
+def _movies(file: Path, separator: str, encoding: str, problems: list[BadRow]) -> tuple[pl.DataFrame, int]:
+    rows = list(plain_rows(file, separator, encoding))
+    columns = dict.fromkeys((ITEM, TITLE, "year", "genres"), pl.String)
+    return pl.DataFrame(list(_films(file, rows, problems)), schema=columns), len(rows)
+
+
+def _films(file: Path, rows: list[tuple[int, list[str]]], problems: list[BadRow]) -> Iterator[dict[str, str | None]]:
+    for line, row in rows:
+        if file.name == "u.item" and len(row) == 24 and row[0].strip():
+            genres = [name for name, flag in zip(_GENRES, row[5:], strict=True) if flag.strip() == "1" and name != "unknown"]
+            yield {ITEM: row[0].strip(), **_film(row[1] if row[1] != "unknown" else None, genres)}
+        elif file.name != "u.item" and len(row) == 3 and row[0].strip():
+            yield {ITEM: row[0].strip(), **_film(row[1], row[2].split("|"))}
+        else:
+            expected = 24 if file.name == "u.item" else 3
+            problems.append(BadRow(file.name, line, f"{len(row)} columns, or no id, where {expected} columns should be"))
+
+
+def _film(title: str | None, genres: list[str]) -> dict[str, str | None]:
+    """Take the year out of a title's brackets, and the article from its end: "Matrix, The (1999)" is "The Matrix" of 1999."""
+    year = _YEAR.search(title or "")
+    name = _YEAR.sub("", title or "").strip()
+    front = re.fullmatch(r"(?P<name>.+), (?P<article>The|A|An)", name)
+    name = f"{front['article']} {front['name']}" if front else name
+    known = ", ".join(genre.strip() for genre in genres if genre.strip())
+    return {TITLE: name or None, "year": year[1] if year else None, "genres": known or None}

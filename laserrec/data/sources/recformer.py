@@ -1,0 +1,112 @@
+"""RecFormer's JSON: `train.json`, `val.json`, `test.json` (user number → item numbers) and `meta_data.json` (ASIN → attributes).
+
+The two maps `umap.json` and `smap.json` give the numbers' real ids; without them the numbers stand for themselves.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from laserrec.data.options import ReadOptions
+from laserrec.data.rows import as_text
+from laserrec.data.tables import (
+    ITEM,
+    MICROSECONDS,
+    PART,
+    PART_TYPE,
+    TIME,
+    TITLE,
+    USER,
+    BadRow,
+    RawTables,
+    SourceFile,
+    empty_items,
+    tidy_items,
+)
+from laserrec.data.text import readable
+from laserrec.errors import DataError
+
+_FILES = ("train.json", "val.json", "test.json")
+
+
+def read_recformer(folder: Path, options: ReadOptions) -> RawTables:
+    """Read a folder of RecFormer's files; a user's order is that of the lists.
+
+    Args:
+        folder: holds the files under their own names.
+        options: only `encoding` is used.
+
+    Raises:
+        DataError: a file is missing, is not JSON, or the files do not belong together.
+    """
+    parts = {name: _read(folder / name, options.encoding) for name in _FILES}
+    users = _inverse(folder / "umap.json", options.encoding)
+    names = _inverse(folder / "smap.json", options.encoding)
+    problems: list[BadRow] = []
+    events: list[tuple[str, str, int, str]] = []
+    reached: dict[str, int] = {}
+    rows = 0
+    for file, part in zip(_FILES, ("train", "valid", "test"), strict=True):
+        for place, (user, items) in enumerate(parts[file].items(), start=1):
+            rows += 1
+            if (users and user not in users) or not isinstance(items, list) or not all(_is_item(item, names) for item in items):
+                problems.append(BadRow(file, place, f"user {user[:40]!r} is not a known user with a list of known item numbers"))
+                continue
+            for item in items:
+                step = reached[user] = reached.get(user, -1) + 1
+                events.append((users.get(user, user), names.get(str(item), str(item)), step * MICROSECONDS, part))
+    extra = [file for file in ("meta_data.json", "umap.json", "smap.json") if (folder / file).is_file()]
+    return RawTables(
+        name=folder.name or "recformer",
+        format="recformer",
+        interactions=pl.DataFrame(events, schema={USER: pl.String, ITEM: pl.String, TIME: pl.Int64, PART: PART_TYPE}, orient="row"),
+        items=_items(folder / "meta_data.json", options.encoding),
+        problems=tuple(problems),
+        rows=rows,
+        sources=tuple(SourceFile.of(folder / file) for file in (*_FILES, *extra)),
+        columns={"user": "key of the lists", "item": "number in a list", "time": "order of the lists"},
+        own_split=True,
+        notes=("bad rows are counted by user; their number is the place in the file",) if problems else (),
+    )
+
+
+def _is_item(value: object, names: dict[str, str]) -> bool:
+    return isinstance(value, int | str) and not isinstance(value, bool) and (not names or str(value) in names) and bool(str(value).strip())
+
+
+def _inverse(file: Path, encoding: str) -> dict[str, str]:
+    """Return number → id of a map id → number; nothing when the file is absent."""
+    if not file.is_file():
+        return {}
+    forward = _read(file, encoding)
+    inverse = {str(number): name for name, number in forward.items()}
+    if len(inverse) < len(forward) or not all(inverse.values()):
+        raise DataError(f"{file.name} gives one number to two ids, or has an empty id.")
+    return inverse
+
+
+def _items(file: Path, encoding: str) -> pl.DataFrame:
+    if not file.is_file():
+        return empty_items()
+    entries = ((name, entry) for name, entry in _read(file, encoding).items() if isinstance(entry, dict))
+    rows = [{**{as_text(key) or "": as_text(value) for key, value in entry.items()}, ITEM: name} for name, entry in entries]
+    keys = dict.fromkeys([ITEM, TITLE, *(key for row in rows for key in row)])
+    return tidy_items(pl.DataFrame(rows, schema=dict.fromkeys(keys, pl.String)))
+
+
+def _read(file: Path, encoding: str) -> dict[str, Any]:
+    if not file.is_file():
+        raise DataError(f"{file} is missing; RecFormer's data are {', '.join(_FILES)}, meta_data.json, umap.json and smap.json.")
+    with readable(file):
+        content = file.read_bytes()
+    try:
+        value = json.loads(content.decode(encoding).encode("utf-8", "replace"))
+    except (ValueError, LookupError, RecursionError) as error:
+        raise DataError(f"{file.name} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{file.name} must hold one JSON object; received {type(value).__name__}.")
+    return {as_text(key) or "": entry for key, entry in value.items()}

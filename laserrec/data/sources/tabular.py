@@ -1,0 +1,179 @@
+"""CSV, TSV, JSON lines and Parquet tables with any column names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from laserrec.data.columns import guess, resolve, told
+from laserrec.data.options import ReadOptions
+from laserrec.data.rows import Rows, column_names, file_kind, read_fast, read_rows
+from laserrec.data.tables import ITEM, MICROSECONDS, TIME, TITLE, USER, BadRow, RawTables, SourceFile, empty_items, tidy_items
+from laserrec.data.times import ACCEPTED, microseconds
+from laserrec.errors import DataError
+
+_LINE = "\0line"  # beside columns of any name
+_Items = tuple[pl.DataFrame, dict[str, str], tuple[str, ...], int]  # table, columns, notes, rows read
+
+
+def read_tabular(source: Path, options: ReadOptions) -> RawTables:
+    """Read a table of interactions and, if there is one, a table of items.
+
+    Args:
+        source: the file of interactions, or a folder that holds it and perhaps the file of items.
+        options: columns that were named; the others are found by common names.
+
+    Raises:
+        DataError: files or columns cannot be told apart, or a file cannot be read.
+    """
+    events_file, items_file = _files(source, options)
+    names = column_names(events_file, options)
+    user = resolve("user", options.user, names, events_file.name)
+    item = resolve("item", options.item, names, events_file.name)
+    time = _time_column(names, events_file, options)
+    if len({user, item, time}) < 3:
+        raise DataError(f"{events_file.name}: user, item and time must be three columns; received {user!r}, {item!r} and {time!r}.")
+    problems: list[BadRow] = []
+    events, rows = _events(events_file, user, item, time, options, problems)
+    columns = {"user": user, "item": item, "time": time or "order of the file"}
+    items, notes = empty_items(), ("no file of items: items have no text (name one with --items FILE)",)
+    if items_file is not None:
+        items, item_columns, notes, item_rows = _items(items_file, item, options, problems)
+        columns |= item_columns
+        rows += item_rows
+    return RawTables(
+        name=(source if source.is_dir() else events_file).name.split(".")[0] or "dataset",
+        format="table",
+        interactions=events,
+        items=items,
+        problems=tuple(problems),
+        rows=rows,
+        sources=tuple(SourceFile.of(file) for file in (events_file, items_file) if file is not None),
+        columns=columns,
+        notes=notes,
+    )
+
+
+def event_columns(frame: pl.DataFrame, time_format: str | None) -> pl.DataFrame:
+    """Return user, item and moment of rows that were read as they stand; null where one is missing or unreadable.
+
+    Args:
+        frame: columns `user_id`, `item_id` and perhaps `timestamp`.
+        time_format: see `ReadOptions`.
+    """
+    ids = [pl.col(name).cast(pl.String).str.strip_chars() for name in (USER, ITEM)]
+    events = frame.select(ids).with_columns(pl.when(pl.col(name).str.len_bytes() > 0).then(pl.col(name)) for name in (USER, ITEM))
+    if TIME in frame.columns:
+        return events.with_columns(microseconds(frame[TIME], time_format).alias(TIME))
+    return events.with_columns((pl.int_range(pl.len(), dtype=pl.Int64) * MICROSECONDS).alias(TIME))
+
+
+def sound_events(rows: Rows, file: str, time_format: str | None, problems: list[BadRow]) -> pl.DataFrame:
+    """Return the usable events of rows read line by line, and report the others."""
+    events = event_columns(rows.frame, time_format)
+    bad = events.with_columns(pl.Series("line", rows.lines, dtype=pl.Int64), pl.Series("width", rows.widths, dtype=pl.Int64))
+    given = rows.frame[TIME].cast(pl.String).alias("given") if TIME in rows.frame.columns else pl.lit(None, pl.String).alias("given")
+    bad = bad.with_columns(given)
+    bad = bad.filter(pl.any_horizontal(pl.col(USER, ITEM, TIME).is_null()))
+    for user, item, _, line, width, moment in bad.iter_rows():
+        short = f" ({width} columns where the header has {rows.width})" if width < rows.width else ""
+        missing = "no user id" if user is None else "no item id" if item is None else ""
+        problems.append(BadRow(file, line, missing + short if missing else _bad_time(moment) + short))
+    return events.drop_nulls()
+
+
+def _bad_time(given: str | None) -> str:
+    return f"the time {given[:40]!r} is not {ACCEPTED}" if given and given.strip() else "no time"
+
+
+def _events(file: Path, user: str, item: str, time: str | None, options: ReadOptions, problems: list[BadRow]) -> tuple[pl.DataFrame, int]:
+    wanted = {USER: user, ITEM: item} | ({TIME: time} if time else {})
+    fast = read_fast(file, wanted, options)
+    if fast is not None:
+        events = event_columns(fast, options.time_format)
+        if not any(events.null_count().row(0)):
+            return events, events.height
+    rows = read_rows(file, wanted, options, problems)
+    events = sound_events(rows, file.name, options.time_format, problems)
+    return events, rows.read
+
+
+def _items(file: Path, item: str, options: ReadOptions, problems: list[BadRow]) -> _Items:
+    names = column_names(file, options)
+    key, title, others = _item_columns(names, file, item, options)
+    wanted = {ITEM: key} | ({TITLE: title} if title else {}) | {_attribute(name): name for name in others}
+    rows = read_rows(file, wanted, options, problems, strict=True)
+    frame = rows.frame.with_columns(pl.all().cast(pl.String)).with_columns(pl.col(ITEM).str.strip_chars())
+    frame = frame.with_columns(pl.Series(_LINE, rows.lines, dtype=pl.Int64))
+    usable = pl.col(ITEM).str.len_bytes().fill_null(0) > 0
+    problems += [BadRow(file.name, line, "no item id") for line in frame.filter(~usable)[_LINE]]
+    frame = frame.filter(usable)
+    different = frame.unique([name for name in frame.columns if name != _LINE], keep="first", maintain_order=True)
+    notes = (
+        (f"{file.name}: {frame.height - different.height:,} rows that repeat another were dropped",)
+        if different.height < frame.height
+        else ()
+    )
+    repeated = different.filter(~pl.col(ITEM).is_first_distinct()).select(ITEM, _LINE)
+    problems += [BadRow(file.name, line, f"the item id {name!r} occurred before") for name, line in repeated.iter_rows()]
+    columns = {"item id": key, "title": title or "none", "attributes": ", ".join(others) or "none"}
+    return tidy_items(frame.drop(_LINE)), columns, notes, rows.read
+
+
+def _item_columns(names: list[str], file: Path, item: str, options: ReadOptions) -> tuple[str, str | None, list[str]]:
+    """Return the columns of id, title and further attributes."""
+    if options.item_id is not None:
+        key: str | None = told(options.item_id, names, "--item-id-column", file.name)
+    else:
+        key = item if item in names else guess("item", names) or _named_id(names)
+    if key is None:
+        found = ", ".join(map(repr, names))
+        raise DataError(f"{file.name}: cannot tell which column is the item's id; it has {found}. Name it with --item-id-column COLUMN.")
+    left = [name for name in names if name and name != key]
+    title = told(options.title, names, "--title-column", file.name) if options.title is not None else guess("title", left)
+    chosen = left if options.attributes is None else [told(name, names, "--attribute", file.name) for name in options.attributes]
+    return key, title, [name for name in dict.fromkeys(chosen) if name not in (key, title)]
+
+
+def _named_id(names: list[str]) -> str | None:
+    return next((name for name in names if name.casefold() == "id"), None)
+
+
+def _attribute(column: str) -> str:
+    name = column.split(":")[0].strip()
+    return f"{name}_" if name in (ITEM, TITLE, USER, TIME) else name
+
+
+def _time_column(names: list[str], file: Path, options: ReadOptions) -> str | None:
+    if options.file_order:
+        return None
+    return resolve("time", options.time, names, file.name, ", or pass --file-order if each user's rows are in order already")
+
+
+def _files(source: Path, options: ReadOptions) -> tuple[Path, Path | None]:
+    """Return the file of interactions and that of items, told apart by their columns."""
+    if source.is_file():
+        return source, options.items
+    tables = [file for file in sorted(source.iterdir()) if file.is_file() and file_kind(file) is not None and file != options.items]
+    events: list[Path] = []
+    others: list[Path] = []
+    for file in tables:
+        names = column_names(file, options)
+        user = options.user in names if options.user else guess("user", names) is not None
+        item = options.item in names if options.item else guess("item", names) is not None
+        (events if user and item else others).append(file)
+    if len(events) != 1:
+        found = ", ".join(file.name for file in events) or "none"
+        raise DataError(
+            f"{source} must hold one table of interactions, with a user's and an item's column; found {found} among "
+            f"{', '.join(file.name for file in tables) or 'no tables'}. Give the file itself, and name its columns with --user-column and "
+            "--item-column."
+        )
+    if options.items is not None or len(others) == 0:
+        return events[0], options.items
+    with_id = [file for file in others if guess("item", names := column_names(file, options)) or _named_id(names)]
+    if len(with_id) > 1:
+        found = ", ".join(file.name for file in with_id)
+        raise DataError(f"{source} holds several tables that may be the items: {found}. Choose one with --items FILE.")
+    return events[0], with_id[0] if with_id else None
