@@ -7,11 +7,13 @@ between. Knows nothing of training loops.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
 from laserrec.nn.blocks import Block, initialise
-from laserrec.nn.sequential import SequentialRecommender, drop_last, last_states, mean_cross_entropy
+from laserrec.nn.sequential import SequentialRecommender, drop_last, encode_by_length, last_states, mean_cross_entropy
 
 
 class BERT4Rec(SequentialRecommender):
@@ -89,11 +91,14 @@ class BERT4Rec(SequentialRecommender):
 
     def _encode(self, items: Tensor, mask: Tensor, first_place: int) -> Tensor:
         """Return states [B, S, D]; the last real item of a row stands at `first_place`, the one before it at the next."""
+        return encode_by_length(partial(self._encode_group, first_place=first_place), items, mask)
+
+    def _encode_group(self, items: Tensor, mask: Tensor, first_place: int) -> Tensor:
         from_end = mask.sum(1, keepdim=True) - 1 - torch.arange(items.shape[1], device=items.device) + first_place
         states: Tensor = self.dropout(self.norm(self.items(items) + self.positions(from_end.clamp(min=0))))
         for block in self.blocks:
             states = block(states, mask)
-        return states * mask[..., None]
+        return states
 
     def _logits(self, states: Tensor) -> Tensor:
         return states @ self.item_vectors.T + self.bias

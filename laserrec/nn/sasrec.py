@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from laserrec.nn.blocks import Block, initialise
-from laserrec.nn.sequential import SequentialRecommender, drop_last, last_states, mean_cross_entropy
+from laserrec.nn.sequential import SequentialRecommender, drop_last, encode_by_length, last_states, mean_cross_entropy
 
 
 class SASRec(SequentialRecommender):
@@ -43,12 +43,7 @@ class SASRec(SequentialRecommender):
     def states(self, items: Tensor, mask: Tensor) -> Tensor:
         """Encode histories; a state sees its own item and those before it. See the base class."""
         self.check_length(items)
-        positions = torch.arange(items.shape[1], device=items.device)
-        states: Tensor = self.dropout(self.norm(self.items(items) + self.positions(positions)))
-        # Padding stands on the right, so causal attention alone keeps it out of every real item's sight.
-        for block in self.blocks:
-            states = block(states, causal=True)
-        return states * mask[..., None]
+        return encode_by_length(self._encode, items, mask)
 
     def scores(self, items: Tensor, mask: Tensor) -> Tensor:
         """Score every item as the next one. See the base class."""
@@ -62,3 +57,11 @@ class SASRec(SequentialRecommender):
         predicted, inputs, targets = predicted[:, :longest], items[:, :longest], items[:, 1 : longest + 1]
         states_PD = self.states(inputs, predicted)[predicted]
         return mean_cross_entropy(states_PD @ self.item_vectors.T, targets[predicted])
+
+    def _encode(self, items: Tensor, mask: Tensor) -> Tensor:
+        positions = torch.arange(items.shape[1], device=items.device)
+        states: Tensor = self.dropout(self.norm(self.items(items) + self.positions(positions)))
+        # Padding stands on the right, so causal attention alone keeps it out of every real item's sight.
+        for block in self.blocks:
+            states = block(states, causal=True)
+        return states

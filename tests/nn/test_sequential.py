@@ -10,7 +10,7 @@ from torch import Tensor
 
 from laserrec.nn.bert4rec import BERT4Rec
 from laserrec.nn.sasrec import SASRec
-from laserrec.nn.sequential import SequentialRecommender, drop_last, last_states, mean_cross_entropy
+from laserrec.nn.sequential import GROUPS, SequentialRecommender, drop_last, last_states, mean_cross_entropy
 
 N, S = 23, 7
 
@@ -46,6 +46,15 @@ def test_order_of_rows_changes_nothing(model: SequentialRecommender) -> None:
     items, mask = batch(ROWS)
     shuffled = torch.tensor([2, 0, 3, 1])
     torch.testing.assert_close(model.scores(items[shuffled], mask[shuffled]), model.scores(items, mask)[shuffled], rtol=1e-4, atol=1e-5)
+
+
+def test_groups_of_similar_length_change_nothing(model: SequentialRecommender) -> None:
+    rows = [ROWS[place % 4] for place in range(4 * GROUPS)] + [[]] * 2 * GROUPS
+    together = model.states(*batch(rows, fill=11))
+    for number, row in enumerate(rows[: 4 * GROUPS]):
+        torch.testing.assert_close(together[number, : len(row)], model.states(*batch([row]))[0], rtol=1e-4, atol=1e-5)
+        assert not together[number, len(row) :].any()
+    assert not together[4 * GROUPS :].any()
 
 
 def test_shapes_and_finiteness(model: SequentialRecommender) -> None:
@@ -103,19 +112,6 @@ def test_uniform_scores_lose_ln_n(model: SequentialRecommender) -> None:
         for parameter in model.parameters():
             parameter.zero_()
     assert loss_and_gradient(model, ROWS, 0)[0].item() == pytest.approx(math.log(N), abs=1e-5)
-
-
-def test_learns_a_cycle(model: SequentialRecommender) -> None:
-    torch.manual_seed(0)
-    built = type(model)(catalogue_size=6, width=32, blocks=1, heads=2, max_history=5, dropout=0.0)  # type: ignore[call-arg]
-    optimizer = torch.optim.Adam(built.parameters(), lr=5e-3)
-    items, mask = batch([[(start + step) % 6 for step in range(5)] for start in range(6)])
-    for _ in range(200):
-        optimizer.zero_grad()
-        built.loss(items, mask, 0).backward()
-        optimizer.step()
-    built.eval()
-    assert built.scores(*batch([[0, 1, 2], [4, 5, 0], [3, 4, 5, 0]])).argmax(1).tolist() == [3, 1, 1]
 
 
 def test_drop_last() -> None:
