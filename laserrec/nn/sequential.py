@@ -94,7 +94,7 @@ def encode_by_length(encode: Callable[[Tensor, Tensor], Tensor], items: Tensor, 
     order = lengths.argsort(stable=True)
     parts = []
     for rows in order.chunk(GROUPS if len(items) >= 4 * GROUPS else 1):
-        longest = max(1, int(lengths[rows].max()))
+        longest = min(max(1, int(lengths[rows].max())), items.shape[1])
         states = encode(items[rows, :longest], mask[rows, :longest])
         parts.append(pad(states * mask[rows, :longest, None], (0, 0, 0, items.shape[1] - longest)))
     return torch.cat(parts)[order.argsort()]
