@@ -14,7 +14,7 @@ import tempfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import polars as pl
@@ -280,10 +280,11 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 
 
 def _read_split(value: object, path: Path) -> SplitInfo:
-    kinds: dict[str, SplitKind] = {"leave-one-out": "leave-one-out", "global-time": "global-time", "source": "source"}
-    if isinstance(value, dict) and value.get("kind") in kinds and isinstance(value.get("parameters"), dict):
-        return SplitInfo(kinds[value["kind"]], value["parameters"])
-    raise DataError(f"{path / 'manifest.json'} has no known split; received {value!r}, kinds are {', '.join(kinds)}.")
+    if isinstance(value, dict) and value.get("kind") in get_args(SplitKind) and isinstance(value.get("parameters"), dict):
+        parameters = value["parameters"]
+        if all(isinstance(number, int) for number in parameters.values()):
+            return SplitInfo(value["kind"], parameters)
+    raise DataError(f"{path / 'manifest.json'} has no known split; received {value!r}, kinds are {', '.join(get_args(SplitKind))}.")
 
 
 def _read_table(file: Path) -> pl.DataFrame:

@@ -44,7 +44,7 @@ def lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
     """
     try:
         wide = codecs.lookup(encoding).name.startswith(("utf-16", "utf-32"))
-        b"".decode(encoding)
+        " ".encode(encoding)
     except (LookupError, UnicodeError, ValueError) as error:
         raise DataError(f"--encoding {encoding!r} is not a text encoding; examples are utf-8, latin-1, cp1252, utf-16.") from error
     with readable(path):

@@ -37,7 +37,8 @@ def read_tabular(source: Path, options: ReadOptions) -> RawTables:
     problems: list[BadRow] = []
     events, rows = _events(events_file, user, item, time, options, problems)
     columns = {"user": user, "item": item, "time": time or "order of the file"}
-    items, notes = empty_items(), ("no file of items: items have no text (name one with --items FILE)",)
+    items = empty_items()
+    notes: tuple[str, ...] = ("no file of items: items have no text (name one with --items FILE)",)
     if items_file is not None:
         items, item_columns, notes, item_rows = _items(items_file, item, options, problems)
         columns |= item_columns

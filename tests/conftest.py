@@ -1,0 +1,25 @@
+"""What every test may use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def real_data() -> Callable[[str], Path]:
+    """Return a function that gives a folder of real data by name, and skips the test where it is absent."""
+
+    def find(name: str) -> Path:
+        told = os.environ.get("LASERREC_TEST_DATA")
+        folder = (Path(told) if told else REPOSITORY.parent / "shared" / "data") / name
+        if not folder.is_dir():
+            pytest.skip(f"no real data at {folder}; set LASERREC_TEST_DATA to a folder that holds {name}/")
+        return folder
+
+    return find

@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from laserrec.data.dataset import Dataset
+from laserrec.data.splits import SplitInfo, leave_one_out
+from laserrec.data.tables import PART_TYPE
+from laserrec.errors import DataError, UnknownIdError
+
+
+def events(rows: list[tuple[str, str, int, str]]) -> pl.DataFrame:
+    schema = {"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64, "part": PART_TYPE}
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+ITEMS = pl.DataFrame({"item_id": ["a", "b", "c", "d"], "title": ["A", None, "C", None], "brand": [None, "x", "y", None]})
+EVENTS = events(
+    [
+        ("v", "c", 1, "train"),
+        ("u", "b", 1, "train"),
+        ("u", "a", 2, "train"),
+        ("u", "d", 3, "valid"),
+        ("u", "b", 4, "test"),
+        ("u", "c", 5, "test"),
+        ("w", "a", 9, "test"),
+        ("v", "a", 2, "test"),
+    ]
+)
+
+
+@pytest.fixture
+def dataset() -> Dataset:
+    return Dataset.build("toy", ITEMS, EVENTS, SplitInfo("source", {}))
+
+
+def rows(ragged: object) -> list[list[int]]:
+    return [list(map(int, row)) for row in ragged]  # type: ignore[attr-defined]
+
+
+def test_ids_and_indices(dataset: Dataset) -> None:
+    assert dataset.user_ids == ("u", "v", "w")
+    assert dataset.item_ids == ("a", "b", "c", "d")
+    assert (dataset.item_index("c"), dataset.user_index("v")) == (2, 1)
+    with pytest.raises(UnknownIdError, match="Unknown item id 'z'"):
+        dataset.item_index("z")
+    with pytest.raises(UnknownIdError, match="Unknown user id 'z'"):
+        dataset.user_index("z")
+
+
+def test_histories(dataset: Dataset) -> None:
+    assert rows(dataset.histories()) == [[1, 0, 3, 1, 2], [2, 0], [0]]
+    assert rows(dataset.training_histories()) == [[1, 0], [2], []]
+
+
+def test_cases_are_each_users_first_event_of_a_part_with_all_before_it(dataset: Dataset) -> None:
+    valid, test = dataset.cases("valid"), dataset.cases("test")
+    assert (valid.users.tolist(), rows(valid.histories), valid.targets.tolist()) == ([0], [[1, 0]], [3])
+    # w has no history, so no case.
+    assert (test.users.tolist(), rows(test.histories), test.targets.tolist()) == ([0, 1], [[1, 0, 3], [2]], [1, 0])
+    assert test.users.dtype == test.targets.dtype == np.int64
+    assert test.take(np.array([1])).targets.tolist() == [0]
+
+
+def test_attributes_leave_out_what_is_unknown(dataset: Dataset) -> None:
+    assert dataset.attributes() == [{"title": "A"}, {"brand": "x"}, {"title": "C", "brand": "y"}, {}]
+
+
+def test_saved_and_loaded(dataset: Dataset, tmp_path: Path) -> None:
+    folder = tmp_path / "deep" / "toy"
+    dataset.save(folder)
+    loaded = Dataset.load(folder)
+    assert loaded.items.equals(dataset.items)
+    assert loaded.interactions.equals(dataset.interactions)
+    assert (loaded.fingerprint, loaded.manifest, loaded.split) == (dataset.fingerprint, dataset.manifest, dataset.split)
+    assert [path.name for path in folder.parent.iterdir()] == ["toy"]
+    with pytest.raises(DataError, match="--force"):
+        dataset.save(folder)
+    dataset.save(folder, replace=True)
+    assert [path.name for path in folder.parent.iterdir()] == ["toy"]
+
+
+def test_fingerprint_knows_order_parts_and_catalogue_but_not_rows_texts_or_times(dataset: Dataset) -> None:
+    def digest(items: pl.DataFrame, interactions: pl.DataFrame) -> str:
+        return Dataset.build("x", items, interactions, SplitInfo("leave-one-out", {})).fingerprint
+
+    assert digest(ITEMS.reverse(), EVENTS) == dataset.fingerprint
+    assert digest(ITEMS.with_columns(pl.lit("t").alias("title")), EVENTS.with_columns(pl.col("timestamp") * 7)) == dataset.fingerprint
+    assert digest(ITEMS, EVENTS.sort("user_id", maintain_order=True, descending=True)) == dataset.fingerprint
+    swapped = EVENTS.with_columns(pl.Series("item_id", ["c", "a", "b", "d", "b", "c", "a", "a"]))
+    moved = EVENTS.with_columns(pl.Series("part", ["train", "train", "train", "train", "test", "test", "test", "test"], dtype=PART_TYPE))
+    larger = pl.concat([ITEMS, pl.DataFrame({"item_id": ["e"], "title": ["E"], "brand": [None]}, schema=ITEMS.schema)])
+    others = {digest(ITEMS, swapped), digest(ITEMS, moved), digest(larger, EVENTS), dataset.fingerprint}
+    assert len(others) == 4
+
+
+def test_unusable_tables_are_refused() -> None:
+    split = SplitInfo("source", {})
+    with pytest.raises(DataError, match="'z' occurs in the interactions"):
+        Dataset.build("x", ITEMS, events([("u", "z", 1, "train")]), split)
+    with pytest.raises(DataError, match="train before valid"):
+        Dataset.build("x", ITEMS, events([("u", "a", 1, "test"), ("u", "b", 2, "train")]), split)
+    with pytest.raises(DataError, match="differ"):
+        Dataset.build("x", pl.concat([ITEMS, ITEMS]), EVENTS, split)
+    with pytest.raises(DataError, match="'title'"):
+        Dataset.build("x", ITEMS.drop("title"), EVENTS, split)
+    with pytest.raises(DataError, match="'part'"):
+        Dataset.build("x", ITEMS, EVENTS.drop("part"), split)
+    with pytest.raises(DataError, match="empty"):
+        Dataset.build("x", ITEMS, EVENTS.with_columns(pl.lit(None, pl.String).alias("user_id")), split)
+    with pytest.raises(DataError, match="No interaction"):
+        Dataset.build("x", ITEMS, EVENTS.clear(), split)
+
+
+def test_a_changed_file_is_noticed(dataset: Dataset, tmp_path: Path) -> None:
+    dataset.save(tmp_path / "toy")
+    EVENTS.sort("user_id", maintain_order=True)[1:].write_parquet(tmp_path / "toy" / "interactions.parquet")
+    with pytest.raises(DataError, match="fingerprint"):
+        Dataset.load(tmp_path / "toy")
+
+
+def test_a_folder_without_a_dataset_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="laserrec data prepare"):
+        Dataset.load(tmp_path)
+
+
+_MANIFESTS: list[Callable[[dict[str, object]], object]] = [
+    lambda manifest: [],
+    lambda manifest: manifest | {"format": 99},
+    lambda manifest: manifest | {"split": {"kind": "odd", "parameters": {}}},
+    lambda manifest: manifest | {"split": {"kind": ["odd"], "parameters": {}}},
+    lambda manifest: manifest | {"split": None},
+    lambda manifest: manifest | {"fingerprint": 3},
+    lambda manifest: {"name": "x"},
+]
+
+
+@pytest.mark.parametrize("change", _MANIFESTS)
+def test_a_damaged_manifest_is_refused(dataset: Dataset, tmp_path: Path, change: Callable[[dict[str, object]], object]) -> None:
+    dataset.save(tmp_path / "toy")
+    manifest = tmp_path / "toy" / "manifest.json"
+    manifest.write_text(json.dumps(change(json.loads(manifest.read_text()))))
+    with pytest.raises(DataError):
+        Dataset.load(tmp_path / "toy")
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    name=st.sampled_from(["items.parquet", "interactions.parquet", "manifest.json"]),
+    content=st.binary(max_size=200),
+    cut=st.integers(0, 900),
+)
+def test_garbage_gives_a_data_error(tmp_path_factory: pytest.TempPathFactory, name: str, content: bytes, cut: int) -> None:
+    folder = tmp_path_factory.mktemp("garbage") / "toy"
+    Dataset.build("toy", ITEMS, EVENTS, SplitInfo("source", {})).save(folder)
+    whole = (folder / name).read_bytes()
+    (folder / name).write_bytes(whole[:cut] + content + whole[cut + len(content) :])
+    try:
+        loaded = Dataset.load(folder)
+    except DataError:
+        return
+    assert loaded.fingerprint  # the change happened to be harmless
+
+
+@given(st.lists(st.tuples(st.sampled_from("uvwx"), st.sampled_from("abcd")), min_size=1, max_size=40))
+def test_cases_of_leave_one_out_equal_slicing_lists(pairs: list[tuple[str, str]]) -> None:
+    table = pl.DataFrame({"user_id": [u for u, _ in pairs], "item_id": [i for _, i in pairs], "timestamp": range(len(pairs))})
+    divided, split = leave_one_out(table.sort("user_id", maintain_order=True))
+    dataset = Dataset.build("x", ITEMS, divided, split)
+    sequences = [["abcd".index(i) for u, i in pairs if u == user] for user in sorted({u for u, _ in pairs})]
+    long = [sequence for sequence in sequences if len(sequence) >= 3]
+    assert rows(dataset.training_histories()) == [sequence[:-2] if len(sequence) >= 3 else sequence for sequence in sequences]
+    assert rows(dataset.cases("valid").histories) == [sequence[:-2] for sequence in long]
+    assert rows(dataset.cases("test").histories) == [sequence[:-1] for sequence in long]
+    assert dataset.cases("valid").targets.tolist() == [sequence[-2] for sequence in long]
+    assert dataset.cases("test").targets.tolist() == [sequence[-1] for sequence in long]
