@@ -2,7 +2,7 @@
 
 Departures: positions are counted from the history's end, so that "the next item" always has the same one; a share of the training rows is
 cut to a random beginning with its last item alone hidden, as in scoring; item embeddings are tied to the output without a projection
-between. Knows nothing of training loops.
+between. An optional penalty on items of the history. Knows nothing of training loops.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from laserrec.nn.blocks import Block, initialise
-from laserrec.nn.sequential import SequentialRecommender, drop_last, encode_by_length, last_states, mean_cross_entropy
+from laserrec.nn.sequential import SeenPenalty, SequentialRecommender, drop_last, encode_by_length, last_states, mean_cross_entropy
 
 
 class BERT4Rec(SequentialRecommender):
@@ -24,7 +24,9 @@ class BERT4Rec(SequentialRecommender):
     last_share = 0.5
     """Share of training rows that are cut to a random beginning, its last item alone hidden."""
 
-    def __init__(self, *, catalogue_size: int, width: int, blocks: int, heads: int, max_history: int, dropout: float) -> None:
+    def __init__(
+        self, *, catalogue_size: int, width: int, blocks: int, heads: int, max_history: int, dropout: float, seen_penalty: bool = False
+    ) -> None:
         """Build the model with fresh weights.
 
         Args:
@@ -34,6 +36,7 @@ class BERT4Rec(SequentialRecommender):
             heads: attention heads.
             max_history: items of a history that fit, beside the hidden next one.
             dropout: of embeddings, attention and feed-forward.
+            seen_penalty: train a δ that is taken from the scores of items in the history.
         """
         super().__init__(catalogue_size=catalogue_size, width=width, max_history=max_history)
         self.items = nn.Embedding(catalogue_size + 1, width)
@@ -42,6 +45,7 @@ class BERT4Rec(SequentialRecommender):
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(Block(width, heads, dropout=dropout) for _ in range(blocks))
         self.bias = nn.Parameter(torch.zeros(catalogue_size))
+        self.penalty = SeenPenalty() if seen_penalty else None
         initialise(self)
 
     @property
@@ -59,15 +63,19 @@ class BERT4Rec(SequentialRecommender):
         """Score every item in the place of a hidden item after the history. See the base class."""
         self.check_length(items)
         lengths = mask.sum(1, keepdim=True)
-        items = torch.cat([items, items[:, :1]], dim=1).scatter(1, lengths, self.catalogue_size)
-        extended = torch.arange(items.shape[1], device=items.device) <= lengths
-        return self._logits(last_states(self._encode(items, extended, first_place=0), extended))
+        asked = torch.cat([items, items[:, :1]], dim=1).scatter(1, lengths, self.catalogue_size)
+        extended = torch.arange(asked.shape[1], device=items.device) <= lengths
+        logits = self._logits(last_states(self._encode(asked, extended, first_place=0), extended))
+        return logits if self.penalty is None else self.penalty(logits, items, mask)
 
     def loss(self, items: Tensor, mask: Tensor, hold_out: int = 0) -> Tensor:
         """Cross-entropy of hidden items; which ones is drawn with torch's global generator. See the base class."""
         mask, hidden = self.hide(drop_last(mask, hold_out))
-        states_PD = self._encode(items.masked_fill(hidden, self.catalogue_size), mask, first_place=0)[hidden]
-        return mean_cross_entropy(self._logits(states_PD), items[hidden])
+        logits_PN = self._logits(self._encode(items.masked_fill(hidden, self.catalogue_size), mask, first_place=0)[hidden])
+        if self.penalty is not None:
+            row = hidden.nonzero(as_tuple=True)[0]
+            logits_PN = self.penalty(logits_PN, items[row], (mask & ~hidden)[row])
+        return mean_cross_entropy(logits_PN, items[hidden])
 
     def hide(self, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Draw what a training step reads and what it must guess.

@@ -1,6 +1,7 @@
 """SASRec: a causal transformer over item ids (Kang and McAuley, ICDM 2018).
 
-Departures: cross-entropy over the whole catalogue at every position in the place of one sampled negative; GELU.
+Departures: cross-entropy over the whole catalogue at every position in the place of one sampled negative; GELU;
+optionally a trained penalty on items of the history.
 Knows nothing of training loops.
 """
 
@@ -10,13 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from laserrec.nn.blocks import Block, initialise
-from laserrec.nn.sequential import SequentialRecommender, drop_last, encode_by_length, last_states, mean_cross_entropy
+from laserrec.nn.sequential import SeenPenalty, SequentialRecommender, drop_last, encode_by_length, last_states, mean_cross_entropy
 
 
 class SASRec(SequentialRecommender):
     """Predicts each item of a history from those before it."""
 
-    def __init__(self, *, catalogue_size: int, width: int, blocks: int, heads: int, max_history: int, dropout: float) -> None:
+    def __init__(
+        self, *, catalogue_size: int, width: int, blocks: int, heads: int, max_history: int, dropout: float, seen_penalty: bool = False
+    ) -> None:
         """Build the model with fresh weights.
 
         Args:
@@ -26,6 +29,7 @@ class SASRec(SequentialRecommender):
             heads: attention heads.
             max_history: positions with an embedding of their own.
             dropout: of embeddings, attention and feed-forward.
+            seen_penalty: train a δ that is taken from the scores of items in the history.
         """
         super().__init__(catalogue_size=catalogue_size, width=width, max_history=max_history)
         self.items = nn.Embedding(catalogue_size, width)
@@ -33,6 +37,7 @@ class SASRec(SequentialRecommender):
         self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(Block(width, heads, dropout=dropout) for _ in range(blocks))
+        self.penalty = SeenPenalty() if seen_penalty else None
         initialise(self)
 
     @property
@@ -47,7 +52,8 @@ class SASRec(SequentialRecommender):
 
     def scores(self, items: Tensor, mask: Tensor) -> Tensor:
         """Score every item as the next one. See the base class."""
-        return last_states(self.states(items, mask), mask) @ self.item_vectors.T
+        logits = last_states(self.states(items, mask), mask) @ self.item_vectors.T
+        return logits if self.penalty is None else self.penalty(logits, items, mask)
 
     def loss(self, items: Tensor, mask: Tensor, hold_out: int = 0) -> Tensor:
         """Cross-entropy of every item after the first, given those before it. See the base class."""
@@ -55,8 +61,12 @@ class SASRec(SequentialRecommender):
         predicted = mask[:, 1:]
         longest = int(predicted.sum(1).max()) if predicted.numel() else 0
         predicted, inputs, targets = predicted[:, :longest], items[:, :longest], items[:, 1 : longest + 1]
-        states_PD = self.states(inputs, predicted)[predicted]
-        return mean_cross_entropy(states_PD @ self.item_vectors.T, targets[predicted])
+        logits_PN = self.states(inputs, predicted)[predicted] @ self.item_vectors.T
+        if self.penalty is not None:
+            row, place = predicted.nonzero(as_tuple=True)
+            before_PS = torch.arange(longest, device=items.device) <= place[:, None]
+            logits_PN = self.penalty(logits_PN, inputs[row], before_PS)
+        return mean_cross_entropy(logits_PN, targets[predicted])
 
     def _encode(self, items: Tensor, mask: Tensor) -> Tensor:
         positions = torch.arange(items.shape[1], device=items.device)

@@ -79,6 +79,31 @@ class SequentialRecommender(nn.Module, ABC):
             raise ValueError(f"Received histories of {items.shape[1]} items; at most {self.max_history} fit. Cut them with Ragged.tails.")
 
 
+class SeenPenalty(nn.Module):
+    """Lowers the scores of items that a history holds by a trained δ, for people seldom take again what they took before.
+
+    The output of a model with tied embeddings resembles its input, so what was just seen scores high by construction.
+    """
+
+    def __init__(self, start: float = 3.0) -> None:
+        """Begin with δ = `start`."""
+        super().__init__()
+        # Adam moves a parameter by about the learning rate a step; stored divided, the scalar follows ten times faster.
+        self.scaled = nn.Parameter(torch.tensor(start / 10))
+
+    @property
+    def strength(self) -> Tensor:
+        """δ, in units of the logits."""
+        return self.scaled * 10
+
+    def forward(self, logits: Tensor, items: Tensor, mask: Tensor) -> Tensor:
+        """Return the logits [P, N], lower by δ at the items [P, S] where `mask` [P, S] is True."""
+        row, place = mask.nonzero(as_tuple=True)
+        seen = torch.zeros_like(logits, dtype=torch.bool)
+        seen[row, items[row, place]] = True
+        return logits - self.strength * seen
+
+
 def encode_by_length(encode: Callable[[Tensor, Tensor], Tensor], items: Tensor, mask: Tensor) -> Tensor:
     """Encode rows in groups of similar length, so that little padding is computed: in training, two to three times faster.
 

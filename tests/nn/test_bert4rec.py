@@ -10,9 +10,9 @@ from laserrec.nn.bert4rec import BERT4Rec
 from laserrec.nn.sequential import drop_last
 
 
-def build() -> BERT4Rec:
+def build(seen_penalty: bool = False) -> BERT4Rec:
     torch.manual_seed(0)
-    model = BERT4Rec(catalogue_size=19, width=12, blocks=2, heads=3, max_history=6, dropout=0.0)
+    model = BERT4Rec(catalogue_size=19, width=12, blocks=2, heads=3, max_history=6, dropout=0.0, seen_penalty=seen_penalty)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return model.eval()
@@ -33,8 +33,9 @@ def test_scores_do_not_depend_on_the_room_left() -> None:
     assert not torch.allclose(full, wide)
 
 
-def test_hiding_the_last_item_is_scoring(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = build()
+@pytest.mark.parametrize("seen_penalty", [False, True])
+def test_hiding_the_last_item_is_scoring(monkeypatch: pytest.MonkeyPatch, seen_penalty: bool) -> None:
+    model = build(seen_penalty)
     items, mask = torch.tensor([[4, 2, 7, 9]]), torch.ones(1, 4, dtype=torch.bool)
     monkeypatch.setattr(model, "hide", lambda kept: (kept, kept & ~drop_last(kept, 1)))
     torch.testing.assert_close(model.loss(items, mask, 0), cross_entropy(model.scores(items[:, :3], mask[:, :3]), items[:, 3]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -10,15 +11,18 @@ from torch import Tensor
 
 from laserrec.nn.bert4rec import BERT4Rec
 from laserrec.nn.sasrec import SASRec
-from laserrec.nn.sequential import GROUPS, SequentialRecommender, drop_last, last_states, mean_cross_entropy
+from laserrec.nn.sequential import GROUPS, SeenPenalty, SequentialRecommender, drop_last, last_states, mean_cross_entropy
 
 N, S = 23, 7
 
 
-@pytest.fixture(params=[SASRec, BERT4Rec])
+@pytest.fixture(
+    params=[SASRec, BERT4Rec, partial(SASRec, seen_penalty=True), partial(BERT4Rec, seen_penalty=True)],
+    ids=["sasrec", "bert4rec", "sasrec-penalty", "bert4rec-penalty"],
+)
 def model(request: pytest.FixtureRequest) -> SequentialRecommender:
     torch.manual_seed(0)
-    built = request.param(catalogue_size=N, width=16, blocks=2, heads=2, max_history=S, dropout=0.3)
+    built: SequentialRecommender = request.param(catalogue_size=N, width=16, blocks=2, heads=2, max_history=S, dropout=0.3)
     for parameter in built.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return built.eval()
@@ -124,6 +128,25 @@ def test_drop_last() -> None:
 def test_last_states() -> None:
     states = torch.arange(12.0).reshape(2, 3, 2)
     assert last_states(states, torch.tensor([[True, True, False], [True, True, True]])).tolist() == [[2.0, 3.0], [10.0, 11.0]]
+
+
+def test_seen_penalty_counts_an_item_once() -> None:
+    penalty = SeenPenalty(start=2.0)
+    logits = penalty(torch.zeros(2, 4), torch.tensor([[1, 1, 3], [0, 2, 0]]), torch.tensor([[True, True, True], [True, False, False]]))
+    assert logits.tolist() == [[0, -2, 0, -2], [-2, 0, 0, 0]]
+    logits.sum().backward()
+    # Three entries were lowered by ten times what is stored.
+    assert penalty.scaled.grad is not None
+    assert penalty.scaled.grad.item() == -30
+
+
+@pytest.mark.parametrize("kind", [SASRec, BERT4Rec])
+def test_penalty_is_the_only_difference(kind: type[SASRec | BERT4Rec]) -> None:
+    plain = kind(catalogue_size=N, width=8, blocks=1, heads=2, max_history=S, dropout=0.0).eval()
+    penalised = kind(catalogue_size=N, width=8, blocks=1, heads=2, max_history=S, dropout=0.0, seen_penalty=True).eval()
+    penalised.load_state_dict(plain.state_dict(), strict=False)
+    difference = (plain.scores(*batch(ROWS)) - penalised.scores(*batch(ROWS))).round(decimals=4)
+    assert difference.tolist() == [[3.0 if item in row else 0.0 for item in range(N)] for row in ROWS]
 
 
 def test_mean_cross_entropy() -> None:
