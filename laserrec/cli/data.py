@@ -138,6 +138,7 @@ def _show_summary(name: str, out: Path, summary: PrepareSummary) -> None:
         ("items missing in the file of items", _unknown(summary)),
         ("events of untitled items dropped", f"{summary.untitled_dropped:,}"),
         ("events outside the core dropped", f"{summary.core_dropped:,} (core: {summary.min_user} a user, {summary.min_item} an item)"),
+        ("items without events left out", f"{summary.unused_items:,}"),
         ("users", f"{summary.users:,}"),
         ("items", f"{summary.items:,} ({summary.without_text:,} without text)"),
         ("interactions", f"{summary.interactions:,}"),

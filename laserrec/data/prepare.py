@@ -73,6 +73,7 @@ class PrepareSummary:
         unknown_dropped: events dropped for that.
         untitled_dropped: events dropped because their item has no title.
         core_dropped: events dropped because their user or item had too few.
+        unused_items: items left out because no event of theirs is left; none when all items are kept.
         min_user: fewest events of a user that was applied.
         min_item: fewest events of an item that was applied.
         users: users of the dataset.
@@ -97,6 +98,7 @@ class PrepareSummary:
     unknown_dropped: int
     untitled_dropped: int
     core_dropped: int
+    unused_items: int
     min_user: int
     min_item: int
     users: int
@@ -134,6 +136,7 @@ def prepare(source: Path, options: PrepareOptions | None = None) -> tuple[Datase
     events, split = _divided(raw, events, options)
     catalogue = items.join(events.select(ITEM).unique(), on=ITEM, how="full" if options.all_items else "right", coalesce=True)
     catalogue = catalogue.select(items.columns).sort(ITEM)
+    counts["unused_items"] = items.join(catalogue, on=ITEM, how="anti").height
     sources = [dataclasses.asdict(file) for file in raw.sources]
     details = {"format": raw.format, "files": sources, "options": _plain(options), "counts": {**counts, "bad_rows": len(raw.problems)}}
     dataset = Dataset.build(options.name or raw.name, catalogue, events, split, {"source": details})

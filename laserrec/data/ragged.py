@@ -47,11 +47,17 @@ class Ragged:
 
     def take(self, rows: NDArray[np.int64] | Sequence[int]) -> Ragged:
         """Return the chosen rows, in the order given."""
-        return Ragged.from_rows([self[int(row)] for row in rows])
+        rows = np.asarray(rows, dtype=np.int64)
+        return self._gather(self.offsets[rows], self.lengths[rows])
 
     def tails(self, limit: int) -> Ragged:
         """Return every row cut to its last `limit` values: the most recent part of each history."""
-        return Ragged.from_rows([row[-limit:] if limit else row[:0] for row in self])
+        lengths = np.minimum(self.lengths, limit)
+        return self._gather(self.offsets[1:] - lengths, lengths)
+
+    def _gather(self, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> Ragged:
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        return Ragged(self.values[np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])], offsets)
 
     def padded(self, fill: int = 0) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Return the rows as a rectangle, padded on the right.

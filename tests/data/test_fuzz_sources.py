@@ -14,10 +14,10 @@ from laserrec.data.prepare import PrepareOptions, prepare
 from laserrec.data.sources import Format, read_source
 from laserrec.errors import DataError
 
+_WORDS = b"user_id item_id timestamp item_id_list title :token :: null nan 0 1 - 1500000000 2017-07-14 { } [ ] : ' | , PAR1".split()
 _PIECES = [
-    b"user_id", b"item_id", b"timestamp", b":token", b"item_id_list", b",", b"\t", b"::", b"|", b"\n", b"\r\n", b"\r", b'"', b'""', b"\xff", b"\xc3", b"\0",
-    b"\xef\xbb\xbf", b"\xff\xfe", b" ", b"0", b"1", b"1500000000", b"2017-07-14", b"nan", b"-", b"{", b"}", b"[", b"]", b":", b'"user_id": "u"', b'"item_id"',
-    b'"asin"', b'"reviewerID"', b'"unixReviewTime"', b"null", b"\\ud800", b"'", b"title", b"\xc3\xa9", b"PAR1", b"\x1f\x8b",
+    *_WORDS, b"\t", b"\n", b"\r\n", b"\r", b" ", b"\0", b'"', b'""', b"\xff", b"\xc3", b"\xc3\xa9", b"\xef\xbb\xbf", b"\xff\xfe",
+    b"\x1f\x8b", b'"user_id": "u"', b'"item_id"', b'"asin"', b'"reviewerID"', b'"unixReviewTime"', b"\\ud800",
 ]  # fmt: skip
 SOUP = st.one_of(st.binary(max_size=120), st.lists(st.sampled_from(_PIECES), max_size=60).map(b"".join))
 HEADERS = {
@@ -73,8 +73,7 @@ def test_any_bytes_give_tables_or_a_data_error(
         (folder / name).write_bytes(gzip.compress(content) if data.draw(st.integers(0, 9)) == 0 else content)
     try:
         raw = read_source(folder, form, ReadOptions())
-    except DataError as error:
-        assert str(error)
+    except DataError:
         return
     assert raw.interactions.null_count().sum_horizontal().item() == 0
     assert raw.interactions.height + len(raw.problems) <= raw.rows or form in {"recbole", "recformer"}

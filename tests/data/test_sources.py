@@ -104,8 +104,10 @@ def test_a_benchmark_split_with_one_event_a_row(tmp_path: Path) -> None:
 def test_ml_100k(tmp_path: Path) -> None:
     (tmp_path / "u.data").write_text("196\t242\t3\t881250949\n196\t1\t4\t881250950\n1\t2\n")
     flags = "|".join("1" if place in (5, 14) else "0" for place in range(19))
-    (tmp_path / "u.item").write_bytes(
-        f"242|Misérables, Les (1995)|01-Jan-1995||http://x|{flags}\n1|Net, The (1995)|||x|{'|'.join('0' * 19)}\n".encode("latin-1")
+    none = "|".join("0" * 19)
+    films = f"242|Misérables, Les (1995)|01-Jan-1995||http://x|{flags}\n1|Net, The (1995)|||x|{none}\n"
+    (tmp_path / "u.item").write_bytes(films.encode("latin-1"))
+        f"242|Misérables, Les (1995)|01-Jan-1995||http://x|{flags}\n1|Net, The (1995)|||x|{none}\n".encode("latin-1")
     )
     raw = read(tmp_path)
     assert raw.interactions.height == 2

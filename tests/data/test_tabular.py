@@ -111,7 +111,7 @@ def test_columns_that_cannot_be_told_are_listed(tmp_path: Path) -> None:
         read_source(source, None, ReadOptions())
     with pytest.raises(DataError, match="no column 'whom'"):
         read_source(source, None, ReadOptions(user="whom"))
-    with pytest.raises(DataError, match="which column is the time.*--file-order"):
+    with pytest.raises(DataError, match=r"which column is the time.*--file-order"):
         read_source(source, None, ReadOptions(user="who", item="thing"))
     assert events(read_source(source, None, ReadOptions(user="who", item="thing", time="then")).interactions) == [("u", "i", 3)]
     assert events(read_source(source, None, ReadOptions(user="who", item="thing", file_order=True)).interactions) == [("u", "i", 0)]
