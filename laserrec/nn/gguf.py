@@ -19,7 +19,7 @@ from tokenizers.pre_tokenizers import Digits, Sequence
 from torch import Tensor
 from transformers import AutoTokenizer, LlamaConfig
 
-from laserrec.assets import ASSETS, build_once, cache_folder, fetch, fetched_folder
+from laserrec.assets import ASSETS, Asset, build_once, cache_folder, fetch, fetched_folder
 from laserrec.errors import AssetError
 
 _NAMES = {
@@ -53,12 +53,17 @@ def resolve_llm(model: str) -> Path | str:
     asset = next((asset for asset in ASSETS if asset.name == model and asset.kind == "llm"), None)
     if asset is None:
         return Path(model) if Path(model).is_dir() else model
-    converted = cache_folder() / f"{fetched_folder(asset).name}-bfloat16"
+    converted = converted_folder(asset)
     with build_once(converted) as aside:
         if aside is not None:
             (source,) = fetch(asset.name).glob("*.gguf")
             convert(source, aside)
     return converted
+
+
+def converted_folder(asset: Asset) -> Path:
+    """Return where a language model's weights lie once they are converted."""
+    return cache_folder() / f"{fetched_folder(asset).name}-bfloat16"
 
 
 def convert(source: Path, target: Path) -> None:
