@@ -107,8 +107,6 @@ def test_ml_100k(tmp_path: Path) -> None:
     none = "|".join("0" * 19)
     films = f"242|Misérables, Les (1995)|01-Jan-1995||http://x|{flags}\n1|Net, The (1995)|||x|{none}\n"
     (tmp_path / "u.item").write_bytes(films.encode("latin-1"))
-        f"242|Misérables, Les (1995)|01-Jan-1995||http://x|{flags}\n1|Net, The (1995)|||x|{none}\n".encode("latin-1")
-    )
     raw = read(tmp_path)
     assert raw.interactions.height == 2
     assert [str(problem) for problem in raw.problems] == ["u.data:3: 2 columns where user, item, rating and time should be"]
@@ -138,7 +136,8 @@ def test_amazon_2014(tmp_path: Path) -> None:
     (tmp_path / "reviews_Toys_5.json.gz").write_bytes(
         gzip.compress(b'{"reviewerID": "A1", "asin": "B1", "overall": 5.0, "unixReviewTime": 1400000000}\n')
     )
-    meta = "{'asin': 'B1', 'title': 'Bear &amp; Co', 'brand': 'Steiff', 'categories': [['Toys', 'Plush'], ['Gifts']]}\n{'asin': __import__('os')}\n"
+    bear = "{'asin': 'B1', 'title': 'Bear &amp; Co', 'brand': 'Steiff', 'categories': [['Toys', 'Plush'], ['Gifts']]}"
+    meta = bear + "\n{'asin': __import__('os')}\n"
     (tmp_path / "meta_Toys.json.gz").write_bytes(gzip.compress(meta.encode()))
     raw = read(tmp_path)
     assert (raw.name, raw.format) == ("toys_5", "amazon")
