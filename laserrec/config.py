@@ -138,6 +138,8 @@ class CollaborativeConfig(_Section):
     """Items of a history that it reads, counted from the most recent."""
     dropout: float = Field(0.5, ge=0, lt=1)
     """Dropout of embeddings, attention and feed-forward."""
+    seen_penalty: bool = True
+    """Subtract a trained δ from the items of the history; neither paper does."""
     hold_out: int = Field(1, ge=0)
     """Training positions at each history's end that it is not trained on, so that Laser learns how far to trust it (stacking)."""
 
@@ -300,7 +302,7 @@ PAPER: dict[str, Any] = {
         "fuse_collaborative": False,
         "seen_penalty": False,
     },
-    "collaborative": {"model": "bert4rec", "width": 64, "blocks": 2, "heads": 2, "dropout": 0.1, "hold_out": 0},
+    "collaborative": {"model": "bert4rec", "width": 64, "blocks": 2, "heads": 2, "dropout": 0.1, "seen_penalty": False, "hold_out": 0},
     "stage1": {"epochs": 15, "patience": 15, "batch_size": 4, "learning_rate": 1e-4},
     "stage2": {"epochs": 5, "patience": 5, "batch_size": 4, "learning_rate": 1e-4},
 }

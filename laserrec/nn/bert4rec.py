@@ -43,7 +43,7 @@ class BERT4Rec(SequentialRecommender):
         self.positions = nn.Embedding(max_history + 1, width)
         self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.ModuleList(Block(width, heads, dropout=dropout) for _ in range(blocks))
+        self.blocks = nn.ModuleList(Block(width, heads, dropout=dropout, norm="before") for _ in range(blocks))
         self.bias = nn.Parameter(torch.zeros(catalogue_size))
         self.penalty = SeenPenalty() if seen_penalty else None
         initialise(self)

@@ -1,8 +1,7 @@
 """SASRec: a causal transformer over item ids (Kang and McAuley, ICDM 2018).
 
-Departures: cross-entropy over the whole catalogue at every position in the place of one sampled negative; GELU;
-optionally a trained penalty on items of the history.
-Knows nothing of training loops.
+Departures: cross-entropy over the whole catalogue at every position in the place of one sampled negative; GELU; normalisation before each
+branch; optionally a trained penalty on items of the history. Knows nothing of training loops.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ class SASRec(SequentialRecommender):
         self.positions = nn.Embedding(max_history, width)
         self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.ModuleList(Block(width, heads, dropout=dropout) for _ in range(blocks))
+        self.blocks = nn.ModuleList(Block(width, heads, dropout=dropout, norm="before") for _ in range(blocks))
         self.penalty = SeenPenalty() if seen_penalty else None
         initialise(self)
 

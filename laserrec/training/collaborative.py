@@ -25,7 +25,7 @@ VALIDATION_BATCH = 512
 
 def build_recommender(config: CollaborativeConfig, catalogue_size: int) -> SequentialRecommender:
     """Return the recommender that the settings name, with fresh weights from torch's global generator."""
-    sizes = config.model_dump(include={"width", "blocks", "heads", "max_history", "dropout"})
+    sizes = config.model_dump(include={"width", "blocks", "heads", "max_history", "dropout", "seen_penalty"})
     if config.model == "sasrec":
         return SASRec(catalogue_size=catalogue_size, **sizes)
     if config.model == "bert4rec":

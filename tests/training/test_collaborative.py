@@ -40,8 +40,12 @@ def train(trained: CollaborativeTask, folder: Path, **settings: Any) -> float:  
 
 
 def test_builder() -> None:
-    assert isinstance(build_recommender(CollaborativeConfig(model="sasrec"), 3), SASRec)
-    assert isinstance(build_recommender(CollaborativeConfig(model="bert4rec"), 3), BERT4Rec)
+    sasrec = build_recommender(CollaborativeConfig(model="sasrec", seen_penalty=False), 3)
+    bert4rec = build_recommender(CollaborativeConfig(model="bert4rec"), 3)
+    assert isinstance(sasrec, SASRec)
+    assert isinstance(bert4rec, BERT4Rec)
+    assert sasrec.penalty is None
+    assert bert4rec.penalty is not None
 
 
 @pytest.mark.parametrize("model", ["sasrec", "bert4rec"])
