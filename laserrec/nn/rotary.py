@@ -55,7 +55,9 @@ class RotaryDecoder:
                 "Use prompt.order = 'prefix_first' with it."
             )
         config = model.config
-        if any(getattr(layer.self_attn, "sliding_window", None) for layer in model.layers):
+        # Mistral windows all of its layers or none, and only its configuration says so.
+        holders = [config] if kind == "mistral" else [layer.self_attn for layer in model.layers]
+        if any(getattr(holder, "sliding_window", None) for holder in holders):
             raise ConfigError("prompt.order = 'text_first' needs full attention; this model's is windowed. Use prompt.order = 'prefix_first' with it.")
         self.layers: nn.ModuleList = model.layers
         self.norm: nn.Module = model.norm
