@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from gguf import GGUFReader, ReaderTensor, dequantize
 from numpy.typing import NDArray
+from rich.console import Console
 from safetensors.torch import save_file
 from tokenizers.pre_tokenizers import Digits, Sequence
 from torch import Tensor
@@ -57,7 +58,8 @@ def resolve_llm(model: str) -> Path | str:
     with build_once(converted) as aside:
         if aside is not None:
             (source,) = fetch(asset.name).glob("*.gguf")
-            convert(source, aside)
+            with Console(stderr=True).status(f"Converting {asset.name}, this once"):
+                convert(source, aside)
     return converted
 
 
