@@ -21,7 +21,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from laserrec.data.ragged import Ragged
-from laserrec.data.splits import SplitInfo, SplitKind, fingerprint, positions
+from laserrec.data.splits import SplitInfo, SplitKind, by_user, fingerprint, positions
 from laserrec.data.tables import ITEM, PART, PART_TYPE, PARTS, TIME, TITLE, USER
 from laserrec.errors import DataError, UnknownIdError
 
@@ -256,7 +256,7 @@ def _checked_events(events: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:
         raise DataError("No interaction is left.")
     if any(events.null_count().row(0)):
         raise DataError("The interactions hold empty values.")
-    events = events.sort(USER, maintain_order=True)
+    events = by_user(events)
     code = pl.col(PART).to_physical().cast(pl.Int64)
     if events.select((code.diff().over(USER) < 0).any()).item():
         raise DataError("A user's events must be in order, train before valid before test.")

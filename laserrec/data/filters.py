@@ -19,7 +19,9 @@ def drop_repeats(events: pl.DataFrame) -> pl.DataFrame:
 
 def in_order(events: pl.DataFrame) -> pl.DataFrame:
     """Sort by user, part, moment and, where moments tie, by item id, which unlike the order of a file is the same for everyone."""
-    return events.sort([USER, *([PART] if PART in events.columns else []), TIME, ITEM], maintain_order=True)
+    # Ids as their ranks: sorting millions of texts by several columns takes many times as long.
+    user, item = (pl.col(name).cast(pl.Enum(events[name].unique().sort())) for name in (USER, ITEM))
+    return events.sort([user, *([PART] if PART in events.columns else []), TIME, item], maintain_order=True)
 
 
 def k_core(events: pl.DataFrame, min_user: int, min_item: int) -> pl.DataFrame:

@@ -14,7 +14,7 @@ from laserrec.data.filters import drop_duplicates, drop_repeats, in_order, k_cor
 from laserrec.data.options import ReadOptions
 from laserrec.data.sources import Format, read_source
 from laserrec.data.splits import SplitInfo, global_time, known_split, leave_one_out, moments_at
-from laserrec.data.tables import ITEM, MICROSECONDS, PART, TIME, TITLE, USER, BadRow, RawTables
+from laserrec.data.tables import ITEM, MICROSECONDS, PART, TIME, TITLE, BadRow, RawTables
 from laserrec.errors import BadRowsError, DataError
 
 SHOWN_PROBLEMS = 10
@@ -209,7 +209,7 @@ def _divided(raw: RawTables, events: pl.DataFrame, options: PrepareOptions) -> t
     if raw.own_split and options.split is None:
         return _in_seconds(events), SplitInfo("source", {})
     if raw.own_split:
-        events = events.drop(PART).sort([USER, TIME, ITEM], maintain_order=True)
+        events = in_order(events.drop(PART))
     events = _in_seconds(events)
     if options.split == "global-time":
         return global_time(events, *moments_at(events, options.valid_share, options.test_share))

@@ -120,13 +120,18 @@ def fingerprint(item_ids: Sequence[str], events: pl.DataFrame) -> str:
     """
     items = pl.Series(item_ids, dtype=pl.String).sort()
     users = events[USER].unique().sort()
-    events = events.sort(USER, maintain_order=True)
+    events = by_user(events)
     digest = hashlib.sha256(b"laserrec split 1\n")
     for ids in (items, users):
         digest.update(json.dumps(ids.to_list(), ensure_ascii=True, separators=(",", ":")).encode())
     for codes in (positions(events[USER], users), positions(events[ITEM], items), events[PART].to_physical().cast(pl.Int64).to_numpy()):
         digest.update(np.ascontiguousarray(codes, dtype="<i8").tobytes())
     return digest.hexdigest()
+
+
+def by_user(events: pl.DataFrame) -> pl.DataFrame:
+    """Return the events sorted by user, each user's in the order they were."""
+    return events if events[USER].is_sorted() else events.sort(USER, maintain_order=True)
 
 
 def positions(ids: pl.Series, among: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
