@@ -74,5 +74,5 @@ class QueryExperts(nn.Module):
         tokens = self.tokens[routing.chosen]
         if self.routing == "paper":
             return tokens
-        gate = 1 + routing.weight - routing.weight.detach()
+        gate = 1 + (routing.weight - routing.weight.detach())
         return tokens * gate[:, None, None]
