@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 
 from laserrec.data.ragged import Ragged
 from laserrec.data.splits import SplitInfo, SplitKind, by_user, fingerprint, positions
-from laserrec.data.tables import ITEM, PART, PART_TYPE, PARTS, TIME, TITLE, USER
+from laserrec.data.tables import ITEM, PART, PART_TYPE, PARTS, TIME, TITLE, USER, SourceFile
 from laserrec.errors import DataError, UnknownIdError
 
 FORMAT = 1
+_TABLES = ("items.parquet", "interactions.parquet")
 _EVENTS = {USER: pl.String, ITEM: pl.String, TIME: pl.Int64, PART: PART_TYPE}
 
 
@@ -106,8 +107,10 @@ class Dataset:
         path = Path(path)
         manifest = _read_manifest(path)
         split = _read_split(manifest.get("split"), path)
-        details = {key: value for key, value in manifest.items() if key not in {"format", "name", "fingerprint", "split", "counts"}}
-        items, interactions = _read_table(path / "items.parquet"), _read_table(path / "interactions.parquet")
+        details = {
+            key: value for key, value in manifest.items() if key not in {"format", "name", "fingerprint", "split", "counts", "files"}
+        }
+        items, interactions = (_read_table(path / name, manifest["files"].get(name)) for name in _TABLES)
         dataset = cls.build(str(manifest["name"]), items, interactions, split, details)
         if dataset.fingerprint != manifest["fingerprint"]:
             raise DataError(
@@ -146,7 +149,9 @@ class Dataset:
         folder.mkdir()
         self.items.write_parquet(folder / "items.parquet")
         self.interactions.write_parquet(folder / "interactions.parquet")
-        (folder / "manifest.json").write_text(json.dumps(self.manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        files = {name: SourceFile.of(folder / name).sha256 for name in _TABLES}
+        manifest = json.dumps({**self.manifest, "files": files}, indent=2, ensure_ascii=False)
+        (folder / "manifest.json").write_text(manifest + "\n", encoding="utf-8")
 
     @cached_property
     def item_ids(self) -> tuple[str, ...]:
@@ -274,6 +279,8 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise DataError(f"{file} cannot be read: {error}") from error
     if not isinstance(manifest, dict) or not isinstance(manifest.get("name"), str) or not isinstance(manifest.get("fingerprint"), str):
         raise DataError(f"{file} is not the manifest of a dataset.")
+    if not isinstance(manifest.get("files"), dict):
+        raise DataError(f"{file} does not name the files of the dataset. Prepare the dataset again.")
     if manifest.get("format") != FORMAT:
         raise DataError(f"{file} has format {manifest.get('format')!r}; this version reads {FORMAT}. Prepare the dataset again.")
     return manifest
@@ -287,8 +294,11 @@ def _read_split(value: object, path: Path) -> SplitInfo:
     raise DataError(f"{path / 'manifest.json'} has no known split; received {value!r}, kinds are {', '.join(get_args(SplitKind))}.")
 
 
-def _read_table(file: Path) -> pl.DataFrame:
+def _read_table(file: Path, sha256: object) -> pl.DataFrame:
     try:
+        # Before it is decoded: Polars ends the whole process on some damaged Parquet files.
+        if SourceFile.of(file).sha256 != sha256:
+            raise DataError(f"{file} is not the file that the manifest names; it was changed or damaged. Prepare the dataset again.")
         return pl.read_parquet(file)
     except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise DataError(f"{file} cannot be read: {error}") from error

@@ -7,8 +7,11 @@ Polars reads a sound file lazily and in parallel but cannot say which line of a 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +34,16 @@ _ENDINGS: dict[str, Kind] = {
 }
 _POLARS = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 _CHUNK = 200_000
+_DECODE = """
+import sys, polars
+try:
+    table = polars.scan_parquet(sys.argv[1], glob=False)
+    for name in table.collect_schema().names():
+        table.select(polars.col(name)).collect()
+except BaseException as error:
+    print(error)
+    sys.exit(1)
+"""
 _Row = tuple[int, int, list[str | None]]  # line, fields in it, the wanted ones
 
 
@@ -219,11 +232,26 @@ def _lazy_csv(path: Path, options: ReadOptions) -> pl.LazyFrame:
 
 def _lazy(path: Path) -> pl.LazyFrame:
     try:
-        table = pl.scan_parquet(path, glob=False)
-        table.collect_schema()
-    except _POLARS as error:
-        raise DataError(f"{path.name} cannot be read as Parquet: {error}") from error
-    return table
+        status = path.stat()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+    trouble = _parquet_trouble(path, status.st_size, status.st_mtime_ns)
+    if trouble is not None:
+        raise DataError(f"{path.name} cannot be read as Parquet: {trouble}")
+    return pl.scan_parquet(path, glob=False)
+
+
+@lru_cache(maxsize=8)
+def _parquet_trouble(path: Path, size: int, changed: int) -> str | None:
+    """Return what is wrong with a Parquet file that now has this size and time, or None.
+
+    Polars ends the whole process on some damaged files, so a process of its own decodes each column first.
+    """
+    result = subprocess.run([sys.executable, "-c", _DECODE, str(path)], capture_output=True, check=False)
+    if result.returncode == 0:
+        return None
+    reasons = [line for line in result.stdout.decode("utf-8", "replace").splitlines() if line.strip()]
+    return reasons[0] if reasons else "it is damaged"
 
 
 def _separator(path: Path, options: ReadOptions) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -122,6 +123,11 @@ def test_unusable_tables_are_refused() -> None:
 def test_a_changed_file_is_noticed(dataset: Dataset, tmp_path: Path) -> None:
     dataset.save(tmp_path / "toy")
     EVENTS.sort("user_id", maintain_order=True)[1:].write_parquet(tmp_path / "toy" / "interactions.parquet")
+    with pytest.raises(DataError, match="changed or damaged"):
+        Dataset.load(tmp_path / "toy")
+    manifest = json.loads((tmp_path / "toy" / "manifest.json").read_text())
+    manifest["files"]["interactions.parquet"] = hashlib.sha256((tmp_path / "toy" / "interactions.parquet").read_bytes()).hexdigest()
+    (tmp_path / "toy" / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(DataError, match="fingerprint"):
         Dataset.load(tmp_path / "toy")
 
@@ -139,6 +145,8 @@ _MANIFESTS: list[Callable[[dict[str, object]], object]] = [
     lambda manifest: manifest | {"split": None},
     lambda manifest: manifest | {"fingerprint": 3},
     lambda manifest: {"name": "x"},
+    lambda manifest: manifest | {"files": None},
+    lambda manifest: manifest | {"files": {}},
 ]
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 from pathlib import Path
 
+import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -112,3 +114,14 @@ def test_a_truncated_gzip_is_named(tmp_path: Path) -> None:
     (tmp_path / "log.csv.gz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match=r"log.csv.gz cannot be read"):
         read_source(tmp_path / "log.csv.gz", None, ReadOptions())
+
+
+def test_a_damaged_parquet_file_is_refused_even_where_polars_would_end_the_process(tmp_path: Path) -> None:
+    source = tmp_path / "log.parquet"
+    users, items = [f"u{row % 9}" for row in range(300)], [f"i{row % 7}" for row in range(300)]
+    pl.DataFrame({"user": users, "item": items, "time": range(300)}).write_parquet(source)
+    whole = source.read_bytes()
+    for start in range(4, 80, 12):
+        source.write_bytes(whole[:start] + b"\xff" * 12 + whole[start + 12 :])
+        with contextlib.suppress(DataError):
+            read_source(source, None, ReadOptions())
