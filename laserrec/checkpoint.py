@@ -33,7 +33,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str,
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        save_file({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, aside, metadata={"state": json.dumps(state)})
+        save_file(
+            {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, aside, metadata={"state": json.dumps(state)}
+        )
         with aside.open("rb") as written:
             os.fsync(written.fileno())
         os.replace(aside, path)
@@ -55,11 +57,15 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             text = (file.metadata() or {}).get("state", "")
             if len(text) > MAX_STATE_BYTES:
                 raise CheckpointError(f"{path} holds a state of {len(text):,} bytes; at most {MAX_STATE_BYTES:,} are allowed.")
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(text)  # noqa: SIM118 - not a mapping
+            state = json.loads(text)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except FileNotFoundError as error:
         raise CheckpointError(f"There is no file {path}.") from error
-    except (OSError, SafetensorError, json.JSONDecodeError) as error:
+    except (OSError, SafetensorError, json.JSONDecodeError, RecursionError) as error:
         raise CheckpointError(f"{path} is not a readable laserrec checkpoint: {error}. Delete it or restore it from a copy.") from error
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path} is not a laserrec checkpoint: its state is a {type(state).__name__}, not an object.")
+    return tensors, state
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -78,7 +84,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"Cannot read {path}: {error}") from error
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} must hold a JSON object; it holds a {type(value).__name__}.")

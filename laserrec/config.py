@@ -23,7 +23,7 @@ PAPER_INSTRUCTION = (
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class LLMConfig(_Section):
@@ -58,7 +58,9 @@ class PromptConfig(_Section):
         if "{text}" not in self.line:
             raise ValueError(f"prompt.line must hold {{text}}; received {self.line!r}")
         if "{number}" in self.line and self.order == "text_first":
-            raise ValueError("prompt.line may hold {number} only with prompt.order = 'prefix_first': with text_first a line is encoded once, wherever it stands")
+            raise ValueError(
+                "prompt.line may hold {number} only with prompt.order = 'prefix_first': with text_first a line is encoded once, wherever it stands"
+            )
         return self
 
 
@@ -213,8 +215,10 @@ class LaserConfig(_Section):
         try:
             text = path.read_text(encoding="utf-8")
             values: dict[str, Any] = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-        except (OSError, UnicodeDecodeError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ConfigError(f"Cannot read the settings in {path}: {error}") from error
+        if not isinstance(values, dict):
+            raise ConfigError(f"{path} must hold an object of settings; it holds a {type(values).__name__}.")
         return cls.build(values.pop("preset", "default"), values, source=str(path))
 
     @classmethod
@@ -278,7 +282,9 @@ def _overlay(target: dict[str, Any], values: Mapping[str, Any], source: str, pat
             raise ConfigError(f"{source}: unknown setting {path + key!r}; allowed here are {', '.join(sorted(target))}.")
         if isinstance(target[key], dict):
             if not isinstance(value, Mapping):
-                raise ConfigError(f"{source}: {path + key!r} is a section; received {value!r}, set one of {', '.join(sorted(target[key]))}.")
+                raise ConfigError(
+                    f"{source}: {path + key!r} is a section; received {value!r}, set one of {', '.join(sorted(target[key]))}."
+                )
             _overlay(target[key], value, source, f"{path}{key}.")
         else:
             target[key] = value
@@ -286,7 +292,8 @@ def _overlay(target: dict[str, Any], values: Mapping[str, Any], source: str, pat
 
 def _explain(error: ValidationError) -> str:
     return "; ".join(
-        f"{'.'.join(map(str, problem['loc'])) or 'settings'}: {problem['msg']} (received {problem['input']!r})" for problem in error.errors()
+        f"{'.'.join(map(str, problem['loc'])) or 'settings'}: {problem['msg']} (received {problem['input']!r})"
+        for problem in error.errors()
     )
 
 
