@@ -100,7 +100,9 @@ class Backbone:
         """
         end = self.tokenizer.eos_token_id
         if end is None:
-            raise ConfigError("virtual.read_out = 'last' reads the end-of-sequence token, and this model's tokenizer has none; use 'suffix' or 'mean'.")
+            raise ConfigError(
+                "virtual.read_out = 'last' reads the end-of-sequence token, and this model's tokenizer has none; use 'suffix' or 'mean'."
+            )
         return self.embed(torch.tensor(int(end)))
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -120,7 +122,15 @@ class Backbone:
 
 
 def _architecture(model: PreTrainedModel) -> dict[str, Any]:
-    keys = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "rope_parameters", "rms_norm_eps")
+    keys = (
+        "model_type",
+        "hidden_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "rope_parameters",
+        "rms_norm_eps",
+    )
     return {key: getattr(model.config, key, None) for key in keys}
 
 
@@ -134,4 +144,3 @@ def _keep_layers(model: PreTrainedModel, count: int) -> None:
             model.config.num_hidden_layers = count
             return
     raise ConfigError(f"llm.layers is set, but the layers of a {type(model).__name__} could not be found; leave it unset for this model.")
-

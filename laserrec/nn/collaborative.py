@@ -69,7 +69,8 @@ class CollaborativeView:
         self.neighbours = known[nearest]
 
     def _readable(self, items: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        mask = mask & self.known[items]
+        inside = items < len(self.known)
+        mask = mask & inside & self.known[torch.where(inside, items, 0)]
         items, mask = recent(torch.where(mask, items, 0), mask, self.model.max_history)
         if items.shape[1] == 0:
             items, mask = items.new_zeros(len(items), 1), mask.new_zeros(len(items), 1)

@@ -1,6 +1,6 @@
 """Laser: a frozen LLM between trained virtual tokens, fed by a frozen id-based recommender (paper §3).
 
-`LaserModel` is everything that is trained, and nothing else: its state dict is what a checkpoint and a model folder hold. `Laser` puts
+`LaserModel` is everything that is trained, and nothing else: its state dict is what a checkpoint and a model folder hold. `LaserSystem` puts
 it together with the frozen parts and embeds and scores histories.
 
 Dimensions: B batch, S history, L prefix tokens, N catalogue, H width of the LLM.
@@ -47,9 +47,9 @@ class LaserModel(nn.Module):
             self.source = LinearPrefix(length=length, memory_width=state_width, llm_width=backbone.width, start_at_zero=words)
         if self.source is not None and not words:
             # As in the paper the prefix is then the projection alone.
-            self.tokens.prefix.requires_grad_(requires_grad=False).zero_()
+            self.tokens.prefix.requires_grad_(False).zero_()
         if virtual.read_out == "last":
-            self.tokens.suffix.requires_grad_(requires_grad=False).copy_(backbone.end_embedding())
+            self.tokens.suffix.requires_grad_(False).copy_(backbone.end_embedding())
         self.scorer = Scorer(config.score, backbone.width)
         self.register_buffer("item_states", torch.zeros(catalogue_size, backbone.width))
 
@@ -63,7 +63,7 @@ class LaserModel(nn.Module):
         return torch.cat([prefix, self.tokens.suffix.expand(rows, 1, -1)], dim=1), routing
 
 
-class Laser:
+class LaserSystem:
     """The whole system over one catalogue: frozen reader and recommender, trained model.
 
     Attributes:

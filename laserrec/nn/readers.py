@@ -50,7 +50,9 @@ class TextFirst:
 class PrefixFirst:
     """[P ; instruction ; items' text ; s], exactly as in the paper: the whole prompt goes through the LLM."""
 
-    def __init__(self, backbone: Backbone, instruction: Sequence[int], line: Callable[[int, int], Sequence[int]], read_out: ReadOut) -> None:
+    def __init__(
+        self, backbone: Backbone, instruction: Sequence[int], line: Callable[[int, int], Sequence[int]], read_out: ReadOut
+    ) -> None:
         """Read whole prompts.
 
         Args:

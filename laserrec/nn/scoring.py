@@ -69,7 +69,7 @@ class Scorer(nn.Module):
             users: raw embeddings of histories [B, H].
             items: raw embeddings of the catalogue [N, H].
             collaborative: scores of the collaborative model [B, N], where they are fused.
-            history: the histories' item indices int64 [B, S].
+            history: the histories' item indices int64 [B, S]; those beyond the catalogue are texts that cannot be recommended.
             mask: bool [B, S].
 
         Returns:
@@ -80,7 +80,7 @@ class Scorer(nn.Module):
             scores = scores + GAIN * self.trust * collaborative
         if self.penalty is not None:
             seen = torch.zeros_like(scores)
-            rows = torch.arange(len(history))[:, None].expand_as(history)
-            seen[rows[mask], history[mask]] = 1.0
+            row, place = (mask & (history < scores.shape[1])).nonzero(as_tuple=True)
+            seen[row, history[row, place]] = 1.0
             scores = scores - GAIN * self.penalty * seen
         return scores

@@ -102,6 +102,17 @@ class TextCache:
         self.starts = torch.cat([self.starts, torch.full((len(items),), -1, dtype=torch.int64)])
         self.lengths = torch.cat([self.lengths, torch.tensor([len(row) for row in items], dtype=torch.int64)])
 
+    def shrink(self, count: int) -> None:
+        """Forget the last `count` items; what was encoded of them stays in the store until it is next written."""
+        kept = len(self.tokens) - count
+        del self.tokens[kept:]
+        self.starts, self.lengths = self.starts[:kept], self.lengths[:kept]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every item is encoded."""
+        return not bool(((self.starts < 0) & (self.lengths > 0)).any())
+
     @torch.no_grad()
     def require(self, items: Tensor) -> None:
         """Encode those of the items (indices int64 [n], any order, repeats allowed) that are not encoded yet."""

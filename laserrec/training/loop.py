@@ -166,7 +166,14 @@ class _Run:
     """One fit under way."""
 
     def __init__(
-        self, task: Trainable, config: FitConfig, name: str, seed: int, path: Path, identity: Mapping[str, Any], observers: Sequence[Observer]
+        self,
+        task: Trainable,
+        config: FitConfig,
+        name: str,
+        seed: int,
+        path: Path,
+        identity: Mapping[str, Any],
+        observers: Sequence[Observer],
     ) -> None:
         self.task, self.config, self.name, self.seed, self.path = task, config, name, seed, path
         self.identity, self.observers = dict(identity), observers
@@ -224,7 +231,7 @@ class _Run:
             outcome, share = self.task.step(part, epoch), len(part) / len(rows)
             if not torch.isfinite(outcome.loss):
                 raise NonFiniteLossError(self.diagnose(outcome))
-            (outcome.loss * share).backward()  # type: ignore[no-untyped-call]
+            (outcome.loss * share).backward()
             for key, value in {"loss": float(outcome.loss.detach()), **outcome.scalars}.items():
                 scalars[key] = scalars.get(key, 0.0) + value * share
         gradients = [p for p in self.parameters.values() if p.grad is not None]
@@ -280,7 +287,9 @@ class _Run:
     def load(self) -> None:
         tensors, state = read_tensors(self.path)
         if state.get("identity") != self.identity:
-            raise CheckpointError(f"{self.path} belongs to a run with other settings or data. Resume with the ones it was started with, or start afresh.")
+            raise CheckpointError(
+                f"{self.path} belongs to a run with other settings or data. Resume with the ones it was started with, or start afresh."
+            )
         try:
             self.progress = Progress(**state["progress"])
             self.task.module.load_state_dict(_under("model.", tensors))

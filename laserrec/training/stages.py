@@ -14,8 +14,8 @@ from torch.nn.functional import cross_entropy
 
 from laserrec.data.dataset import Cases
 from laserrec.data.ragged import Ragged
-from laserrec.nn.laser import Laser
-from laserrec.ranking import target_ranks
+from laserrec.evaluation import evaluate
+from laserrec.nn.laser import LaserSystem
 from laserrec.training.loop import Step
 
 VALIDATION_BATCH = 128
@@ -24,7 +24,9 @@ VALIDATION_BATCH = 128
 class LaserTask:
     """Training Laser on next-item cases drawn from training histories."""
 
-    def __init__(self, laser: Laser, histories: Ragged, valid: Cases, *, balance: float, positions: int, refresh: bool, seed: int) -> None:
+    def __init__(
+        self, laser: LaserSystem, histories: Ragged, valid: Cases, *, balance: float, positions: int, refresh: bool, seed: int
+    ) -> None:
         """Put a task together.
 
         Args:
@@ -63,17 +65,14 @@ class LaserTask:
         scalars = {"contrastive": float(contrastive.detach()), "scale": float(self.laser.model.scorer.scale.detach())}
         if routing is None:
             return Step(contrastive, scalars)
-        scalars |= {"balance": float(routing.balance.detach())} | {f"expert_load/{e}": share for e, share in enumerate(routing.load.tolist())}
+        scalars |= {"balance": float(routing.balance.detach())} | {
+            f"expert_load/{e}": share for e, share in enumerate(routing.load.tolist())
+        }
         return Step(contrastive + self.balance * routing.balance, scalars)
 
-    @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Rank the catalogue for the validation cases, seen items not excluded."""
-        ranks = []
-        for start in range(0, len(self.valid), VALIDATION_BATCH):
-            part = self.valid.take(np.arange(start, min(start + VALIDATION_BATCH, len(self.valid))))
-            ranks.append(target_ranks(self.laser.scores(*padded(part.histories)), torch.from_numpy(part.targets)))
-        return rank_metrics(torch.cat(ranks))
+        return evaluate(self.laser.scores, self.valid, batch_size=VALIDATION_BATCH).metrics("all")
 
     def _cut(self, rows: NDArray[np.int64], epoch: int) -> tuple[Ragged, Tensor]:
         """Draw one target a history, a function of (seed, epoch, row) alone, and return what stands before it."""
@@ -83,16 +82,6 @@ class LaserTask:
         places = chosen.lengths - 1 - draws
         targets = torch.from_numpy(chosen.values[chosen.offsets[:-1] + places])
         return Ragged.from_rows([history[:place] for history, place in zip(chosen, places, strict=True)]), targets
-
-
-def rank_metrics(ranks: Tensor) -> dict[str, float]:
-    """Return the validation metrics of target ranks int64 [R]."""
-    reciprocal = 1 / ranks.double()
-    gain = 1 / torch.log2(ranks.double() + 1)
-    metrics = {"mrr": float(reciprocal.mean())}
-    for k in (10, 50):
-        metrics |= {f"recall@{k}": float((ranks <= k).double().mean()), f"ndcg@{k}": float((gain * (ranks <= k)).mean())}
-    return metrics
 
 
 def padded(histories: Ragged) -> tuple[Tensor, Tensor]:

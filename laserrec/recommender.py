@@ -1,0 +1,289 @@
+"""The public class: train, evaluate, recommend, add items, save, load.
+
+Speaks the caller's own item ids and titles; indices and tensors stay below.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from laserrec.assets import cache_folder
+from laserrec.config import LaserConfig
+from laserrec.data.dataset import Dataset
+from laserrec.data.ragged import Ragged
+from laserrec.errors import DataError, UnknownIdError
+from laserrec.evaluation import Evaluation, evaluate
+from laserrec.model_folder import ModelFolder
+from laserrec.nn.backbone import Backbone
+from laserrec.nn.collaborative import CollaborativeView
+from laserrec.nn.gguf import resolve_llm
+from laserrec.nn.laser import LaserSystem
+from laserrec.ranking import best, exclude
+from laserrec.training.fit import Session, build_laser, fit_collaborative, fit_laser, known_items
+from laserrec.training.loop import FitResult
+from laserrec.training.stages import padded
+from laserrec.training.texts import ItemTexts
+
+EVALUATION_BATCH = 128
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """One recommended item.
+
+    Attributes:
+        item_id: the caller's own id.
+        title: the item's title, or its id where it has none.
+        score: what it was ranked by; comparable within one history only.
+    """
+
+    item_id: str
+    title: str
+    score: float
+
+
+class Laser:
+    """A trained Laser over a catalogue, ready to recommend.
+
+    Attributes:
+        config: the settings it was trained with.
+        item_ids: the catalogue's ids, in index order.
+        provenance: what it was trained on: dataset name, fingerprint, split.
+        costs: seconds and trained parameters of each part.
+    """
+
+    def __init__(
+        self, config: LaserConfig, item_ids: Sequence[str], texts: ItemTexts, system: LaserSystem, provenance: Mapping[str, Any]
+    ) -> None:
+        """Put a recommender together; `fit` and `load` are the ways to get one."""
+        self.config, self.item_ids, self.provenance = config, list(item_ids), dict(provenance)
+        self.costs: dict[str, Any] = {}
+        self._texts, self._system = texts, system
+        self._index = {item_id: index for index, item_id in enumerate(self.item_ids)}
+
+    @classmethod
+    def fit(cls, data: Dataset, config: LaserConfig | None = None, *, session: Session | None = None) -> Self:
+        """Train on a dataset: the id-based recommender, then Laser's two stages.
+
+        Args:
+            data: the dataset; its test events are not looked at.
+            config: the settings; the default preset when unset.
+            session: where checkpoints are kept, so that a stopped run can be resumed, and who watches; nothing is kept when unset.
+
+        Raises:
+            AssetError: the LLM cannot be had.
+            InterruptedTraining: Ctrl-C; resume with the same session.
+        """
+        if session is None:
+            with tempfile.TemporaryDirectory() as folder:
+                return cls.fit(data, config, session=Session(Path(folder)))
+        config = config or LaserConfig()
+        backbone = load_backbone(config)
+        model, outcome = fit_collaborative(
+            data,
+            config.collaborative,
+            config.fit_collaborative,
+            seed=config.seed,
+            session=session,
+            hold_out=config.collaborative.hold_out,
+            name="collaborative",
+        )
+        texts = ItemTexts(backbone, config.prompt, data.attributes(), config.virtual.read_out)
+        texts.encode_once(cache_folder() / "texts")
+        view = CollaborativeView(model, known_items(data))
+        system = build_laser(config, backbone, texts, view)
+        stages = fit_laser(system, data, config, llm=backbone.fingerprint(), session=session)
+        provenance = {"dataset": data.name, "fingerprint": data.fingerprint, "llm_fingerprint": backbone.fingerprint()}
+        laser = cls(config, data.item_ids, texts, system, provenance)
+        laser.costs = _costs(outcome, stages, system)
+        return laser
+
+    def evaluate(self, data: Dataset, split: Literal["valid", "test"] = "test") -> Evaluation:
+        """Rank the whole catalogue for every case of a split, under both protocols.
+
+        Args:
+            data: the dataset this was trained on.
+            split: which cases.
+
+        Raises:
+            DataError: the dataset's catalogue is not this one's.
+        """
+        if list(data.item_ids) != self.item_ids:
+            raise DataError(
+                f"The dataset {data.name!r} has another catalogue than this model was trained on ({self.provenance.get('dataset')!r})."
+            )
+        popularity = np.bincount(data.training_histories().values, minlength=len(self.item_ids))
+        about = {"model": "Laser", "dataset": data.name, "fingerprint": data.fingerprint, "part": split}
+        return evaluate(self._system.scores, data.cases(split), popularity=popularity, batch_size=EVALUATION_BATCH, about=about)
+
+    def recommend(self, histories: Sequence[Sequence[str]], k: int = 10, *, exclude_seen: bool = True) -> list[list[Recommendation]]:
+        """Recommend the next item after histories of item ids.
+
+        Args:
+            histories: item ids in time order, at least one each.
+            k: how many items; fewer come back when the catalogue has fewer.
+            exclude_seen: leave the history's own items out.
+
+        Raises:
+            UnknownIdError: an id that the catalogue does not hold; the message names the closest known ones.
+            DataError: an empty history, or k below 1.
+        """
+        return self._rank([[self._find(item_id) for item_id in history] for history in histories], k, exclude_seen)
+
+    def recommend_texts(self, texts: Sequence[Sequence[str]], k: int = 10) -> list[list[Recommendation]]:
+        """Recommend after histories of plain texts, say titles, which need not be in the catalogue.
+
+        Args:
+            texts: texts in time order, at least one a history.
+            k: how many items.
+        """
+        flat = [{"title": text} for history in texts for text in history]
+        starts = np.cumsum([0, *map(len, texts)]) + len(self.item_ids)
+        self._texts.extend(flat)
+        try:
+            return self._rank(
+                [list(range(start, start + len(history))) for start, history in zip(starts[:-1].tolist(), texts, strict=True)], k, True
+            )
+        finally:
+            self._texts.shrink(len(flat))
+
+    def add_items(self, items: Sequence[Mapping[str, str]]) -> None:
+        """Make new items recommendable at once, from their text alone.
+
+        Args:
+            items: for each its `item_id` and its attributes, `title` among them.
+
+        Raises:
+            DataError: an item has no id, no text, or an id that is taken; then none is added.
+        """
+        ids = [item.get("item_id", "") for item in items]
+        for place, (item_id, item) in enumerate(zip(ids, items, strict=True)):
+            if not item_id or item_id in self._index or item_id in ids[:place]:
+                raise DataError(
+                    f"New item {place + 1} has the id {item_id!r}; allowed is an id that is not empty and not in use. No item was added."
+                )
+            if not any(value for key, value in item.items() if key != "item_id"):
+                raise DataError(f"New item {item_id!r} has no text; give at least its title. No item was added.")
+        self._texts.extend([{key: value for key, value in item.items() if key != "item_id" and value} for item in items])
+        self._system.add_items(len(items))
+        self._index |= {item_id: len(self.item_ids) + place for place, item_id in enumerate(ids)}
+        self.item_ids += ids
+
+    def title(self, item_id: str) -> str:
+        """Return an item's title, or its id where it has none.
+
+        Raises:
+            UnknownIdError: the catalogue does not hold it.
+        """
+        return self._texts.items[self._find(item_id)].get("title", item_id)
+
+    @property
+    def catalogue(self) -> list[dict[str, str]]:
+        """Every item's id and attributes, in index order."""
+        return [{"item_id": item_id, **item} for item_id, item in zip(self.item_ids, self._texts.items, strict=True)]
+
+    @property
+    def trained_parameters(self) -> int:
+        """Parameters of Laser that were trained; the LLM and the id-based recommender are frozen."""
+        return sum(p.numel() for p in self._system.model.parameters() if p.requires_grad)
+
+    def save(self, folder: str | Path) -> None:
+        """Write a model folder: safetensors and JSON, everything but the LLM, loadable without the training data."""
+        ModelFolder(
+            self.config, self.catalogue, self._system.collaborative, self._system.model.state_dict(), self.provenance, self.costs
+        ).write(Path(folder))
+
+    @classmethod
+    def load(cls, source: str | Path) -> Self:
+        """Load a model folder, or a Hugging Face repository that `push_to_hub` made.
+
+        Raises:
+            CheckpointError: the folder is damaged, or the LLM at hand is not the one it was trained around.
+            AssetError: the folder, or the LLM, cannot be had.
+        """
+        stored = ModelFolder.read(source)
+        backbone = load_backbone(stored.config)
+        stored.check_llm(backbone.fingerprint())
+        items = [{key: value for key, value in item.items() if key != "item_id"} for item in stored.catalogue]
+        texts = ItemTexts(backbone, stored.config.prompt, items, stored.config.virtual.read_out)
+        texts.reuse(cache_folder() / "texts")
+        system = build_laser(stored.config, backbone, texts, stored.collaborative)
+        stored.restore(system.model)
+        system.place_new()
+        laser = cls(stored.config, [item["item_id"] for item in stored.catalogue], texts, system, stored.provenance)
+        laser.costs = dict(stored.costs)
+        return laser
+
+    def push_to_hub(self, repository: str, *, private: bool = True, token: str | None = None) -> str:
+        """Upload the model folder to the Hugging Face hub.
+
+        Args:
+            repository: `owner/name`; made when it does not exist.
+            private: whether a new repository is private.
+            token: an access token; the one logged in with when unset.
+
+        Returns:
+            The address of the commit.
+        """
+        from huggingface_hub import HfApi
+
+        api = HfApi(token=token)
+        with tempfile.TemporaryDirectory() as folder:
+            self.save(Path(folder) / "model")
+            api.create_repo(repository, private=private, exist_ok=True)
+            return str(api.upload_folder(repo_id=repository, folder_path=Path(folder) / "model", commit_message="Upload a laserrec model"))
+
+    def _find(self, item_id: str) -> int:
+        if item_id not in self._index:
+            raise UnknownIdError("item", item_id, self._index)
+        return self._index[item_id]
+
+    def _rank(self, histories: list[list[int]], k: int, exclude_seen: bool) -> list[list[Recommendation]]:
+        if k < 1:
+            raise DataError(f"Received k = {k}; at least one item must be asked for.")
+        if not all(histories):
+            raise DataError("Received an empty history; a recommendation needs at least one item or text.")
+        found: list[list[Recommendation]] = []
+        for start in range(0, len(histories), EVALUATION_BATCH):
+            items, mask = padded(Ragged.from_rows(histories[start : start + EVALUATION_BATCH]))
+            scores = self._system.scores(items, mask)
+            if exclude_seen:
+                inside = mask & (items < len(self.item_ids))
+                scores = exclude(scores, torch.where(inside, items, 0), inside)
+            found += self._describe(scores, k)
+        return found
+
+    def _describe(self, scores: Tensor, k: int) -> list[list[Recommendation]]:
+        top = best(scores, min(k, len(self.item_ids)))
+        rows = zip(top.items.tolist(), top.scores.tolist(), strict=True)
+        return [
+            [
+                Recommendation(self.item_ids[i], self._texts.items[i].get("title", self.item_ids[i]), s)
+                for i, s in zip(items, values, strict=True)
+                if i >= 0
+            ]
+            for items, values in rows
+        ]
+
+
+def load_backbone(config: LaserConfig) -> Backbone:
+    """Load the frozen LLM that the settings name, fetching and converting a named asset on first use."""
+    return Backbone.load(resolve_llm(config.llm.model), layers=config.llm.layers, dtype=config.llm.dtype)
+
+
+def _costs(collaborative: FitResult, stages: Sequence[FitResult], system: LaserSystem) -> dict[str, Any]:
+    return {
+        "collaborative": {"seconds": collaborative.seconds, "parameters": sum(p.numel() for p in system.collaborative.model.parameters())},
+        "laser": {
+            "seconds": sum(stage.seconds for stage in stages),
+            "parameters": sum(p.numel() for p in system.model.parameters() if p.requires_grad),
+        },
+    }

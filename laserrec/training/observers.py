@@ -1,0 +1,129 @@
+"""Who watches a fit: a progress bar with rate and time left, a log of epochs, TensorBoard.
+
+The log's truth is the checkpoint's history: a resumed fit writes the same lines as an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from laserrec.errors import MissingExtraError
+
+
+class ProgressBar:
+    """A Rich progress bar over optimiser steps, and one line an epoch."""
+
+    def __init__(self, console: Console, metric: str = "ndcg@10") -> None:
+        """Draw on a console; `metric` is shown for each epoch."""
+        self.console, self.metric = console, metric
+        self.bar: Progress | None = None
+        self.task = TaskID(0)
+        self.name = ""
+
+    def begin(self, name: str, steps: int, done: int) -> None:
+        """Show the bar."""
+        self.name = name
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[loss]}"),
+        )
+        self.bar = Progress(*columns, console=self.console, transient=True)
+        self.task = self.bar.add_task(name, total=steps, completed=done, rate="", loss="")
+        self.bar.start()
+
+    def on_step(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Advance the bar."""
+        if self.bar is not None:
+            speed = self.bar.tasks[0].speed
+            rate = f"{speed:.1f} steps/s" if speed else ""
+            self.bar.update(self.task, completed=step, rate=rate, loss=f"loss {scalars['loss']:.3f}")
+
+    def on_epoch(self, record: Mapping[str, Any]) -> None:
+        """Print the epoch's validation."""
+        loss = f"loss {record['train']['loss']:.3f}  " if "loss" in record["train"] else ""
+        score = record["valid"].get(self.metric)
+        shown = "" if score is None else f"{self.metric} {score:.4f}"
+        self.console.print(f"{self.name}  epoch {record['epoch']:>3}  {loss}{shown}  {record['seconds']:.0f} s", highlight=False)
+
+    def end(self) -> None:
+        """Take the bar away."""
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+
+
+class EpochLog:
+    """One JSON line an epoch in `<folder>/<fit>/metrics.jsonl`."""
+
+    def __init__(self, folder: Path) -> None:
+        """Write below `folder`."""
+        self.folder = folder
+        self.path = folder
+
+    def begin(self, name: str, steps: int, done: int) -> None:
+        """Start the file, or go on with it when the fit goes on."""
+        self.path = self.folder / name / "metrics.jsonl"
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if not done:
+            self.path.write_text("", encoding="utf-8")
+
+    def on_step(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Steps are not logged."""
+
+    def on_epoch(self, record: Mapping[str, Any]) -> None:
+        """Write the epoch, in the place of a line for the same epoch that a killed run left."""
+        lines = [line for line in self.path.read_text(encoding="utf-8").splitlines() if json.loads(line)["epoch"] < record["epoch"]]
+        self.path.write_text("\n".join([*lines, json.dumps(record)]) + "\n", encoding="utf-8")
+
+    def end(self) -> None:
+        """Nothing is held open."""
+
+
+class TensorBoardLog:
+    """TensorBoard scalars of every step and epoch in `<folder>/<fit>`."""
+
+    def __init__(self, folder: Path) -> None:
+        """Write below `folder`.
+
+        Raises:
+            MissingExtraError: tensorboard is not installed.
+        """
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise MissingExtraError("tensorboard", "track", "Writing TensorBoard scalars") from error
+        self.folder, self.open = folder, SummaryWriter
+        self.writer: SummaryWriter | None = None
+
+    def begin(self, name: str, steps: int, done: int) -> None:
+        """Open the log; what a killed run wrote beyond its last checkpoint is hidden."""
+        self.writer = self.open(str(self.folder / name), purge_step=done + 1)
+
+    def on_step(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Write the step's scalars."""
+        self._write("train", scalars, step)
+
+    def on_epoch(self, record: Mapping[str, Any]) -> None:
+        """Write the epoch's metrics."""
+        self._write("valid", record["valid"], record["step"])
+
+    def end(self) -> None:
+        """Close the log."""
+        if self.writer is not None:
+            self.writer.close()
+            self.writer = None
+
+    def _write(self, group: str, scalars: Mapping[str, float], step: int) -> None:
+        if self.writer is not None:
+            for key, value in scalars.items():
+                self.writer.add_scalar(f"{group}/{key}", value, step)
