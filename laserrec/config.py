@@ -48,7 +48,7 @@ class PromptConfig(_Section):
     """One item's line; `{text}` is the item's text and `{number}` its place in the history, from 1 (prefix_first only)."""
     attributes: tuple[str, ...] | None = None
     """Attributes named in brackets after the title; all of the catalogue's when unset."""
-    max_item_tokens: int = Field(48, ge=1)
+    max_item_tokens: int = Field(32, ge=1)
     """An item's line is cut to this many tokens."""
     max_history: int = Field(10, ge=1)
     """Items of a history that are read as text, counted from the most recent."""
@@ -192,7 +192,7 @@ class LaserConfig(_Section):
     mformer: MFormerConfig = MFormerConfig()
     score: ScoreConfig = ScoreConfig()
     collaborative: CollaborativeConfig = CollaborativeConfig()
-    fit_collaborative: FitConfig = FitConfig(epochs=200, patience=10, batch_size=256, learning_rate=1e-3)
+    fit_collaborative: FitConfig = FitConfig(epochs=60, patience=5, batch_size=256, learning_rate=1e-3)
     stage1: FitConfig = FitConfig(epochs=10, patience=3, batch_size=64, learning_rate=3e-4, warmup_steps=50)
     stage2: FitConfig = FitConfig(epochs=3, patience=2, batch_size=64, learning_rate=1e-4)
 
