@@ -25,9 +25,10 @@ from torch import Tensor, nn
 
 from laserrec.checkpoint import read_tensors, write_tensors
 from laserrec.config import FitConfig
-from laserrec.errors import CheckpointError, InterruptedTraining, NonFiniteLossError
+from laserrec.errors import CheckpointError, ConfigError, InterruptedTraining, NonFiniteLossError, TrainingError
 
 CHECKPOINT = "checkpoint.safetensors"
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,9 @@ def fit(
 
     Raises:
         CheckpointError: the checkpoint cannot be read or belongs to another run.
-        NonFiniteLossError: the loss became NaN or infinite.
+        ConfigError: `config.metric` is not among the metrics that the task validates.
+        NonFiniteLossError: the loss or the validation score became NaN or infinite.
+        TrainingError: there are no rows to train on.
         InterruptedTraining: Ctrl-C; everything up to the last step is in the checkpoint.
     """
     run = _Run(task, config, name, seed, folder / CHECKPOINT, identity, observers)
@@ -191,6 +194,10 @@ class _Run:
         return math.ceil(len(self.task) / self.config.batch_size)
 
     def begin(self) -> None:
+        if self.config.epochs and not len(self.task):
+            raise TrainingError(
+                f"{self.name}: there is no training row to learn from. Prepare the data with another split or gentler filters."
+            )
         for observer in self.observers:
             observer.begin(self.name, self.steps_per_epoch * self.config.epochs, self.progress.step)
         if not self.progress.history:
@@ -266,8 +273,13 @@ class _Run:
 
     def score(self, metrics: Mapping[str, float]) -> float:
         if self.config.metric not in metrics:
-            raise CheckpointError(f"{self.name}: metric {self.config.metric!r} is not among those validated: {', '.join(sorted(metrics))}.")
-        return metrics[self.config.metric]
+            raise ConfigError(f"{self.name}: metric {self.config.metric!r} is not among those validated: {', '.join(sorted(metrics))}.")
+        score = metrics[self.config.metric]
+        if not math.isfinite(score):
+            raise NonFiniteLossError(
+                f"{self.name}: epoch {self.progress.epoch}: {self.config.metric} is {score} in validation. {self.advice()}"
+            )
+        return score
 
     def tick(self) -> None:
         now = time.monotonic()
@@ -292,14 +304,19 @@ class _Run:
             )
         try:
             self.progress = Progress(**state["progress"])
+            self.best = _under("best.", tensors)
+            self.restore_best()  # so that weights that do not fit are refused now and not at the end
             self.task.module.load_state_dict(_under("model.", tensors))
-            for key in ("step", "exp_avg", "exp_avg_sq"):
-                for name, value in _under(f"adam.{key}.", tensors).items():
-                    self.optimizer.state[self.parameters[name]][key] = value
+            self.load_moments({key: _under(f"adam.{key}.", tensors) for key in MOMENTS})
         except (KeyError, TypeError, RuntimeError) as error:
             raise CheckpointError(f"{self.path} does not fit this run: {error}") from error
-        self.best = _under("best.", tensors)
         self.clock = time.monotonic()
+
+    def load_moments(self, moments: Mapping[str, Mapping[str, Tensor]]) -> None:
+        for name in {name for tensors in moments.values() for name in tensors}:
+            parameter = self.parameters[name]
+            for key, tensors in moments.items():
+                self.optimizer.state[parameter][key] = tensors[name] if key == "step" else tensors[name].view_as(parameter)
 
     def restore_best(self) -> None:
         self.task.module.load_state_dict(self.best)
@@ -312,8 +329,8 @@ class _Run:
 
     def advice(self) -> str:
         return (
-            f"Lower the learning rate (now {self.config.learning_rate:g}), keep clip_norm set (now {self.config.clip_norm}), or use llm.dtype=float32. "
-            f"The last good state is in {self.path}."
+            f"Lower the learning rate (now {self.config.learning_rate:g}), keep clip_norm set (now {self.config.clip_norm}), "
+            f"or use llm.dtype=float32. The last good state is in {self.path}."
         )
 
 
