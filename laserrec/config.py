@@ -59,7 +59,7 @@ class PromptConfig(_Section):
             raise ValueError(f"prompt.line must hold {{text}}; received {self.line!r}")
         if "{number}" in self.line and self.order == "text_first":
             raise ValueError(
-                "prompt.line may hold {number} only with prompt.order = 'prefix_first': with text_first a line is encoded once, wherever it stands"
+                "prompt.line may hold {number} only with prompt.order = 'prefix_first'; text_first encodes a line once"
             )
         return self
 
@@ -74,7 +74,7 @@ class VirtualConfig(_Section):
     words: str = 'In one word: "'
     """The last word token starts the suffix, those before it the end of the prefix."""
     read_out: Literal["suffix", "mean", "last"] = "suffix"
-    """What becomes the embedding: the state at the trained suffix, the mean of the text's and prefix's states, or the state at a frozen end token."""
+    """What becomes the embedding: the state at the trained suffix, the mean over the prompt, or the state at a frozen end token."""
 
 
 class MFormerConfig(_Section):

@@ -112,7 +112,8 @@ class ModelFolder:
         trained = str(self.provenance.get("llm_fingerprint"))
         if fingerprint != trained:
             raise CheckpointError(
-                f"The model was trained around a language model with fingerprint {trained[:12]}…; {self.config.llm.model!r} here has {fingerprint[:12]}…. "
+                f"The model was trained around a language model with fingerprint {trained[:12]}…; "
+                f"{self.config.llm.model!r} here has {fingerprint[:12]}…. "
                 "Use the same model, layers and dtype."
             )
 
@@ -133,7 +134,8 @@ def _locate(source: str | Path) -> Path:
         return Path(source)
     if isinstance(source, Path) or source.count("/") != 1:
         raise AssetError(
-            f"There is no model folder {str(source)!r}. Give a folder that `laserrec train` or Laser.save wrote, or a Hugging Face repository owner/name."
+            f"There is no model folder {str(source)!r}. "
+            "Give a folder that `laserrec train` or Laser.save wrote, or a Hugging Face repository owner/name."
         )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError

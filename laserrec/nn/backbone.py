@@ -60,7 +60,8 @@ class Backbone:
         except (OSError, ValueError, KeyError) as error:
             raise AssetError(
                 f"Cannot load the language model {str(path)!r}: {error}\n"
-                "Allowed are an asset name (`laserrec assets list`), a folder of a transformers model, or a Hugging Face id that this machine can reach."
+                "Allowed are an asset name (`laserrec assets list`), a folder of a transformers model, "
+                "or a Hugging Face id that this machine can reach."
             ) from error
         return cls(model, tokenizer, layers)
 

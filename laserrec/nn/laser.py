@@ -1,7 +1,7 @@
 """Laser: a frozen LLM between trained virtual tokens, fed by a frozen id-based recommender (paper §3).
 
-`LaserModel` is everything that is trained, and nothing else: its state dict is what a checkpoint and a model folder hold. `LaserSystem` puts
-it together with the frozen parts and embeds and scores histories.
+`LaserModel` is everything that is trained, and nothing else: its state dict is what a checkpoint and a model folder hold.
+`LaserSystem` puts it together with the frozen parts and embeds and scores histories.
 
 Dimensions: B batch, S history, L prefix tokens, N catalogue, H width of the LLM.
 """

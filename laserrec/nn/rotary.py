@@ -51,8 +51,8 @@ class RotaryDecoder:
         kind = model.config.model_type
         if kind not in ROTARY_TYPES:
             raise ConfigError(
-                f"prompt.order = 'text_first' needs a decoder with rotary positions ({', '.join(ROTARY_TYPES)}); received a {kind!r} model. "
-                "Use prompt.order = 'prefix_first' with it."
+                f"prompt.order = 'text_first' needs a decoder with rotary positions ({', '.join(ROTARY_TYPES)}); "
+                f"received a {kind!r} model. Use prompt.order = 'prefix_first' with it."
             )
         config = model.config
         # Mistral windows all of its layers or none, and only its configuration says so.

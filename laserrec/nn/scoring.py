@@ -19,7 +19,7 @@ from torch.nn.functional import normalize
 from laserrec.config import ScoreConfig
 
 GAIN = 10.0
-"""Adam moves a parameter by about the learning rate a step. The three scalars are stored divided by this, so that they follow ten times faster."""
+"""Adam moves a parameter by about the learning rate a step; the three scalars, stored divided by this, follow ten times faster."""
 
 
 class Scorer(nn.Module):
