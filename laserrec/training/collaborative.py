@@ -6,6 +6,8 @@ than it is, and Laser, which learns on those events how far to trust it, would t
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -63,13 +65,15 @@ class CollaborativeTask:
 
     def step(self, rows: Tensor, epoch: int) -> Step:
         """Cross-entropy over the whole catalogue."""
-        items, mask = (torch.from_numpy(array) for array in self.histories.take(rows.numpy()).padded())
+        device = self.model.item_vectors.device
+        items, mask = (torch.from_numpy(array).to(device) for array in self.histories.take(rows.numpy()).padded())
         return Step(self.model.loss(items, mask, self.hold_out), {})
 
     def validate(self) -> dict[str, float]:
         """Rank the catalogue for the validation cases, seen items not excluded."""
         self.model.eval()
-        return evaluate(lambda items, mask: score_recent(self.model, items, mask), self.valid, batch_size=VALIDATION_BATCH).metrics("all")
+        score = partial(score_recent, self.model)
+        return evaluate(score, self.valid, batch_size=VALIDATION_BATCH, device=self.model.item_vectors.device).metrics("all")
 
 
 def score_recent(model: SequentialRecommender, items: Tensor, mask: Tensor) -> Tensor:
