@@ -86,8 +86,9 @@ class LaserSystem:
     def embed_items(self, items: Tensor, batch_size: int = 256) -> Tensor:
         """Embed items int64 [n], each as a history that holds only itself: raw states [n, H]."""
         self.model.eval()
-        parts = [self.embed(part[:, None], torch.ones(len(part), 1, dtype=torch.bool))[0] for part in items.split(batch_size)]
-        return torch.cat(parts) if parts else torch.empty(0, self.model.item_states.shape[1])
+        if not len(items):
+            return torch.empty(0, self.model.item_states.shape[1])
+        return torch.cat([self.embed(part[:, None], torch.ones(len(part), 1, dtype=torch.bool))[0] for part in items.split(batch_size)])
 
     def refresh(self) -> None:
         """Recompute the item matrix, its mean and deviation, and the neighbours of new items, with the present weights (paper §3.3.2)."""
