@@ -48,7 +48,7 @@ class PromptConfig(_Section):
     """One item's line; `{text}` is the item's text and `{number}` its place in the history, from 1 (prefix_first only)."""
     attributes: tuple[str, ...] | None = None
     """Attributes named in brackets after the title; all of the catalogue's when unset."""
-    max_item_tokens: int = Field(32, ge=1)
+    max_item_tokens: int = Field(64, ge=1)
     """An item's line is cut to this many tokens."""
     max_history: int = Field(10, ge=1)
     """Items of a history that are read as text, counted from the most recent."""
@@ -105,7 +105,7 @@ class MFormerConfig(_Section):
 class ScoreConfig(_Section):
     """How an item is scored against a history (paper §3.1.2; departures in docs/method.md)."""
 
-    temperature: float = Field(0.1, gt=0)
+    temperature: float = Field(0.3, gt=0)
     """τ, at the start when it is learnt."""
     learn_temperature: bool = True
     """Train 1/τ; the paper fixes τ = 0.05."""
@@ -119,7 +119,7 @@ class ScoreConfig(_Section):
     """γ at the start."""
     seen_penalty: bool = True
     """Subtract a trained δ from the items of the history; the paper does not."""
-    penalty: float = 3.0
+    penalty: float = 2.0
     """δ at the start."""
     balance: float = Field(0.01, ge=0)
     """λ, weight of the load-balancing loss (paper §3.3.1)."""
@@ -193,8 +193,8 @@ class LaserConfig(_Section):
     score: ScoreConfig = ScoreConfig()
     collaborative: CollaborativeConfig = CollaborativeConfig()
     fit_collaborative: FitConfig = FitConfig(epochs=60, patience=5, batch_size=256, learning_rate=1e-3)
-    stage1: FitConfig = FitConfig(epochs=10, patience=3, batch_size=64, learning_rate=3e-4, warmup_steps=50)
-    stage2: FitConfig = FitConfig(epochs=3, patience=2, batch_size=64, learning_rate=1e-4)
+    stage1: FitConfig = FitConfig(epochs=12, patience=3, learning_rate=3e-4, warmup_steps=50, validation_cases=2000)
+    stage2: FitConfig = FitConfig(epochs=3, patience=2, learning_rate=1e-4, warmup_steps=50, validation_cases=2000)
 
     @classmethod
     def preset(cls, name: Literal["default", "paper"]) -> Self:
