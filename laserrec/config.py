@@ -44,6 +44,8 @@ class PromptConfig(_Section):
     """`prefix_first` is the paper's [P; text; s]; `text_first` is [text; P; s], whose texts are encoded once."""
     instruction: str = ""
     """What stands before the items."""
+    item_instruction: str | None = None
+    """What stands before an item that is read alone; `instruction` when unset, as in the paper. Its texts are then encoded apart."""
     line: str = ">> {text}\n"
     """One item's line; `{text}` is the item's text and `{number}` its place in the history, from 1 (prefix_first only)."""
     attributes: tuple[str, ...] | None = None
@@ -58,9 +60,7 @@ class PromptConfig(_Section):
         if "{text}" not in self.line:
             raise ValueError(f"prompt.line must hold {{text}}; received {self.line!r}")
         if "{number}" in self.line and self.order == "text_first":
-            raise ValueError(
-                "prompt.line may hold {number} only with prompt.order = 'prefix_first'; text_first encodes a line once"
-            )
+            raise ValueError("prompt.line may hold {number} only with prompt.order = 'prefix_first'; text_first encodes a line once")
         return self
 
 

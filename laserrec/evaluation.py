@@ -56,6 +56,15 @@ class Evaluation:
     def __len__(self) -> int:
         return len(self.users)
 
+    def __str__(self) -> str:
+        """Return the main figures of both protocols, a line each."""
+        names = ("recall@10", "ndcg@10", "recall@50", "ndcg@50", "mrr")
+        lines = []
+        for protocol, title in zip(PROTOCOLS, ("seen items ranked   ", "seen items left out "), strict=True):
+            values = self.metrics(protocol)
+            lines.append(title + "  ".join(f"{name} {values[name]:.4f}" for name in names))
+        return "\n".join(lines)
+
     def metrics(self, protocol: Protocol = "all", ks: Sequence[int] = KS) -> dict[str, float]:
         """Return recall@k, hit@k, ndcg@k, mrr@k for each k, mrr, and what the lists gave; means over cases."""
         return {**metrics(self.ranks[protocol], ks), **self.lists.get(protocol, {})}

@@ -29,11 +29,9 @@ class Template:
     Attributes:
         config: instruction, line and attributes. An attribute is a column's name, or `label=column` to show a column under another
             name: `("brand", "category=brand")` repeats the slip in the authors' data, whose category held the brand.
-        item_instruction: stands before a single item in the instruction's place; the same instruction when None, as in the paper.
     """
 
     config: PromptConfig
-    item_instruction: str | None = None
 
     def item_text(self, attributes: Mapping[str, str]) -> str:
         """Return `TITLE (brand: BRAND, category: CATEGORY)`.
@@ -56,7 +54,7 @@ class Template:
 
     def item(self, attributes: Mapping[str, str]) -> str:
         """Return an item as a history that holds only itself."""
-        instruction = self.config.instruction if self.item_instruction is None else self.item_instruction
+        instruction = self.config.instruction if self.config.item_instruction is None else self.config.item_instruction
         return instruction + self._lines([attributes])
 
     def check(self, columns: Sequence[str]) -> None:

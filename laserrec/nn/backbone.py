@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -54,6 +55,7 @@ class Backbone:
         Raises:
             AssetError: it cannot be found or loaded.
         """
+        transformers.utils.logging.disable_progress_bar()
         try:
             model = AutoModel.from_pretrained(path, dtype=getattr(torch, dtype), trust_remote_code=False)
             tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)

@@ -70,12 +70,16 @@ class LaserSystem:
         model: the trained part.
         reader: the frozen LLM with its texts.
         collaborative: the frozen id-based recommender.
+        item_reader: reads single items; the same one, unless items have an instruction of their own.
         max_history: items of a history that are read as text.
     """
 
-    def __init__(self, model: LaserModel, reader: Reader, collaborative: CollaborativeView, max_history: int) -> None:
+    def __init__(
+        self, model: LaserModel, reader: Reader, collaborative: CollaborativeView, max_history: int, item_reader: Reader | None = None
+    ) -> None:
         """Put the parts together."""
         self.model, self.reader, self.collaborative, self.max_history = model, reader, collaborative, max_history
+        self.item_reader = item_reader or reader
 
     def embed(self, items: Tensor, mask: Tensor) -> tuple[Tensor, Routing | None]:
         """Embed histories of item indices int64 [B, S] under mask bool [B, S]: raw states [B, H] and the routing."""
@@ -88,7 +92,12 @@ class LaserSystem:
         self.model.eval()
         if not len(items):
             return torch.empty(0, self.model.item_states.shape[1])
-        return torch.cat([self.embed(part[:, None], torch.ones(len(part), 1, dtype=torch.bool))[0] for part in items.split(batch_size)])
+        return torch.cat([self._embed_alone(part[:, None]) for part in items.split(batch_size)])
+
+    def _embed_alone(self, items: Tensor) -> Tensor:
+        mask = torch.ones_like(items, dtype=torch.bool)
+        virtual, _ = self.model.virtual(*self.collaborative.states(items, mask))
+        return self.item_reader.read(items, mask, virtual)
 
     def refresh(self) -> None:
         """Recompute the item matrix, its mean and deviation, and the neighbours of new items, with the present weights (paper §3.3.2)."""

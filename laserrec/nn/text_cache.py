@@ -88,6 +88,7 @@ class TextCache:
         self.backbone = backbone
         self.decoder = RotaryDecoder(backbone.model)
         self.tokens = [torch.tensor(row, dtype=torch.int64) for row in items]
+        self.instruction_tokens = list(instruction)
         self.instruction = self._encode_instruction(torch.tensor(instruction, dtype=torch.int64))
         self.store = self.instruction
         self.starts = torch.full((len(items),), -1, dtype=torch.int64)

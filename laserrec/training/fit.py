@@ -73,7 +73,7 @@ def build_laser(config: LaserConfig, backbone: Backbone, texts: ItemTexts, colla
     """Put an untrained system together; the run's seed draws its weights."""
     torch.manual_seed(config.seed)
     model = LaserModel(config, backbone, state_width=collaborative.model.width, catalogue_size=len(texts.items))
-    return LaserSystem(model, texts.reader, collaborative, config.prompt.max_history)
+    return LaserSystem(model, texts.reader, collaborative, config.prompt.max_history, texts.item_reader)
 
 
 def fit_laser(laser: LaserSystem, data: Dataset, config: LaserConfig, *, llm: str, session: Session) -> list[FitResult]:

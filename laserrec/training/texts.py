@@ -25,20 +25,26 @@ class ItemTexts:
     Attributes:
         items: attributes of each item, in index order.
         reader: reads histories of those items, in the prompt order that the settings name.
+        item_reader: reads single items; `reader`, unless they have an instruction of their own.
     """
 
     def __init__(self, backbone: Backbone, prompt: PromptConfig, items: Sequence[Attributes], read_out: ReadOut = "suffix") -> None:
         """Take the items; nothing is encoded yet."""
         self.backbone, self.prompt, self.template, self.items = backbone, prompt, Template(prompt), list(items)
         self._lines: dict[tuple[int, int], list[int]] = {}
-        instruction = backbone.tokenize(prompt.instruction)
-        self.cache: TextCache | None = None
-        self.reader: Reader
-        if prompt.order == "text_first":
-            self.cache = TextCache(backbone, instruction, self.lines(self.items))
-            self.reader = TextFirst(self.cache, read_out)
-        else:
-            self.reader = PrefixFirst(backbone, instruction, self.line, read_out)
+        self._caches: list[TextCache] = []
+        self.reader: Reader = self._build(prompt.instruction, read_out)
+        self.item_reader: Reader = self.reader
+        if prompt.item_instruction is not None and prompt.item_instruction != prompt.instruction:
+            self.item_reader = self._build(prompt.item_instruction, read_out)
+
+    def _build(self, instruction: str, read_out: ReadOut) -> Reader:
+        tokens = self.backbone.tokenize(instruction)
+        if self.prompt.order == "prefix_first":
+            return PrefixFirst(self.backbone, tokens, self.line, read_out)
+        cache = TextCache(self.backbone, tokens, self.lines(self.items))
+        self._caches.append(cache)
+        return TextFirst(cache, read_out)
 
     def lines(self, items: Sequence[Attributes]) -> list[list[int]]:
         """Return the token ids of the items' lines, wherever they stand in a history."""
@@ -54,46 +60,44 @@ class ItemTexts:
     def extend(self, items: Sequence[Attributes]) -> None:
         """Take further items, which get the next indices."""
         self.items += items
-        if self.cache is not None:
-            self.cache.extend(self.lines(items))
+        for cache in self._caches:
+            cache.extend(self.lines(items))
 
     def shrink(self, count: int) -> None:
         """Forget the last `count` items."""
         kept = len(self.items) - count
         del self.items[kept:]
         self._lines = {key: line for key, line in self._lines.items() if key[0] < kept}
-        if self.cache is not None:
-            self.cache.shrink(count)
+        for cache in self._caches:
+            cache.shrink(count)
 
     def encode_once(self, folder: Path) -> None:
         """Encode every item's text, or take the encoding from `folder` where these very texts were encoded before by this very LLM.
 
         Without a text cache (`prefix_first`) there is nothing to do.
         """
-        if self.cache is not None and not self.reuse(folder):
-            self.cache.require(torch.arange(len(self.items)))
-            self.cache.save(self._path(folder))
+        self.reuse(folder)
+        for cache in self._caches:
+            if not cache.complete:
+                cache.require(torch.arange(len(self.items)))
+                cache.save(self._path(folder, cache))
 
-    def reuse(self, folder: Path) -> bool:
-        """Take the texts' encoding from `folder` if it is there; otherwise a text is encoded when it is first read."""
-        if self.cache is None or not self._path(folder).exists():
-            return False
-        try:
-            self.cache.load(self._path(folder))
-        except CheckpointError:
-            # A damaged encoding costs time, not truth: it is made again.
-            self._path(folder).unlink()
-            return False
-        return self.cache.complete
+    def reuse(self, folder: Path) -> None:
+        """Take the texts' encoding from `folder` where it is there; otherwise a text is encoded when it is first read."""
+        for cache in self._caches:
+            path = self._path(folder, cache)
+            try:
+                if path.exists():
+                    cache.load(path)
+            except CheckpointError:
+                # A damaged encoding costs time, not truth: it is made again.
+                path.unlink()
 
-    def _path(self, folder: Path) -> Path:
-        return folder / f"{self._key()}.safetensors"
-
-    def _key(self) -> str:
-        assert self.cache is not None
-        lines = [row.tolist() for row in self.cache.tokens]
-        text = json.dumps([self.backbone.fingerprint(), self.backbone.tokenize(self.prompt.instruction), lines])
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
+    def _path(self, folder: Path, cache: TextCache) -> Path:
+        """Return where a cache is kept: the name stands for the LLM's weights and every token."""
+        lines = [row.tolist() for row in cache.tokens]
+        text = json.dumps([self.backbone.fingerprint(), cache.instruction_tokens, lines])
+        return folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.safetensors"
 
     def _cut(self, tokens: list[int]) -> list[int]:
         # The last token ends the line; a line cut short still ends.

@@ -49,6 +49,6 @@ def test_the_ablated_instructions() -> None:
     assert "into a single token" in PAPER_INSTRUCTION
     assert "into a single token" not in WITHOUT_SINGLE_TOKEN
     assert len(PAPER_INSTRUCTION) - len(WITHOUT_SINGLE_TOKEN) == len(" into a single token")
-    other = Template(PAPER, item_instruction=ITEM_INSTRUCTION)
+    other = Template(PAPER.model_copy(update={"item_instruction": ITEM_INSTRUCTION}))
     assert other.item(PENCIL).startswith(ITEM_INSTRUCTION)
     assert other.history([PENCIL]).startswith(PAPER_INSTRUCTION)
