@@ -25,6 +25,7 @@ from laserrec.config import LaserConfig
 from laserrec.errors import AssetError, CheckpointError
 from laserrec.nn.collaborative import CollaborativeView
 from laserrec.nn.laser import LaserModel
+from laserrec.nn.sequential import SequentialRecommender
 from laserrec.training.collaborative import build_recommender
 
 FORMAT = 1
@@ -63,6 +64,8 @@ class ModelFolder:
         )
         write_tensors(aside / "laser.safetensors", self.weights, {})
         tensors = {f"model.{name}": tensor for name, tensor in view.model.state_dict().items()}
+        if view.scorer is not view.model:
+            tensors |= {f"scorer.{name}": tensor for name, tensor in view.scorer.state_dict().items()}
         write_tensors(aside / "collaborative.safetensors", tensors | {"known": view.known}, {})
         columns = list(dict.fromkeys(key for item in self.catalogue for key in item))
         pl.DataFrame(list(self.catalogue), schema=dict.fromkeys(columns, pl.String)).write_parquet(aside / "items.parquet")
@@ -92,8 +95,9 @@ class ModelFolder:
             table = pl.read_parquet(folder / "items.parquet")
             catalogue = [{key: value for key, value in row.items() if value is not None} for row in table.iter_rows(named=True)]
             known = collaborative.pop("known").to(torch.bool)
-            model = build_recommender(config.collaborative, int(about["known"]))
-            model.load_state_dict({name.removeprefix("model."): tensor for name, tensor in collaborative.items()})
+            view = CollaborativeView(_recommender(config, int(about["known"]), "model.", collaborative), known)
+            if any(name.startswith("scorer.") for name in collaborative):
+                view.score_with(_recommender(config, int(about["known"]), "scorer.", collaborative))
             ids = [row["item_id"] for row in catalogue]
         except (OSError, KeyError, ValueError, TypeError, RuntimeError, pl.exceptions.PolarsError) as error:
             raise CheckpointError(f"{folder} is not a complete laserrec model: {error}") from error
@@ -101,7 +105,7 @@ class ModelFolder:
             raise CheckpointError(
                 f"{folder}: the item table has {len(ids)} items, the weights {len(known)}; its files do not belong together."
             )
-        return cls(config, catalogue, CollaborativeView(model, known), weights, about["provenance"], about["costs"])
+        return cls(config, catalogue, view, weights, about["provenance"], about["costs"])
 
     def check_llm(self, fingerprint: str) -> None:
         """Refuse another LLM than the one the virtual tokens were trained around.
@@ -127,6 +131,12 @@ class ModelFolder:
             model.load_state_dict(dict(self.weights))
         except RuntimeError as error:
             raise CheckpointError(f"The weights do not fit the settings beside them: {error}") from error
+
+
+def _recommender(config: LaserConfig, catalogue_size: int, prefix: str, tensors: Mapping[str, Tensor]) -> SequentialRecommender:
+    model = build_recommender(config.collaborative, catalogue_size)
+    model.load_state_dict({name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)})
+    return model
 
 
 def _locate(source: str | Path) -> Path:

@@ -27,7 +27,7 @@ from laserrec.nn.collaborative import CollaborativeView
 from laserrec.nn.gguf import resolve_llm
 from laserrec.nn.laser import LaserSystem
 from laserrec.ranking import best, exclude
-from laserrec.training.fit import Session, build_laser, fit_collaborative, fit_laser, known_items
+from laserrec.training.fit import Session, build_laser, fit_collaborative, fit_laser, known_items, refit_collaborative
 from laserrec.training.loop import FitResult
 from laserrec.training.stages import padded
 from laserrec.training.texts import ItemTexts
@@ -101,9 +101,10 @@ class Laser:
         view = CollaborativeView(model, known_items(data))
         system = build_laser(config, backbone, texts, view)
         stages = fit_laser(system, data, config, llm=backbone.fingerprint(), session=session)
+        refit = refit_collaborative(system, data, config, session=session)
         provenance = {"dataset": data.name, "fingerprint": data.fingerprint, "llm_fingerprint": backbone.fingerprint()}
         laser = cls(config, data.item_ids, texts, system, provenance)
-        laser.costs = _costs(outcome, stages, system)
+        laser.costs = _costs([outcome, *([refit] if refit else [])], stages, system)
         return laser
 
     def evaluate(self, data: Dataset, split: Literal["valid", "test"] = "test") -> Evaluation:
@@ -279,9 +280,12 @@ def load_backbone(config: LaserConfig) -> Backbone:
     return Backbone.load(resolve_llm(config.llm.model), layers=config.llm.layers, dtype=config.llm.dtype)
 
 
-def _costs(collaborative: FitResult, stages: Sequence[FitResult], system: LaserSystem) -> dict[str, Any]:
+def _costs(collaborative: Sequence[FitResult], stages: Sequence[FitResult], system: LaserSystem) -> dict[str, Any]:
     return {
-        "collaborative": {"seconds": collaborative.seconds, "parameters": sum(p.numel() for p in system.collaborative.model.parameters())},
+        "collaborative": {
+            "seconds": sum(fitted.seconds for fitted in collaborative),
+            "parameters": sum(p.numel() for p in system.collaborative.model.parameters()),
+        },
         "laser": {
             "seconds": sum(stage.seconds for stage in stages),
             "parameters": sum(p.numel() for p in system.model.parameters() if p.requires_grad),

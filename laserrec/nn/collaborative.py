@@ -21,7 +21,8 @@ class CollaborativeView:
     """A frozen sequential recommender over a catalogue that may grow beyond what it was trained on.
 
     Attributes:
-        model: the recommender, in evaluation mode, frozen.
+        model: the recommender that gives the states, in evaluation mode, frozen.
+        scorer: the recommender that gives the scores; the same one until `score_with` replaces it.
         known: True for the items that it was trained on, bool [N].
     """
 
@@ -33,8 +34,13 @@ class CollaborativeView:
             known: bool [N]; items beyond the model's own catalogue must be False.
         """
         self.model = model.eval().requires_grad_(requires_grad=False)
+        self.scorer = self.model
         self.known = known
         self.neighbours = torch.empty(0, NEIGHBOURS, dtype=torch.int64)
+
+    def score_with(self, scorer: SequentialRecommender) -> None:
+        """Take the scores from another recommender of the same catalogue: standardised scores stay comparable, states would not."""
+        self.scorer = scorer.eval().requires_grad_(requires_grad=False)
 
     def extend(self, count: int) -> None:
         """Take `count` new items, which get the next indices."""
@@ -52,7 +58,7 @@ class CollaborativeView:
         items, mask = self._readable(items, mask)
         informed = mask.any(dim=1)
         known = self.known.nonzero()[:, 0]
-        raw = self.model.scores(items, mask | ~informed[:, None])[:, known]
+        raw = self.scorer.scores(items, mask | ~informed[:, None])[:, known]
         raw = (raw - raw.mean(1, keepdim=True)) / raw.std(1, keepdim=True, correction=0).clamp(min=1e-6)
         scores = raw.new_zeros(len(items), len(self.known))
         scores[:, known] = raw

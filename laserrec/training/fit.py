@@ -19,7 +19,7 @@ from laserrec.nn.laser import LaserModel, LaserSystem
 from laserrec.nn.sequential import SequentialRecommender
 from laserrec.training.collaborative import CollaborativeTask, build_recommender
 from laserrec.training.loop import FitResult, Observer, fit
-from laserrec.training.stages import LaserTask
+from laserrec.training.stages import LaserTask, validation_score
 from laserrec.training.texts import ItemTexts
 
 
@@ -39,7 +39,15 @@ class Session:
 
 
 def fit_collaborative(
-    data: Dataset, model_config: CollaborativeConfig, config: FitConfig, *, seed: int, session: Session, hold_out: int, name: str
+    data: Dataset,
+    model_config: CollaborativeConfig,
+    config: FitConfig,
+    *,
+    seed: int,
+    session: Session,
+    hold_out: int,
+    name: str,
+    start: SequentialRecommender | None = None,
 ) -> tuple[SequentialRecommender, FitResult]:
     """Train an id-based recommender.
 
@@ -51,9 +59,12 @@ def fit_collaborative(
         session: where and how the fit is kept.
         hold_out: training events at each history's end that it must not learn from.
         name: what logs and the folder call it.
+        start: a model whose weights to start from; fresh weights when unset.
     """
     torch.manual_seed(seed)
     model = build_recommender(model_config, len(data.item_ids))
+    if start is not None:
+        model.load_state_dict(start.state_dict())
     task = CollaborativeTask(model, data.training_histories(), validation_cases(data, config, seed), hold_out=hold_out)
     identity = {"data": data.fingerprint, "seed": seed, "hold_out": hold_out, **_dump(model=model_config, fit=config)}
     result = fit(
@@ -116,6 +127,39 @@ def fit_laser(laser: LaserSystem, data: Dataset, config: LaserConfig, *, llm: st
         )
         laser.place_new()
     return results
+
+
+def refit_collaborative(laser: LaserSystem, data: Dataset, config: LaserConfig, *, session: Session) -> FitResult | None:
+    """Let the fused scores learn from the positions held out as well, and keep that where it validates better.
+
+    Args:
+        laser: trained; the scorer of its collaborative view may be replaced.
+        data: histories to learn from and cases to validate on.
+        config: the run's settings.
+        session: where and how the fit is kept.
+
+    Returns:
+        The outcome of the refit; None where nothing was held out, or nothing is fused.
+    """
+    if not (config.collaborative.refit and config.collaborative.hold_out and config.score.fuse_collaborative):
+        return None
+    view = laser.collaborative
+    scorer, result = fit_collaborative(
+        data,
+        config.collaborative,
+        config.fit_collaborative,
+        seed=config.seed,
+        session=session,
+        hold_out=0,
+        name="refit",
+        start=view.model,
+    )
+    cases = validation_cases(data, config.stage2, config.seed)
+    before = validation_score(laser, cases, config.stage2.metric)
+    view.score_with(scorer)
+    if validation_score(laser, cases, config.stage2.metric) <= before:
+        view.score_with(view.model)
+    return result
 
 
 def known_items(data: Dataset) -> torch.Tensor:

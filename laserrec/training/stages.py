@@ -84,6 +84,11 @@ class LaserTask:
         return Ragged.from_rows([history[:place] for history, place in zip(chosen, places, strict=True)]), targets
 
 
+def validation_score(laser: LaserSystem, cases: Cases, metric: str) -> float:
+    """Return one metric of a system on cases, seen items not excluded."""
+    return float(evaluate(laser.scores, cases, batch_size=VALIDATION_BATCH).per_case(metric).mean())
+
+
 def padded(histories: Ragged) -> tuple[Tensor, Tensor]:
     """Return histories as tensors: items int64 [B, S] padded on the right, and their mask bool [B, S]."""
     items, mask = histories.padded()
