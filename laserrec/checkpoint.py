@@ -61,7 +61,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except FileNotFoundError as error:
         raise CheckpointError(f"There is no file {path}.") from error
-    except (OSError, SafetensorError, json.JSONDecodeError, RecursionError) as error:
+    except (OSError, SafetensorError, RuntimeError, json.JSONDecodeError) as error:  # RuntimeError: torch cannot map it, JSON too deep
         raise CheckpointError(f"{path} is not a readable laserrec checkpoint: {error}. Delete it or restore it from a copy.") from error
     if not isinstance(state, dict):
         raise CheckpointError(f"{path} is not a laserrec checkpoint: its state is a {type(state).__name__}, not an object.")

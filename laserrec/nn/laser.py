@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from laserrec.config import LaserConfig
 from laserrec.nn.backbone import Backbone
@@ -80,6 +81,8 @@ class LaserSystem:
         """Put the parts together."""
         self.model, self.reader, self.collaborative, self.max_history = model, reader, collaborative, max_history
         self.item_reader = item_reader or reader
+        # Neighbours follow from the item matrix, so they are found again whenever a checkpoint brings another one.
+        model.register_load_state_dict_post_hook(lambda *_: self.place_new())
 
     def embed(self, items: Tensor, mask: Tensor) -> tuple[Tensor, Routing | None]:
         """Embed histories of item indices int64 [B, S] under mask bool [B, S]: raw states [B, H] and the routing."""
@@ -108,9 +111,12 @@ class LaserSystem:
 
     @torch.no_grad()
     def place_new(self) -> None:
-        """Give items that the collaborative model does not know their nearest known neighbours."""
+        """Give items that the collaborative model does not know their nearest known neighbours.
+
+        A function of the item matrix and its measures alone: the trained read-out changes at every step, the neighbours must not.
+        """
         if not bool(self.collaborative.known.all()):
-            self.collaborative.place_new(self.model.scorer.directions(self.model.item_states))
+            self.collaborative.place_new(normalize(self.model.scorer.standard(self.model.item_states), dim=-1))
 
     @torch.no_grad()
     def add_items(self, count: int) -> None:

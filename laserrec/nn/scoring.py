@@ -54,10 +54,13 @@ class Scorer(nn.Module):
         self.mean.copy_(items.mean(0))
         self.deviation.copy_(items.std(0, correction=0).clamp(min=1e-6))
 
+    def standard(self, states: Tensor) -> Tensor:
+        """Centre and scale raw states [.., H] as the catalogue was measured; leave them raw where that is switched off."""
+        return (states - self.mean) / self.deviation if self.standardise else states
+
     def directions(self, states: Tensor) -> Tensor:
         """Turn raw states [.., H] into the unit vectors whose products are compared."""
-        if self.standardise:
-            states = (states - self.mean) / self.deviation
+        states = self.standard(states)
         if self.read_out is not None:
             states = states @ self.read_out.T
         return normalize(states, dim=-1)
