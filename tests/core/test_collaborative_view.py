@@ -113,3 +113,17 @@ def test_alone_as_in_a_batch_of_longer_ones() -> None:
     scores = frozen.scores(*tiny.batch(rows, longest=8, fill=3))
     for number, row in enumerate(rows):
         torch.testing.assert_close(frozen.scores(*tiny.batch([row]))[0], scores[number], rtol=1e-4, atol=1e-5)
+
+
+def test_scores_of_another_recommender() -> None:
+    frozen, other = view(), tiny.sasrec()
+    for parameter in other.parameters():
+        torch.nn.init.normal_(parameter, std=0.4)
+    case = tiny.batch([[0, 2, 1]])
+    states = frozen.states(*case)[0]
+    frozen.score_with(other)
+    known = [item for item in range(12) if item not in UNKNOWN]
+    torch.testing.assert_close(frozen.scores(*case)[0, known], standard(other.scores(*tiny.batch([[0, 1]]))[0, known]))
+    assert torch.equal(frozen.states(*case)[0], states)
+    assert not other.training
+    assert not any(parameter.requires_grad for parameter in other.parameters())
