@@ -145,7 +145,7 @@ class CollaborativeConfig(_Section):
     hold_out: int = Field(1, ge=0)
     """Training positions at each history's end that it is not trained on, so that Laser learns how far to trust it (stacking)."""
     refit: bool = True
-    """Once Laser is trained, train a copy on the positions held out too, and fuse its scores if they validate better."""
+    """Once Laser is trained, train another on the positions held out too, and fuse its scores if they validate better."""
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:

@@ -16,6 +16,7 @@ from torch import Tensor
 from laserrec.nn.backbone import Backbone
 from laserrec.nn.text_cache import TextCache
 
+GROUP = 16
 ReadOut = Literal["suffix", "mean", "last"]
 
 
@@ -41,6 +42,12 @@ class TextFirst:
 
     def read(self, items: Tensor, mask: Tensor, virtual: Tensor) -> Tensor:
         """Return the embedding of each history, float32 [B, H]; arguments as in `Reader`."""
+        order = self.cache.count_tokens(items, mask).argsort(stable=True)
+        # Rows of similar length are read together, so that little padding is gathered and attended to.
+        parts = [self._read(items[rows], mask[rows], virtual[rows]) for rows in order.split(GROUP)]
+        return torch.cat(parts)[order.argsort()] if parts else virtual.new_empty(0, virtual.shape[2])
+
+    def _read(self, items: Tensor, mask: Tensor, virtual: Tensor) -> Tensor:
         context = self.cache.gather(items, mask)
         positions = context.ends[:, None] + torch.arange(virtual.shape[1])
         states = self.cache.decoder.forward(virtual, positions, context).float()

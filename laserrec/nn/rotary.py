@@ -163,5 +163,7 @@ class RotaryDecoder:
 def _rotate(states: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
     """Turn states [B, T, heads, C] to their positions."""
     cosine, sine = turn
-    first, second = states.chunk(2, dim=-1)
-    return states * cosine + torch.cat([-second, first], dim=-1) * sine
+    half = states.shape[-1] // 2
+    cosine, sine = cosine[..., :half], sine[..., :half]
+    first, second = states.split(half, dim=-1)
+    return torch.cat([torch.addcmul(first * cosine, second, sine, value=-1), torch.addcmul(second * cosine, first, sine)], dim=-1)

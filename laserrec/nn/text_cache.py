@@ -137,6 +137,10 @@ class TextCache:
         self.store = grown
         self.starts[missing] = starts
 
+    def count_tokens(self, items: Tensor, mask: Tensor) -> Tensor:
+        """Return the number of the items' tokens in each history, int64 [B]; arguments as in `gather`."""
+        return torch.where(mask, self.lengths[items], 0).sum(1)
+
     def gather(self, items: Tensor, mask: Tensor) -> Gathered:
         """Lay the instruction and the histories' blocks one after the other.
 

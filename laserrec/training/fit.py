@@ -47,7 +47,6 @@ def fit_collaborative(
     session: Session,
     hold_out: int,
     name: str,
-    start: SequentialRecommender | None = None,
 ) -> tuple[SequentialRecommender, FitResult]:
     """Train an id-based recommender.
 
@@ -59,12 +58,9 @@ def fit_collaborative(
         session: where and how the fit is kept.
         hold_out: training events at each history's end that it must not learn from.
         name: what logs and the folder call it.
-        start: a model whose weights to start from; fresh weights when unset.
     """
     torch.manual_seed(seed)
     model = build_recommender(model_config, len(data.item_ids))
-    if start is not None:
-        model.load_state_dict(start.state_dict())
     task = CollaborativeTask(model, data.training_histories(), validation_cases(data, config, seed), hold_out=hold_out)
     identity = {"data": data.fingerprint, "seed": seed, "hold_out": hold_out, **_dump(model=model_config, fit=config)}
     result = fit(
@@ -130,7 +126,9 @@ def fit_laser(laser: LaserSystem, data: Dataset, config: LaserConfig, *, llm: st
 
 
 def refit_collaborative(laser: LaserSystem, data: Dataset, config: LaserConfig, *, session: Session) -> FitResult | None:
-    """Let the fused scores learn from the positions held out as well, and keep that where it validates better.
+    """Fuse the scores of a recommender trained on the positions held out as well, and keep that where it validates better.
+
+    Continuing from the weights at hand costs as much as starting afresh and ends slightly below it (docs/log.md).
 
     Args:
         laser: trained; the scorer of its collaborative view may be replaced.
@@ -152,7 +150,6 @@ def refit_collaborative(laser: LaserSystem, data: Dataset, config: LaserConfig, 
         session=session,
         hold_out=0,
         name="refit",
-        start=view.model,
     )
     cases = validation_cases(data, config.stage2, config.seed)
     before = validation_score(laser, cases, config.stage2.metric)
