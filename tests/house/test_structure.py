@@ -28,6 +28,7 @@ LAYERS = (
     ("baselines",),
     ("model_folder",),
     ("recommender",),
+    ("run_folder",),
     ("report",),
     ("serving", "distributed"),
     ("demo",),

@@ -1,0 +1,281 @@
+"""A run on disk: what was trained on what, with which settings, and where its results lie.
+
+    run.json                 dataset (path, name, fingerprint), command line, settings, version, times
+    config.json              the settings, as `laserrec train --config` takes them
+    <fit>/                   checkpoint and metrics.jsonl of each fit
+    model/                   the trained model
+    ranks-<part>.parquet     the target's rank of every case
+
+Knows nothing of commands and of what is printed.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+from laserrec import __version__
+from laserrec.checkpoint import read_json, write_json
+from laserrec.config import LaserConfig
+from laserrec.data.dataset import Dataset
+from laserrec.errors import CheckpointError, ConfigError, DataError
+from laserrec.evaluation import PROTOCOLS, Evaluation
+from laserrec.recommender import Laser
+from laserrec.training.fit import Session
+from laserrec.training.loop import Observer
+
+Part = Literal["valid", "test"]
+PARTS: tuple[Part, ...] = get_args(Part)
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a model did, and what it cost.
+
+    Attributes:
+        evaluation: its ranks on one part of one dataset.
+        seconds: of training and validation; 0 for a model that is not trained.
+        parameters: trained ones.
+    """
+
+    evaluation: Evaluation
+    seconds: float
+    parameters: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything but the ranks, for JSON."""
+        figures = {protocol: self.evaluation.metrics(protocol) for protocol in PROTOCOLS}
+        return {
+            **self.evaluation.about,
+            "cases": len(self.evaluation),
+            "metrics": figures,
+            "seconds": self.seconds,
+            "parameters": self.parameters,
+        }
+
+
+class RunFolder:
+    """One run; `begin` and `open` are the ways to get it.
+
+    Attributes:
+        path: the folder.
+        config: the run's settings.
+        about: what run.json holds.
+    """
+
+    def __init__(self, path: Path, config: LaserConfig, about: Mapping[str, Any]) -> None:
+        """Take a run's description; nothing is read or written."""
+        self.path, self.config, self.about = path, config, dict(about)
+
+    @classmethod
+    def begin(
+        cls, path: Path, config: LaserConfig, data: Dataset, data_path: Path, *, command: Sequence[str], resume: bool = False
+    ) -> Self:
+        """Start a run, or take up the one that is there.
+
+        Args:
+            path: the run's folder; made when it does not exist.
+            config: the settings.
+            data: the dataset.
+            data_path: where the dataset lies.
+            command: the command line, for the record.
+            resume: a run that is there is continued; otherwise the folder must be empty.
+
+        Raises:
+            ConfigError: the folder is not empty, or holds a run with other settings or data.
+        """
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            occupied = any(path.iterdir())
+        except OSError as error:
+            raise ConfigError(f"Cannot make the run's folder {path}: {error}") from error
+        if occupied and not resume:
+            raise ConfigError(f"{path} exists and is not empty. Choose another folder with --out, or continue the run in it with --resume.")
+        if occupied:
+            run = cls.open(path)
+            run._require(config, data)
+            return run
+        about = {
+            "format": FORMAT,
+            "version": __version__,
+            "command": list(command),
+            "data": {
+                "name": data.name,
+                "fingerprint": data.fingerprint,
+                "path": os.path.relpath(data_path.resolve(), path.resolve()),
+                "absolute": str(data_path.resolve()),
+            },
+            "config": config.model_dump(mode="json"),
+            "started": _now(),
+            "finished": None,
+            "seconds": 0.0,
+        }
+        run = cls(path, config, about)
+        write_json(path / "run.json", about)
+        config.save(path / "config.json")
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Read a run.
+
+        Raises:
+            CheckpointError: the folder does not exist, or holds no run.
+        """
+        if not (path / "run.json").is_file():
+            state = "is not a run: it holds no run.json" if path.is_dir() else "does not exist"
+            raise CheckpointError(f"{path} {state}. Give the folder that `laserrec train --out` wrote.")
+        about = read_json(path / "run.json")
+        data = about.get("data")
+        if about.get("format") != FORMAT or not isinstance(data, dict) or not {"name", "fingerprint", "path", "absolute"} <= data.keys():
+            raise CheckpointError(f"{path / 'run.json'} does not describe a run of this version (format {FORMAT}).")
+        config = LaserConfig.build("default", about.get("config", {}), source=str(path / "run.json"))
+        return cls(path, config, about)
+
+    @property
+    def finished(self) -> bool:
+        """Whether everything is trained and evaluated."""
+        return self.about.get("finished") is not None
+
+    @property
+    def model(self) -> Path:
+        """Where the trained model lies.
+
+        Raises:
+            CheckpointError: training did not get so far.
+        """
+        folder = self.path / "model"
+        if not folder.is_dir():
+            raise CheckpointError(f"{self.path} holds no trained model yet. Finish it with: laserrec train --out {self.path} --resume")
+        return folder
+
+    def ranks(self, part: Part) -> Path:
+        """Where the ranks of a part lie once it is evaluated."""
+        return self.path / f"ranks-{part}.parquet"
+
+    @property
+    def data_path(self) -> Path:
+        """Where the dataset lies: as seen from the run, or where it lay when the run began.
+
+        Raises:
+            DataError: it is in neither place.
+        """
+        places: list[Path] = [(self.path / self.about["data"]["path"]).resolve(), Path(self.about["data"]["absolute"])]
+        for place in places:
+            if (place / "manifest.json").is_file():
+                return place
+        where = " nor ".join(dict.fromkeys(map(str, places)))
+        raise DataError(f"The dataset of {self.path} is not at {where}. Tell where it is with --data.")
+
+    def dataset(self, path: Path | None = None) -> Dataset:
+        """Load the run's dataset.
+
+        Args:
+            path: where it lies now, when it was moved.
+
+        Raises:
+            DataError: it cannot be found, or has another fingerprint than the one the run was trained on.
+        """
+        path = path or self.data_path
+        data, trained = Dataset.load(path), self.about["data"]
+        if data.fingerprint != trained["fingerprint"]:
+            raise DataError(
+                f"{path} has fingerprint {data.fingerprint[:12]}…; {self.path} was trained on {trained['name']!r}, "
+                f"{trained['fingerprint'][:12]}…. "
+                "Figures of different splits are not compared: give the run's dataset with --data, or train on this one."
+            )
+        return data
+
+    @contextmanager
+    def clock(self) -> Iterator[None]:
+        """Add what happens inside to the run's seconds, also when it is interrupted or fails; a finished run's stay as they are."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            if not self.finished:
+                self._note(seconds=self.about["seconds"] + time.monotonic() - began)
+
+    def finish(self) -> None:
+        """Note that everything is trained and evaluated; the first time counts."""
+        if not self.finished:
+            self._note(finished=_now())
+
+    def _note(self, **changes: object) -> None:
+        self.about |= changes
+        write_json(self.path / "run.json", self.about)
+
+    def _require(self, config: LaserConfig, data: Dataset) -> None:
+        """Refuse settings or data that are not this run's."""
+        trained = self.about["data"]
+        if data.fingerprint != trained["fingerprint"]:
+            raise ConfigError(
+                f"{self.path} was begun on {trained['name']!r} (fingerprint {trained['fingerprint'][:12]}…); received {data.name!r} "
+                f"({data.fingerprint[:12]}…). Resume with the same data, or choose another folder with --out."
+            )
+        own, received = _flat(self.config.model_dump(mode="json")), _flat(config.model_dump(mode="json"))
+        changed = [f"{key} = {received[key]!r} (the run's: {own[key]!r})" for key in own if own[key] != received[key]]
+        if changed:
+            raise ConfigError(
+                f"{self.path} was begun with other settings: received {', '.join(changed)}. Resume with the same settings or name none, "
+                "or choose another folder with --out."
+            )
+
+
+def train_run(run: RunFolder, data: Dataset, observers: Sequence[Observer] = ()) -> Laser:
+    """Train what is left of a run, save its model, evaluate it, and keep the ranks.
+
+    Args:
+        run: new, interrupted or finished.
+        data: its dataset.
+        observers: who watches.
+
+    Raises:
+        InterruptedTraining: Ctrl-C; call again to continue.
+    """
+    laser = Laser.fit(data, run.config, session=Session(run.path, resume=True, observers=observers))
+    laser.save(run.path / "model")
+    for part in PARTS:
+        if len(data.cases(part)):
+            evaluate_run(run, laser, data, part)
+    return laser
+
+
+def evaluate_run(run: RunFolder, laser: Laser, data: Dataset, part: Part) -> None:
+    """Evaluate a run's model on a part of its dataset, and keep the ranks."""
+    laser.evaluate(data, part).save(run.ranks(part), data.user_ids, data.item_ids)
+
+
+def read_result(run: RunFolder, part: Part) -> Result:
+    """Return how a run's model did on a part that was evaluated.
+
+    Raises:
+        DataError: it was not.
+        CheckpointError: the run has no model.
+    """
+    costs = read_json(run.model / "laser.json").get("costs", {}).values()
+    evaluation = Evaluation.load(run.ranks(part))
+    return Result(evaluation, sum(cost["seconds"] for cost in costs), sum(cost["parameters"] for cost in costs))
+
+
+def read_results(run: RunFolder) -> list[Result]:
+    """Return how a run's model did on every part that was evaluated."""
+    return [read_result(run, part) for part in PARTS if run.ranks(part).is_file()]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return flat
