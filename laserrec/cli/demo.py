@@ -1,0 +1,61 @@
+"""`laserrec demo`: the main job on the defaults."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from laserrec.demo import Demonstration
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of the run; one that is there is continued.")] = Path("runs/demo"),
+    quick: Annotated[bool, typer.Option("--quick", help="A few epochs: shows the way, not the figures.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+) -> None:
+    """Fetch MovieLens 100K, train Laser and what it is compared with, and show figures and recommendations."""
+    from laserrec.cli.support import print_json, progress_console, resumable
+    from laserrec.demo import demo_config, demo_data, demonstrate
+    from laserrec.run_folder import RunFolder
+    from laserrec.training.observers import EpochLog, ProgressBar
+
+    console = progress_console()
+    folder = out / "data"
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, markup=False)
+
+    command = f"laserrec demo --out {out}{' --quick' if quick else ''}"
+    with resumable(command):
+        data = demo_data()
+        run = RunFolder.begin(out, demo_config(quick), data, folder, command=["laserrec", *sys.argv[1:]], resume=True)
+        if not folder.exists():
+            data.save(folder)
+        with run.clock():
+            found = demonstrate(data, run, [ProgressBar(console), EpochLog(out)], say)
+        run.finish()
+    if as_json:
+        print_json(found.as_dict())
+    else:
+        _show(found, run.about["seconds"], out)
+
+
+def _show(found: Demonstration, seconds: float, out: Path) -> None:
+    from laserrec.cli.show import PROTOCOL_TITLES, show_recommendations, show_results
+
+    show_results(found.results)
+    for verdict in found.verdicts:
+        typer.echo(f"With {PROTOCOL_TITLES[verdict.protocol]}: {verdict.text}")
+    typer.echo("Laser's seconds and parameters include those of its id-based recommender; the language model is frozen.\n")
+    for example in found.examples:
+        show_recommendations(example.history, example.found, f"User {example.user}, who then took: {example.following}")
+    typer.echo(
+        f"Everything is in {out} ({seconds:,.0f} s): run.json, results.json, ranks of every model, and the model itself. Try next:\n"
+        f"  laserrec recommend {out} --user {found.examples[0].user} -k 5\n"
+        f"  laserrec evaluate {out} --split valid\n"
+        f"  laserrec data inspect {out / 'data'}"
+    )

@@ -1,0 +1,202 @@
+"""The demonstration: MovieLens 100K, five models under one protocol after the other, and a few users by title.
+
+Everything but the data's name and the models' list is what any user of the library would call. Knows nothing of printing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from laserrec.assets import fetch
+from laserrec.baselines.base import Baseline
+from laserrec.baselines.last_text import LastItemText
+from laserrec.baselines.popularity import Popularity
+from laserrec.baselines.sequential import Sequential
+from laserrec.checkpoint import write_json
+from laserrec.config import LaserConfig
+from laserrec.data.dataset import Dataset
+from laserrec.data.prepare import PrepareOptions, prepare
+from laserrec.data.prompts import Template
+from laserrec.evaluation import PROTOCOLS, Evaluation, Protocol, compare, evaluate
+from laserrec.recommender import Laser, Recommendation, load_backbone
+from laserrec.run_folder import Result, RunFolder, read_result, train_run
+from laserrec.training.fit import Session, fit_collaborative
+from laserrec.training.loop import Observer
+
+Say = Callable[[str], None]
+"""Told in words what is under way."""
+
+SETTINGS: Mapping[str, Any] = {}
+"""Where the demonstration departs from the defaults: nowhere."""
+QUICK: Mapping[str, Any] = {"fit_collaborative": {"epochs": 5}, "stage1": {"epochs": 1}, "stage2": {"epochs": 1}}
+"""With `--quick`: shows the way, not the figures."""
+EXAMPLES = 3
+DECISIVE = "ndcg@10"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Laser against the best of the others, under one protocol.
+
+    Attributes:
+        protocol: which one.
+        rival: the best of the others by N@10.
+        difference: Laser's N@10 minus the rival's.
+        low: lower end of its 95 % interval.
+        high: upper end.
+        p_value: of the paired randomisation test.
+    """
+
+    protocol: Protocol
+    rival: str
+    difference: float
+    low: float
+    high: float
+    p_value: float
+
+    @property
+    def text(self) -> str:
+        """One plain sentence."""
+        figures = f"N@10 {self.difference:+.4f}, 95 % interval {self.low:+.4f} to {self.high:+.4f}, p = {self.p_value:.3f}"
+        if self.p_value >= 0.05:
+            return f"Laser does not win here: it and {self.rival} cannot be told apart ({figures})."
+        if self.difference > 0:
+            return f"Laser wins here: it is ahead of {self.rival} ({figures})."
+        return f"Laser does not win here: {self.rival} is ahead ({figures})."
+
+
+@dataclass(frozen=True)
+class Example:
+    """One user's history, what they took next, and what Laser would have shown them.
+
+    Attributes:
+        user: the user's id.
+        history: titles, oldest first.
+        following: title of the test event.
+        found: best first, items of the history left out.
+    """
+
+    user: str
+    history: Sequence[str]
+    following: str
+    found: Sequence[Recommendation]
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """What was found.
+
+    Attributes:
+        results: one a model, Laser last.
+        verdicts: one a protocol.
+        examples: a few users.
+    """
+
+    results: Sequence[Result]
+    verdicts: Sequence[Verdict]
+    examples: Sequence[Example]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything but the ranks, for JSON."""
+        verdicts = [asdict(verdict) | {"text": verdict.text} for verdict in self.verdicts]
+        return {
+            "results": [result.as_dict() for result in self.results],
+            "verdicts": verdicts,
+            "examples": [asdict(example) for example in self.examples],
+        }
+
+
+def demo_config(quick: bool = False) -> LaserConfig:
+    """Return the demonstration's settings."""
+    return LaserConfig.build("default", QUICK if quick else SETTINGS, source="the demonstration's settings")
+
+
+def demo_data() -> Dataset:
+    """Fetch MovieLens 100K and prepare it: every rating is an interaction, leave-one-out.
+
+    Raises:
+        AssetError: it cannot be fetched.
+    """
+    return prepare(fetch("ml-100k"), PrepareOptions(name="ml-100k", split="leave-one-out"))[0]
+
+
+def demonstrate(data: Dataset, run: RunFolder, observers: Sequence[Observer] = (), say: Say = lambda _: None) -> Demonstration:
+    """Train and evaluate every model, or take up where an earlier call stopped.
+
+    Args:
+        data: the dataset.
+        run: the run's folder; Laser's run is the folder itself, every other model has a folder below.
+        observers: who watches the fits.
+        say: told what is under way.
+
+    Raises:
+        InterruptedTraining: Ctrl-C; call again to continue.
+    """
+    session = Session(run.path, resume=True, observers=observers)
+    results = [
+        _scored(data, run, "popularity", Popularity.fit(data.training_histories(), len(data.item_ids))),
+        _last_text(data, run, say),
+        _id_based(data, run, session, "sasrec", say),
+        _id_based(data, run, session, "bert4rec", say),
+    ]
+    say("Laser: its own SASRec without the last training event, then stage 1 and stage 2")
+    laser = train_run(run, data, observers)
+    results.append(read_result(run, "test"))
+    found = Demonstration(results, [_verdict(results, protocol) for protocol in PROTOCOLS], _examples(data, laser))
+    write_json(run.path / "results.json", found.as_dict())
+    return found
+
+
+def _scored(data: Dataset, run: RunFolder, folder: str, model: Baseline, seconds: float = 0.0) -> Result:
+    """Evaluate on test, unless that was done, and keep the ranks below the run."""
+    path = run.path / folder / "ranks-test.parquet"
+    if not path.is_file():
+        about = {"model": model.name, "dataset": data.name, "fingerprint": data.fingerprint, "part": "test"}
+        popularity = np.bincount(data.training_histories().values, minlength=len(data.item_ids))
+        evaluate(model.scores, data.cases("test"), popularity=popularity, about=about).save(path, data.user_ids, data.item_ids)
+    return Result(Evaluation.load(path), seconds, model.trained_parameters)
+
+
+def _last_text(data: Dataset, run: RunFolder, say: Say) -> Result:
+    path = run.path / "last-text" / "ranks-test.parquet"
+    if path.is_file():
+        return Result(Evaluation.load(path), 0.0, 0)
+    say("Last-item text: the language model reads every title")
+    template = Template(run.config.prompt)
+    texts = [template.item_text(item) for item in data.attributes()]
+    model = LastItemText.encode(load_backbone(run.config), texts, max_tokens=run.config.prompt.max_item_tokens)
+    return _scored(data, run, "last-text", model)
+
+
+def _id_based(data: Dataset, run: RunFolder, session: Session, name: Literal["sasrec", "bert4rec"], say: Say) -> Result:
+    """Train an id-based recommender on all of the training data."""
+    say(f"{name}: ids alone, all of the training data")
+    settings = run.config.collaborative.model_copy(update={"model": name})
+    model, outcome = fit_collaborative(
+        data, settings, run.config.fit_collaborative, seed=run.config.seed, session=session, hold_out=0, name=name
+    )
+    return _scored(data, run, name, Sequential(model), outcome.seconds)
+
+
+def _verdict(results: Sequence[Result], protocol: Protocol) -> Verdict:
+    *others, laser = results
+    best = max(others, key=lambda result: result.evaluation.metrics(protocol)[DECISIVE])
+    found = compare(laser.evaluation.per_case(DECISIVE, protocol), best.evaluation.per_case(DECISIVE, protocol))
+    return Verdict(protocol, best.evaluation.about["model"], found.difference, found.low, found.high, found.p_value)
+
+
+def _examples(data: Dataset, laser: Laser) -> list[Example]:
+    """Take users spread over the test cases, each as they stood before their test event."""
+    cases = data.cases("test")
+    chosen = sorted({place * (len(cases) - 1) // max(EXAMPLES - 1, 1) for place in range(EXAMPLES)})
+    examples = []
+    for row in chosen:
+        history = [data.item_ids[item] for item in cases.histories[row]]
+        found = laser.recommend([history], k=5)[0]
+        titles = [laser.title(item) for item in history]
+        examples.append(Example(data.user_ids[cases.users[row]], titles, laser.title(data.item_ids[cases.targets[row]]), found))
+    return examples
