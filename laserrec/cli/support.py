@@ -1,0 +1,63 @@
+"""What the commands share: quiet libraries, a console for progress, an interruption that tells how to go on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from laserrec.errors import DataError, InterruptedTraining
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# The root of what Typer raises for a wrong command line has no public name of its own.
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+
+def progress_console() -> Console:
+    """Return a console on stderr, so that stdout holds results alone; transformers' own bars are switched off."""
+    from rich.console import Console
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    return Console(stderr=True)
+
+
+@contextmanager
+def resumable(command: str) -> Iterator[None]:
+    """Answer Ctrl-C with the command that continues.
+
+    Raises:
+        InterruptedTraining: it was pressed.
+    """
+    try:
+        yield
+    except (InterruptedTraining, KeyboardInterrupt) as stop:
+        raise InterruptedTraining(f"Stopped. What is done is kept; continue with: {command}") from stop
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """Print JSON on stdout."""
+    typer.echo(json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2))
+
+
+def write_json_to(target: str, value: Mapping[str, Any]) -> None:
+    """Write JSON to a file, or to stdout for `-`.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    if target == "-":
+        print_json(value)
+        return
+    try:
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
+        Path(target).write_text(json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"Cannot write {target}: {error}") from error

@@ -1,0 +1,118 @@
+"""`laserrec recommend`: users, items, texts; what is excluded; what is unknown."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Run = Callable[..., tuple[int, str, str]]
+ANNA = [f"item-{place}" for place in range(7)]
+
+
+def test_a_known_user_by_titles(laserrec: Run) -> None:
+    code, out, err = laserrec("recommend", "run", "--user", "anna", "-k", 5)
+    lines = out.splitlines()
+    assert (code, err) == (0, "")
+    assert lines[0] == "User anna"
+    assert [line.strip() for line in lines[1:8]] == [
+        "Tent",
+        "Camping stove",
+        "Sleeping bag",
+        "Head torch",
+        "Rope [10 m]",
+        "Water bottle",
+        "Compass",
+    ]
+    table = out[out.index("Score") :]
+    assert all(title in table for title in ("Map of the Alps", "Spade", "Kite"))
+    assert "Tent" not in table
+
+
+def test_seen_items_are_left_out_unless_asked_for(laserrec: Run) -> None:
+    code, out, _ = laserrec("recommend", "run", "--user", "anna", "--json")
+    answer = json.loads(out)
+    assert (code, answer["user"]) == (0, "anna")
+    assert answer["history"][4] == {"item_id": "item-4", "title": "Rope [10 m]"}
+    assert [item["item_id"] for item in answer["history"]] == ANNA
+    found = answer["recommendations"]
+    assert {item["item_id"] for item in found} == {"item-7", "item-8", "item-9"}
+    assert [item["rank"] for item in found] == [1, 2, 3]
+    assert [item["score"] for item in found] == sorted((item["score"] for item in found), reverse=True)
+    whole = json.loads(laserrec("recommend", "run", "--user", "anna", "--include-seen", "--json")[1])
+    assert len(whole["recommendations"]) == 10
+
+
+def test_items_together_and_one_by_one(laserrec: Run) -> None:
+    together = laserrec("recommend", "run", "--items", "item-1, item-2,item-3", "--json")
+    apart = laserrec("recommend", "run", "--items", "item-1", "--items", "item-2,item-3", "--json")
+    assert together[0] == 0
+    assert together == apart
+    user = json.loads(laserrec("recommend", "run", "--user", "anna", "--json")[1])
+    ids = json.loads(laserrec("recommend", "run", "--items", ",".join(ANNA), "--json")[1])
+    assert ids["recommendations"] == user["recommendations"]
+
+
+def test_an_id_with_a_comma_is_an_id(laserrec: Run, shop: Path) -> None:
+    from laserrec import Laser
+
+    laser = Laser.load("run/model")
+    laser.add_items([{"item_id": "mug, 2 l", "title": "Mug"}])
+    laser.save("grown")
+    code, out, _ = laserrec("recommend", "grown", "--items", "item-1", "--items", "mug, 2 l", "--json")
+    assert code == 0
+    assert [item["item_id"] for item in json.loads(out)["history"]] == ["item-1", "mug, 2 l"]
+
+
+def test_plain_texts_from_a_file_and_from_stdin(laserrec: Run, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (shop / "texts.txt").write_text("\ufeffSailing boat\n\n Anchor, 3 kg \n", encoding="utf-8")
+    code, out, _ = laserrec("recommend", "run", "--texts", "texts.txt", "-k", 3, "--json")
+    answer = json.loads(out)
+    assert code == 0
+    assert answer["history"] == [{"title": "Sailing boat"}, {"title": "Anchor, 3 kg"}]
+    assert len(answer["recommendations"]) == 3
+    monkeypatch.setattr(sys, "stdin", io.StringIO("Sailing boat\nAnchor, 3 kg\n"))
+    assert laserrec("recommend", "run", "--texts", "-", "-k", 3, "--json") == (0, out, "")
+    shown = laserrec("recommend", "run", "--texts", "texts.txt")[1]
+    assert shown.splitlines()[:3] == ["After these texts", "  Sailing boat", "  Anchor, 3 kg"]
+
+
+def test_a_model_folder_alone(laserrec: Run) -> None:
+    assert laserrec("recommend", "run/model", "--items", "item-1")[0] == 0
+    code, _, err = laserrec("recommend", "run/model", "--user", "anna")
+    assert code == 1
+    assert "run/model is not a run, so it names no dataset to look users up in. Give one with --data" in err
+    assert laserrec("recommend", "run/model", "--user", "anna", "--data", "data")[1].startswith("User anna")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--user", "ana"], "error: Unknown user id 'ana'. The closest known ids are 'anna'"),
+        (["--items", "item-1,itm-2"], "error: Unknown item id 'itm-2'. The closest known ids are 'item-2'"),
+        (["--items", "zzzzzz"], "error: Unknown item id 'zzzzzz'. No known id is similar to it."),
+        (["--items", ","], "error: Received an empty history"),
+        (["--texts", "absent.txt"], "error: Cannot read the texts in absent.txt"),
+    ],
+)
+def test_unknown_ids_and_empty_histories(laserrec: Run, words: list[str], message: str) -> None:
+    code, out, err = laserrec("recommend", "run", *words)
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert message in err
+
+
+@pytest.mark.parametrize("words", [[], ["--user", "anna", "--items", "item-1"], ["--user", "anna", "-k", "0"]])
+def test_wrong_command_lines(laserrec: Run, words: list[str]) -> None:
+    code, out, err = laserrec("recommend", "run", *words)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("error: ")
+
+
+def test_no_such_model(laserrec: Run) -> None:
+    code, _, err = laserrec("recommend", "nowhere", "--items", "item-1")
+    assert code == 1
+    assert "There is no model folder 'nowhere'" in err

@@ -1,0 +1,185 @@
+"""`laserrec train`: what it writes, what it refuses, and how it goes on after being stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+import laserrec as package
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+def test_a_run_folder_says_what_was_done(shop: Path) -> None:
+    about = json.loads((shop / "run" / "run.json").read_text())
+    manifest = json.loads((shop / "data" / "manifest.json").read_text())
+    assert about["data"]["fingerprint"] == manifest["fingerprint"]
+    assert (about["data"]["name"], about["data"]["path"]) == ("shop", "../data")
+    assert Path(about["data"]["absolute"]).is_absolute()
+    assert about["version"] == package.__version__
+    assert about["config"] == json.loads((shop / "run" / "config.json").read_text())
+    assert about["config"]["stage1"]["epochs"] == 2
+    assert about["seconds"] > 0
+    assert about["started"] <= about["finished"]
+    names = {path.name for path in (shop / "run").iterdir()}
+    assert names == {
+        "run.json",
+        "config.json",
+        "collaborative",
+        "stage1",
+        "stage2",
+        "refit",
+        "model",
+        "ranks-valid.parquet",
+        "ranks-test.parquet",
+    }
+
+
+def test_epochs_are_logged(shop: Path) -> None:
+    lines = (shop / "run" / "stage1" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [0, 1, 2]
+
+
+def test_results_of_both_protocols_stand_apart(laserrec: Run) -> None:
+    code, out, err = laserrec("train", "--out", "run", "--resume")
+    assert code == 0
+    assert "run is finished already" in err
+    assert out.count("Laser, test") == 2
+    assert out.index("seen items ranked too") < out.index("seen items excluded")
+    assert "laserrec recommend run --user anna" in out
+
+
+def test_results_for_machines(laserrec: Run) -> None:
+    code, out, _ = laserrec("train", "--out", "run", "--resume", "--json")
+    valid, test = json.loads(out)["results"]
+    assert (code, valid["part"], test["part"], test["cases"]) == (0, "valid", "test", 8)
+    assert 0 < test["metrics"]["unseen"]["mrr"] <= 1
+    assert test["parameters"] > 0
+
+
+def test_an_occupied_folder_is_refused(laserrec: Run, shop: Path) -> None:
+    before = (shop / "run" / "run.json").read_bytes()
+    code, _, err = laserrec("train", "--data", "data", "--out", "run", "--config", "laser.toml")
+    assert (code, err) == (
+        1,
+        "error: run exists and is not empty. Choose another folder with --out, or continue the run in it with --resume.\n",
+    )
+    assert (shop / "run" / "run.json").read_bytes() == before
+    (shop / "other").mkdir()
+    (shop / "other" / "holiday.txt").touch()
+    code, _, err = laserrec("train", "--data", "data", "--out", "other", "--config", "laser.toml", "--resume")
+    assert code == 1
+    assert "other is not a run: it holds no run.json" in err
+
+
+def test_resuming_with_other_settings_is_refused(laserrec: Run) -> None:
+    code, _, err = laserrec("train", "--out", "run", "--resume", "--config", "laser.toml", "--set", "stage1.epochs=5", "--seed", 3)
+    assert code == 1
+    assert "other settings: received seed = 3 (the run's: 0), stage1.epochs = 5 (the run's: 2)." in err
+
+
+def test_resuming_with_other_data_is_refused(laserrec: Run, shop: Path) -> None:
+    from laserrec.data.dataset import Dataset
+
+    dataset = Dataset.load("data")
+    fewer = dataset.interactions.filter(dataset.interactions["user_id"] != "anna")
+    Dataset.build("few", dataset.items, fewer, dataset.split).save(shop / "few")
+    code, _, err = laserrec("train", "--data", "few", "--out", "run", "--resume")
+    assert code == 1
+    assert "run was begun on 'shop'" in err
+    assert "received 'few'" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--data", "nowhere"], "error: nowhere is not a prepared dataset"),
+        (["--data", "data", "--config", "absent.toml"], "error: Cannot read the settings in absent.toml"),
+        (["--data", "data", "--set", "stage1.epoch=1"], "unknown setting 'stage1.epoch'; allowed here are"),
+        (["--data", "data", "--set", "stage1.epochs=-1"], "stage1.epochs: Input should be greater than or equal to 0 (received -1)"),
+        (["--data", "data", "--set", "llm.model=absent/folder/llm"], "error: Cannot load the language model 'absent/folder/llm'"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(laserrec: Run, words: list[str], message: str) -> None:
+    code, out, err = laserrec("train", "--out", "new", *words)
+    last = err.splitlines()[-1]
+    assert (code, out) == (1, "")
+    assert last.startswith("error: ")
+    assert message in last
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "error: --data is needed"),
+        (["--data", "data", "--config", "laser.toml", "--preset", "paper"], "error: --config and --preset exclude each other"),
+        (["--data", "data", "--preset", "best"], "'best' is not one of 'default', 'paper'"),
+        (["--data", "data", "--sed", "1"], "No such option"),
+    ],
+)
+def test_wrong_command_lines_exit_with_2(laserrec: Run, shop: Path, words: list[str], message: str) -> None:
+    code, out, err = laserrec("train", "--out", "new", *words)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert message in err
+    assert not (shop / "new").exists()
+
+
+def test_tensorboard(laserrec: Run, shop: Path) -> None:
+    pytest.importorskip("tensorboard")
+    fits = ("fit_collaborative", "stage1", "stage2")
+    words = [word for fit in fits for word in ("--set", f"{fit}.epochs=1")]
+    code, _, _ = laserrec("train", "--data", "data", "--out", "new", "--config", "laser.toml", "--tensorboard", *words)
+    assert code == 0
+    assert {path.parent.name for path in (shop / "new" / "tensorboard").rglob("events.*")} == {"collaborative", "stage1", "stage2", "refit"}
+
+
+def stop_in_stage1(shop: Path, how: signal.Signals) -> subprocess.CompletedProcess[str]:
+    """Start the training of `world` again as a process, and stop it once stage 1 has a checkpoint."""
+    out = shop / "again"
+    slow = ["--set", "stage1.epochs=40", "--set", "stage1.patience=40", "--set", "stage1.checkpoint_seconds=0"]
+    words = ["train", "--data", "data", "--out", "again", "--config", "laser.toml", *slow]
+    line = [sys.executable, "-c", "from laserrec.cli import main; main()", *words]
+    alone = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(package.__file__).parents[1])}
+    process = subprocess.Popen(line, cwd=shop, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=alone)
+    try:
+        deadline = time.monotonic() + 60
+        while not (out / "stage1" / "checkpoint.safetensors").exists():
+            assert process.poll() is None, process.communicate()[1]
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(how)
+        shown, told = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    return subprocess.CompletedProcess(line, process.returncode, shown, told)
+
+
+def test_ctrl_c_says_how_to_go_on(shop: Path, laserrec: Run) -> None:
+    stopped = stop_in_stage1(shop, signal.SIGINT)
+    assert stopped.returncode == 130, stopped.stderr
+    assert stopped.stderr.splitlines()[-1] == "Stopped. What is done is kept; continue with: laserrec train --out again --resume"
+    code, _, err = laserrec("recommend", "again", "--items", "item-1")
+    assert code == 1
+    assert "again holds no trained model yet. Finish it with: laserrec train --out again --resume" in err
+    assert json.loads((shop / "again" / "run.json").read_text())["seconds"] > 0
+
+
+def test_a_killed_run_ends_where_an_uninterrupted_one_does(shop: Path, laserrec: Run) -> None:
+    assert stop_in_stage1(shop, signal.SIGKILL).returncode == -signal.SIGKILL
+    # The run's own settings say 40 epochs; a short way to the same end is to compare both from here on.
+    shutil.copytree(shop / "again", shop / "whole")
+    shutil.rmtree(shop / "whole" / "stage1")
+    for run in ("again", "whole"):
+        assert laserrec("train", "--out", run, "--resume")[0] == 0
+    first, second = (load_file(shop / run / "model" / "laser.safetensors") for run in ("again", "whole"))
+    assert all(first[name].equal(second[name]) for name in first)
