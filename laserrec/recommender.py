@@ -218,7 +218,6 @@ class Laser:
         texts.reuse(cache_folder() / "texts")
         system = build_laser(stored.config, backbone, texts, stored.collaborative)
         stored.restore(system.model)
-        system.place_new()
         laser = cls(stored.config, [item["item_id"] for item in stored.catalogue], texts, system, stored.provenance)
         laser.costs = dict(stored.costs)
         return laser

@@ -82,7 +82,7 @@ class LaserSystem:
         self.model, self.reader, self.collaborative, self.max_history = model, reader, collaborative, max_history
         self.item_reader = item_reader or reader
         # Neighbours follow from the item matrix, so they are found again whenever a checkpoint brings another one.
-        model.register_load_state_dict_post_hook(lambda *_: self.place_new())
+        model.register_load_state_dict_post_hook(lambda *_: self.place_new())  # type: ignore[no-untyped-call]
 
     def embed(self, items: Tensor, mask: Tensor) -> tuple[Tensor, Routing | None]:
         """Embed histories of item indices int64 [B, S] under mask bool [B, S]: raw states [B, H] and the routing."""

@@ -121,7 +121,6 @@ def fit_laser(laser: LaserSystem, data: Dataset, config: LaserConfig, *, llm: st
                 observers=session.observers,
             )
         )
-        laser.place_new()
     return results
 
 
