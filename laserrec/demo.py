@@ -58,6 +58,14 @@ class Verdict:
     high: float
     p_value: float
 
+    @classmethod
+    def of(cls, results: Sequence[Result], protocol: Protocol) -> Verdict:
+        """Test the last of the results, paired, against the best of the others."""
+        *others, laser = results
+        best = max(others, key=lambda result: result.evaluation.metrics(protocol)[DECISIVE])
+        found = compare(laser.evaluation.per_case(DECISIVE, protocol), best.evaluation.per_case(DECISIVE, protocol))
+        return cls(protocol, best.evaluation.about["model"], found.difference, found.low, found.high, found.p_value)
+
     @property
     def text(self) -> str:
         """One plain sentence."""
@@ -146,7 +154,7 @@ def demonstrate(data: Dataset, run: RunFolder, observers: Sequence[Observer] = (
     say("Laser: its own SASRec without the last training event, then stage 1 and stage 2")
     laser = train_run(run, data, observers)
     results.append(read_result(run, "test"))
-    found = Demonstration(results, [_verdict(results, protocol) for protocol in PROTOCOLS], _examples(data, laser))
+    found = Demonstration(results, [Verdict.of(results, protocol) for protocol in PROTOCOLS], _examples(data, laser))
     write_json(run.path / "results.json", found.as_dict())
     return found
 
@@ -180,13 +188,6 @@ def _id_based(data: Dataset, run: RunFolder, session: Session, name: Literal["sa
         data, settings, run.config.fit_collaborative, seed=run.config.seed, session=session, hold_out=0, name=name
     )
     return _scored(data, run, name, Sequential(model), outcome.seconds)
-
-
-def _verdict(results: Sequence[Result], protocol: Protocol) -> Verdict:
-    *others, laser = results
-    best = max(others, key=lambda result: result.evaluation.metrics(protocol)[DECISIVE])
-    found = compare(laser.evaluation.per_case(DECISIVE, protocol), best.evaluation.per_case(DECISIVE, protocol))
-    return Verdict(protocol, best.evaluation.about["model"], found.difference, found.low, found.high, found.p_value)
 
 
 def _examples(data: Dataset, laser: Laser) -> list[Example]:
