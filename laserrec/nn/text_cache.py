@@ -129,8 +129,9 @@ class TextCache:
         grown[:, :used] = self.store
         done = 0
         while done < len(missing):
-            # Sorted by length: a batch's padding is small, and its token count stays near ENCODE_TOKENS.
-            count = max(1, ENCODE_TOKENS // int(lengths[min(done + 63, len(missing) - 1)]))
+            # Sorted by length, so a batch's last row is its longest and its padding is small.
+            padded = torch.arange(1, len(missing) - done + 1) * lengths[done:]
+            count = max(1, int((padded <= ENCODE_TOKENS).sum()))
             batch = missing[done : done + count]
             self._encode_items(batch, grown, starts[done : done + count])
             done += len(batch)

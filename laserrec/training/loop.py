@@ -149,6 +149,9 @@ def fit(
         TrainingError: there are no rows to train on.
         InterruptedTraining: Ctrl-C; everything up to the last step is in the checkpoint.
     """
+    for partial in folder.glob(f".{CHECKPOINT}.*.partial"):
+        # A process killed while it wrote left this; the checkpoint beside it is whole.
+        partial.unlink(missing_ok=True)
     run = _Run(task, config, name, seed, folder / CHECKPOINT, identity, observers)
     if resume and run.path.exists():
         run.load()
