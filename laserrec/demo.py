@@ -182,7 +182,7 @@ def _last_text(data: Dataset, run: RunFolder, say: Say) -> Result:
 
 def _id_based(data: Dataset, run: RunFolder, session: Session, name: Literal["sasrec", "bert4rec"], say: Say) -> Result:
     """Train an id-based recommender on all of the training data."""
-    say(f"{name}: ids alone, all of the training data")
+    say(f"{'SASRec' if name == 'sasrec' else 'BERT4Rec'}: ids alone, all of the training data")
     settings = run.config.collaborative.model_copy(update={"model": name})
     model, outcome = fit_collaborative(
         data, settings, run.config.fit_collaborative, seed=run.config.seed, session=session, hold_out=0, name=name

@@ -233,13 +233,15 @@ def train_run(run: RunFolder, data: Dataset, observers: Sequence[Observer] = ())
     """Train what is left of a run, save its model, evaluate it, and keep the ranks.
 
     Args:
-        run: new, interrupted or finished.
+        run: new or interrupted; the model of a finished one is loaded, and nothing is evaluated again.
         data: its dataset.
         observers: who watches.
 
     Raises:
         InterruptedTraining: Ctrl-C; call again to continue.
     """
+    if run.finished:
+        return Laser.load(run.model)
     laser = Laser.fit(data, run.config, session=Session(run.path, resume=True, observers=observers))
     laser.save(run.path / "model")
     for part in PARTS:

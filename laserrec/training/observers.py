@@ -37,7 +37,7 @@ class ProgressBar:
             TimeRemainingColumn(),
             TextColumn("{task.fields[loss]}"),
         )
-        self.bar = Progress(*columns, console=self.console, transient=True)
+        self.bar = Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
         self.task = self.bar.add_task(name, total=steps, completed=done, rate="", loss="")
         self.bar.start()
 

@@ -130,6 +130,9 @@ def test_a_second_call_trains_nothing(done: tuple[Path, Demonstration, list[str]
     observer: Observer = NoStep()
     again = demonstrate(data, begin(path, data, config), [observer])
     assert again.as_dict() == found.as_dict()
+    finished = begin(path, data, config)
+    finished.finish()
+    assert demonstrate(data, begin(path, data, config), [observer]).as_dict() == found.as_dict()
 
 
 def test_an_interrupted_one_goes_on_to_the_same_end(
