@@ -179,8 +179,6 @@ class FitConfig(_Section):
     """Validation metric that chooses the best epoch; larger is better."""
     checkpoint_seconds: float = Field(60.0, ge=0)
     """Seconds between checkpoints inside an epoch; 0 writes one at every step."""
-    tensorboard: bool = False
-    """Write TensorBoard scalars beside metrics.jsonl (extra `track`)."""
 
 
 class LaserConfig(_Section):

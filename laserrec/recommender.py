@@ -6,6 +6,7 @@ Speaks the caller's own item ids and titles; indices and tensors stay below.
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,14 +98,14 @@ class Laser:
             name="collaborative",
         )
         texts = ItemTexts(backbone, config.prompt, data.attributes(), config.virtual.read_out)
-        texts.encode_once(cache_folder() / "texts")
+        encoding = _encode(texts, session)
         view = CollaborativeView(model, known_items(data))
         system = build_laser(config, backbone, texts, view)
         stages = fit_laser(system, data, config, llm=backbone.fingerprint(), session=session)
         refit = refit_collaborative(system, data, config, session=session)
         provenance = {"dataset": data.name, "fingerprint": data.fingerprint, "llm_fingerprint": backbone.fingerprint()}
         laser = cls(config, data.item_ids, texts, system, provenance)
-        laser.costs = _costs([outcome, *([refit] if refit else [])], stages, system)
+        laser.costs = {"texts": encoding} | _costs([outcome, *([refit] if refit else [])], stages, system)
         return laser
 
     def evaluate(self, data: Dataset, split: Literal["valid", "test"] = "test") -> Evaluation:
@@ -277,6 +278,24 @@ class Laser:
 def load_backbone(config: LaserConfig) -> Backbone:
     """Load the frozen LLM that the settings name, fetching and converting a named asset on first use."""
     return Backbone.load(resolve_llm(config.llm.model), layers=config.llm.layers, dtype=config.llm.dtype)
+
+
+def _encode(texts: ItemTexts, session: Session) -> dict[str, Any]:
+    """Encode all texts, or take them from the user's cache, while the observers watch; return what it cost."""
+    began = time.monotonic()
+
+    def told(done: int) -> None:
+        for observer in session.observers:
+            observer.on_step(done, {})
+
+    for observer in session.observers:
+        observer.begin("texts", len(texts.items), 0)
+    try:
+        texts.encode_once(cache_folder() / "texts", told)
+    finally:
+        for observer in session.observers:
+            observer.end()
+    return {"seconds": time.monotonic() - began, "parameters": 0, "bytes": texts.bytes}
 
 
 def _costs(collaborative: Sequence[FitResult], stages: Sequence[FitResult], system: LaserSystem) -> dict[str, Any]:

@@ -14,37 +14,41 @@ if TYPE_CHECKING:
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder of the run; one that is there is continued.")] = Path("runs/demo"),
+    data: Annotated[
+        Path | None, typer.Option(help="A dataset of your own, prepared with `laserrec data prepare`, in MovieLens' place.")
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A few epochs: shows the way, not the figures.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
-    """Fetch MovieLens 100K, train Laser and what it is compared with, and show figures and recommendations."""
+    """Train Laser and what it is compared with, on MovieLens 100K or your own data, and show figures and recommendations."""
     from laserrec.cli.support import print_json, progress_console, resumable
+    from laserrec.data.dataset import Dataset
     from laserrec.demo import demo_config, demo_data, demonstrate
     from laserrec.run_folder import RunFolder
     from laserrec.training.observers import EpochLog, ProgressBar
 
     console = progress_console()
-    folder = out / "data"
+    folder = data or out / "data"
 
     def say(text: str) -> None:
         console.print(text, highlight=False, markup=False)
 
-    command = f"laserrec demo --out {out}{' --quick' if quick else ''}"
+    command = f"laserrec demo --out {out}{f' --data {data}' if data else ''}{' --quick' if quick else ''}"
     with resumable(command):
-        data = demo_data()
-        run = RunFolder.begin(out, demo_config(quick), data, folder, command=["laserrec", *sys.argv[1:]], resume=True)
+        dataset = Dataset.load(data) if data else demo_data()
+        run = RunFolder.begin(out, demo_config(quick), dataset, folder, command=["laserrec", *sys.argv[1:]], resume=True)
         if not folder.exists():
-            data.save(folder)
+            dataset.save(folder)
         with run.clock():
-            found = demonstrate(data, run, [ProgressBar(console), EpochLog(out)], say)
+            found = demonstrate(dataset, run, [ProgressBar(console), EpochLog(out)], say)
         run.finish()
     if as_json:
         print_json(found.as_dict())
     else:
-        _show(found, run.about["seconds"], out)
+        _show(found, run.about["seconds"], out, folder)
 
 
-def _show(found: Demonstration, seconds: float, out: Path) -> None:
+def _show(found: Demonstration, seconds: float, out: Path, folder: Path) -> None:
     from laserrec.cli.show import PROTOCOL_TITLES, show_recommendations, show_results
 
     show_results(found.results)
@@ -57,5 +61,5 @@ def _show(found: Demonstration, seconds: float, out: Path) -> None:
         f"Everything is in {out} ({seconds:,.0f} s): run.json, results.json, ranks of every model, and the model itself. Try next:\n"
         f"  laserrec recommend {out} --user {found.examples[0].user} -k 5\n"
         f"  laserrec evaluate {out} --split valid\n"
-        f"  laserrec data inspect {out / 'data'}"
+        f"  laserrec data inspect {folder}"
     )

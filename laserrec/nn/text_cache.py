@@ -11,7 +11,7 @@ Dimensions: B batch, S blocks of a history, T context tokens, G key/value heads,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,13 +110,21 @@ class TextCache:
         self.starts, self.lengths = self.starts[:kept], self.lengths[:kept]
 
     @property
+    def bytes(self) -> int:
+        """Bytes of keys and values held."""
+        return self.store.numel() * self.store.element_size()
+
+    @property
     def complete(self) -> bool:
         """Whether every item is encoded."""
         return not bool(((self.starts < 0) & (self.lengths > 0)).any())
 
     @torch.no_grad()
-    def require(self, items: Tensor) -> None:
-        """Encode those of the items (indices int64 [n], any order, repeats allowed) that are not encoded yet."""
+    def require(self, items: Tensor, told: Callable[[int], None] = lambda _: None) -> None:
+        """Encode those of the items (indices int64 [n], any order, repeats allowed) that are not encoded yet.
+
+        `told` is told how many are encoded so far.
+        """
         missing = items.unique()
         missing = missing[(self.starts[missing] < 0) & (self.lengths[missing] > 0)]
         if not len(missing):
@@ -135,6 +143,7 @@ class TextCache:
             batch = missing[done : done + count]
             self._encode_items(batch, grown, starts[done : done + count])
             done += len(batch)
+            told(done)
         self.store = grown
         self.starts[missing] = starts
 

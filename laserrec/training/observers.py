@@ -45,8 +45,8 @@ class ProgressBar:
         """Advance the bar."""
         if self.bar is not None:
             speed = self.bar.tasks[0].speed
-            rate = f"{speed:.1f} steps/s" if speed else ""
-            self.bar.update(self.task, completed=step, rate=rate, loss=f"loss {scalars['loss']:.3f}")
+            rate = f"{speed:.1f}/s" if speed else ""
+            self.bar.update(self.task, completed=step, rate=rate, loss=f"loss {scalars['loss']:.3f}" if "loss" in scalars else "")
 
     def on_epoch(self, record: Mapping[str, Any]) -> None:
         """Print the epoch's validation."""
@@ -73,16 +73,17 @@ class EpochLog:
     def begin(self, name: str, steps: int, done: int) -> None:
         """Start the file, or go on with it when the fit goes on."""
         self.path = self.folder / name / "metrics.jsonl"
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         if not done:
-            self.path.write_text("", encoding="utf-8")
+            self.path.unlink(missing_ok=True)
 
     def on_step(self, step: int, scalars: Mapping[str, float]) -> None:
         """Steps are not logged."""
 
     def on_epoch(self, record: Mapping[str, Any]) -> None:
         """Write the epoch, in the place of a line for the same epoch that a killed run left."""
-        lines = [line for line in self.path.read_text(encoding="utf-8").splitlines() if json.loads(line)["epoch"] < record["epoch"]]
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        earlier = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
+        lines = [line for line in earlier if json.loads(line)["epoch"] < record["epoch"]]
         self.path.write_text("\n".join([*lines, json.dumps(record)]) + "\n", encoding="utf-8")
 
     def end(self) -> None:
@@ -104,10 +105,11 @@ class TensorBoardLog:
             raise MissingExtraError("tensorboard", "track", "Writing TensorBoard scalars") from error
         self.folder, self.open = folder, SummaryWriter
         self.writer: SummaryWriter | None = None
+        self.place, self.done = str(folder), 0
 
     def begin(self, name: str, steps: int, done: int) -> None:
-        """Open the log; what a killed run wrote beyond its last checkpoint is hidden."""
-        self.writer = self.open(str(self.folder / name), purge_step=done + 1)
+        """Note where to log; what a killed run wrote beyond its last checkpoint is hidden."""
+        self.place, self.done = str(self.folder / name), done
 
     def on_step(self, step: int, scalars: Mapping[str, float]) -> None:
         """Write the step's scalars."""
@@ -124,6 +126,8 @@ class TensorBoardLog:
             self.writer = None
 
     def _write(self, group: str, scalars: Mapping[str, float], step: int) -> None:
+        if scalars and self.writer is None:
+            self.writer = self.open(self.place, purge_step=self.done + 1)
         if self.writer is not None:
             for key, value in scalars.items():
                 self.writer.add_scalar(f"{group}/{key}", value, step)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -71,16 +71,25 @@ class ItemTexts:
         for cache in self._caches:
             cache.shrink(count)
 
-    def encode_once(self, folder: Path) -> None:
+    def encode_once(self, folder: Path, told: Callable[[int], None] = lambda _: None) -> None:
         """Encode every item's text, or take the encoding from `folder` where these very texts were encoded before by this very LLM.
 
         Without a text cache (`prefix_first`) there is nothing to do.
+
+        Args:
+            folder: where encodings are kept.
+            told: told how many texts are encoded so far.
         """
         self.reuse(folder)
         for cache in self._caches:
             if not cache.complete:
-                cache.require(torch.arange(len(self.items)))
+                cache.require(torch.arange(len(self.items)), told)
                 cache.save(self._path(folder, cache))
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of encoded text held."""
+        return sum(cache.bytes for cache in self._caches)
 
     def reuse(self, folder: Path) -> None:
         """Take the texts' encoding from `folder` where it is there; otherwise a text is encoded when it is first read."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -162,9 +162,9 @@ def test_texts_are_encoded_once_and_kept(tmp_path: Path, monkeypatch: pytest.Mon
     encoded: list[int] = []
     encode = TextCache.require
 
-    def counting(cache: TextCache, items: torch.Tensor) -> None:
+    def counting(cache: TextCache, items: torch.Tensor, told: Callable[[int], None] = lambda _: None) -> None:
         encoded.extend(item for item in items.tolist() if cache.starts[item] < 0)
-        encode(cache, items)
+        encode(cache, items, told)
 
     monkeypatch.setattr(TextCache, "require", counting)
     again = lines()
