@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,27 +21,34 @@ from laserrec.errors import CheckpointError
 MAX_STATE_BYTES = 64 * 2**20
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-    """Write tensors and a JSON-able state as one safetensors file, aside first and then moved into place.
+@contextmanager
+def aside(path: Path) -> Iterator[Path]:
+    """Give a place beside `path` to write a file to; at the end it is on the disk and moved to `path`, on any error it is removed.
 
     A reader, or a process started after this one was killed, sees the old file or the new one, never a part.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        with partial.open("r+b") as written:
+            os.fsync(written.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    """Write tensors and a JSON-able state as one safetensors file, whole or not at all.
 
     Args:
         path: the file to write or replace.
         tensors: any shapes and dtypes, by name.
         state: kept as JSON in the file's header.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        save_file(
-            {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, aside, metadata={"state": json.dumps(state)}
-        )
-        with aside.open("rb") as written:
-            os.fsync(written.fileno())
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    whole = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
+    with aside(path) as partial:
+        save_file(whole, partial, metadata={"state": json.dumps(state)})
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -69,11 +77,9 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write JSON, aside first and then moved into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    aside.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(aside, path)
+    """Write JSON, whole or not at all."""
+    with aside(path) as partial:
+        partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> dict[str, Any]:

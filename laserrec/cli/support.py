@@ -56,8 +56,14 @@ def write_json_to(target: str, value: Mapping[str, Any]) -> None:
     if target == "-":
         print_json(value)
         return
+    from laserrec.checkpoint import aside
+
+    path, text = Path(target), json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2) + "\n"
     try:
-        Path(target).parent.mkdir(parents=True, exist_ok=True)
-        Path(target).write_text(json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2) + "\n", encoding="utf-8")
+        if path.exists() and not path.is_file():
+            path.write_text(text, encoding="utf-8")  # a device or a pipe is written to, not replaced
+            return
+        with aside(path) as partial:
+            partial.write_text(text, encoding="utf-8")
     except OSError as error:
         raise DataError(f"Cannot write {target}: {error}") from error
