@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -36,6 +37,25 @@ def aside(path: Path) -> Iterator[Path]:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep a folder to this process; the system lifts the lock when the process ends, however it ends.
+
+    Raises:
+        CheckpointError: another process has it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = FileLock(folder / ".lock").acquire(blocking=False)
+    except Timeout as error:
+        raise CheckpointError(f"{folder} is being trained by another process. Wait for it, or choose another folder.") from error
+    with lock:
+        for partial in folder.glob(".*.partial"):
+            # A process killed while it wrote left this; the file beside it is whole.
+            partial.unlink(missing_ok=True)
+        yield
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -23,11 +23,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from laserrec.checkpoint import read_tensors, write_tensors
+from laserrec.checkpoint import alone, read_tensors, write_tensors
 from laserrec.config import FitConfig
 from laserrec.errors import CheckpointError, ConfigError, InterruptedTraining, NonFiniteLossError, TrainingError
 
 CHECKPOINT = "checkpoint.safetensors"
+FORMAT = 1
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
@@ -67,8 +68,8 @@ class Trainable(Protocol):
 class Observer(Protocol):
     """Somebody who watches a fit: a progress bar, a log."""
 
-    def begin(self, name: str, steps: int, done: int) -> None:
-        """A fit of `steps` optimiser steps begins, `done` of them already made."""
+    def begin(self, name: str, steps: int, done: int, history: Sequence[Mapping[str, Any]] = ()) -> None:
+        """A fit of `steps` optimiser steps begins, `done` of them already made; `history` has a record of each epoch validated."""
 
     def on_step(self, step: int, scalars: Mapping[str, float]) -> None:
         """An optimiser step was made."""
@@ -122,7 +123,7 @@ def fit(
     *,
     name: str,
     seed: int,
-    folder: Path,
+    folder: Path | None,
     identity: Mapping[str, Any],
     resume: bool = False,
     observers: Sequence[Observer] = (),
@@ -134,7 +135,7 @@ def fit(
         config: how to train.
         name: what the fit is called in logs and messages.
         seed: of the order of rows and of dropout.
-        folder: holds the checkpoint.
+        folder: holds the checkpoint; None to keep none.
         identity: what the run depends on (settings, data); a checkpoint of another identity is refused.
         resume: continue from the checkpoint in `folder` if there is one.
         observers: who watches.
@@ -143,28 +144,27 @@ def fit(
         The outcome; `task.module` holds the best weights.
 
     Raises:
-        CheckpointError: the checkpoint cannot be read or belongs to another run.
+        CheckpointError: the checkpoint cannot be read or belongs to another run, or another process trains in the folder.
         ConfigError: `config.metric` is not among the metrics that the task validates.
         NonFiniteLossError: the loss or the validation score became NaN or infinite.
         TrainingError: there are no rows to train on.
         InterruptedTraining: Ctrl-C; everything up to the last step is in the checkpoint.
     """
-    for partial in folder.glob(f".{CHECKPOINT}.*.partial"):
-        # A process killed while it wrote left this; the checkpoint beside it is whole.
-        partial.unlink(missing_ok=True)
-    run = _Run(task, config, name, seed, folder / CHECKPOINT, identity, observers)
-    if resume and run.path.exists():
-        run.load()
-    with _deferred_interrupt() as interrupt:
+    with alone(folder) if folder else nullcontext(), _deferred_interrupt() as interrupt:
+        run = _Run(task, config, name, seed, folder and folder / CHECKPOINT, identity, observers)
+        if resume:
+            run.load()
         try:
             run.begin()
+            run.heed(interrupt)
             while not run.progress.finished:
                 run.epoch(interrupt)
+                run.heed(interrupt)
         except KeyboardInterrupt:
-            raise InterruptedTraining(f"{name}: stopped; continue from the last checkpoint with --resume.") from None
+            raise run.stopped("continue from the last checkpoint") from None
         finally:
             run.end()
-    run.restore_best()
+        run.restore_best()
     return FitResult(run.progress.best_epoch, run.progress.best_score, run.progress.history, run.progress.seconds)
 
 
@@ -177,7 +177,7 @@ class _Run:
         config: FitConfig,
         name: str,
         seed: int,
-        path: Path,
+        path: Path | None,
         identity: Mapping[str, Any],
         observers: Sequence[Observer],
     ) -> None:
@@ -202,7 +202,7 @@ class _Run:
                 f"{self.name}: there is no training row to learn from. Prepare the data with another split or gentler filters."
             )
         for observer in self.observers:
-            observer.begin(self.name, self.steps_per_epoch * self.config.epochs, self.progress.step)
+            observer.begin(self.name, self.steps_per_epoch * self.config.epochs, self.progress.step, tuple(self.progress.history))
         if not self.progress.history:
             # The weights a fit starts from compete too: a stage that only harms is undone.
             self.task.start_epoch(1)
@@ -211,6 +211,15 @@ class _Run:
     def end(self) -> None:
         for observer in self.observers:
             observer.end()
+
+    def heed(self, interrupt: _Interrupt) -> None:
+        """Stop between two epochs, all of which is saved, if Ctrl-C was pressed; in the last one, too, for it is meant for the caller."""
+        if interrupt.requested:
+            raise self.stopped("continue")
+
+    def stopped(self, advice: str) -> InterruptedTraining:
+        how = f"; {advice} with --resume." if self.path else "."
+        return InterruptedTraining(f"{self.name}: stopped after step {self.progress.step}{how}")
 
     def epoch(self, interrupt: _Interrupt) -> None:
         """Run what is left of the epoch under way, validate, and save."""
@@ -224,7 +233,7 @@ class _Run:
                 progress.sums[key] = progress.sums.get(key, 0.0) + value
             if interrupt.requested:
                 self.save()
-                raise InterruptedTraining(f"{self.name}: stopped after step {progress.step}; continue with --resume.")
+                raise self.stopped("continue")
             if time.monotonic() - self.saved_at >= self.config.checkpoint_seconds:
                 self.save()
         means = {key: value / max(len(batches), 1) for key, value in progress.sums.items()}
@@ -264,6 +273,7 @@ class _Run:
         progress, score = self.progress, self.score(metrics)
         self.tick()
         record = {"epoch": progress.epoch, "step": progress.step, "seconds": progress.seconds, "train": means, "valid": metrics}
+        record["metric"] = self.config.metric
         progress.history.append(record)
         if score > progress.best_score:
             progress.best_score, progress.best_epoch = score, progress.epoch
@@ -291,19 +301,30 @@ class _Run:
 
     def save(self) -> None:
         self.tick()
+        if self.path is None:
+            return
         tensors = {f"model.{name}": tensor for name, tensor in self.task.module.state_dict().items()}
         tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
         for name, parameter in self.parameters.items():
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"adam.{key}.{name}"] = value
-        write_tensors(self.path, tensors, {"identity": self.identity, "progress": asdict(self.progress)})
+        write_tensors(self.path, tensors, {"format": FORMAT, "identity": self.identity, "progress": asdict(self.progress)})
         self.saved_at = time.monotonic()
 
     def load(self) -> None:
+        """Go on from the checkpoint, if there is one."""
+        if self.path is None or not self.path.exists():
+            return
         tensors, state = read_tensors(self.path)
+        if state.get("format") != FORMAT:
+            raise CheckpointError(
+                f"{self.path} has format {state.get('format')!r}; this version continues format {FORMAT}. "
+                "Resume with the laserrec that wrote it, or start afresh in another folder."
+            )
         if state.get("identity") != self.identity:
             raise CheckpointError(
-                f"{self.path} belongs to a run with other settings or data. Resume with the ones it was started with, or start afresh."
+                f"{self.path} belongs to a run with other settings or data. Resume with the ones it was started with, "
+                "or start afresh in another folder."
             )
         try:
             self.progress = Progress(**state["progress"])
@@ -331,9 +352,10 @@ class _Run:
         return f"{self.name}: step {self.progress.step + 1}: the loss is {float(outcome.loss.detach())} ({parts}). {where} {self.advice()}"
 
     def advice(self) -> str:
+        kept = f" The last good state is in {self.path}." if self.path else ""
         return (
-            f"Lower the learning rate (now {self.config.learning_rate:g}), keep clip_norm set (now {self.config.clip_norm}), "
-            f"or use llm.dtype=float32. The last good state is in {self.path}."
+            f"Start afresh{' in another folder' if self.path else ''} with a lower learning rate (here {self.config.learning_rate:g}), "
+            f"with clip_norm set (here {self.config.clip_norm}), or with llm.dtype=float32.{kept}"
         )
 
 

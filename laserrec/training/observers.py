@@ -1,32 +1,33 @@
 """Who watches a fit: a progress bar with rate and time left, a log of epochs, TensorBoard.
 
-The log's truth is the checkpoint's history: a resumed fit writes the same lines as an uninterrupted one.
+The log of epochs is derived from the checkpoint's history: a resumed fit leaves the same lines as an uninterrupted one.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from laserrec.checkpoint import aside
 from laserrec.errors import MissingExtraError
 
 
 class ProgressBar:
     """A Rich progress bar over optimiser steps, and one line an epoch."""
 
-    def __init__(self, console: Console, metric: str = "ndcg@10") -> None:
-        """Draw on a console; `metric` is shown for each epoch."""
-        self.console, self.metric = console, metric
+    def __init__(self, console: Console) -> None:
+        """Draw on a console."""
+        self.console = console
         self.bar: Progress | None = None
         self.task = TaskID(0)
         self.name = ""
 
-    def begin(self, name: str, steps: int, done: int) -> None:
+    def begin(self, name: str, steps: int, done: int, history: Sequence[Mapping[str, Any]] = ()) -> None:
         """Show the bar."""
         self.name = name
         columns = (
@@ -49,10 +50,9 @@ class ProgressBar:
             self.bar.update(self.task, completed=step, rate=rate, loss=f"loss {scalars['loss']:.3f}" if "loss" in scalars else "")
 
     def on_epoch(self, record: Mapping[str, Any]) -> None:
-        """Print the epoch's validation."""
+        """Print the epoch's validation, by the metric that decides."""
         loss = f"loss {record['train']['loss']:.3f}  " if "loss" in record["train"] else ""
-        score = record["valid"].get(self.metric)
-        shown = "" if score is None else f"{self.metric} {score:.4f}"
+        shown = f"{record['metric']} {record['valid'][record['metric']]:.4f}"
         self.console.print(f"{self.name}  epoch {record['epoch']:>3}  {loss}{shown}  {record['seconds']:.0f} s", highlight=False)
 
     def end(self) -> None:
@@ -69,22 +69,27 @@ class EpochLog:
         """Write below `folder`."""
         self.folder = folder
         self.path = folder
+        self.records: list[Mapping[str, Any]] = []
 
-    def begin(self, name: str, steps: int, done: int) -> None:
-        """Start the file, or go on with it when the fit goes on."""
-        self.path = self.folder / name / "metrics.jsonl"
-        if not done:
+    def begin(self, name: str, steps: int, done: int, history: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Write the file anew from the epochs so far."""
+        self.path, self.records = self.folder / name / "metrics.jsonl", list(history)
+        if self.records:
+            self._write()
+        else:
             self.path.unlink(missing_ok=True)
 
     def on_step(self, step: int, scalars: Mapping[str, float]) -> None:
         """Steps are not logged."""
 
     def on_epoch(self, record: Mapping[str, Any]) -> None:
-        """Write the epoch, in the place of a line for the same epoch that a killed run left."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        earlier = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
-        lines = [line for line in earlier if json.loads(line)["epoch"] < record["epoch"]]
-        self.path.write_text("\n".join([*lines, json.dumps(record)]) + "\n", encoding="utf-8")
+        """Add the epoch."""
+        self.records.append(record)
+        self._write()
+
+    def _write(self) -> None:
+        with aside(self.path) as partial:
+            partial.write_text("".join(json.dumps(record) + "\n" for record in self.records), encoding="utf-8")
 
     def end(self) -> None:
         """Nothing is held open."""
@@ -107,7 +112,7 @@ class TensorBoardLog:
         self.writer: SummaryWriter | None = None
         self.place, self.done = str(folder), 0
 
-    def begin(self, name: str, steps: int, done: int) -> None:
+    def begin(self, name: str, steps: int, done: int, history: Sequence[Mapping[str, Any]] = ()) -> None:
         """Note where to log; what a killed run wrote beyond its last checkpoint is hidden."""
         self.place, self.done = str(self.folder / name), done
 

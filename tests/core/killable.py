@@ -54,7 +54,7 @@ def main(folder: Path, resume: bool, slow: bool) -> None:
 class _Pause:
     """Leaves a mark at every step, then waits, so that a kill can fall anywhere."""
 
-    def begin(self, name: str, steps: int, done: int) -> None: ...
+    def begin(self, name: str, steps: int, done: int, history: object = ()) -> None: ...
 
     def on_step(self, step: int, scalars: Mapping[str, float]) -> None:
         time.sleep(0.01)

@@ -69,10 +69,12 @@ class Watcher:
     steps: dict[int, Mapping[str, float]] = field(default_factory=dict)
     epochs: list[int] = field(default_factory=list)
     begun: list[tuple[str, int, int]] = field(default_factory=list)
+    earlier: list[int] = field(default_factory=list)
     ended: int = 0
 
-    def begin(self, name: str, steps: int, done: int) -> None:
+    def begin(self, name: str, steps: int, done: int, history: Sequence[Mapping[str, Any]] = ()) -> None:
         self.begun.append((name, steps, done))
+        self.earlier = [record["epoch"] for record in history]
 
     def on_step(self, step: int, scalars: Mapping[str, float]) -> None:
         self.steps[step] = scalars
@@ -94,7 +96,7 @@ def pull() -> None:
 
 
 def run(
-    folder: Path,
+    folder: Path | None,
     task: Regression,
     *,
     resume: bool = False,
@@ -266,7 +268,8 @@ class Poisoned(Regression):
 def test_a_loss_that_is_not_finite_stops_with_a_diagnosis(tmp_path: Path, factor: float) -> None:
     watcher, task = Watcher(), Poisoned(factor)
     with pytest.raises(
-        NonFiniteLossError, match=r"line: step 6: the loss is (nan|inf) \(rows .*still finite.*now 0\.01.*last good state is in"
+        NonFiniteLossError,
+        match=r"line: step 6: the loss is (nan|inf) \(rows .*still finite.*Start afresh.*here 0\.01.*last good state is in",
     ) as caught:
         run(tmp_path, task, watcher=watcher)
     assert str(tmp_path) in str(caught.value)
@@ -334,6 +337,8 @@ def test_resumed_is_bit_identical(tmp_path: Path, step: int, seconds: float) -> 
     # The last step of an epoch is saved once more with the validation, so it is not made again.
     assert watcher.begun == [("line", 9, done)]
     assert min(watcher.steps) == done + 1
+    assert watcher.earlier == list(range(done // 3 + 1))
+    assert watcher.earlier + watcher.epochs == [0, 1, 2, 3]
 
 
 def without_seconds(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -374,6 +379,39 @@ def test_resume_without_a_checkpoint_starts(tmp_path: Path) -> None:
     assert len(task.seen) == 9
 
 
+def test_another_format_is_refused(tmp_path: Path) -> None:
+    stopped(tmp_path)
+    tensors, state = read_tensors(tmp_path / CHECKPOINT)
+    for wrong in ({**state, "format": 0}, {"identity": state["identity"], "progress": state["progress"]}):
+        write_tensors(tmp_path / CHECKPOINT, tensors, wrong)
+        with pytest.raises(CheckpointError, match="this version continues format 1"):
+            run(tmp_path, Regression(), resume=True)
+
+
+def test_one_process_a_folder(tmp_path: Path) -> None:
+    def second() -> None:
+        with pytest.raises(CheckpointError, match="is being trained by another process"):
+            run(tmp_path, Regression(), resume=True)
+
+    watcher, whole, task = Watcher({2: second}), Regression(), Regression()
+    run(tmp_path, task, watcher=watcher)
+    assert watcher.ended == 1
+    run(tmp_path / "whole", whole)
+    assert weights(task) == weights(whole)
+
+
+def test_without_a_folder_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    task, whole = Regression(), Regression()
+    assert run(None, task, resume=True).best_score == run(tmp_path / "whole", whole).best_score
+    assert weights(task) == weights(whole)
+    with pytest.raises(InterruptedTraining, match=r"^line: stopped after step 2\.$"):
+        run(None, Regression(), watcher=Watcher({2: interrupt}))
+    with pytest.raises(NonFiniteLossError, match=r"Start afresh with a lower .*float32\.$"):
+        run(None, Poisoned())
+    assert [path.name for path in tmp_path.iterdir()] == ["whole"]
+
+
 def test_another_run_s_checkpoint_is_refused(tmp_path: Path) -> None:
     stopped(tmp_path)
     settings = FitConfig(metric="score")
@@ -392,7 +430,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
     for wrong in (
         {**state, "progress": {"epochs": 3}},
         {**state, "progress": None},
-        {"identity": state["identity"]},
+        {"format": state["format"], "identity": state["identity"]},
     ):
         write_tensors(path, tensors, wrong)
         with pytest.raises(CheckpointError, match="does not fit this run"):
@@ -430,6 +468,31 @@ def test_ctrl_c_leaves_a_resumable_run(tmp_path: Path, step: int) -> None:
     resumed, later = Regression(dropout=0.5), Watcher()
     run(tmp_path, resumed, resume=True, watcher=later)
     assert later.begun == [("line", 9, step)]
+    assert weights(resumed) == weights(whole)
+
+
+class Hurried(Regression):
+    """Ctrl-C during a validation."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__(dropout=0.5)
+        self.at = at
+
+    def validate(self) -> dict[str, float]:
+        if self.validated == self.at:
+            interrupt()
+        return super().validate()
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 3])
+def test_ctrl_c_during_validation_stops_after_it(tmp_path: Path, epoch: int) -> None:
+    with pytest.raises(InterruptedTraining, match=f"stopped after step {3 * epoch}; continue with --resume"):
+        run(tmp_path, Hurried(epoch), checkpoint_seconds=1e9)
+    whole, resumed, watcher = Regression(dropout=0.5), Regression(dropout=0.5), Watcher()
+    run(tmp_path / "whole", whole)
+    run(tmp_path, resumed, resume=True, watcher=watcher)
+    assert resumed.validated == 3 - epoch
+    assert watcher.earlier == list(range(epoch + 1))
     assert weights(resumed) == weights(whole)
 
 

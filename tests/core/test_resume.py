@@ -36,7 +36,7 @@ class Plug:
     def __init__(self, steps: int | None = None, epochs: int | None = None) -> None:
         self.steps, self.epochs = steps, epochs
 
-    def begin(self, name: str, steps: int, done: int) -> None: ...
+    def begin(self, name: str, steps: int, done: int, history: object = ()) -> None: ...
 
     def on_step(self, step: int, scalars: Mapping[str, float]) -> None:
         self.steps = self.count(self.steps)

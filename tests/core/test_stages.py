@@ -94,7 +94,7 @@ class Figures:
     def __init__(self) -> None:
         self.steps: list[Mapping[str, float]] = []
 
-    def begin(self, name: str, steps: int, done: int) -> None: ...
+    def begin(self, name: str, steps: int, done: int, history: object = ()) -> None: ...
 
     def on_step(self, step: int, scalars: Mapping[str, float]) -> None:
         self.steps.append(scalars)

@@ -118,7 +118,7 @@ def test_a_second_call_trains_nothing(done: tuple[Path, Demonstration, list[str]
     class NoStep:
         """Fails at the first optimiser step."""
 
-        def begin(self, name: str, steps: int, done: int) -> None: ...
+        def begin(self, name: str, steps: int, done: int, history: object = ()) -> None: ...
 
         def on_step(self, step: int, scalars: object) -> None:
             raise AssertionError("trained again")
@@ -143,7 +143,7 @@ def test_an_interrupted_one_goes_on_to_the_same_end(
 
         name = ""
 
-        def begin(self, name: str, steps: int, done: int) -> None:
+        def begin(self, name: str, steps: int, done: int, history: object = ()) -> None:
             self.name = name
 
         def on_step(self, step: int, scalars: object) -> None:
