@@ -184,10 +184,8 @@ def _id_based(data: Dataset, run: RunFolder, session: Session, name: Literal["sa
     """Train an id-based recommender on all of the training data."""
     say(f"{'SASRec' if name == 'sasrec' else 'BERT4Rec'}: ids alone, all of the training data")
     settings = run.config.collaborative.model_copy(update={"model": name})
-    model, outcome = fit_collaborative(
-        data, settings, run.config.fit_collaborative, seed=run.config.seed, session=session, hold_out=0, name=name
-    )
-    return _scored(data, run, name, Sequential(model), outcome.seconds)
+    trained = fit_collaborative(data, settings, run.config.fit_collaborative, seed=run.config.seed, session=session, hold_out=0, name=name)
+    return _scored(data, run, name, Sequential(trained.model), trained.result.seconds)
 
 
 def _examples(data: Dataset, laser: Laser) -> list[Example]:

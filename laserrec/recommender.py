@@ -9,7 +9,9 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from threading import RLock
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -28,7 +30,7 @@ from laserrec.nn.collaborative import CollaborativeView
 from laserrec.nn.gguf import resolve_llm
 from laserrec.nn.laser import LaserSystem
 from laserrec.ranking import best, exclude
-from laserrec.training.fit import Session, build_laser, fit_collaborative, fit_laser, known_items, refit_collaborative
+from laserrec.training.fit import Session, build_laser, fit_collaborative, fit_laser, refit_collaborative
 from laserrec.training.loop import FitResult
 from laserrec.training.stages import padded
 from laserrec.training.texts import ItemTexts
@@ -52,7 +54,7 @@ class Recommendation:
 
 
 class Laser:
-    """A trained Laser over a catalogue, ready to recommend.
+    """A trained Laser over a catalogue, ready to recommend; several threads may use one.
 
     Attributes:
         config: the settings it was trained with.
@@ -69,6 +71,8 @@ class Laser:
         self.costs: dict[str, Any] = {}
         self._texts, self._system = texts, system
         self._index = {item_id: index for index, item_id in enumerate(self.item_ids)}
+        # Texts are encoded when they are first read, so even a recommendation changes what is shared.
+        self._lock = RLock()
 
     @classmethod
     def fit(cls, data: Dataset, config: LaserConfig | None = None, *, session: Session | None = None) -> Self:
@@ -88,7 +92,7 @@ class Laser:
                 return cls.fit(data, config, session=Session(Path(folder)))
         config = config or LaserConfig()
         backbone = load_backbone(config)
-        model, outcome = fit_collaborative(
+        collaborative = fit_collaborative(
             data,
             config.collaborative,
             config.fit_collaborative,
@@ -98,14 +102,15 @@ class Laser:
             name="collaborative",
         )
         texts = ItemTexts(backbone, config.prompt, data.attributes(), config.virtual.read_out)
+        texts.template.check([column for column in data.items.columns if column not in {"item_id", "title"}])
         encoding = _encode(texts, session)
-        view = CollaborativeView(model, known_items(data))
+        view = CollaborativeView(collaborative.model, collaborative.seen)
         system = build_laser(config, backbone, texts, view)
         stages = fit_laser(system, data, config, llm=backbone.fingerprint(), session=session)
         refit = refit_collaborative(system, data, config, session=session)
         provenance = {"dataset": data.name, "fingerprint": data.fingerprint, "llm_fingerprint": backbone.fingerprint()}
         laser = cls(config, data.item_ids, texts, system, provenance)
-        laser.costs = {"texts": encoding} | _costs([outcome, *([refit] if refit else [])], stages, system)
+        laser.costs = {"texts": encoding} | _costs([collaborative.result, *([refit] if refit else [])], stages, system)
         return laser
 
     def evaluate(self, data: Dataset, split: Literal["valid", "test"] = "test") -> Evaluation:
@@ -116,12 +121,16 @@ class Laser:
             split: which cases.
 
         Raises:
-            DataError: the dataset's catalogue is not this one's.
+            DataError: the dataset is not the one this was trained on, or items were added since.
         """
-        if list(data.item_ids) != self.item_ids:
+        if data.fingerprint != self.provenance.get("fingerprint"):
+            trained = f"{self.provenance.get('dataset')!r}, {str(self.provenance.get('fingerprint'))[:12]}…"
             raise DataError(
-                f"The dataset {data.name!r} has another catalogue than this model was trained on ({self.provenance.get('dataset')!r})."
+                f"{data.name!r} has fingerprint {data.fingerprint[:12]}…; this model was trained on {trained}, "
+                "whose training events may be another split's test events. Evaluate it on its own dataset."
             )
+        if list(data.item_ids) != self.item_ids:
+            raise DataError("Items were added since training; evaluate the model as it was saved before.")
         popularity = np.bincount(data.training_histories().values, minlength=len(self.item_ids))
         about = {"model": "Laser", "dataset": data.name, "fingerprint": data.fingerprint, "part": split}
         return evaluate(self._system.scores, data.cases(split), popularity=popularity, batch_size=EVALUATION_BATCH, about=about)
@@ -138,7 +147,9 @@ class Laser:
             UnknownIdError: an id that the catalogue does not hold; the message names the closest known ones.
             DataError: an empty history, or k below 1.
         """
-        return self._rank([[self._find(item_id) for item_id in history] for history in histories], k, exclude_seen)
+        _check_request(histories, k)
+        with self._lock:
+            return self._rank([[self._find(item_id) for item_id in history] for history in histories], k, exclude_seen)
 
     def recommend_texts(self, texts: Sequence[Sequence[str]], k: int = 10) -> list[list[Recommendation]]:
         """Recommend after histories of plain texts, say titles, which need not be in the catalogue.
@@ -146,16 +157,20 @@ class Laser:
         Args:
             texts: texts in time order, at least one a history.
             k: how many items.
+
+        Raises:
+            DataError: an empty history, or k below 1.
         """
+        _check_request(texts, k)
         flat = [{"title": text} for history in texts for text in history]
-        starts = np.cumsum([0, *map(len, texts)]) + len(self.item_ids)
-        self._texts.extend(flat)
-        try:
-            return self._rank(
-                [list(range(start, start + len(history))) for start, history in zip(starts[:-1].tolist(), texts, strict=True)], k, True
-            )
-        finally:
-            self._texts.shrink(len(flat))
+        with self._lock:
+            starts = (np.cumsum([0, *map(len, texts)]) + len(self.item_ids)).tolist()
+            histories = [list(range(start, end)) for start, end in pairwise(starts)]
+            self._texts.extend(flat)
+            try:
+                return self._rank(histories, k, exclude_seen=False)
+            finally:
+                self._texts.shrink(len(flat))
 
     def add_items(self, items: Sequence[Mapping[str, str]]) -> None:
         """Make new items recommendable at once, from their text alone.
@@ -166,18 +181,24 @@ class Laser:
         Raises:
             DataError: an item has no id, no text, or an id that is taken; then none is added.
         """
-        ids = [item.get("item_id", "") for item in items]
-        for place, (item_id, item) in enumerate(zip(ids, items, strict=True)):
-            if not item_id or item_id in self._index or item_id in ids[:place]:
-                raise DataError(
-                    f"New item {place + 1} has the id {item_id!r}; allowed is an id that is not empty and not in use. No item was added."
-                )
-            if not any(value for key, value in item.items() if key != "item_id"):
-                raise DataError(f"New item {item_id!r} has no text; give at least its title. No item was added.")
-        self._texts.extend([{key: value for key, value in item.items() if key != "item_id" and value} for item in items])
-        self._system.add_items(len(items))
-        self._index |= {item_id: len(self.item_ids) + place for place, item_id in enumerate(ids)}
-        self.item_ids += ids
+        with self._lock:
+            self._add(items)
+
+    def _add(self, items: Sequence[Mapping[str, str]]) -> None:
+        added: dict[str, dict[str, str]] = {}
+        for place, item in enumerate(items, start=1):
+            item_id, attributes = _check_item(item, place)
+            if item_id in self._index or item_id in added:
+                raise DataError(f"New item {place} has the id {item_id!r}, which is in use; choose another. No item was added.")
+            added[item_id] = attributes
+        self._texts.extend(list(added.values()))
+        try:
+            self._system.add_items(len(added))
+        except BaseException:  # Ctrl-C as well: the parts must hold the same items
+            self._texts.shrink(len(added))
+            raise
+        self._index |= {item_id: len(self.item_ids) + place for place, item_id in enumerate(added)}
+        self.item_ids += added
 
     def title(self, item_id: str) -> str:
         """Return an item's title, or its id where it has none.
@@ -248,10 +269,6 @@ class Laser:
         return self._index[item_id]
 
     def _rank(self, histories: list[list[int]], k: int, exclude_seen: bool) -> list[list[Recommendation]]:
-        if k < 1:
-            raise DataError(f"Received k = {k}; at least one item must be asked for.")
-        if not all(histories):
-            raise DataError("Received an empty history; a recommendation needs at least one item or text.")
         found: list[list[Recommendation]] = []
         for start in range(0, len(histories), EVALUATION_BATCH):
             items, mask = padded(Ragged.from_rows(histories[start : start + EVALUATION_BATCH]))
@@ -280,6 +297,38 @@ def load_backbone(config: LaserConfig) -> Backbone:
     return Backbone.load(resolve_llm(config.llm.model), layers=config.llm.layers, dtype=config.llm.dtype)
 
 
+def _check_request(histories: Sequence[Sequence[str]], k: int) -> None:
+    if k < 1:
+        raise DataError(f"Received k = {k}; at least one item must be asked for.")
+    # A string is a sequence of strings too, its letters, so one pair of brackets too few would pass.
+    for history in [histories] if isinstance(histories, str) else histories:
+        if isinstance(history, str) or not all(map(_is_text, history)):
+            raise DataError(f"Received the history {history!r}; expected is a list of histories, each a list of strings: [['...', '...']].")
+        if not len(history):
+            raise DataError("Received an empty history; a recommendation needs at least one item or text.")
+
+
+def _check_item(item: Mapping[str, str], place: int) -> tuple[str, dict[str, str]]:
+    """Return a new item's id and its attributes, without those that are empty."""
+    if not isinstance(item, Mapping):
+        raise DataError(f"New item {place} is {item!r}; expected is an object with an item_id and a title. No item was added.")
+    given = {key: value for key, value in item.items() if value is not None and value != ""}
+    wrong = {key: value for key, value in given.items() if not (_is_text(key) and _is_text(value))}
+    if wrong:
+        raise DataError(f"New item {place} has attributes that are not text: {wrong!r}; write them as strings. No item was added.")
+    item_id = given.pop("item_id", None)
+    if item_id is None:
+        raise DataError(f"New item {place} has no item_id; give it one that is not in use. No item was added.")
+    if not given:
+        raise DataError(f"New item {item_id!r} has no text; give at least its title. No item was added.")
+    return item_id, given
+
+
+def _is_text(value: object) -> bool:
+    """Tell strings that can be written down; halves of surrogate pairs, which JSON lets through, cannot."""
+    return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
+
+
 def _encode(texts: ItemTexts, session: Session) -> dict[str, Any]:
     """Encode all texts, or take them from the user's cache, while the observers watch; return what it cost."""
     began = time.monotonic()
@@ -289,7 +338,7 @@ def _encode(texts: ItemTexts, session: Session) -> dict[str, Any]:
             observer.on_step(done, {})
 
     for observer in session.observers:
-        observer.begin("texts", len(texts.items), 0)
+        observer.begin(f"texts, {texts.bytes / 2**30:.1f} GiB", len(texts.items), 0)
     try:
         texts.encode_once(cache_folder() / "texts", told)
     finally:
@@ -299,10 +348,12 @@ def _encode(texts: ItemTexts, session: Session) -> dict[str, Any]:
 
 
 def _costs(collaborative: Sequence[FitResult], stages: Sequence[FitResult], system: LaserSystem) -> dict[str, Any]:
+    view = system.collaborative
+    frozen = [view.model] if view.scorer is view.model else [view.model, view.scorer]
     return {
         "collaborative": {
             "seconds": sum(fitted.seconds for fitted in collaborative),
-            "parameters": sum(p.numel() for p in system.collaborative.model.parameters()),
+            "parameters": sum(p.numel() for model in frozen for p in model.parameters()),
         },
         "laser": {
             "seconds": sum(stage.seconds for stage in stages),

@@ -15,6 +15,7 @@ from laserrec.nn.histories import recent
 from laserrec.nn.sequential import SequentialRecommender
 
 NEIGHBOURS = 5
+PLACED_AT_ONCE = 1024
 
 
 class CollaborativeView:
@@ -23,7 +24,8 @@ class CollaborativeView:
     Attributes:
         model: the recommender that gives the states, in evaluation mode, frozen.
         scorer: the recommender that gives the scores; the same one until `score_with` replaces it.
-        known: True for the items that it was trained on, bool [N].
+        known: True for the items that the model was trained on, bool [N]: those whose states are read.
+        scored: True for the items that the scorer was trained on, bool [N].
     """
 
     def __init__(self, model: SequentialRecommender, known: Tensor) -> None:
@@ -35,49 +37,66 @@ class CollaborativeView:
         """
         self.model = model.eval().requires_grad_(requires_grad=False)
         self.scorer = self.model
-        self.known = known
+        self.known = self.scored = known
         self.neighbours = torch.empty(0, NEIGHBOURS, dtype=torch.int64)
 
-    def score_with(self, scorer: SequentialRecommender) -> None:
-        """Take the scores from another recommender of the same catalogue: standardised scores stay comparable, states would not."""
+    def score_with(self, scorer: SequentialRecommender, scored: Tensor) -> None:
+        """Take the scores from another recommender of the same catalogue: standardised scores stay comparable, states would not.
+
+        Args:
+            scorer: trained.
+            scored: the items that it was trained on, bool [N].
+        """
         self.scorer = scorer.eval().requires_grad_(requires_grad=False)
+        self.scored = scored
 
     def extend(self, count: int) -> None:
         """Take `count` new items, which get the next indices."""
-        self.known = torch.cat([self.known, torch.zeros(count, dtype=torch.bool)])
+        new = torch.zeros(count, dtype=torch.bool)
+        self.known, self.scored = torch.cat([self.known, new]), torch.cat([self.scored, new])
+
+    def shrink(self, count: int) -> None:
+        """Forget the last `count` items."""
+        kept = len(self.known) - count
+        self.known, self.scored = self.known[:kept], self.scored[:kept]
 
     @torch.no_grad()
     def states(self, items: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return the states [B, S', W] of each history's known items, and their mask bool [B, S']; S' is at least 1."""
-        items, mask = self._readable(items, mask)
+        items, mask = _readable(items, mask, self.known, self.model.max_history)
         return self.model.states(items, mask), mask
 
     @torch.no_grad()
     def scores(self, items: Tensor, mask: Tensor) -> Tensor:
-        """Return standardised scores [B, N]: mean 0 and deviation 1 over the known items; all 0 for a history without known items."""
-        items, mask = self._readable(items, mask)
+        """Return standardised scores [B, N]: mean 0 and deviation 1 over the scored items; all 0 for a history without any of them."""
+        items, mask = _readable(items, mask, self.scored, self.scorer.max_history)
         informed = mask.any(dim=1)
-        known = self.known.nonzero()[:, 0]
-        raw = self.scorer.scores(items, mask | ~informed[:, None])[:, known]
+        places = self.scored.nonzero()[:, 0]
+        raw = self.scorer.scores(items, mask | ~informed[:, None])[:, places]
         raw = (raw - raw.mean(1, keepdim=True)) / raw.std(1, keepdim=True, correction=0).clamp(min=1e-6)
-        scores = raw.new_zeros(len(items), len(self.known))
-        scores[:, known] = raw
+        scores = raw.new_zeros(len(items), len(self.scored))
+        scores[:, places] = raw
         if len(self.neighbours):
-            scores[:, (~self.known).nonzero()[:, 0]] = scores[:, self.neighbours].mean(-1)
+            scores[:, (~self.scored).nonzero()[:, 0]] = scores[:, self.neighbours].mean(-1)
         return scores * informed[:, None]
 
     def place_new(self, directions: Tensor) -> None:
-        """Find the nearest known items of every unknown one, by the unit vectors of their texts [N, H]."""
-        known = self.known.nonzero()[:, 0]
-        unknown = (~self.known).nonzero()[:, 0]
-        count = min(NEIGHBOURS, len(known))
-        nearest = (directions[unknown] @ directions[known].T).topk(count, dim=1).indices
-        self.neighbours = known[nearest]
+        """Find the nearest scored items of every other one, by the unit vectors of their texts [N, H]."""
+        places, others = self.scored.nonzero()[:, 0], (~self.scored).nonzero()[:, 0]
+        count = min(NEIGHBOURS, len(places))
+        if not count or not len(others):
+            self.neighbours = torch.empty(0, NEIGHBOURS, dtype=torch.int64)
+            return
+        # In parts, so that a large catalogue's similarities are never held at once.
+        parts = [(part @ directions[places].T).topk(count, dim=1).indices for part in directions[others].split(PLACED_AT_ONCE)]
+        self.neighbours = places[torch.cat(parts)]
 
-    def _readable(self, items: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        inside = items < len(self.known)
-        mask = mask & inside & self.known[torch.where(inside, items, 0)]
-        items, mask = recent(torch.where(mask, items, 0), mask, self.model.max_history)
-        if items.shape[1] == 0:
-            items, mask = items.new_zeros(len(items), 1), mask.new_zeros(len(items), 1)
-        return items, mask
+
+def _readable(items: Tensor, mask: Tensor, known: Tensor, limit: int) -> tuple[Tensor, Tensor]:
+    """Keep the last `limit` known items of each history; at least one place, so that an empty history has a shape."""
+    inside = items < len(known)
+    mask = mask & inside & known[torch.where(inside, items, 0)]
+    items, mask = recent(torch.where(mask, items, 0), mask, limit)
+    if items.shape[1] == 0:
+        return items.new_zeros(len(items), 1), mask.new_zeros(len(items), 1)
+    return items, mask

@@ -115,7 +115,7 @@ class LaserSystem:
 
         A function of the item matrix and its measures alone: the trained read-out changes at every step, the neighbours must not.
         """
-        if not bool(self.collaborative.known.all()):
+        if not bool(self.collaborative.scored.all()):
             self.collaborative.place_new(normalize(self.model.scorer.standard(self.model.item_states), dim=-1))
 
     @torch.no_grad()
@@ -123,7 +123,11 @@ class LaserSystem:
         """Take `count` new items, whose texts the reader has already taken: embed them and append them to the item matrix."""
         known = len(self.model.item_states)
         self.collaborative.extend(count)
-        added = self.embed_items(torch.arange(known, known + count))
+        try:
+            added = self.embed_items(torch.arange(known, known + count))
+        except BaseException:
+            self.collaborative.shrink(count)
+            raise
         self.model.item_states = torch.cat([self.model.item_states, added])
         self.place_new()
 

@@ -31,21 +31,27 @@ class Gathered:
     """The blocks of a batch of histories, in place: a `Context`.
 
     Attributes:
-        store: keys and values of all blocks, [layers, tokens, 2, G, C].
-        index: which token of the store stands where, int64 [B, T].
+        store: keys and values of the blocks encoded first, [layers, tokens, 2, G, C].
+        later: those encoded since, whose indices follow on the store's.
+        index: which token stands where, int64 [B, T].
         positions: int64 [B, T].
         mask: bool [B, T].
     """
 
     store: Tensor
+    later: Tensor
     index: Tensor
     positions: Tensor
     mask: Tensor
 
     def layer(self, index: int) -> tuple[Tensor, Tensor]:
         """Return a layer's keys before rotation and values, both [B, T, G, C]."""
-        rows, length = self.index.shape
-        both = self.store[index].index_select(0, self.index.flatten()).view(rows, length, *self.store.shape[2:])
+        first, flat = self.store.shape[1], self.index.flatten()
+        both = self.store[index].index_select(0, flat.clamp(max=first - 1) if self.later.shape[1] else flat)
+        if self.later.shape[1]:
+            since = flat >= first
+            both[since] = self.later[index][flat[since] - first]
+        both = both.view(*self.index.shape, *self.store.shape[2:])
         return both[:, :, 0], both[:, :, 1]
 
     @property
@@ -91,6 +97,7 @@ class TextCache:
         self.instruction_tokens = list(instruction)
         self.instruction = self._encode_instruction(torch.tensor(instruction, dtype=torch.int64))
         self.store = self.instruction
+        self._later, self._used = self.instruction[:, :0], 0
         self.starts = torch.full((len(items),), -1, dtype=torch.int64)
         self.lengths = torch.tensor([len(row) for row in items], dtype=torch.int64)
 
@@ -104,15 +111,18 @@ class TextCache:
         self.lengths = torch.cat([self.lengths, torch.tensor([len(row) for row in items], dtype=torch.int64)])
 
     def shrink(self, count: int) -> None:
-        """Forget the last `count` items; what was encoded of them stays in the store until it is next written."""
+        """Forget the last `count` items; the room of those encoded last is used again."""
         kept = len(self.tokens) - count
         del self.tokens[kept:]
         self.starts, self.lengths = self.starts[:kept], self.lengths[:kept]
+        end = int((self.starts + self.lengths)[self.starts >= 0].max()) if bool((self.starts >= 0).any()) else 0
+        self._used = max(end - self.store.shape[1], 0)
 
     @property
     def bytes(self) -> int:
-        """Bytes of keys and values held."""
-        return self.store.numel() * self.store.element_size()
+        """Bytes of the keys and values of all items, encoded or not yet."""
+        tokens = self.instruction.shape[1] + int(self.lengths.sum())
+        return tokens * len(self.decoder) * 2 * self.decoder.kv_heads * self.decoder.head_width * self.decoder.dtype.itemsize
 
     @property
     def complete(self) -> bool:
@@ -130,22 +140,47 @@ class TextCache:
         if not len(missing):
             return
         missing = missing[self.lengths[missing].argsort(stable=True)]
-        used = self.store.shape[1]
         lengths = self.lengths[missing]
-        starts = used + lengths.cumsum(0) - lengths
-        grown = self.store.new_empty((self.store.shape[0], used + int(lengths.sum()), *self.store.shape[2:]))
-        grown[:, :used] = self.store
+        target, offset = self._room(int(lengths.sum()))
+        places = lengths.cumsum(0) - lengths + offset
         done = 0
         while done < len(missing):
             # Sorted by length, so a batch's last row is its longest and its padding is small.
             padded = torch.arange(1, len(missing) - done + 1) * lengths[done:]
             count = max(1, int((padded <= ENCODE_TOKENS).sum()))
             batch = missing[done : done + count]
-            self._encode_items(batch, grown, starts[done : done + count])
+            self._encode_items(batch, target, places[done : done + count])
             done += len(batch)
             told(done)
-        self.store = grown
-        self.starts[missing] = starts
+        self._take(target, int(lengths.sum()))
+        self.starts[missing] = places + (0 if target is self.store else self.store.shape[1])
+
+    def _room(self, count: int) -> tuple[Tensor, int]:
+        """Return a tensor with room for `count` more tokens, and where the room begins.
+
+        The first fill is the store itself, to size; what comes later goes beside it, with room to grow, so that one new item never copies
+        a store of gigabytes.
+        """
+        shape = (self.store.shape[0], -1, *self.store.shape[2:])
+        head = self.instruction.shape[1]
+        if not bool((self.starts >= 0).any()):
+            room = self.store.new_empty(shape[0], head + count, *shape[2:])
+            room[:, :head] = self.instruction
+            return room, head
+        needed = self._used + count
+        if needed <= self._later.shape[1]:
+            return self._later, self._used
+        room = self.store.new_empty(shape[0], max(needed, self._later.shape[1] * 5 // 4), *shape[2:])
+        room[:, : self._used] = self._later[:, : self._used]
+        return room, self._used
+
+    def _take(self, target: Tensor, count: int) -> None:
+        """Keep what was encoded into the room: only now, so that a failed encoding changes nothing."""
+        if not bool((self.starts >= 0).any()):
+            self.store = target
+            self._later, self._used = target[:, :0], 0
+        else:
+            self._later, self._used = target, self._used + count
 
     def count_tokens(self, items: Tensor, mask: Tensor) -> Tensor:
         """Return the number of the items' tokens in each history, int64 [B]; arguments as in `gather`."""
@@ -172,11 +207,12 @@ class TextCache:
             index = torch.where(places < head, places, starts.gather(1, block) + inside)
         else:
             index = places
-        return Gathered(self.store, torch.where(real, index, 0), torch.where(real, places, 0), real)
+        return Gathered(self.store, self._later[:, : self._used], torch.where(real, index, 0), torch.where(real, places, 0), real)
 
     def save(self, path: Path) -> None:
         """Write all encoded blocks to one safetensors file."""
-        write_tensors(path, {"store": self.store, "starts": self.starts, "lengths": self.lengths}, {})
+        whole = torch.cat([self.store, self._later[:, : self._used]], dim=1) if self._used else self.store
+        write_tensors(path, {"store": whole, "starts": self.starts, "lengths": self.lengths}, {})
 
     def load(self, path: Path) -> None:
         """Take encoded blocks from a file of `save`.
@@ -191,6 +227,7 @@ class TextCache:
         if store.shape[0] != self.store.shape[0] or store.shape[2:] != self.store.shape[2:] or store.dtype != self.store.dtype:
             raise CheckpointError(f"{path} holds the blocks of another language model; delete it and they are encoded again.")
         self.store, self.starts = store, starts
+        self._later, self._used = store[:, :0], 0
 
     @torch.no_grad()
     def _encode_instruction(self, tokens: Tensor) -> Tensor:

@@ -57,6 +57,13 @@ class CollaborativeTask:
         """The recommender."""
         return self.model
 
+    def seen(self) -> Tensor:
+        """Return which items the model is trained on, bool [N]; the others' embeddings only ever serve as wrong answers."""
+        kept = Ragged.from_rows([history[: len(history) - self.hold_out] for history in self.histories])
+        seen = torch.zeros(self.model.catalogue_size, dtype=torch.bool)
+        seen[torch.from_numpy(kept.values)] = True
+        return seen
+
     def __len__(self) -> int:
         return len(self.histories)
 

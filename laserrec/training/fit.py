@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from laserrec.config import CollaborativeConfig, FitConfig, LaserConfig
 from laserrec.data.dataset import Cases, Dataset
@@ -38,6 +39,21 @@ class Session:
     observers: Sequence[Observer] = ()
 
 
+@dataclass(frozen=True)
+class Collaborative:
+    """A trained id-based recommender.
+
+    Attributes:
+        model: its best weights.
+        seen: the items that it was trained on, bool [N].
+        result: how the fit went.
+    """
+
+    model: SequentialRecommender
+    seen: Tensor
+    result: FitResult
+
+
 def fit_collaborative(
     data: Dataset,
     model_config: CollaborativeConfig,
@@ -47,7 +63,7 @@ def fit_collaborative(
     session: Session,
     hold_out: int,
     name: str,
-) -> tuple[SequentialRecommender, FitResult]:
+) -> Collaborative:
     """Train an id-based recommender.
 
     Args:
@@ -73,7 +89,7 @@ def fit_collaborative(
         resume=session.resume,
         observers=session.observers,
     )
-    return model, result
+    return Collaborative(model, task.seen(), result)
 
 
 def build_laser(config: LaserConfig, backbone: Backbone, texts: ItemTexts, collaborative: CollaborativeView) -> LaserSystem:
@@ -141,7 +157,7 @@ def refit_collaborative(laser: LaserSystem, data: Dataset, config: LaserConfig, 
     if not (config.collaborative.refit and config.collaborative.hold_out and config.score.fuse_collaborative):
         return None
     view = laser.collaborative
-    scorer, result = fit_collaborative(
+    refit = fit_collaborative(
         data,
         config.collaborative,
         config.fit_collaborative,
@@ -151,18 +167,13 @@ def refit_collaborative(laser: LaserSystem, data: Dataset, config: LaserConfig, 
         name="refit",
     )
     cases = validation_cases(data, config.stage2, config.seed)
-    before = validation_score(laser, cases, config.stage2.metric)
-    view.score_with(scorer)
+    before, scorer, scored = validation_score(laser, cases, config.stage2.metric), view.scorer, view.scored
+    view.score_with(refit.model, refit.seen)
+    laser.place_new()
     if validation_score(laser, cases, config.stage2.metric) <= before:
-        view.score_with(view.model)
-    return result
-
-
-def known_items(data: Dataset) -> torch.Tensor:
-    """Return which items have a training event, bool [N]: those that an id-based recommender knows."""
-    known = torch.zeros(len(data.item_ids), dtype=torch.bool)
-    known[torch.from_numpy(data.training_histories().values)] = True
-    return known
+        view.score_with(scorer, scored)
+        laser.place_new()
+    return refit.result
 
 
 def validation_cases(data: Dataset, config: FitConfig, seed: int) -> Cases:

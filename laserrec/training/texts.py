@@ -58,10 +58,11 @@ class ItemTexts:
         return self._lines[item, number]
 
     def extend(self, items: Sequence[Attributes]) -> None:
-        """Take further items, which get the next indices."""
+        """Take further items, which get the next indices; where a text cannot be read, none is taken."""
+        lines = self.lines(items)
         self.items += items
         for cache in self._caches:
-            cache.extend(self.lines(items))
+            cache.extend(lines)
 
     def shrink(self, count: int) -> None:
         """Forget the last `count` items."""

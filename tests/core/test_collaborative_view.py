@@ -121,9 +121,25 @@ def test_scores_of_another_recommender() -> None:
         torch.nn.init.normal_(parameter, std=0.4)
     case = tiny.batch([[0, 2, 1]])
     states = frozen.states(*case)[0]
-    frozen.score_with(other)
+    frozen.score_with(other, frozen.known)
     known = [item for item in range(12) if item not in UNKNOWN]
     torch.testing.assert_close(frozen.scores(*case)[0, known], standard(other.scores(*tiny.batch([[0, 1]]))[0, known]))
     assert torch.equal(frozen.states(*case)[0], states)
     assert not other.training
     assert not any(parameter.requires_grad for parameter in other.parameters())
+
+
+def test_each_recommender_has_items_of_its_own() -> None:
+    frozen, other = view(), tiny.sasrec()
+    scored = frozen.known.clone()
+    scored[0] = False
+    frozen.score_with(other, scored)
+    frozen.place_new(torch.nn.functional.normalize(torch.randn(len(scored), 4), dim=-1))
+    case = tiny.batch([[0, 1]])
+    states, mask = frozen.states(*case)
+    assert mask.sum() == 2  # item 0's state is read
+    scores = frozen.scores(*case)
+    places = scored.nonzero()[:, 0]
+    torch.testing.assert_close(scores[:, places], standard(other.scores(*tiny.batch([[1]]))[0, places])[None])
+    unscored = (~scored).nonzero()[:, 0].tolist()
+    torch.testing.assert_close(scores[0, 0], scores[0, frozen.neighbours[unscored.index(0)]].mean())

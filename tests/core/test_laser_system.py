@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from tokenizers.pre_tokenizers import ByteLevel
 from torch import Tensor
 
 from laserrec.checkpoint import read_tensors
 from laserrec.config import FitConfig, LaserConfig
 from laserrec.errors import ConfigError
 from laserrec.nn.experts import Router
+from laserrec.nn.backbone import Backbone
 from laserrec.nn.laser import LaserSystem
 from laserrec.training.loop import CHECKPOINT, fit
 from laserrec.training.texts import ItemTexts
@@ -62,14 +64,19 @@ def train(laser: LaserSystem, folder: Path, **changes: Any) -> None:  # noqa: AN
     fit(tiny.task(laser), config, name="stage1", seed=0, folder=folder, identity={})
 
 
+def fingerprint(llm: Backbone) -> str:
+    """The present fingerprint: a backbone computes its own once."""
+    return Backbone(llm.model, llm.tokenizer).fingerprint()
+
+
 @pytest.mark.parametrize("variant", [*VARIANTS, "gpt2"])
 def test_frozen_parts_are_bit_identical_after_training(tmp_path: Path, variant: str) -> None:
     laser = tiny.system(settings("prefix_first"), "gpt2") if variant == "gpt2" else tiny.system(settings(variant))
     llm, recommender = tiny.llm_of(laser), laser.collaborative.model
-    before = llm.fingerprint()
+    before = fingerprint(llm)
     frozen, start = ({name: weight.clone() for name, weight in module.state_dict().items()} for module in (recommender, laser.model))
     train(laser, tmp_path)
-    assert llm.fingerprint() == before
+    assert fingerprint(llm) == before
     assert all(torch.equal(weight, frozen[name]) for name, weight in recommender.state_dict().items())
     assert not any(parameter.requires_grad for module in (llm.model, recommender) for parameter in module.parameters())
     assert all(parameter.grad is None for module in (llm.model, recommender) for parameter in module.parameters())
@@ -81,16 +88,25 @@ def test_frozen_parts_are_bit_identical_after_training(tmp_path: Path, variant: 
 
 def test_a_fingerprint_is_of_every_weight_and_of_the_configuration() -> None:
     same, other = tiny.backbone(), tiny.backbone(rms_norm_eps=1e-4)
-    before = same.fingerprint()
-    assert before == tiny.backbone().fingerprint() != other.fingerprint()
+    before = fingerprint(same)
+    assert before == fingerprint(tiny.backbone()) != fingerprint(other)
     for weight in same.model.parameters():
         with torch.no_grad():
             flat = weight.view(-1)
             kept = flat[-1].clone()
             flat[-1] = torch.nextafter(kept, torch.tensor(9.0))
-            assert same.fingerprint() != before
+            assert fingerprint(same) != before
             flat[-1] = kept
-    assert same.fingerprint() == before
+    assert fingerprint(same) == before
+
+
+def test_a_fingerprint_is_of_the_tokenizer_but_not_of_its_last_call() -> None:
+    llm, other = tiny.backbone(), tiny.backbone()
+    before = fingerprint(llm)
+    llm.tokenizer(["a", "bcd"], padding=True, truncation=True, max_length=2)
+    assert fingerprint(llm) == before
+    other.tokenizer.backend_tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=True, use_regex=False)
+    assert fingerprint(other) != before
 
 
 def learning(laser: LaserSystem, balance: float = 0.01) -> set[str]:
@@ -258,6 +274,7 @@ def test_items_added_later_are_as_items_known_from_the_start(variant: str) -> No
     part = tiny.system(config, known=known)
     texts = ItemTexts(tiny.llm_of(whole), config.prompt, tiny.ITEMS[:10])
     part.reader, part.collaborative.known = texts.reader, known[:10]
+    part.collaborative.scored = known[:10]
     part.model.item_states = part.model.item_states[:10].clone()
     before, _ = part.model.item_states.clone(), part.place_new()
     texts.extend(tiny.ITEMS[10:])
