@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -44,6 +45,7 @@ class Backbone:
         """
         self.model = model.eval().requires_grad_(requires_grad=False)
         self.tokenizer = tokenizer
+        self._fingerprint: str | None = None
         self.width: int = model.get_input_embeddings().weight.shape[1]
         if layers is not None:
             _keep_layers(model, layers)
@@ -53,17 +55,17 @@ class Backbone:
         """Load a Hugging Face id or a local folder.
 
         Raises:
-            AssetError: it cannot be found or loaded.
+            AssetError: it cannot be found or loaded, or its weights are not safetensors: pickle is never read.
         """
         transformers.utils.logging.disable_progress_bar()
         try:
-            model = AutoModel.from_pretrained(path, dtype=getattr(torch, dtype), trust_remote_code=False)
+            model = AutoModel.from_pretrained(path, dtype=getattr(torch, dtype), trust_remote_code=False, use_safetensors=True)
             tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise AssetError(
                 f"Cannot load the language model {str(path)!r}: {error}\n"
-                "Allowed are an asset name (`laserrec assets list`), a folder of a transformers model, "
-                "or a Hugging Face id that this machine can reach."
+                "Allowed are an asset name (`laserrec assets list`), a folder of a transformers model with weights in safetensors "
+                "(pickled weights, *.bin, are not read), or a Hugging Face id of such a model that this machine can reach."
             ) from error
         return cls(model, tokenizer, layers)
 
@@ -116,12 +118,18 @@ class Backbone:
         return self.model(inputs_embeds=inputs, use_cache=False).last_hidden_state  # type: ignore[no-any-return]
 
     def fingerprint(self) -> str:
-        """Return a sha256 over the configuration and every weight, in hexadecimal; two equal models share it."""
-        digest = hashlib.sha256(json.dumps(_architecture(self.model), sort_keys=True, default=str).encode())
-        for name, weight in sorted(self.model.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(weight.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
-        return digest.hexdigest()
+        """Return a sha256 over the configuration, the tokenizer and every weight, in hexadecimal; two equal models share it.
+
+        It is computed once: what is frozen does not change.
+        """
+        if self._fingerprint is None:
+            about = {"model": _architecture(self.model), "tokenizer": _tokenization(self.tokenizer)}
+            digest = hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode())
+            for name, weight in sorted(self.model.state_dict().items()):
+                digest.update(name.encode())
+                digest.update(weight.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
+            self._fingerprint = digest.hexdigest()
+        return self._fingerprint
 
 
 def _architecture(model: PreTrainedModel) -> dict[str, Any]:
@@ -135,6 +143,16 @@ def _architecture(model: PreTrainedModel) -> dict[str, Any]:
         "rms_norm_eps",
     )
     return {key: getattr(model.config, key, None) for key in keys}
+
+
+def _tokenization(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any] | None:
+    """Return how texts become tokens; None for a tokenizer written in Python, which has no such description."""
+    inner = getattr(tokenizer, "backend_tokenizer", None)
+    if inner is None:
+        return None
+    described: dict[str, Any] = json.loads(inner.to_str())
+    # These two are set anew by every call.
+    return {key: value for key, value in described.items() if key not in {"padding", "truncation"}}
 
 
 def _keep_layers(model: PreTrainedModel, count: int) -> None:

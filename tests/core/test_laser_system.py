@@ -15,8 +15,8 @@ from torch import Tensor
 from laserrec.checkpoint import read_tensors
 from laserrec.config import FitConfig, LaserConfig
 from laserrec.errors import ConfigError
-from laserrec.nn.experts import Router
 from laserrec.nn.backbone import Backbone
+from laserrec.nn.experts import Router
 from laserrec.nn.laser import LaserSystem
 from laserrec.training.loop import CHECKPOINT, fit
 from laserrec.training.texts import ItemTexts
