@@ -43,6 +43,10 @@ def recommend(
     """Recommend items by title after a user's history, item ids, or plain texts."""
     if sum(choice is not None for choice in (user, items, texts)) != 1:
         raise UsageError("give exactly one of --user, --items and --texts.")
+    if include_seen and texts is not None:
+        raise UsageError("--include-seen says nothing about --texts, which are not in the catalogue; leave it out.")
+    if data is not None and user is None:
+        raise UsageError("--data is where --user is looked up; give a --user, or leave it out.")
     from laserrec.cli.show import show_recommendations
     from laserrec.cli.support import print_json, progress_console
     from laserrec.recommender import Laser
@@ -78,7 +82,7 @@ def _user_history(run: str, user: str, data: Path | None) -> list[str]:
 
     if data is None and not (Path(run) / "run.json").is_file():
         raise DataError(f"{run} is not a run, so it names no dataset to look users up in. Give one with --data, or a history with --items.")
-    dataset = Dataset.load(data or RunFolder.open(Path(run)).data_path)
+    dataset = Dataset.load(data) if data else RunFolder.open(Path(run)).dataset()
     return [dataset.item_ids[item] for item in dataset.histories()[dataset.user_index(user)]]
 
 

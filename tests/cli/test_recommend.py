@@ -105,11 +105,31 @@ def test_unknown_ids_and_empty_histories(laserrec: Run, words: list[str], messag
     assert message in err
 
 
-@pytest.mark.parametrize("words", [[], ["--user", "anna", "--items", "item-1"], ["--user", "anna", "-k", "0"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["--user", "anna", "--items", "item-1"],
+        ["--user", "anna", "-k", "0"],
+        ["--texts", "texts.txt", "--include-seen"],
+        ["--items", "item-1", "--data", "data"],
+    ],
+)
 def test_wrong_command_lines(laserrec: Run, words: list[str]) -> None:
     code, out, err = laserrec("recommend", "run", *words)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert err.startswith("error: ")
+
+
+def test_a_dataset_that_is_not_the_run_s_any_more(laserrec: Run, shop: Path) -> None:
+    """Users of another dataset are looked up only when it is named."""
+    about = json.loads((shop / "run" / "run.json").read_text())
+    about["data"]["fingerprint"] = "0" * 64
+    (shop / "run" / "run.json").write_text(json.dumps(about))
+    code, _, err = laserrec("recommend", "run", "--user", "anna")
+    assert code == 1
+    assert "was trained on 'shop'" in err
+    assert laserrec("recommend", "run", "--user", "anna", "--data", "data")[0] == 0
 
 
 def test_no_such_model(laserrec: Run) -> None:
