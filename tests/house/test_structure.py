@@ -29,12 +29,10 @@ LAYERS = (
     ("model_folder",),
     ("recommender",),
     ("run_folder",),
-    ("report",),
-    ("serving", "distributed"),
     ("demo",),
     ("cli",),
 )
-HEAVY = ("torch", "transformers", "polars", "numpy", "sklearn", "plotly", "fastapi", "ray")
+HEAVY = ("torch", "transformers", "polars", "numpy", "sklearn")
 
 
 def layer(module: str) -> int:
