@@ -1,16 +1,18 @@
 """A trained Laser on disk: safetensors, JSON and one Parquet table; never pickle, and never the LLM's weights.
 
 config.json                 the settings
-laser.json                  format, provenance, costs, sizes
+laser.json                  format, provenance, costs, sizes, checksums of the files below
 laser.safetensors           virtual tokens, M-Former, scorer, item matrix
-collaborative.safetensors   the frozen id-based recommender, and which items it knows
+collaborative.safetensors   the frozen id-based recommenders, and which items they know
 items.parquet               item_id and attributes, in index order
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +30,10 @@ from laserrec.nn.laser import LaserModel
 from laserrec.nn.sequential import SequentialRecommender
 from laserrec.training.collaborative import build_recommender
 
-FORMAT = 1
-FILES = ("config.json", "laser.json", "laser.safetensors", "collaborative.safetensors", "items.parquet")
+FORMAT = 2
+SEALED = ("laser.safetensors", "collaborative.safetensors", "items.parquet")
+"""Files whose sha256 laser.json holds; the settings beside them may be edited, say to name another place of the LLM."""
+FILES = ("config.json", "laser.json", *SEALED)
 
 
 @dataclass(frozen=True)
@@ -53,26 +57,42 @@ class ModelFolder:
     costs: Mapping[str, Any]
 
     def write(self, folder: Path) -> None:
-        """Write the folder, aside first; one that is there is replaced when the new one is complete."""
-        aside = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
+        """Write the folder, aside first; a model that is there is replaced when the new one is complete.
+
+        Raises:
+            CheckpointError: something else stands there, or the disk refuses.
+        """
+        folder = folder.resolve()
+        _check_ours(folder)
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        except OSError as error:
+            raise CheckpointError(f"Cannot write the model to {folder}: {error}") from error
+        try:
+            self._write(aside / "new")
+            if folder.exists():
+                os.replace(folder, aside / "old")
+            os.replace(aside / "new", folder)
+        except OSError as error:
+            raise CheckpointError(f"Cannot write the model to {folder}: {error}") from error
+        finally:
+            if (aside / "old").exists() and not folder.exists():
+                os.replace(aside / "old", folder)
+            shutil.rmtree(aside, ignore_errors=True)
+
+    def _write(self, folder: Path) -> None:
         view = self.collaborative
-        self.config.save(aside / "config.json")
-        write_json(
-            aside / "laser.json", {"format": FORMAT, "provenance": self.provenance, "costs": self.costs, "known": view.model.catalogue_size}
-        )
-        write_tensors(aside / "laser.safetensors", self.weights, {})
+        write_tensors(folder / "laser.safetensors", self.weights, {})
         tensors = {f"model.{name}": tensor for name, tensor in view.model.state_dict().items()}
         if view.scorer is not view.model:
             tensors |= {f"scorer.{name}": tensor for name, tensor in view.scorer.state_dict().items()}
-        write_tensors(aside / "collaborative.safetensors", tensors | {"known": view.known}, {})
+        write_tensors(folder / "collaborative.safetensors", tensors | {"known": view.known, "scored": view.scored}, {})
         columns = list(dict.fromkeys(key for item in self.catalogue for key in item))
-        pl.DataFrame(list(self.catalogue), schema=dict.fromkeys(columns, pl.String)).write_parquet(aside / "items.parquet")
-        if folder.exists():
-            _check_ours(folder)
-            shutil.rmtree(folder)
-        aside.rename(folder)
+        pl.DataFrame(list(self.catalogue), schema=dict.fromkeys(columns, pl.String)).write_parquet(folder / "items.parquet")
+        about = {"format": FORMAT, "provenance": self.provenance, "costs": self.costs, "known": view.model.catalogue_size}
+        write_json(folder / "laser.json", about | {"sha256": checksums(folder)})
+        self.config.save(folder / "config.json")
 
     @classmethod
     def read(cls, source: str | Path) -> Self:
@@ -81,30 +101,29 @@ class ModelFolder:
         Raises:
             AssetError: there is no such folder or repository.
             CheckpointError: a file is missing, damaged or of another format.
+            ConfigError: the settings are not those of this version.
         """
         folder = _locate(source)
+        missing = [name for name in FILES if not (folder / name).is_file()]
+        if missing:
+            raise CheckpointError(f"{folder} is not a complete laserrec model: it lacks {', '.join(missing)}.")
         config = LaserConfig.load(folder / "config.json")
-        about = read_json(folder / "laser.json")
-        if about.get("format") != FORMAT:
-            raise CheckpointError(
-                f"{folder} has format {about.get('format')!r}; this version reads format {FORMAT}. Use the laserrec that wrote it."
-            )
+        about = _read_about(folder)
         weights, _ = read_tensors(folder / "laser.safetensors")
-        collaborative, _ = read_tensors(folder / "collaborative.safetensors")
+        tensors, _ = read_tensors(folder / "collaborative.safetensors")
         try:
-            table = pl.read_parquet(folder / "items.parquet")
-            catalogue = [{key: value for key, value in row.items() if value is not None} for row in table.iter_rows(named=True)]
-            known = collaborative.pop("known").to(torch.bool)
-            view = CollaborativeView(_recommender(config, int(about["known"]), "model.", collaborative), known)
-            if any(name.startswith("scorer.") for name in collaborative):
-                view.score_with(_recommender(config, int(about["known"]), "scorer.", collaborative))
-            ids = [row["item_id"] for row in catalogue]
-        except (OSError, KeyError, ValueError, TypeError, RuntimeError, pl.exceptions.PolarsError) as error:
+            catalogue = _read_items(folder / "items.parquet")
+            known, scored = tensors.pop("known"), tensors.pop("scored")
+            counts = [len(catalogue), *(len(tensor) if tensor.ndim else 0 for tensor in (known, scored, weights["item_states"]))]
+            if len(set(counts)) > 1:
+                raise ValueError(f"its files do not belong together, of {counts[0]} items the weights have {counts[1:]}")
+            _check_numbers({**weights, **tensors})
+            _check_masks(known, scored, about["known"])
+            view = CollaborativeView(_recommender(config, about["known"], "model.", tensors), known)
+            own = not any(name.startswith("scorer.") for name in tensors)
+            view.score_with(view.model if own else _recommender(config, about["known"], "scorer.", tensors), scored)
+        except (OSError, KeyError, ValueError, TypeError, RuntimeError, AssertionError, pl.exceptions.PolarsError) as error:
             raise CheckpointError(f"{folder} is not a complete laserrec model: {error}") from error
-        if not len(ids) == len(known) == len(weights.get("item_states", ())) or len(set(ids)) != len(ids):
-            raise CheckpointError(
-                f"{folder}: the item table has {len(ids)} items, the weights {len(known)}; its files do not belong together."
-            )
         return cls(config, catalogue, view, weights, about["provenance"], about["costs"])
 
     def check_llm(self, fingerprint: str) -> None:
@@ -133,9 +152,59 @@ class ModelFolder:
             raise CheckpointError(f"The weights do not fit the settings beside them: {error}") from error
 
 
+def checksums(folder: Path) -> dict[str, str]:
+    """Return the sha256 of a model folder's tables and tensors, by file name."""
+    found = {}
+    for name in SEALED:
+        with (folder / name).open("rb") as file:
+            found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
+def _read_about(folder: Path) -> dict[str, Any]:
+    """Read laser.json, and compare the files beside it with what it says of them before any is decoded."""
+    about = read_json(folder / "laser.json")
+    if about.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{folder} has format {about.get('format')!r}; this version reads format {FORMAT}. Use the laserrec that wrote it."
+        )
+    if not isinstance(about.get("provenance"), dict) or not isinstance(about.get("costs"), dict):
+        raise CheckpointError(f"{folder / 'laser.json'} does not tell what the model was trained on.")
+    expected = about.get("sha256")
+    damaged = [name for name, sha256 in checksums(folder).items() if not isinstance(expected, dict) or expected.get(name) != sha256]
+    if damaged:
+        raise CheckpointError(f"{folder} is damaged: {', '.join(damaged)} differs from the sha256 in laser.json. Restore it from a copy.")
+    return about
+
+
+def _read_items(path: Path) -> list[dict[str, str]]:
+    table = pl.read_parquet(path)
+    if set(table.dtypes) != {pl.String} or table["item_id"].null_count() or not table["item_id"].is_unique().all():
+        raise ValueError("the item table must have text columns only, and an item_id of its own for every item")
+    return [{key: value for key, value in row.items() if value is not None} for row in table.iter_rows(named=True)]
+
+
+def _check_numbers(tensors: Mapping[str, Tensor]) -> None:
+    wrong = [name for name, tensor in tensors.items() if tensor.dtype != torch.float32 or not tensor.isfinite().all()]
+    if wrong:
+        raise ValueError(f"weights must be finite float32; {', '.join(wrong)} are not")
+
+
+def _check_masks(known: Tensor, scored: Tensor, size: object) -> None:
+    """Refuse masks [N] that tell of items beyond the id-based recommender's own, of which there are `size`."""
+    if not isinstance(size, int) or not 1 <= size <= len(known):
+        raise ValueError(f"the recommender's size is {size!r}; allowed is 1 to {len(known)}")
+    for mask in (known, scored):
+        if mask.dtype != torch.bool or mask.ndim != 1 or mask[size:].any():
+            raise ValueError("the marks of known items must be one boolean each, false beyond the recommender's catalogue")
+
+
 def _recommender(config: LaserConfig, catalogue_size: int, prefix: str, tensors: Mapping[str, Tensor]) -> SequentialRecommender:
-    model = build_recommender(config.collaborative, catalogue_size)
-    model.load_state_dict({name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)})
+    # Built without memory: shapes are compared before anything is allocated.
+    with torch.device("meta"):
+        model = build_recommender(config.collaborative, catalogue_size)
+    own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    model.load_state_dict(own, assign=True)
     return model
 
 
@@ -157,6 +226,11 @@ def _locate(source: str | Path) -> Path:
 
 
 def _check_ours(folder: Path) -> None:
+    """Refuse to take the place of anything but a model."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder} is a file; choose another folder for the model.")
     strangers = sorted(path.name for path in folder.iterdir() if path.name not in FILES)
     if strangers:
         raise CheckpointError(f"{folder} exists and holds other files ({', '.join(strangers[:5])}); choose another folder for the model.")
