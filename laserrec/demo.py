@@ -15,6 +15,7 @@ from laserrec.assets import fetch
 from laserrec.baselines.base import Baseline
 from laserrec.baselines.last_text import LastItemText
 from laserrec.baselines.popularity import Popularity
+from laserrec.baselines.seen import SeenPenalty
 from laserrec.baselines.sequential import Sequential
 from laserrec.checkpoint import write_json
 from laserrec.config import LaserConfig
@@ -146,7 +147,7 @@ def demonstrate(data: Dataset, run: RunFolder, observers: Sequence[Observer] = (
     """
     session = Session(run.path, resume=True, observers=observers)
     results = [
-        _scored(data, run, "popularity", Popularity.fit(data.training_histories(), len(data.item_ids))),
+        _scored(data, run, "popularity", _penalised(data, Popularity.fit(data.training_histories(), len(data.item_ids)))),
         _last_text(data, run, say),
         _id_based(data, run, session, "sasrec", say),
         _id_based(data, run, session, "bert4rec", say),
@@ -172,12 +173,18 @@ def _scored(data: Dataset, run: RunFolder, folder: str, model: Baseline, seconds
 def _last_text(data: Dataset, run: RunFolder, say: Say) -> Result:
     path = run.path / "last-text" / "ranks-test.parquet"
     if path.is_file():
-        return Result(Evaluation.load(path), 0.0, 0)
+        return Result(Evaluation.load(path), 0.0, 1)
     say("Last-item text: the language model reads every title")
     template = Template(run.config.prompt)
     texts = [template.item_text(item) for item in data.attributes()]
     model = LastItemText.encode(load_backbone(run.config), texts, max_tokens=run.config.prompt.max_item_tokens)
-    return _scored(data, run, "last-text", model)
+    return _scored(data, run, "last-text", _penalised(data, model))
+
+
+def _penalised(data: Dataset, model: Baseline) -> Baseline:
+    """Offer a baseline what Laser, SASRec and BERT4Rec learn: a penalty on seen items, chosen on validation."""
+    cases = data.cases("valid")
+    return SeenPenalty.choose(model, cases) if len(cases) else model
 
 
 def _id_based(data: Dataset, run: RunFolder, session: Session, name: Literal["sasrec", "bert4rec"], say: Say) -> Result:
