@@ -87,7 +87,7 @@ class ModelFolder:
         tensors = {f"model.{name}": tensor for name, tensor in view.model.state_dict().items()}
         if view.scorer is not view.model:
             tensors |= {f"scorer.{name}": tensor for name, tensor in view.scorer.state_dict().items()}
-        write_tensors(folder / "collaborative.safetensors", tensors | {"known": view.known, "scored": view.scored}, {})
+        write_tensors(folder / "collaborative.safetensors", tensors | {"known": view.known, "scored": view.scored.clone()}, {})
         columns = list(dict.fromkeys(key for item in self.catalogue for key in item))
         pl.DataFrame(list(self.catalogue), schema=dict.fromkeys(columns, pl.String)).write_parquet(folder / "items.parquet")
         about = {"format": FORMAT, "provenance": self.provenance, "costs": self.costs, "known": view.model.catalogue_size}
