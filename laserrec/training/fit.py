@@ -164,7 +164,8 @@ def refit_collaborative(laser: LaserSystem, data: Dataset, config: LaserConfig, 
         seed=config.seed,
         session=session,
         hold_out=0,
-        name="refit",
+        # Named as a baseline's fit on the same data would be: in one folder the two are one.
+        name=config.collaborative.model,
     )
     cases = validation_cases(data, config.stage2, config.seed)
     before, scorer, scored = validation_score(laser, cases, config.stage2.metric), view.scorer, view.scored
