@@ -161,6 +161,14 @@ def checksums(folder: Path) -> dict[str, str]:
     return found
 
 
+def hub_errors() -> tuple[type[Exception], ...]:
+    """Return what huggingface_hub raises when the hub refuses or cannot be reached; which HTTP client's errors depends on its version."""
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    client_error: type[Exception] = HfHubHTTPError.__bases__[0]
+    return client_error, HFValidationError, OSError
+
+
 def _read_about(folder: Path) -> dict[str, Any]:
     """Read laser.json, and compare the files beside it with what it says of them before any is decoded."""
     about = read_json(folder / "laser.json")
@@ -203,7 +211,8 @@ def _recommender(config: LaserConfig, catalogue_size: int, prefix: str, tensors:
     # Built without memory: shapes are compared before anything is allocated.
     with torch.device("meta"):
         model = build_recommender(config.collaborative, catalogue_size)
-    own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    # Copied: a tensor inside a file is aligned otherwise than one of torch's own, and sums then differ in the last bit.
+    own = {name.removeprefix(prefix): tensor.clone() for name, tensor in tensors.items() if name.startswith(prefix)}
     model.load_state_dict(own, assign=True)
     return model
 
@@ -217,11 +226,10 @@ def _locate(source: str | Path) -> Path:
             "Give a folder that `laserrec train` or Laser.save wrote, or a Hugging Face repository owner/name."
         )
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(source, allow_patterns=list(FILES)))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+    except hub_errors() as error:
         raise AssetError(f"There is no folder {source!r}, and the Hugging Face repository of that name cannot be had: {error}") from error
 
 

@@ -22,9 +22,9 @@ from laserrec.assets import cache_folder
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.data.ragged import Ragged
-from laserrec.errors import DataError, UnknownIdError
+from laserrec.errors import AssetError, DataError, UnknownIdError
 from laserrec.evaluation import Evaluation, evaluate
-from laserrec.model_folder import ModelFolder
+from laserrec.model_folder import ModelFolder, hub_errors
 from laserrec.nn.backbone import Backbone
 from laserrec.nn.collaborative import CollaborativeView
 from laserrec.nn.gguf import resolve_llm
@@ -254,14 +254,21 @@ class Laser:
 
         Returns:
             The address of the commit.
+
+        Raises:
+            AssetError: the hub refuses, or cannot be reached.
         """
         from huggingface_hub import HfApi
 
         api = HfApi(token=token)
         with tempfile.TemporaryDirectory() as folder:
-            self.save(Path(folder) / "model")
-            api.create_repo(repository, private=private, exist_ok=True)
-            return str(api.upload_folder(repo_id=repository, folder_path=Path(folder) / "model", commit_message="Upload a laserrec model"))
+            model = Path(folder) / "model"
+            self.save(model)
+            try:
+                api.create_repo(repository, private=private, exist_ok=True)
+                return api.upload_folder(repo_id=repository, folder_path=model, commit_message="Upload a laserrec model").commit_url
+            except hub_errors() as error:
+                raise AssetError(f"The model cannot be pushed to the Hugging Face repository {repository!r}: {error}") from error
 
     def _find(self, item_id: str) -> int:
         if item_id not in self._index:
