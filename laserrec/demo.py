@@ -35,6 +35,11 @@ SETTINGS: Mapping[str, Any] = {}
 """Where the demonstration departs from the defaults: nowhere."""
 QUICK: Mapping[str, Any] = {"fit_collaborative": {"epochs": 5}, "stage1": {"epochs": 1}, "stage2": {"epochs": 1}}
 """With `--quick`: shows the way, not the figures."""
+OWN_SETTINGS: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
+    "sasrec": ({}, {}),
+    "bert4rec": ({"dropout": 0.3}, {"learning_rate": 3e-3, "patience": 6}),
+}
+"""What an id-based model other than the run's own needs to learn well, chosen on Scientific's validation (docs/log.md)."""
 EXAMPLES = 3
 DECISIVE = "ndcg@10"
 
@@ -190,8 +195,12 @@ def _penalised(data: Dataset, model: Baseline) -> Baseline:
 def _id_based(data: Dataset, run: RunFolder, session: Session, name: Literal["sasrec", "bert4rec"], say: Say) -> Result:
     """Train an id-based recommender on all of the training data."""
     say(f"{'SASRec' if name == 'sasrec' else 'BERT4Rec'}: ids alone, all of the training data")
-    settings = run.config.collaborative.model_copy(update={"model": name})
-    trained = fit_collaborative(data, settings, run.config.fit_collaborative, seed=run.config.seed, session=session, hold_out=0, name=name)
+    settings, learning = run.config.collaborative, run.config.fit_collaborative
+    if name != settings.model:
+        changes, fit_changes = OWN_SETTINGS[name]
+        settings = settings.model_copy(update={"model": name, **changes})
+        learning = learning.model_copy(update=fit_changes)
+    trained = fit_collaborative(data, settings, learning, seed=run.config.seed, session=session, hold_out=0, name=name)
     return _scored(data, run, name, Sequential(trained.model), trained.result.seconds)
 
 
