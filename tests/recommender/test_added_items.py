@@ -1,0 +1,117 @@
+"""`Laser.add_items`: recommendable at once, saved and loaded, all or none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_shop import IDS
+
+from laserrec import Laser
+from laserrec.errors import DataError
+
+NEW = [
+    {"item_id": "canoe", "title": "Canoe", "brand": "Alp"},
+    {"item_id": "paddle, 2 m", "title": "Paddle", "colour": "red"},
+    {"item_id": "bare", "brand": "Dig", "title": ""},
+]
+
+
+def table(laser: Laser, *histories: list[str]) -> list[dict[str, float]]:
+    return [{found.item_id: found.score for found in row} for row in laser.recommend(histories, k=100, exclude_seen=False)]
+
+
+def test_new_items_are_recommended_and_read_at_once(laser: Laser) -> None:
+    (before,) = table(laser, ["tent", "stove"])
+    laser.add_items(NEW)
+    ids = [*IDS, "canoe", "paddle, 2 m", "bare"]
+    assert laser.item_ids == ids
+    (after,) = table(laser, ["tent", "stove"])
+    assert sorted(after) == sorted(ids)
+    assert {item_id: after[item_id] for item_id in IDS} == pytest.approx(before, abs=1e-5)
+    assert all(math.isfinite(score) for score in after.values())
+    assert [laser.title(item_id) for item_id in ids[-3:]] == ["Canoe", "Paddle", "bare"]
+    assert laser.catalogue[-2:] == [{"item_id": "paddle, 2 m", "title": "Paddle", "colour": "red"}, {"item_id": "bare", "brand": "Dig"}]
+    (alone,) = laser.recommend([["canoe"]], k=100)
+    assert sorted(item.item_id for item in alone) == sorted({*ids} - {"canoe"})
+    assert table(laser, ["tent", "canoe"]) != table(laser, ["tent"])
+
+
+def test_new_items_of_one_text_score_the_same(laser: Laser) -> None:
+    laser.add_items([{"item_id": "one", "title": "Sledge", "brand": "Alp"}, {"item_id": "two", "title": "Sledge", "brand": "Alp"}])
+    for row in table(laser, ["tent"], ["kite", "bag", "map"]):
+        assert row["one"] == pytest.approx(row["two"], abs=1e-5)
+
+
+def test_adding_at_once_or_one_after_the_other_is_the_same(laser: Laser, saved: Path) -> None:
+    laser.add_items(NEW)
+    other = Laser.load(saved)
+    for item in NEW:
+        other.add_items([item])
+    other.add_items([])
+    assert other.catalogue == laser.catalogue
+    histories = [["tent", "canoe"], ["bare"]]
+    for row, expected in zip(table(other, *histories), table(laser, *histories), strict=True):
+        assert row == pytest.approx(expected, abs=1e-4)
+
+
+def test_new_items_are_saved_and_loaded(laser: Laser, tmp_path: Path) -> None:
+    laser.add_items(NEW)
+    expected = table(laser, ["tent", "canoe"], ["bare"])
+    laser.save(tmp_path / "grown")
+    again = Laser.load(tmp_path / "grown")
+    assert again.catalogue == laser.catalogue
+    for row, wanted in zip(table(again, ["tent", "canoe"], ["bare"]), expected, strict=True):
+        assert row == pytest.approx(wanted, abs=1e-5)
+    again.add_items([{"item_id": "later", "title": "Later"}])
+    assert again.item_ids[-2:] == ["bare", "later"]
+
+
+@pytest.mark.parametrize(
+    ("bad", "told"),
+    [
+        ({"title": "No id"}, "New item 2 has no item_id"),
+        ({"item_id": "", "title": "Empty id"}, "New item 2 has no item_id"),
+        ({"item_id": None, "title": "Empty id"}, "New item 2 has no item_id"),
+        ({"item_id": "tent", "title": "Tent again"}, "'tent', which is in use"),
+        ({"item_id": "canoe", "title": "Twice"}, "'canoe', which is in use"),
+        ({"item_id": "mute"}, "'mute' has no text"),
+        ({"item_id": "mute", "title": "", "brand": None}, "'mute' has no text"),
+        ({"item_id": 7, "title": "Number"}, "not text: {'item_id': 7}"),
+        ({"item_id": "year", "title": "Year", "year": 1999}, "not text: {'year': 1999}"),
+        ({"item_id": "half", "title": "\ud800"}, r"not text: \{'title': '\\ud800'\}"),
+        ("item_id", "New item 2 is 'item_id'"),
+    ],
+)
+def test_one_bad_item_and_none_is_added(laser: Laser, tmp_path: Path, bad: Any, told: str) -> None:  # noqa: ANN401
+    catalogue, before = laser.catalogue, table(laser, ["tent", "map"])
+    with pytest.raises(DataError, match=told) as refused:
+        laser.add_items([NEW[0], bad])
+    assert str(refused.value).endswith("No item was added.")
+    check_unchanged(laser, catalogue, before)
+    laser.save(tmp_path / "still")
+
+
+def test_stopped_half_way_and_none_is_added(laser: Laser) -> None:
+    catalogue, before = laser.catalogue, table(laser, ["tent", "map"])
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(stop)
+    with pytest.raises(KeyboardInterrupt):
+        laser.add_items(NEW)
+    hook.remove()
+    check_unchanged(laser, catalogue, before)
+
+
+def check_unchanged(laser: Laser, catalogue: list[Mapping[str, str]] | list[dict[str, str]], before: list[dict[str, float]]) -> None:
+    """As before, and still able to grow."""
+    assert laser.catalogue == catalogue
+    assert table(laser, ["tent", "map"]) == before
+    laser.add_items(NEW)
+    assert sorted(table(laser, ["canoe"])[0]) == sorted([*IDS, "canoe", "paddle, 2 m", "bare"])

@@ -1,0 +1,164 @@
+"""`Laser.evaluate`, `recommend` and `recommend_texts`: ids and titles out, what is excluded, what is refused."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+import small_shop
+from small_shop import IDS, RING, after
+
+from laserrec import Dataset, Laser
+from laserrec.errors import DataError, UnknownIdError
+
+UNTITLED = IDS.index("untitled")
+TITLES = {item_id: title or item_id for item_id, title, _ in small_shop.ITEMS}
+
+
+def scores(laser: Laser, *histories: list[str]) -> list[dict[str, float]]:
+    """Every item's score after each history."""
+    return [{found.item_id: found.score for found in row} for row in laser.recommend(histories, k=100, exclude_seen=False)]
+
+
+def test_every_item_once_best_first_with_its_title(trained: Laser) -> None:
+    (found,) = trained.recommend([["tent", "stove"]], k=100, exclude_seen=False)
+    assert sorted(item.item_id for item in found) == sorted(IDS)
+    assert [item.score for item in found] == sorted((item.score for item in found), reverse=True)
+    assert {item.item_id: item.title for item in found} == TITLES
+    assert trained.title("untitled") == "untitled"
+    assert trained.title("map") == "Map of the Alps"
+
+
+def test_what_was_seen_is_left_out_unless_asked_for(trained: Laser) -> None:
+    history = ["tent", "kite", "tent"]
+    (left,), (whole,) = trained.recommend([history], k=100), trained.recommend([history], k=100, exclude_seen=False)
+    assert left == [item for item in whole if item.item_id not in history]
+    assert len(whole) - len(left) == 2
+
+
+def test_k_cuts_the_list_and_a_history_of_everything_leaves_nothing(trained: Laser) -> None:
+    (ten,), (three,) = trained.recommend([["map"]]), trained.recommend([["map"]], k=3)
+    assert len(ten) == 10
+    assert three == ten[:3]
+    assert trained.recommend([IDS]) == [[]]
+    assert [item.item_id for item in trained.recommend([IDS[1:]])[0]] == ["tent"]
+    assert trained.recommend([]) == []
+
+
+def test_histories_of_any_length_side_by_side_do_not_disturb_each_other(trained: Laser) -> None:
+    histories = [after(0, 1), after(3, 11), ["untitled"], ["never-bought"], [*after(1, 9), *after(4, 9)]] * 30
+    together = scores(trained, *histories)
+    for row, history in zip(together[:5], histories[:5], strict=True):
+        (alone,) = scores(trained, history)
+        assert row == pytest.approx(alone, abs=1e-4)
+    assert len(together) == 150
+
+
+def test_only_the_most_recent_items_are_read(trained: Laser) -> None:
+    # 4 of them as text, 10 by the id-based recommender; the seen items' penalty reaches back to the first.
+    recent = after(0, 10)
+    short, longer = scores(trained, recent, ["untitled", *recent])
+    penalised = {item_id: score for item_id, score in short.items() if item_id != "untitled"}
+    assert {item_id: longer[item_id] for item_id in penalised} == pytest.approx(penalised, abs=1e-5)
+    assert longer["untitled"] < short["untitled"]
+
+
+def test_an_unknown_id_is_answered_with_the_closest_known_ones(trained: Laser) -> None:
+    with pytest.raises(UnknownIdError, match=r"'compas'.*'compass'"):
+        trained.recommend([["tent"], ["tent", "compas"]])
+    with pytest.raises(UnknownIdError, match=r"Unknown item id 'tents'.*'tent'"):
+        trained.title("tents")
+    with pytest.raises(UnknownIdError, match="No known id is similar"):
+        trained.recommend([["§§§"]])
+
+
+@pytest.mark.parametrize("k", [0, -1])
+def test_k_below_one_is_refused(trained: Laser, k: int) -> None:
+    with pytest.raises(DataError, match=f"k = {k}"):
+        trained.recommend([["tent"]], k=k)
+    with pytest.raises(DataError, match=f"k = {k}"):
+        trained.recommend_texts([["Tent"]], k=k)
+
+
+def test_an_empty_history_is_refused(trained: Laser) -> None:
+    with pytest.raises(DataError, match="empty history"):
+        trained.recommend([["tent"], []])
+    with pytest.raises(DataError, match="empty history"):
+        trained.recommend_texts([[], ["Tent"]])
+
+
+def test_a_bare_string_is_not_taken_for_a_history_of_letters(trained: Laser) -> None:
+    with pytest.raises(DataError, match=r"the history 'tent'; expected is a list of histories"):
+        trained.recommend(["tent"])
+    with pytest.raises(DataError, match=r"the history 'Tent'; expected is a list of histories"):
+        trained.recommend_texts(["Tent"])
+    with pytest.raises(DataError, match=r"the history 'Tent'; expected is a list of histories"):
+        trained.recommend_texts("Tent")
+
+
+def test_texts_outside_the_catalogue(laser: Laser) -> None:
+    before, catalogue = scores(laser, ["tent", "map"]), laser.catalogue
+    one, two = laser.recommend_texts([["Sailing boat", "Anchor, 3 kg"], ["Kite"]], k=100)
+    for found in (one, two):
+        assert sorted(item.item_id for item in found) == sorted(IDS)
+        assert {item.item_id: item.title for item in found} == TITLES
+    assert [item.score for item in one] != [item.score for item in two]
+    assert laser.recommend_texts([["Sailing boat", "Anchor, 3 kg"], ["Kite"]], k=100) == [one, two]
+    assert laser.recommend_texts([]) == []
+    assert (laser.catalogue, laser.item_ids) == (catalogue, IDS)
+    assert scores(laser, ["tent", "map"]) == before
+
+
+def test_threads_that_ask_for_ids_and_texts_at_once_get_what_one_gets(laser: Laser) -> None:
+    histories = [after(place, 1 + place % 5) for place in range(11)]
+    texts = [[f"Boat {place}"] * (1 + place % 3) for place in range(11)]
+    ids_alone, texts_alone = [scores(laser, history) for history in histories], [laser.recommend_texts([row]) for row in texts]
+    with ThreadPoolExecutor(4) as threads:
+        asked = [
+            (threads.submit(scores, laser, history), threads.submit(laser.recommend_texts, [row]))
+            for history, row in zip(histories, texts, strict=True)
+        ]
+        answers = [(ids.result(), found.result()) for ids, found in asked]
+    assert [ids for ids, _ in answers] == ids_alone
+    assert [found for _, found in answers] == texts_alone
+
+
+@pytest.mark.parametrize(
+    ("texts", "k"),
+    [([["Boat"], []], 5), ([["Boat"]], 0), ([["Boat", None]], 5), ([["Boat", 7]], 5), ([["Boat", "\ud800"]], 5)],
+)
+def test_texts_that_are_refused_leave_the_catalogue_as_it_was(laser: Laser, texts: Any, k: int) -> None:  # noqa: ANN401
+    before, catalogue = scores(laser, ["tent", "map"]), laser.catalogue
+    with pytest.raises(DataError):
+        laser.recommend_texts(texts, k)
+    assert (laser.catalogue, laser.item_ids) == (catalogue, IDS)
+    assert scores(laser, ["tent", "map"]) == before
+    laser.add_items([{"item_id": "new", "title": "Boat"}])
+    assert laser.title("new") == "Boat"
+
+
+def test_evaluating_ranks_what_recommending_shows(trained: Laser, data: Dataset) -> None:
+    evaluation = trained.evaluate(data)
+    cases = data.cases("test")
+    for case, user in enumerate(cases.users):
+        history, target = [IDS[item] for item in cases.histories[case]], IDS[cases.targets[case]]
+        assert (history, target) == (after(int(user), 6), RING[(user + 6) % 11])
+        for protocol, exclude_seen in (("all", False), ("unseen", True)):
+            (found,) = trained.recommend([history], k=100, exclude_seen=exclude_seen)
+            assert evaluation.ranks[protocol][case] == 1 + [item.item_id for item in found].index(target)  # type: ignore[index]
+    assert len(evaluation.users) == 11
+    assert evaluation.metrics()["mrr"] == pytest.approx(np.mean(1 / evaluation.ranks["all"]))
+    assert dict(evaluation.about) == {"model": "Laser", "dataset": "shop", "fingerprint": data.fingerprint, "part": "test"}
+    assert trained.evaluate(data, "valid").about["part"] == "valid"
+
+
+def test_another_dataset_is_not_evaluated(laser: Laser, data: Dataset) -> None:
+    with pytest.raises(DataError, match=r"fingerprint .*'shop'.*its own dataset"):
+        laser.evaluate(small_shop.dataset(users=10))
+    with pytest.raises(DataError):
+        laser.evaluate(Dataset.build("upside down", data.items.reverse(), data.interactions, data.split))
+    laser.add_items([{"item_id": "new", "title": "New"}])
+    with pytest.raises(DataError, match="Items were added"):
+        laser.evaluate(data)
