@@ -5,6 +5,7 @@ Everything but the data's name and the models' list is what any user of the libr
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -152,7 +153,7 @@ def demonstrate(data: Dataset, run: RunFolder, observers: Sequence[Observer] = (
     """
     session = Session(run.path, resume=True, observers=observers)
     results = [
-        _scored(data, run, "popularity", _penalised(data, Popularity.fit(data.training_histories(), len(data.item_ids)))),
+        _popularity(data, run),
         _last_text(data, run, say),
         _id_based(data, run, session, "sasrec", say),
         _id_based(data, run, session, "bert4rec", say),
@@ -165,25 +166,42 @@ def demonstrate(data: Dataset, run: RunFolder, observers: Sequence[Observer] = (
     return found
 
 
-def _scored(data: Dataset, run: RunFolder, folder: str, model: Baseline, seconds: float = 0.0) -> Result:
-    """Evaluate on test, unless that was done, and keep the ranks below the run."""
+def _scored(data: Dataset, run: RunFolder, folder: str, model: Callable[[], tuple[Baseline, float]]) -> Result:
+    """Return how a model does on test: as kept below the run, or fitted and evaluated now.
+
+    Args:
+        data: the dataset.
+        run: the run's folder.
+        folder: where below it the ranks are kept.
+        model: fits the model; returns it and the seconds that took.
+    """
     path = run.path / folder / "ranks-test.parquet"
     if not path.is_file():
-        about = {"model": model.name, "dataset": data.name, "fingerprint": data.fingerprint, "part": "test"}
+        fitted, seconds = model()
+        about: dict[str, Any] = {"model": fitted.name, "dataset": data.name, "fingerprint": data.fingerprint, "part": "test"}
+        about |= {"seconds": seconds, "parameters": fitted.trained_parameters}
         popularity = np.bincount(data.training_histories().values, minlength=len(data.item_ids))
-        evaluate(model.scores, data.cases("test"), popularity=popularity, about=about).save(path, data.user_ids, data.item_ids)
-    return Result(Evaluation.load(path), seconds, model.trained_parameters)
+        evaluate(fitted.scores, data.cases("test"), popularity=popularity, about=about).save(path, data.user_ids, data.item_ids)
+    kept = Evaluation.load(path)
+    return Result(kept, kept.about["seconds"], kept.about["parameters"])
+
+
+def _popularity(data: Dataset, run: RunFolder) -> Result:
+    def model() -> tuple[Baseline, float]:
+        return _penalised(data, Popularity.fit(data.training_histories(), len(data.item_ids))), 0.0
+
+    return _scored(data, run, "popularity", model)
 
 
 def _last_text(data: Dataset, run: RunFolder, say: Say) -> Result:
-    path = run.path / "last-text" / "ranks-test.parquet"
-    if path.is_file():
-        return Result(Evaluation.load(path), 0.0, 1)
-    say("Last-item text: the language model reads every title")
-    template = Template(run.config.prompt)
-    texts = [template.item_text(item) for item in data.attributes()]
-    model = LastItemText.encode(load_backbone(run.config), texts, max_tokens=run.config.prompt.max_item_tokens)
-    return _scored(data, run, "last-text", _penalised(data, model))
+    def model() -> tuple[Baseline, float]:
+        say("Last-item text: the language model reads every title")
+        template, began = Template(run.config.prompt), time.monotonic()
+        texts = [template.item_text(item) for item in data.attributes()]
+        encoded = LastItemText.encode(load_backbone(run.config), texts, max_tokens=run.config.prompt.max_item_tokens)
+        return _penalised(data, encoded), time.monotonic() - began
+
+    return _scored(data, run, "last-text", model)
 
 
 def _penalised(data: Dataset, model: Baseline) -> Baseline:
@@ -193,15 +211,17 @@ def _penalised(data: Dataset, model: Baseline) -> Baseline:
 
 
 def _id_based(data: Dataset, run: RunFolder, session: Session, name: Literal["sasrec", "bert4rec"], say: Say) -> Result:
-    """Train an id-based recommender on all of the training data."""
-    say(f"{'SASRec' if name == 'sasrec' else 'BERT4Rec'}: ids alone, all of the training data")
-    settings, learning = run.config.collaborative, run.config.fit_collaborative
-    if name != settings.model:
-        changes, fit_changes = OWN_SETTINGS[name]
-        settings = settings.model_copy(update={"model": name, **changes})
-        learning = learning.model_copy(update=fit_changes)
-    trained = fit_collaborative(data, settings, learning, seed=run.config.seed, session=session, hold_out=0, name=name)
-    return _scored(data, run, name, Sequential(trained.model), trained.result.seconds)
+    def model() -> tuple[Baseline, float]:
+        say(f"{name}: ids alone, all of the training data")
+        settings, learning = run.config.collaborative, run.config.fit_collaborative
+        if name != settings.model:
+            changes, fit_changes = OWN_SETTINGS[name]
+            settings = settings.model_copy(update={"model": name, **changes})
+            learning = learning.model_copy(update=fit_changes)
+        trained = fit_collaborative(data, settings, learning, seed=run.config.seed, session=session, hold_out=0, name=name)
+        return Sequential(trained.model), trained.result.seconds
+
+    return _scored(data, run, name, model)
 
 
 def _examples(data: Dataset, laser: Laser) -> list[Example]:

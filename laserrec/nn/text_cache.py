@@ -11,6 +11,7 @@ Dimensions: B batch, S blocks of a history, T context tokens, G key/value heads,
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +82,11 @@ class _Alone:
 
 
 class TextCache:
-    """Keys and values of the instruction and of the items asked for so far; items are encoded when first required."""
+    """Keys and values of the instruction and of the items asked for so far; items are encoded when first required.
+
+    Attributes:
+        seconds: what encoding took, in this process or in the one that saved it.
+    """
 
     def __init__(self, backbone: Backbone, instruction: Sequence[int], items: Sequence[Sequence[int]]) -> None:
         """Take the texts; nothing is encoded yet.
@@ -98,6 +103,7 @@ class TextCache:
         self.instruction = self._encode_instruction(torch.tensor(instruction, dtype=torch.int64))
         self.store = self.instruction
         self._later, self._used = self.instruction[:, :0], 0
+        self.seconds = 0.0
         self.starts = torch.full((len(items),), -1, dtype=torch.int64)
         self.lengths = torch.tensor([len(row) for row in items], dtype=torch.int64)
 
@@ -139,6 +145,7 @@ class TextCache:
         missing = missing[(self.starts[missing] < 0) & (self.lengths[missing] > 0)]
         if not len(missing):
             return
+        began = time.monotonic()
         missing = missing[self.lengths[missing].argsort(stable=True)]
         lengths = self.lengths[missing]
         target, offset = self._room(int(lengths.sum()))
@@ -154,6 +161,7 @@ class TextCache:
             told(done)
         self._take(target, int(lengths.sum()))
         self.starts[missing] = places + (0 if target is self.store else self.store.shape[1])
+        self.seconds += time.monotonic() - began
 
     def _room(self, count: int) -> tuple[Tensor, int]:
         """Return a tensor with room for `count` more tokens, and where the room begins.
@@ -212,7 +220,7 @@ class TextCache:
     def save(self, path: Path) -> None:
         """Write all encoded blocks to one safetensors file."""
         whole = torch.cat([self.store, self._later[:, : self._used]], dim=1) if self._used else self.store
-        write_tensors(path, {"store": whole, "starts": self.starts, "lengths": self.lengths}, {})
+        write_tensors(path, {"store": whole, "starts": self.starts, "lengths": self.lengths}, {"seconds": self.seconds})
 
     def load(self, path: Path) -> None:
         """Take encoded blocks from a file of `save`.
@@ -220,13 +228,13 @@ class TextCache:
         Raises:
             CheckpointError: the file cannot be read or holds other texts' blocks.
         """
-        tensors, _ = read_tensors(path)
+        tensors, state = read_tensors(path)
         store, starts, lengths = (tensors.get(name) for name in ("store", "starts", "lengths"))
         if store is None or starts is None or lengths is None or not torch.equal(lengths, self.lengths):
             raise CheckpointError(f"{path} holds the blocks of other texts; delete it and they are encoded again.")
         if store.shape[0] != self.store.shape[0] or store.shape[2:] != self.store.shape[2:] or store.dtype != self.store.dtype:
             raise CheckpointError(f"{path} holds the blocks of another language model; delete it and they are encoded again.")
-        self.store, self.starts = store, starts
+        self.store, self.starts, self.seconds = store, starts, float(state.get("seconds", 0.0))
         self._later, self._used = store[:, :0], 0
 
     @torch.no_grad()

@@ -88,6 +88,11 @@ class ItemTexts:
                 cache.save(self._path(folder, cache))
 
     @property
+    def seconds(self) -> float:
+        """What encoding the texts took, now or when it was done."""
+        return sum(cache.seconds for cache in self._caches)
+
+    @property
     def bytes(self) -> int:
         """Bytes of encoded text held."""
         return sum(cache.bytes for cache in self._caches)
