@@ -8,6 +8,8 @@ Dimensions: B batch, S history, L prefix tokens, N catalogue, H width of the LLM
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
@@ -24,7 +26,11 @@ from laserrec.nn.virtual_tokens import VirtualTokens
 
 
 class LaserModel(nn.Module):
-    """The trained part: virtual tokens, M-Former, scorer; and the item matrix Î as a buffer."""
+    """The trained part: virtual tokens, M-Former, scorer; the item matrix Î as a buffer; and the tokens and M-Former that made it.
+
+    Training goes on after the item matrix was made (paper §3.3.2). An item that comes later must stand among the others, so it is embedded
+    with what made them, of which a copy is kept.
+    """
 
     item_states: Tensor
 
@@ -51,17 +57,35 @@ class LaserModel(nn.Module):
             self.tokens.prefix.requires_grad_(False).zero_()
         if virtual.read_out == "last":
             self.tokens.suffix.requires_grad_(False).copy_(backbone.end_embedding())
+        self.item_tokens = copy.deepcopy(self.tokens).requires_grad_(False)
+        self.item_source = copy.deepcopy(self.source)
+        if self.item_source is not None:
+            self.item_source.requires_grad_(False)
         self.scorer = Scorer(config.score, backbone.width)
         self.register_buffer("item_states", torch.zeros(catalogue_size, backbone.width))
 
     def virtual(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Routing | None]:
         """Return prefix and suffix [B, L + 1, H] for collaborative states [B, S, W], and how the M-Former routed."""
-        rows = len(states)
-        prefix, routing = self.tokens.prefix.expand(rows, -1, -1), None
-        if self.source is not None:
-            produced, routing = self.source(states, mask)
-            prefix = prefix + produced
-        return torch.cat([prefix, self.tokens.suffix.expand(rows, 1, -1)], dim=1), routing
+        return _virtual(self.tokens, self.source, states, mask)
+
+    def item_virtual(self, states: Tensor, mask: Tensor) -> Tensor:
+        """Return prefix and suffix [B, L + 1, H] as they were when the item matrix was made."""
+        return _virtual(self.item_tokens, self.item_source, states, mask)[0]
+
+    def keep_item_side(self) -> None:
+        """Make the present virtual tokens and M-Former those that items are embedded with, until the next call."""
+        self.item_tokens.load_state_dict(self.tokens.state_dict())
+        if self.source is not None and self.item_source is not None:
+            self.item_source.load_state_dict(self.source.state_dict())
+
+
+def _virtual(tokens: VirtualTokens, source: MFormer | LinearPrefix | None, states: Tensor, mask: Tensor) -> tuple[Tensor, Routing | None]:
+    rows = len(states)
+    prefix, routing = tokens.prefix.expand(rows, -1, -1), None
+    if source is not None:
+        produced, routing = source(states, mask)
+        prefix = prefix + produced
+    return torch.cat([prefix, tokens.suffix.expand(rows, 1, -1)], dim=1), routing
 
 
 class LaserSystem:
@@ -91,7 +115,7 @@ class LaserSystem:
 
     @torch.no_grad()
     def embed_items(self, items: Tensor, batch_size: int = 256) -> Tensor:
-        """Embed items int64 [n], each as a history that holds only itself: raw states [n, H]."""
+        """Embed items int64 [n], each as a history that holds only itself, with what made the item matrix: raw states [n, H]."""
         self.model.eval()
         if not len(items):
             return torch.empty(0, self.model.item_states.shape[1])
@@ -99,12 +123,12 @@ class LaserSystem:
 
     def _embed_alone(self, items: Tensor) -> Tensor:
         mask = torch.ones_like(items, dtype=torch.bool)
-        virtual, _ = self.model.virtual(*self.collaborative.states(items, mask))
-        return self.item_reader.read(items, mask, virtual)
+        return self.item_reader.read(items, mask, self.model.item_virtual(*self.collaborative.states(items, mask)))
 
     def refresh(self) -> None:
         """Recompute the item matrix, its mean and deviation, and the neighbours of new items, with the present weights (paper §3.3.2)."""
         count = len(self.model.item_states)
+        self.model.keep_item_side()
         self.model.item_states.copy_(self.embed_items(torch.arange(count)))
         self.model.scorer.measure(self.model.item_states)
         self.place_new()

@@ -140,7 +140,12 @@ def test_tensorboard(laserrec: Run, shop: Path) -> None:
     words = [word for fit in fits for word in ("--set", f"{fit}.epochs=1")]
     code, _, _ = laserrec("train", "--data", "data", "--out", "new", "--config", "laser.toml", "--tensorboard", *words)
     assert code == 0
-    assert {path.parent.name for path in (shop / "new" / "tensorboard").rglob("events.*")} == {"collaborative", "stage1", "stage2", "sasrec"}
+    assert {path.parent.name for path in (shop / "new" / "tensorboard").rglob("events.*")} == {
+        "collaborative",
+        "stage1",
+        "stage2",
+        "sasrec",
+    }
 
 
 def stop_in_stage1(shop: Path, how: signal.Signals) -> subprocess.CompletedProcess[str]:

@@ -136,7 +136,7 @@ def test_each_recommender_has_items_of_its_own() -> None:
     frozen.score_with(other, scored)
     frozen.place_new(torch.nn.functional.normalize(torch.randn(len(scored), 4), dim=-1))
     case = tiny.batch([[0, 1]])
-    states, mask = frozen.states(*case)
+    _, mask = frozen.states(*case)
     assert mask.sum() == 2  # item 0's state is read
     scores = frozen.scores(*case)
     places = scored.nonzero()[:, 0]
