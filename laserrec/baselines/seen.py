@@ -38,8 +38,8 @@ class SeenPenalty:
 
     @property
     def name(self) -> str:
-        """The baseline's name, marked."""
-        return f"{self.baseline.name} + seen penalty"
+        """The baseline's own name: where one model of a table has a penalty, all have, and the table says so."""
+        return self.baseline.name
 
     @property
     def trained_parameters(self) -> int:

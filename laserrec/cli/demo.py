@@ -54,6 +54,7 @@ def _show(found: Demonstration, seconds: float, out: Path, folder: Path) -> None
     show_results(found.results)
     for verdict in found.verdicts:
         typer.echo(f"With {PROTOCOL_TITLES[verdict.protocol]}: {verdict.text}")
+    typer.echo("Every model has a penalty on seen items, trained or chosen on validation.")
     typer.echo("Laser's seconds and parameters include those of its id-based recommender; the language model is frozen.\n")
     for example in found.examples:
         show_recommendations(example.history, example.found, f"User {example.user}, who then took: {example.following}")

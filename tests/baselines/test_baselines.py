@@ -40,7 +40,7 @@ def test_penalty_lowers_each_seen_item_once() -> None:
     deviation = np.std([2, 3, 0, 1, 0])
     expected = torch.tensor([[2, 3 - 2 * deviation, 0, 1, 0], [2 - 2 * deviation, 3, 0, 1, 0]], dtype=torch.float32)
     torch.testing.assert_close(baseline.scores(ITEMS, MASK), expected)
-    assert (baseline.name, baseline.trained_parameters) == ("Popularity + seen penalty", 1)
+    assert (baseline.name, baseline.trained_parameters) == ("Popularity", 1)
 
 
 def test_penalty_is_chosen_on_validation() -> None:

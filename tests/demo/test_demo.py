@@ -21,7 +21,7 @@ from laserrec.training.loop import Observer
 from laserrec.training.observers import EpochLog
 
 FILMS = ("Heat", "Alien", "Fargo", "Big Night", "Sneakers", "Dr. Strangelove", "Babe", "Seven", "Clerks", "Brazil")
-MODELS = ["Popularity + seen penalty", "Last-item text + seen penalty", "SASRec", "BERT4Rec", "Laser"]
+MODELS = ["Popularity", "Last-item text", "SASRec", "BERT4Rec", "Laser"]
 
 
 @pytest.fixture(scope="module")
