@@ -121,6 +121,8 @@ class ScoreConfig(_Section):
     """Subtract a trained δ from the items of the history; the paper does not."""
     penalty: float = 2.0
     """δ at the start."""
+    calibrate: bool = True
+    """Fit 1/τ, γ and δ, those that are trained, on training targets before anything else; the paper has none to fit."""
     balance: float = Field(0.01, ge=0)
     """λ, weight of the load-balancing loss (paper §3.3.1)."""
 
@@ -308,6 +310,7 @@ PAPER: dict[str, Any] = {
         "linear_read_out": False,
         "fuse_collaborative": False,
         "seen_penalty": False,
+        "calibrate": False,
     },
     "collaborative": {"model": "bert4rec", "width": 64, "blocks": 2, "heads": 2, "dropout": 0.1, "seen_penalty": False, "hold_out": 0},
     "stage1": {"epochs": 15, "patience": 15, "batch_size": 4, "learning_rate": 1e-4},

@@ -162,6 +162,15 @@ class LaserSystem:
         return self.model.scorer(users, self.model.item_states, fused, items, mask), routing
 
     @torch.no_grad()
+    def evidence(self, items: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return what scores are made of: cosines [B, N], and the collaborative scores [B, N] where they are fused."""
+        self.model.eval()
+        scorer = self.model.scorer
+        users, _ = self.embed(items, mask)
+        fused = self.collaborative.scores(items, mask) if scorer.trust is not None else None
+        return scorer.directions(users) @ scorer.directions(self.model.item_states).T, fused
+
+    @torch.no_grad()
     def scores(self, items: Tensor, mask: Tensor) -> Tensor:
         """Score the whole catalogue for evaluation or a request: [B, N]."""
         self.model.eval()

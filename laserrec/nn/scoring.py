@@ -78,7 +78,11 @@ class Scorer(nn.Module):
         Returns:
             Scores [B, N]; their softmax is the model's distribution over the next item.
         """
-        scores = self.scale * self.directions(users) @ self.directions(items).T
+        return self.combine(self.directions(users) @ self.directions(items).T, collaborative, history, mask)
+
+    def combine(self, cosines: Tensor, collaborative: Tensor | None, history: Tensor, mask: Tensor) -> Tensor:
+        """Add the terms of a score, given cosines [B, N]; everything else as in `forward`."""
+        scores = self.scale * cosines
         if self.trust is not None and collaborative is not None:
             scores = scores + GAIN * self.trust * collaborative
         if self.penalty is not None:

@@ -122,6 +122,7 @@ def fit_laser(laser: LaserSystem, data: Dataset, config: LaserConfig, *, llm: st
             positions=config.collaborative.hold_out,
             refresh=refresh,
             seed=config.seed,
+            calibrated=config.score.calibrate and refresh,
         )
         identity = {"data": data.fingerprint, "llm": llm, **_dump(config=config)}
         folder = session.folder / name

@@ -16,6 +16,7 @@ from laserrec.data.dataset import Cases
 from laserrec.data.ragged import Ragged
 from laserrec.evaluation import evaluate
 from laserrec.nn.laser import LaserSystem
+from laserrec.training.calibrate import calibrate, cases_held
 from laserrec.training.loop import Step
 
 VALIDATION_BATCH = 128
@@ -25,7 +26,16 @@ class LaserTask:
     """Training Laser on next-item cases drawn from training histories."""
 
     def __init__(
-        self, laser: LaserSystem, histories: Ragged, valid: Cases, *, balance: float, positions: int, refresh: bool, seed: int
+        self,
+        laser: LaserSystem,
+        histories: Ragged,
+        valid: Cases,
+        *,
+        balance: float,
+        positions: int,
+        refresh: bool,
+        seed: int,
+        calibrated: bool = False,
     ) -> None:
         """Put a task together.
 
@@ -38,8 +48,10 @@ class LaserTask:
                 trained on them, can be trusted neither too much nor too little; 0 draws from all positions.
             refresh: recompute the item matrix at the start of each epoch (stage 1).
             seed: of the positions drawn.
+            calibrated: fit the score's scalars before the first epoch.
         """
         self.laser, self.valid, self.balance, self.positions, self.refresh, self.seed = laser, valid, balance, positions, refresh, seed
+        self.calibrated = calibrated
         self.histories = histories.take(np.flatnonzero(histories.lengths > 1))
 
     @property
@@ -51,10 +63,14 @@ class LaserTask:
         return len(self.histories)
 
     def start_epoch(self, epoch: int) -> None:
-        """Recompute the item matrix with the present weights, in stage 1."""
+        """Recompute the item matrix with the present weights, in stage 1, and once find where the score's scalars start."""
         if self.refresh:
             self.laser.refresh()
-            self.module.train()
+        if self.calibrated and epoch == 1:
+            rows = np.random.default_rng(self.seed).permutation(len(self))[: cases_held(len(self.laser.model.item_states))]
+            histories, targets = self._cut(rows, epoch)
+            calibrate(self.laser, *padded(histories), targets)
+        self.module.train()
 
     def step(self, rows: Tensor, epoch: int) -> Step:
         """Contrastive loss over the whole catalogue, plus λ times the balance loss (paper §3.3.1)."""

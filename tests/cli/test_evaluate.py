@@ -65,6 +65,6 @@ def test_a_damaged_model_is_told(laserrec: Run, shop: Path) -> None:
     (shop / "run" / "model" / "laser.safetensors").write_bytes(b"\0" * 100)
     code, _, err = laserrec("evaluate", "run")
     assert code == 1
-    assert "is not a readable laserrec checkpoint" in err.splitlines()[-1]
+    assert "laser.safetensors differs from the sha256" in err.splitlines()[-1]
     shutil.rmtree(shop / "run" / "model")
     assert "run holds no trained model yet" in laserrec("evaluate", "run")[2]

@@ -122,7 +122,12 @@ def fitted(data: Dataset, llm: Path, folder: Path, *, hold_out: int, refit: bool
     untrained = {"epochs": 0}
     learn = {"epochs": 25, "patience": 25, "learning_rate": 0.02}
     config = small_shop.config(
-        llm, collaborative={"hold_out": hold_out, "refit": refit}, fit_collaborative=learn, stage1=untrained, stage2=untrained
+        llm,
+        collaborative={"hold_out": hold_out, "refit": refit},
+        score={"calibrate": False},
+        fit_collaborative=learn,
+        stage1=untrained,
+        stage2=untrained,
     )
     laser = Laser.fit(data, config)
     laser.save(folder)

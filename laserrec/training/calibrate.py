@@ -1,0 +1,60 @@
+"""Finding where the score's three scalars start: 1/τ, γ and δ, fitted on training targets while nothing else is trained.
+
+How far an id-based model can be trusted differs from catalogue to catalogue, and a scalar moves slowly under the learning rate of
+matrices: with few histories an epoch, training alone would end far from the right weights.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from laserrec.nn.laser import LaserSystem
+
+CASES = 1000
+SCORES_HELD = 20_000_000
+BATCH = 64
+PULL = 0.1
+"""Weight of a stored scalar's squared distance from its start, so that few cases cannot drive it to infinity."""
+
+
+def calibrate(laser: LaserSystem, items: Tensor, mask: Tensor, targets: Tensor) -> None:
+    """Fit the scalars that the settings train.
+
+    Args:
+        laser: its item matrix must be fresh; its scorer is changed.
+        items: histories, item indices int64 [R, S], padded on the right.
+        mask: bool [R, S].
+        targets: the item that followed each history, int64 [R].
+    """
+    scorer = laser.model.scorer
+    scalars = [scalar for scalar in (scorer.log_scale, scorer.trust, scorer.penalty) if scalar is not None and scalar.requires_grad]
+    if not scalars or not len(items):
+        return
+    starts = [scalar.detach().clone() for scalar in scalars]
+    parts = [
+        (*laser.evidence(items[rows], mask[rows]), items[rows], mask[rows], targets[rows]) for rows in torch.arange(len(items)).split(BATCH)
+    ]
+    optimizer = torch.optim.LBFGS(scalars, max_iter=50, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        total = sum(((scalar - start) ** 2 for scalar, start in zip(scalars, starts, strict=True)), torch.zeros(())) * PULL
+        for cosines, collaborative, histories, real, following in parts:
+            logits = scorer.combine(cosines, collaborative, histories, real)
+            total = total + cross_entropy(logits, following, reduction="sum") / len(items)
+        total.backward()
+        return total
+
+    optimizer.step(loss)
+    if not all(bool(torch.isfinite(scalar)) for scalar in scalars):
+        with torch.no_grad():
+            for scalar, start in zip(scalars, starts, strict=True):
+                scalar.copy_(start)
+    optimizer.zero_grad()
+
+
+def cases_held(catalogue_size: int) -> int:
+    """Return how many cases to fit on: at most `CASES`, fewer where the catalogue's scores would take too much memory."""
+    return max(1, min(CASES, SCORES_HELD // (2 * catalogue_size)))

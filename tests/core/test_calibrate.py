@@ -1,0 +1,56 @@
+"""The score's scalars are fitted before training: against a grid, and only those that are trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tiny
+import torch
+from torch.nn.functional import cross_entropy
+
+from laserrec.nn.laser import LaserSystem
+from laserrec.nn.scoring import GAIN
+from laserrec.training.calibrate import PULL, calibrate, cases_held
+
+
+def system(**score: Any) -> LaserSystem:  # noqa: ANN401 - settings of any type
+    laser = tiny.system(tiny.config(score={"standardise": True, **score}))
+    laser.refresh()
+    return laser
+
+
+def objective(laser: LaserSystem, case: tuple[torch.Tensor, torch.Tensor], targets: torch.Tensor, trust: float, start: float) -> float:
+    cosines, collaborative = laser.evidence(*case)
+    assert collaborative is not None
+    scores = laser.model.scorer.scale * cosines + trust * collaborative
+    seen = torch.zeros_like(scores)
+    for row, (items, mask) in enumerate(zip(*case, strict=True)):
+        seen[row, items[mask]] = 1.0
+    scores = scores - 2.0 * seen
+    return float(cross_entropy(scores, targets)) + PULL * ((trust - start) / GAIN) ** 2
+
+
+def test_the_trust_is_the_best_of_a_grid() -> None:
+    laser = system(penalty=2.0, trust=1.0, learn_temperature=False)
+    laser.model.scorer.penalty.requires_grad_(False)  # type: ignore[union-attr]
+    case = tiny.batch([[0, 1, 2], [3, 4], [5], [6, 7, 8], [2, 9], [1, 5]])
+    collaborative = laser.collaborative.scores(*case)
+    targets = collaborative.topk(3, dim=1).indices[:, 2]  # often high, never first: trust has a best value
+    calibrate(laser, *case, targets)
+    found = float(laser.model.scorer.trust.detach()) * GAIN  # type: ignore[union-attr]
+    grid = [found + step for step in (-1.0, -0.3, -0.1, 0.1, 0.3, 1.0)]
+    assert all(objective(laser, case, targets, found, 1.0) < objective(laser, case, targets, other, 1.0) for other in grid)
+    assert abs(found - 1.0) > 0.01
+
+
+def test_what_is_not_trained_stays() -> None:
+    laser = system(learn_temperature=False, fuse_collaborative=False, seen_penalty=False)
+    before = {name: tensor.clone() for name, tensor in laser.model.state_dict().items()}
+    calibrate(laser, *tiny.batch([[0, 1], [2]]), torch.tensor([3, 4]))
+    assert all(torch.equal(before[name], tensor) for name, tensor in laser.model.state_dict().items())
+
+
+def test_a_large_catalogue_is_fitted_on_fewer_cases() -> None:
+    assert cases_held(4385) == 1000
+    assert cases_held(100_000) == 100
+    assert cases_held(100_000_000) == 1
