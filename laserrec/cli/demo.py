@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -60,7 +61,7 @@ def _show(found: Demonstration, seconds: float, out: Path, folder: Path) -> None
         show_recommendations(example.history, example.found, f"User {example.user}, who then took: {example.following}")
     typer.echo(
         f"Everything is in {out} ({seconds:,.0f} s): run.json, results.json, ranks of every model, and the model itself. Try next:\n"
-        f"  laserrec recommend {out} --user {found.examples[0].user} -k 5\n"
+        f"  laserrec recommend {out} --user {shlex.quote(found.examples[0].user)} -k 5\n"
         f"  laserrec evaluate {out} --split valid\n"
         f"  laserrec data inspect {folder}"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -70,7 +71,7 @@ def train(
         print_json({"run": str(out), "model": str(run.model), "results": [result.as_dict() for result in results]})
         return
     show_results(results)
-    typer.echo(f"Model: {run.model}\nNext:  laserrec recommend {out} --user {dataset.user_ids[0]}")
+    typer.echo(f"Model: {run.model}\nNext:  laserrec recommend {shlex.quote(str(out))} --user {shlex.quote(dataset.user_ids[0])}")
 
 
 def _settings(config: Path | None, preset: Preset | None, assignments: list[str], seed: int | None) -> LaserConfig | None:
