@@ -1,6 +1,6 @@
 """A run on disk: what was trained on what, with which settings, and where its results lie.
 
-    run.json                 dataset (path, name, fingerprint), command line, settings, version, times
+    run.json                 dataset (path, name, fingerprint), command line, settings, version, threads, times
     config.json              the settings, as `laserrec train --config` takes them
     <fit>/                   checkpoint and metrics.jsonl of each fit
     model/                   the trained model
@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
+
+import torch
 
 from laserrec import __version__
 from laserrec.checkpoint import read_json, write_json
@@ -113,6 +115,7 @@ class RunFolder:
                 "absolute": str(data_path.resolve()),
             },
             "config": config.model_dump(mode="json"),
+            "threads": torch.get_num_threads(),
             "started": _now(),
             "finished": None,
             "seconds": 0.0,
@@ -194,12 +197,19 @@ class RunFolder:
         return data
 
     @contextmanager
-    def clock(self) -> Iterator[None]:
-        """Add what happens inside to the run's seconds, also when it is interrupted or fails; a finished run's stay as they are."""
-        began = time.monotonic()
+    def work(self) -> Iterator[None]:
+        """Do what is inside as the run was begun, and add its time to the run's seconds, also when it is interrupted or fails.
+
+        The order of a sum, and so its last bits, depends on the number of threads: a run keeps the number it was begun with, as far as this
+        machine has that many. A finished run's seconds stay as they are.
+        """
+        began, own, begun = time.monotonic(), torch.get_num_threads(), self.about.get("threads")
+        if isinstance(begun, int) and 1 <= begun <= (os.cpu_count() or 1):
+            torch.set_num_threads(begun)
         try:
             yield
         finally:
+            torch.set_num_threads(own)
             if not self.finished:
                 self._note(seconds=self.about["seconds"] + time.monotonic() - began)
 

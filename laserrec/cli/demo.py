@@ -40,7 +40,7 @@ def demo(
         run = RunFolder.begin(out, demo_config(quick), dataset, folder, command=["laserrec", *sys.argv[1:]], resume=True)
         if not folder.exists():
             dataset.save(folder)
-        with run.clock():
+        with run.work():
             found = demonstrate(dataset, run, [ProgressBar(console), EpochLog(out)], say)
         run.finish()
     if as_json:

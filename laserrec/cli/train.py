@@ -63,7 +63,7 @@ def train(
         console.print(f"{out} is finished already; these are its results.", highlight=False, markup=False)
     else:
         _announce(console, dataset, settings)
-        with resumable(f"laserrec train --out {out} --resume"), run.clock():
+        with resumable(f"laserrec train --out {out} --resume"), run.work():
             train_run(run, dataset, _observers(run, console, tensorboard))
         run.finish()
     results = read_results(run)

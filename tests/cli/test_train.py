@@ -13,9 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 import laserrec as package
+from laserrec.run_folder import RunFolder
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -179,9 +181,20 @@ def test_ctrl_c_says_how_to_go_on(shop: Path, laserrec: Run) -> None:
     assert json.loads((shop / "again" / "run.json").read_text())["seconds"] > 0
 
 
-# Two processes and two threads: once in some ten runs on a busy machine the last bits differed, for a reason not yet found (docs/log.md).
-# tests/core/test_resume.py and tests/recommender hold the guarantee, bit for bit, in every run.
-@pytest.mark.slow
+def test_a_run_keeps_the_number_of_threads_it_was_begun_with(shop: Path) -> None:
+    run, own = RunFolder.open(shop / "run"), torch.get_num_threads()
+    assert run.about["threads"] == own
+    run.about["threads"] = 1
+    with run.work():
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == own
+    for nonsense in (0, "two", None, 10**6):
+        run.about["threads"] = nonsense
+        with run.work():
+            assert torch.get_num_threads() == own
+
+
+# The killed process has one thread, the one that continues may have more.
 def test_a_killed_run_ends_where_an_uninterrupted_one_does(shop: Path, laserrec: Run) -> None:
     assert stop_in_stage1(shop, signal.SIGKILL).returncode == -signal.SIGKILL
     # The run's own settings say 40 epochs; a short way to the same end is to compare both from here on.
