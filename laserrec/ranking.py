@@ -5,15 +5,24 @@ Tensors only: knows nothing of models, ids or metrics. Legend: B histories, N ca
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import linear
 
 from laserrec.errors import TrainingError
 
 MEMORY_BYTES = 256 * 2**20
-"""Scores that `top_k` holds at a time."""
+"""Scores that `top_k` may hold at a time."""
+CACHED_SCORES = 2**20
+"""Scores that it holds at a time on a processor: they are read again at once, out of its cache."""
+ROWS = 512
+"""Histories that it ranks at a time."""
+SHORTEST_CHUNK = 4096
+GROUP = 64
+"""Neighbouring scores of which only the highest is looked at first."""
 
 
 class TopK(NamedTuple):
@@ -66,13 +75,9 @@ def best(scores: Tensor, k: int) -> TopK:
         TrainingError: a score is NaN.
     """
     _check(scores)
-    k = min(k, scores.shape[1])
-    values, items = scores.topk(k, dim=1)
-    # topk picks any of the items that tie at the end of the list; rows where that matters are sorted in full.
-    if k:
-        tied = (scores >= values[:, -1:]).sum(1) > k
-        items[tied] = scores[tied].sort(dim=1, descending=True, stable=True).indices[:, :k]
-    return _ordered(items, scores.gather(1, items))
+    items = _pick(scores, min(k, scores.shape[1]))
+    found = scores.gather(1, items)
+    return TopK(items.masked_fill(found == -torch.inf, -1), found)
 
 
 def top_k(
@@ -94,8 +99,11 @@ def top_k(
         TrainingError: a score is NaN.
     """
     k = min(k, len(matrix))
-    chunk = min(max(len(matrix), 1), max(k, 4096, memory_bytes // (queries.element_size() * max(len(queries), 1))))
-    rows = max(1, memory_bytes // (queries.element_size() * chunk))
+    # A product may be held twice, once as its library laid it out.
+    held = memory_bytes // (2 * queries.element_size())
+    held = min(held, CACHED_SCORES) if queries.device.type == "cpu" else held
+    rows = max(1, min(len(queries), ROWS, held // max(k, SHORTEST_CHUNK)))
+    chunk = max(k, SHORTEST_CHUNK, held // rows)
     parts = [
         _top_k_rows(queries[at : at + rows], matrix, k, None if items is None else _rows(items, mask, at, rows), chunk)
         for at in range(0, max(len(queries), 1), rows)
@@ -104,19 +112,43 @@ def top_k(
 
 
 def _top_k_rows(queries: Tensor, matrix: Tensor, k: int, excluded: tuple[Tensor, Tensor] | None, chunk: int) -> TopK:
-    leaders = TopK(torch.empty(len(queries), 0, dtype=torch.int64, device=queries.device), queries.new_empty(len(queries), 0))
+    leaders = TopK(queries.new_full((len(queries), k), -1, dtype=torch.int64), queries.new_full((len(queries), k), -torch.inf))
+    if not leaders.items.numel():
+        return leaders
+    product = _product(queries)
     for start in range(0, len(matrix), chunk):
-        scores = queries @ matrix[start : start + chunk].T
-        _check(scores)
+        scores = product(matrix[start : start + chunk])
         if excluded is not None:
             _strike(scores, *excluded, start=start)
-        found = best(scores, k)
-        # Leaders stand before the new items, whose indices are higher, so the lower index still wins a tie.
-        merged = torch.cat([leaders.scores, found.scores], dim=1)
-        where = torch.cat([leaders.items, torch.where(found.items >= 0, found.items + start, -1)], dim=1)
-        places = merged.sort(dim=1, descending=True, stable=True).indices[:, :k]
-        leaders = TopK(where.gather(1, places), merged.gather(1, places))
+        peaks = scores.amax(1)
+        _check(peaks[:, None])
+        # Few rows find anything better as the catalogue goes by; a later item that only ties with a leader has a higher index and loses.
+        rows = (peaks > leaders.scores[:, -1]).nonzero()[:, 0]
+        if len(rows):
+            _lead(leaders, rows, scores[rows], start)
     return leaders
+
+
+def _lead(leaders: TopK, rows: Tensor, scores: Tensor, start: int) -> None:
+    """Let the items from `start` on, of scores [R, C], take their places among the leaders of `rows`, int64 [R]."""
+    found = _pick(scores, min(leaders.items.shape[1], scores.shape[1]))
+    merged = torch.cat([leaders.scores[rows], scores.gather(1, found)], dim=1)
+    # Leaders stand before the new items, whose indices are higher, so the lower index still wins a tie.
+    where = torch.cat([leaders.items[rows], found + start], dim=1)
+    values, places = merged.sort(dim=1, descending=True, stable=True)
+    values, items = values[:, : leaders.items.shape[1]], where.gather(1, places[:, : leaders.items.shape[1]])
+    leaders.items[rows], leaders.scores[rows] = items.masked_fill(values == -torch.inf, -1), values
+
+
+def _product(queries: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return what multiplies the queries [B, H] with a part of a catalogue [C, H]: scores [B, C].
+
+    oneDNN uses the whole of a processor where the library behind `@` may take the vendor of its own for granted.
+    """
+    if queries.device.type == "cpu" and queries.dtype == torch.float32 and torch.backends.mkldnn.is_available():
+        laid_out = queries.to_mkldnn()
+        return lambda part: linear(laid_out, part).to_dense()
+    return lambda part: queries @ part.T
 
 
 def _rows(items: Tensor, mask: Tensor | None, at: int, rows: int) -> tuple[Tensor, Tensor]:
@@ -130,15 +162,32 @@ def _strike(scores: Tensor, items: Tensor, mask: Tensor, start: int) -> None:
     scores[row, items[row, place] - start] = -torch.inf
 
 
-def _ordered(items: Tensor, scores: Tensor) -> TopK:
-    by_index = items.argsort(dim=1)
-    items, scores = items.gather(1, by_index), scores.gather(1, by_index)
-    places = scores.argsort(dim=1, descending=True, stable=True)
-    items, scores = items.gather(1, places), scores.gather(1, places)
-    return TopK(items.masked_fill(scores == -torch.inf, -1), scores)
+def _pick(scores: Tensor, k: int) -> Tensor:
+    """Return the indices [B, k] of each row's k highest scores [B, N], best first, of equal ones the lower index first."""
+    if scores.shape[1] < 4 * GROUP * k or not k:
+        return _sorted_out(scores, k)
+    # The k best stand in the k groups with the highest peaks, of equal peaks the first: k groups before them would hold k better ones.
+    end = scores.shape[1] // GROUP * GROUP
+    peaks = scores[:, :end].unflatten(1, (-1, GROUP)).amax(-1)
+    groups = _sorted_out(peaks, k).sort(1).values
+    inside, after = (torch.arange(*ends, device=scores.device) for ends in ((0, GROUP), (end, scores.shape[1])))
+    places = torch.cat([(groups[:, :, None] * GROUP + inside).flatten(1), after.expand(len(scores), -1)], dim=1)
+    return places.gather(1, _sorted_out(scores.gather(1, places), k))
+
+
+def _sorted_out(scores: Tensor, k: int) -> Tensor:
+    values, items = scores.topk(k, dim=1)
+    if not k:
+        return items
+    # topk picks any of the items that tie at the end of the list; rows where that matters are sorted in full.
+    tied = (scores >= values[:, -1:]).sum(1) > k
+    items[tied] = scores[tied].sort(dim=1, descending=True, stable=True).indices[:, :k]
+    items = items.sort(dim=1).values
+    return items.gather(1, scores.gather(1, items).argsort(dim=1, descending=True, stable=True))
 
 
 def _check(scores: Tensor) -> None:
-    if bool(scores.isnan().any()):
+    # The highest of a row is NaN where any is.
+    if scores.numel() and bool(scores.amax(1).isnan().any()):
         row = int(scores.isnan().any(1).nonzero()[0])
         raise TrainingError(f"The scores of history {row} hold NaN, so items cannot be ranked. Use weights from before training diverged.")
