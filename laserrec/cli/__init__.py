@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from laserrec import __version__
-from laserrec.cli import assets, data, demo, evaluate, recommend, train
+from laserrec.cli import assets, bench, data, demo, evaluate, recommend, train
 from laserrec.cli.support import UsageError
 from laserrec.errors import InterruptedTraining, LaserrecError
 
@@ -24,6 +24,7 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("recommend")(recommend.recommend)
 app.add_typer(assets.app, name="assets")
+app.add_typer(bench.app, name="bench")
 
 
 def _version(asked: bool) -> None:

@@ -30,6 +30,7 @@ LAYERS = (
     ("recommender",),
     ("run_folder",),
     ("demo",),
+    ("bench",),
     ("cli",),
 )
 HEAVY = ("torch", "transformers", "polars", "numpy", "sklearn")
@@ -94,7 +95,9 @@ def test_importing_the_package_is_light() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["data"], ["data", "prepare"], ["assets", "fetch"], ["train"], ["evaluate"], ["recommend"]], ids=" ".join
+    "arguments",
+    [[], ["data"], ["data", "prepare"], ["assets", "fetch"], ["train"], ["evaluate"], ["recommend"], ["bench", "train"]],
+    ids=" ".join,
 )
 def test_help_is_light(arguments: list[str]) -> None:
     show = f"from laserrec.cli import main\nsys.argv = {['laserrec', *arguments, '--help']!r}"

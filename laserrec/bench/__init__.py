@@ -1,0 +1,1 @@
+"""Speed, measured beside the plain route and the machine's own limits in one run."""

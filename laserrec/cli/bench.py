@@ -1,0 +1,226 @@
+"""`laserrec bench`: speed beside the plain route and the machine's limits."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from laserrec.bench.figures import Report
+
+app = typer.Typer(no_args_is_help=True, help="Measure speed beside the plain route through transformers and the machine's own limits.")
+
+
+class DTypeChoice(StrEnum):
+    """Types that `--dtype` takes."""
+
+    bfloat16 = "bfloat16"
+    float32 = "float32"
+
+
+Llm = Annotated[str, typer.Option(help="An asset name, a local folder or a Hugging Face id.")]
+DType = Annotated[DTypeChoice, typer.Option(help="Type of the numbers.")]
+Layers = Annotated[int | None, typer.Option(min=1, help="Decoder layers to keep, from the bottom; all by default.")]
+Catalogue = Annotated[int, typer.Option(min=1, help="Items of the shop.")]
+ItemTokens = Annotated[int, typer.Option(min=1, help="Tokens of an item's line.")]
+Vary = Annotated[float, typer.Option(min=0, max=0.9, help="By what share lines are longer and shorter than that.")]
+History = Annotated[int, typer.Option(min=1, help="Items of a history.")]
+Prefix = Annotated[int, typer.Option(min=0, help="L, prefix tokens.")]
+Batch = Annotated[int, typer.Option(min=1, help="Prompts that the plain route takes at a time.")]
+Repeats = Annotated[int, typer.Option(min=1, help="Timed rounds.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads; torch's choice by default.")]
+Side = Annotated[int, typer.Option(min=1, help="Side of the square product that measures the limits.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def train(
+    llm: Llm = "smollm2-135m-instruct",
+    dtype: DType = DTypeChoice.bfloat16,
+    layers: Layers = None,
+    catalogue: Catalogue = 400,
+    item_tokens: ItemTokens = 24,
+    vary: Vary = 0.0,
+    history: History = 10,
+    prefix: Prefix = 8,
+    users: Annotated[int, typer.Option(min=1, help="Histories a repeat, where only virtual tokens are run.")] = 64,
+    prompts: Annotated[int, typer.Option(min=1, help="Histories a repeat, where whole prompts are run.")] = 16,
+    batch: Batch = 16,
+    repeats: Repeats = 5,
+    threads: Threads = None,
+    side: Side = 2048,
+    as_json: Json = False,
+) -> None:
+    """Training users/s in both prompt orders, forward and backward."""
+    _quiet()
+    from laserrec.bench.train import bench_train
+    from laserrec.bench.world import Setting
+
+    setting = Setting(
+        llm=llm, dtype=dtype.value, layers=layers, catalogue=catalogue, item_tokens=item_tokens, vary=vary, history=history, prefix=prefix,
+        users=users, prompts=prompts, batch=batch, repeats=repeats, threads=threads, side=side,
+    )  # fmt: skip
+    _print(bench_train(setting), as_json)
+
+
+@app.command()
+def items(
+    llm: Llm = "smollm2-135m-instruct",
+    dtype: DType = DTypeChoice.bfloat16,
+    layers: Layers = None,
+    catalogue: Catalogue = 256,
+    item_tokens: ItemTokens = 24,
+    vary: Vary = 0.0,
+    prefix: Prefix = 8,
+    batch: Batch = 128,
+    repeats: Repeats = 5,
+    threads: Threads = None,
+    side: Side = 2048,
+    as_json: Json = False,
+) -> None:
+    """Items/s of refreshing the item matrix, tokens/s of building the text cache."""
+    _quiet()
+    from laserrec.bench.items import bench_items
+    from laserrec.bench.world import Setting
+
+    setting = Setting(
+        llm=llm, dtype=dtype.value, layers=layers, catalogue=catalogue, item_tokens=item_tokens, vary=vary, history=1, prefix=prefix,
+        users=1, prompts=1, batch=batch, repeats=repeats, threads=threads, side=side,
+    )  # fmt: skip
+    _print(bench_items(setting), as_json)
+
+
+@app.command()
+def rank(
+    catalogue: Catalogue = 1_000_000,
+    width: Annotated[int, typer.Option(min=1, help="Width of the vectors.")] = 576,
+    users: Annotated[int, typer.Option(min=1, help="Histories to rank for.")] = 256,
+    k: Annotated[int, typer.Option("-k", min=1, help="Length of the lists.")] = 10,
+    dtype: DType = DTypeChoice.float32,
+    memory_mb: Annotated[int, typer.Option(min=1, help="Budget of memory for scores, MiB.")] = 256,
+    repeats: Repeats = 5,
+    threads: Threads = None,
+    side: Side = 2048,
+    as_json: Json = False,
+) -> None:
+    """Top-k of a large catalogue: time, and memory beside the catalogue."""
+    _quiet()
+    from laserrec.bench.rank import RankSetting, bench_rank
+
+    setting = RankSetting(
+        items=catalogue, width=width, users=users, k=k, dtype=dtype.value, memory_bytes=memory_mb * 2**20, repeats=repeats, threads=threads,
+        side=side,
+    )  # fmt: skip
+    _print(bench_rank(setting), as_json)
+
+
+@app.command()
+def serve(
+    llm: Llm = "smollm2-135m-instruct",
+    dtype: DType = DTypeChoice.bfloat16,
+    layers: Layers = None,
+    catalogue: Catalogue = 2000,
+    item_tokens: ItemTokens = 24,
+    vary: Vary = 0.0,
+    history: History = 10,
+    prefix: Prefix = 8,
+    requests: Annotated[int, typer.Option(min=1, help="Timed requests.")] = 300,
+    repeats: Repeats = 5,
+    threads: Annotated[int, typer.Option(min=1, help="Threads.")] = 1,
+    side: Side = 2048,
+    as_json: Json = False,
+) -> None:
+    """Milliseconds of one recommendation for known items, texts encoded, on one core."""
+    _quiet()
+    from laserrec.bench.serve import bench_serve
+    from laserrec.bench.world import Setting
+
+    setting = Setting(
+        llm=llm, dtype=dtype.value, layers=layers, catalogue=catalogue, item_tokens=item_tokens, vary=vary, history=history, prefix=prefix,
+        users=100, prompts=1, batch=1, repeats=repeats, threads=threads, side=side,
+    )  # fmt: skip
+    _print(bench_serve(setting, requests), as_json)
+
+
+def _quiet() -> None:
+    from laserrec.cli.support import progress_console
+
+    progress_console()
+
+
+def _print(report: Report, as_json: bool) -> None:
+    from laserrec.cli.support import print_json
+
+    found = report.as_dict()
+    if as_json:
+        print_json(found)
+    else:
+        _show(found)
+
+
+def _show(found: Mapping[str, Any]) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    console, machine = Console(highlight=False), found["machine"]
+    console.print(
+        Text(f"{found['bench']}: {machine['processor']}, {found['setting']['threads']} threads, torch {machine['torch']}", "bold")
+    )
+    limits = found["limits"]
+    console.print(
+        f"Limits: products {limits['bfloat16_gflops']:,.0f} GFLOP/s bfloat16, {limits['float32_gflops']:,.0f} float32; "
+        f"memory {limits['read_gbytes']:.1f} GB/s read, {limits['copy_gbytes']:.1f} copied"
+    )
+    _table(
+        console,
+        ("Route", "Median", "Slowest to fastest", "", "Of the limit"),
+        [
+            (
+                row["name"],
+                _round(row["median"]),
+                f"{_round(row['low'])} to {_round(row['high'])}",
+                row["unit"],
+                f"{100 * row['limit_share']:.1f} % ({row['bound']})",
+            )
+            for row in found["measurements"]
+        ],
+    )
+    _table(
+        console,
+        ("Figure", "Measured", "Spread", "Target", ""),
+        [
+            (
+                row["what"],
+                f"{_round(row['median'])} {row['unit']}",
+                f"{_round(row['low'])} to {_round(row['high'])}",
+                "–" if row["goal"] is None else f"{'≤' if row['at_most'] else '≥'} {row['goal']:g} {row['unit']}",
+                {True: "met", False: "missed", None: ""}[row["met"]],
+            )
+            for row in found["targets"]
+        ],
+    )
+    for name, value in found["details"].items():
+        console.print(f"  {name.replace('_', ' ')}: {'unknown' if value is None else _round(value)}")
+    for note in found["notes"]:
+        console.print(Text(f"  {note}"))
+
+
+def _table(console: Any, head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:  # noqa: ANN401 - Rich is imported late
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for place, name in enumerate(head):
+        table.add_column(name, justify="left" if place in {0, len(head) - 1} else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console.print(table)
+
+
+def _round(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
