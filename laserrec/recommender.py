@@ -300,7 +300,8 @@ class Laser:
 
 def load_backbone(config: LaserConfig) -> Backbone:
     """Load the frozen LLM that the settings name, fetching and converting a named asset on first use."""
-    return Backbone.load(resolve_llm(config.llm.model), layers=config.llm.layers, dtype=config.llm.dtype)
+    llm = config.llm
+    return Backbone.load(resolve_llm(llm.model), layers=llm.layers, dtype=llm.dtype, weights=llm.weights)
 
 
 def _check_request(histories: Sequence[Sequence[str]], k: int) -> None:

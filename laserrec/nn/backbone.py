@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import transformers
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from laserrec.errors import AssetError, ConfigError
+from laserrec.nn.quantised import quantise
 
 LAYER_LISTS = ("layers", "h", "blocks")
 
@@ -51,10 +52,24 @@ class Backbone:
             _keep_layers(model, layers)
 
     @classmethod
-    def load(cls, path: str | Path, *, layers: int | None = None, dtype: str = "bfloat16") -> Backbone:
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        layers: int | None = None,
+        dtype: str = "bfloat16",
+        weights: Literal["full", "int8", "nf4", "fp8"] = "full",
+    ) -> Backbone:
         """Load a Hugging Face id or a local folder.
 
+        Args:
+            path: the id or the folder.
+            layers: keep this many decoder layers from the bottom; all when None.
+            dtype: of the weights and of the arithmetic.
+            weights: how the linear layers' weights are kept; `full` is as `dtype`.
+
         Raises:
+            ConfigError: `layers` or `weights` does not fit the model.
             AssetError: it cannot be found or loaded, or its weights are not safetensors: pickle is never read.
         """
         transformers.utils.logging.disable_progress_bar()
@@ -67,11 +82,14 @@ class Backbone:
                 "Allowed are an asset name (`laserrec assets list`), a folder of a transformers model with weights in safetensors "
                 "(pickled weights, *.bin, are not read), or a Hugging Face id of such a model that this machine can reach."
             ) from error
-        return cls(model, tokenizer, layers)
+        backbone = cls(model, tokenizer, layers)
+        if weights != "full":
+            quantise(backbone.model, weights)
+        return backbone
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of the weights."""
+        """Type of the arithmetic, and of the weights that are not quantised."""
         return self.embeddings.weight.dtype
 
     @property
