@@ -28,6 +28,7 @@ from laserrec.nn.backbone import Backbone
 from laserrec.nn.collaborative import CollaborativeView
 from laserrec.nn.gguf import resolve_llm
 from laserrec.nn.laser import LaserSystem
+from laserrec.nn.ranker import Ranker
 from laserrec.ranking import best, exclude
 from laserrec.training.fit import Session, build_laser, fit_collaborative, fit_laser, refit_collaborative
 from laserrec.training.loop import FitResult
@@ -69,6 +70,7 @@ class Laser:
         self.config, self.item_ids, self.provenance = config, list(item_ids), dict(provenance)
         self.costs: dict[str, Any] = {}
         self._texts, self._system = texts, system
+        self._ranker: Ranker | None = None
         self._index = {item_id: index for index, item_id in enumerate(self.item_ids)}
         # Texts are encoded when they are first read, so even a recommendation changes what is shared.
         self._lock = RLock()
@@ -132,7 +134,8 @@ class Laser:
             raise DataError("Items were added since training; evaluate the model as it was saved before.")
         popularity = np.bincount(data.training_histories().values, minlength=len(self.item_ids))
         about = {"model": "Laser", "dataset": data.name, "fingerprint": data.fingerprint, "part": split}
-        return evaluate(self._system.scores, data.cases(split), popularity=popularity, batch_size=EVALUATION_BATCH, about=about)
+        with self._lock:
+            return evaluate(self._ready().scores, data.cases(split), popularity=popularity, batch_size=EVALUATION_BATCH, about=about)
 
     def recommend(self, histories: Sequence[Sequence[str]], k: int = 10, *, exclude_seen: bool = True) -> list[list[Recommendation]]:
         """Recommend the next item after histories of item ids.
@@ -196,6 +199,7 @@ class Laser:
         except BaseException:  # Ctrl-C as well: the parts must hold the same items
             self._texts.shrink(len(added))
             raise
+        self._ranker = None
         self._index |= {item_id: len(self.item_ids) + place for place, item_id in enumerate(added)}
         self.item_ids += added
 
@@ -274,11 +278,17 @@ class Laser:
             raise UnknownIdError("item", item_id, self._index)
         return self._index[item_id]
 
+    def _ready(self) -> Ranker:
+        """Return what scores requests; nothing but `add_items` changes a Laser, and it comes back here."""
+        if self._ranker is None:
+            self._ranker = Ranker(self._system)
+        return self._ranker
+
     def _rank(self, histories: list[list[int]], k: int, exclude_seen: bool) -> list[list[Recommendation]]:
         found: list[list[Recommendation]] = []
         for start in range(0, len(histories), EVALUATION_BATCH):
             items, mask = padded(Ragged.from_rows(histories[start : start + EVALUATION_BATCH]))
-            scores = self._system.scores(items, mask)
+            scores = self._ready().scores(items, mask)
             if exclude_seen:
                 inside = mask & (items < len(self.item_ids))
                 scores = exclude(scores, torch.where(inside, items, 0), inside)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from laserrec.nn.histories import recent
 from laserrec.nn.sequential import SequentialRecommender
@@ -71,14 +72,16 @@ class CollaborativeView:
         """Return standardised scores [B, N]: mean 0 and deviation 1 over the scored items; all 0 for a history without any of them."""
         items, mask = _readable(items, mask, self.scored, self.scorer.max_history)
         informed = mask.any(dim=1)
-        places = self.scored.nonzero()[:, 0]
-        raw = self.scorer.scores(items, mask | ~informed[:, None])[:, places]
-        raw = (raw - raw.mean(1, keepdim=True)) / raw.std(1, keepdim=True, correction=0).clamp(min=1e-6)
-        scores = raw.new_zeros(len(items), len(self.scored))
-        scores[:, places] = raw
+        raw = self.scorer.scores(items, mask | ~informed[:, None])[:, : len(self.scored)]
+        # Masked products in the place of picking the scored items out: a catalogue is read in order, never gathered.
+        scored = self.scored[: raw.shape[1]].to(raw.dtype)
+        count = scored.sum().clamp(min=1)
+        centred = (raw - (raw @ scored)[:, None] / count) * scored
+        deviation = (centred.square().sum(1, keepdim=True) / count).sqrt().clamp(min=1e-6)
+        scores = pad(centred * (informed[:, None] / deviation), (0, len(self.scored) - raw.shape[1]))
         if len(self.neighbours):
             scores[:, (~self.scored).nonzero()[:, 0]] = scores[:, self.neighbours].mean(-1)
-        return scores * informed[:, None]
+        return scores
 
     def place_new(self, directions: Tensor) -> None:
         """Find the nearest scored items of every other one, by the unit vectors of their texts [N, H]."""

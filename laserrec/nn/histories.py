@@ -16,3 +16,14 @@ def recent(items: Tensor, mask: Tensor, limit: int) -> tuple[Tensor, Tensor]:
     later = mask.flip(1).cumsum(1).flip(1)
     items, mask = compact(items, mask & (later <= limit))
     return items[:, :limit], mask[:, :limit]
+
+
+def lower_seen(scores: Tensor, items: Tensor, mask: Tensor, amount: Tensor) -> Tensor:
+    """Take `amount`, a scalar, from the scores [B, N] of the items in each history, in place; once, however often it holds one.
+
+    Touches those scores alone: a catalogue's worth of zeros would cost more than the product that made the scores.
+    """
+    row, place = (mask & (items < scores.shape[1])).nonzero(as_tuple=True)
+    pairs = (row * scores.shape[1] + items[row, place]).unique()
+    row, item = pairs // scores.shape[1], pairs % scores.shape[1]
+    return scores.index_put_((row, item), -amount.expand(len(pairs)), accumulate=True)

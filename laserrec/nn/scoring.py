@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from laserrec.config import ScoreConfig
+from laserrec.nn.histories import lower_seen
 
 GAIN = 10.0
 """Adam moves a parameter by about the learning rate a step; the three scalars, stored divided by this, follow ten times faster."""
@@ -84,10 +85,5 @@ class Scorer(nn.Module):
         """Add the terms of a score, given cosines [B, N]; everything else as in `forward`."""
         scores = self.scale * cosines
         if self.trust is not None and collaborative is not None:
-            scores = scores + GAIN * self.trust * collaborative
-        if self.penalty is not None:
-            seen = torch.zeros_like(scores)
-            row, place = (mask & (history < scores.shape[1])).nonzero(as_tuple=True)
-            seen[row, history[row, place]] = 1.0
-            scores = scores - GAIN * self.penalty * seen
-        return scores
+            scores = torch.addcmul(scores, GAIN * self.trust, collaborative)
+        return scores if self.penalty is None else lower_seen(scores, history, mask, GAIN * self.penalty)

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, pad
 
+from laserrec.nn.histories import lower_seen
+
 GROUPS = 4
 """Groups of similar length that a batch is encoded in."""
 
@@ -97,11 +99,8 @@ class SeenPenalty(nn.Module):
         return self.scaled * 10
 
     def forward(self, logits: Tensor, items: Tensor, mask: Tensor) -> Tensor:
-        """Return the logits [P, N], lower by δ at the items [P, S] where `mask` [P, S] is True."""
-        row, place = mask.nonzero(as_tuple=True)
-        seen = torch.zeros_like(logits, dtype=torch.bool)
-        seen[row, items[row, place]] = True
-        return logits - self.strength * seen
+        """Return the logits [P, N], lower by δ at the items [P, S] where `mask` [P, S] is True; they are changed in place."""
+        return lower_seen(logits, items, mask, self.strength)
 
 
 def encode_by_length(encode: Callable[[Tensor, Tensor], Tensor], items: Tensor, mask: Tensor) -> Tensor:

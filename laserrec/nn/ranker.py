@@ -1,0 +1,33 @@
+"""Scoring with a system whose weights stay as they are: what no history changes is computed a single time.
+
+Dimensions: B batch, S history, N catalogue, H width of the LLM.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from laserrec.nn.laser import LaserSystem
+
+
+class Ranker:
+    """A view of a system for requests and evaluation; make another one when weights change or items come.
+
+    It holds the directions of the item matrix, [N, H], which training computes anew at every step.
+    """
+
+    @torch.no_grad()
+    def __init__(self, system: LaserSystem) -> None:
+        """Put the system into evaluation mode and prepare its catalogue."""
+        system.model.eval()
+        self._system = system
+        self._directions = system.model.scorer.directions(system.model.item_states)
+
+    @torch.no_grad()
+    def scores(self, items: Tensor, mask: Tensor) -> Tensor:
+        """Score the whole catalogue after histories, int64 [B, S] under mask bool [B, S]: [B, N], as `LaserSystem.scores` does."""
+        system, scorer = self._system, self._system.model.scorer
+        users, _ = system.embed(items, mask)
+        fused = system.collaborative.scores(items, mask) if scorer.trust is not None else None
+        return scorer.combine(scorer.directions(users) @ self._directions.T, fused, items, mask)
