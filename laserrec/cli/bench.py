@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+
+    from rich.console import Console
 
     from laserrec.bench.figures import Report
 
@@ -166,50 +168,34 @@ def _show(found: Mapping[str, Any]) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    console, machine = Console(highlight=False), found["machine"]
+    console, machine, limits = Console(highlight=False), found["machine"], found["limits"]
     console.print(
         Text(f"{found['bench']}: {machine['processor']}, {found['setting']['threads']} threads, torch {machine['torch']}", "bold")
     )
-    limits = found["limits"]
     console.print(
         f"Limits: products {limits['bfloat16_gflops']:,.0f} GFLOP/s bfloat16, {limits['float32_gflops']:,.0f} float32; "
         f"memory {limits['read_gbytes']:.1f} GB/s read, {limits['copy_gbytes']:.1f} copied"
     )
-    _table(
-        console,
-        ("Route", "Median", "Slowest to fastest", "", "Of the limit"),
-        [
-            (
-                row["name"],
-                _round(row["median"]),
-                f"{_round(row['low'])} to {_round(row['high'])}",
-                row["unit"],
-                f"{100 * row['limit_share']:.1f} % ({row['bound']})",
-            )
-            for row in found["measurements"]
-        ],
-    )
-    _table(
-        console,
-        ("Figure", "Measured", "Spread", "Target", ""),
-        [
-            (
-                row["what"],
-                f"{_round(row['median'])} {row['unit']}",
-                f"{_round(row['low'])} to {_round(row['high'])}",
-                "–" if row["goal"] is None else f"{'≤' if row['at_most'] else '≥'} {row['goal']:g} {row['unit']}",
-                {True: "met", False: "missed", None: ""}[row["met"]],
-            )
-            for row in found["targets"]
-        ],
-    )
+    _table(console, ("Route", "Median", "Slowest to fastest", "", "Of the limit"), map(_measurement, found["measurements"]))
+    _table(console, ("Figure", "Measured", "Spread", "Target", ""), map(_target, found["targets"]))
     for name, value in found["details"].items():
         console.print(f"  {name.replace('_', ' ')}: {'unknown' if value is None else _round(value)}")
     for note in found["notes"]:
         console.print(Text(f"  {note}"))
 
 
-def _table(console: Any, head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:  # noqa: ANN401 - Rich is imported late
+def _measurement(row: Mapping[str, Any]) -> tuple[str, ...]:
+    spread, limit = f"{_round(row['low'])} to {_round(row['high'])}", f"{100 * row['limit_share']:.1f} % ({row['bound']})"
+    return row["name"], _round(row["median"]), spread, row["unit"], limit
+
+
+def _target(row: Mapping[str, Any]) -> tuple[str, ...]:
+    goal = "–" if row["goal"] is None else f"{'≤' if row['at_most'] else '≥'} {row['goal']:g} {row['unit']}"
+    verdict = "" if row["met"] is None else "met" if row["met"] else "missed"
+    return row["what"], f"{_round(row['median'])} {row['unit']}", f"{_round(row['low'])} to {_round(row['high'])}", goal, verdict
+
+
+def _table(console: Console, head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
     from rich import box
     from rich.table import Table
     from rich.text import Text
