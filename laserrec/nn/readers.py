@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from laserrec.nn.backbone import Backbone
+from laserrec.nn.rotary import RotaryDecoder, Rows, why_not
 from laserrec.nn.text_cache import TextCache
 
 GROUP = 16
@@ -42,16 +43,21 @@ class TextFirst:
 
     def read(self, items: Tensor, mask: Tensor, virtual: Tensor) -> Tensor:
         """Return the embedding of each history, float32 [B, H]; arguments as in `Reader`."""
-        order = self.cache.count_tokens(items, mask).argsort(stable=True)
-        # Rows of similar length are read together, so that little padding is gathered and attended to.
-        parts = [self._read(items[rows], mask[rows], virtual[rows]) for rows in order.split(GROUP)]
-        return torch.cat(parts)[order.argsort()] if parts else virtual.new_empty(0, virtual.shape[2])
+        if not len(items):
+            return virtual.new_empty(0, virtual.shape[2])
+        decoder, order = self.cache.decoder, self.cache.count_tokens(items, mask).argsort(stable=True)
+        # Rows of similar length form a group, so that little padding is gathered and attended to.
+        groups = [self._rows(items[part], mask[part], virtual[part]) for part in order.split(GROUP)]
+        if self.read_out == "mean":
+            found = [states.float().mean(1) for states in decoder.run(groups)]
+        else:
+            last = virtual.shape[1] - 1
+            found = [states.float() for states in decoder.read(groups, [torch.full((len(part.inputs),), last) for part in groups])]
+        return torch.cat(found)[order.argsort()]
 
-    def _read(self, items: Tensor, mask: Tensor, virtual: Tensor) -> Tensor:
+    def _rows(self, items: Tensor, mask: Tensor, virtual: Tensor) -> Rows:
         context = self.cache.gather(items, mask)
-        positions = context.ends[:, None] + torch.arange(virtual.shape[1])
-        states = self.cache.decoder.forward(virtual, positions, context).float()
-        return states.mean(1) if self.read_out == "mean" else states[:, -1]
+        return Rows(virtual, context.ends[:, None] + torch.arange(virtual.shape[1]), context)
 
 
 class PrefixFirst:
@@ -69,23 +75,47 @@ class PrefixFirst:
             read_out: which states become the embedding.
         """
         self.backbone, self.instruction, self.line, self.read_out = backbone, list(instruction), line, read_out
+        self.decoder = None if why_not(backbone.model) else RotaryDecoder(backbone.model)
 
     def read(self, items: Tensor, mask: Tensor, virtual: Tensor) -> Tensor:
         """Return the embedding of each history, float32 [B, H]; arguments as in `Reader`."""
+        if not len(items):
+            return virtual.new_empty(0, virtual.shape[2])
         texts = [self._tokens(row[real].tolist()) for row, real in zip(items, mask, strict=True)]
         lengths = torch.tensor([len(text) for text in texts]) + virtual.shape[1]
-        tokens = torch.nn.utils.rnn.pad_sequence(texts, batch_first=True)
-        embedded = self.backbone.embed(tokens)
+        parts = lengths.argsort(stable=True).split(GROUP)
+        prompts = [self._prompts([texts[row] for row in part], virtual[part], lengths[part]) for part in parts]
+        states = self._states(prompts, [lengths[part] for part in parts])
+        return torch.cat(states)[torch.cat(parts).argsort()]
+
+    def _states(self, prompts: Sequence[Tensor], lengths: Sequence[Tensor]) -> list[Tensor]:
+        """Read groups of prompts [B, T, H] of these lengths int64 [B]: embeddings float32 [B, H] a group."""
+        if self.decoder is None:
+            whole = [self.backbone.forward(group) for group in prompts]
+        else:
+            rows = [Rows(group, torch.arange(group.shape[1])[None]) for group in prompts]
+            if self.read_out != "mean":
+                return [states.float() for states in self.decoder.read(rows, [length - 1 for length in lengths])]
+            whole = self.decoder.run(rows)
+        return [self._read_out(states.float(), length) for states, length in zip(whole, lengths, strict=True)]
+
+    def _read_out(self, states: Tensor, lengths: Tensor) -> Tensor:
+        """Turn states [B, T, H] of prompts into their embeddings [B, H]."""
+        if self.read_out == "mean":
+            real = (torch.arange(states.shape[1]) < lengths[:, None]).unsqueeze(-1)
+            return (states * real).sum(1) / lengths[:, None]
+        return states[torch.arange(len(states)), lengths - 1]
+
+    def _prompts(self, texts: Sequence[Tensor], virtual: Tensor, lengths: Tensor) -> Tensor:
+        """Put prefix, text and suffix together: [B, T, H].
+
+        The suffix stands right after each row's own text; what follows it is padding that no real token sees.
+        """
+        embedded = self.backbone.embed(torch.nn.utils.rnn.pad_sequence(list(texts), batch_first=True))
         virtual = virtual.to(embedded.dtype)
         prefix, suffix = virtual[:, :-1], virtual[:, -1:]
-        # The suffix stands right after each row's own text; what follows it is padding that no real token sees.
         inputs = torch.cat([prefix, embedded, torch.zeros_like(suffix)], dim=1)
-        place = (lengths - 1)[:, None, None].expand(-1, 1, inputs.shape[2])
-        states = self.backbone.forward(inputs.scatter(1, place, suffix))
-        if self.read_out == "mean":
-            real = (torch.arange(inputs.shape[1]) < lengths[:, None]).unsqueeze(-1)
-            return (states.float() * real).sum(1) / lengths[:, None]
-        return states.gather(1, place)[:, 0].float()
+        return inputs.scatter(1, (lengths - 1)[:, None, None].expand(-1, 1, inputs.shape[2]), suffix)
 
     def _tokens(self, history: list[int]) -> Tensor:
         tokens = list(self.instruction)

@@ -3,13 +3,18 @@
 transformers' own cache holds keys *after* rotation, bound to one place in one sequence. Here keys are kept *before* rotation, so a text
 encoded once can stand anywhere in any sequence: it is rotated to its place when it is read.
 
-Dimensions: B batch, Q new tokens, T context tokens, H width, G key/value heads, R query heads per key/value head, C head width.
-Knows nothing of items or virtual tokens.
+Rows of similar length form a group. All groups go through the linear layers as one matrix without padding between them; where only one
+token's state is asked for, the last layer computes that token alone.
+
+Dimensions: B rows of a group, Q new tokens, T context tokens, H width, G key/value heads, R query heads per key/value head, C head width,
+M all tokens of all groups. Knows nothing of items or virtual tokens.
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's usual name
@@ -17,58 +22,52 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from laserrec.errors import ConfigError
+from laserrec.nn.attention import Context, Group, attend
+from laserrec.nn.kernels import Kernels, Turn
 
 ROTARY_TYPES = ("llama", "mistral", "qwen2", "qwen3")
 
 
-class Context(Protocol):
-    """What new tokens attend to beside each other."""
+@dataclass(frozen=True)
+class Rows:
+    """Rows of one length that go through the decoder together.
 
-    @property
-    def positions(self) -> Tensor:
-        """Where each context token stands, int64 [B, T]."""
+    Attributes:
+        inputs: embeddings [B, Q, H], padded on the right where rows differ.
+        positions: where each new token stands, int64 [B, Q].
+        context: what they may all attend to.
+    """
 
-    @property
-    def mask(self) -> Tensor:
-        """True where a context token is real, bool [B, T]."""
-
-    def layer(self, index: int) -> tuple[Tensor, Tensor]:
-        """Return a layer's keys before rotation and values, both [B, T, G, C]."""
+    inputs: Tensor
+    positions: Tensor
+    context: Context | None = None
 
 
 class RotaryDecoder:
     """The layers of a frozen transformers decoder with rotary positions, run over a `Context`."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, *, fused: bool = False) -> None:
         """Wrap a model.
 
         Args:
             model: a frozen decoder without head of one of `ROTARY_TYPES`.
+            fused: compile the elementwise kernels.
 
         Raises:
             ConfigError: the model's positions are not rotary, or its attention is windowed.
         """
-        kind = model.config.model_type
-        if kind not in ROTARY_TYPES:
-            raise ConfigError(
-                f"prompt.order = 'text_first' needs a decoder with rotary positions ({', '.join(ROTARY_TYPES)}); "
-                f"received a {kind!r} model. Use prompt.order = 'prefix_first' with it."
-            )
+        refusal = why_not(model)
+        if refusal:
+            raise ConfigError(f"prompt.order = 'text_first' {refusal} Use prompt.order = 'prefix_first' with it.")
         config = model.config
-        # Mistral windows all of its layers or none, and only its configuration says so.
-        holders = [config] if kind == "mistral" else [layer.self_attn for layer in model.layers]
-        if any(getattr(holder, "sliding_window", None) for holder in holders):
-            raise ConfigError(
-                "prompt.order = 'text_first' needs full attention; this model's is windowed. Use prompt.order = 'prefix_first' with it."
-            )
         # transformers' modules are typed as bare modules; what is used of them is checked by the parity tests.
         self.layers: list[Any] = list(model.layers)
-        self.norm: nn.Module = model.norm
+        self.norm: Any = model.norm
         self.rotary: nn.Module = model.rotary_emb
         self.kv_heads: int = config.num_key_value_heads
-        self.groups: int = config.num_attention_heads // self.kv_heads
         self.head_width: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         self.dtype: torch.dtype = model.dtype
+        self.kernels = Kernels(fused=fused)
 
     def __len__(self) -> int:
         return len(self.layers)
@@ -87,83 +86,131 @@ class RotaryDecoder:
         Returns:
             Last-layer states after the final norm, [B, Q, H].
         """
-        hidden = inputs.to(self.dtype)
-        turn = self._rotation(hidden, positions)
-        context_turn = None if context is None else self._rotation(hidden, context.positions)
-        mask = self._mask(inputs, context)
-        for index, layer in enumerate(self.layers):
-            attention = layer.self_attn
-            query, key, value = self._project(attention, layer.input_layernorm(hidden))
-            if collect is not None:
-                collect.append((key, value))
-            query, key = _rotate(query, turn), _rotate(key, turn)
-            if context is None or context_turn is None:
-                mixed = self._attend(query, key, value, mask)
-            else:
-                context_key, context_value = context.layer(index)
-                mixed = self._attend_over(query, key, value, _rotate(context_key, context_turn), context_value, mask)
-            hidden = hidden + attention.o_proj(mixed)
-            hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
-        return self.norm(hidden)  # type: ignore[no-any-return]
+        return self.run([Rows(inputs, positions, context)], collect)[0]
 
-    def _rotation(self, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Return cosine and sine [B, T, 1, C] of every position."""
-        cosine, sine = self.rotary(hidden, positions)
-        return cosine.unsqueeze(2), sine.unsqueeze(2)
+    def run(self, rows: Sequence[Rows], collect: list[tuple[Tensor, Tensor]] | None = None) -> list[Tensor]:
+        """Run groups of rows through all layers: last-layer states after the final norm, [B, Q, H] a group.
 
-    def _project(self, attention: Any, normed: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # noqa: ANN401
-        """Return queries [B, Q, G·R, C], keys and values [B, Q, G, C], before rotation."""
-        shape = (*normed.shape[:2], -1, self.head_width)
-        query = attention.q_proj(normed).view(shape)
-        key = attention.k_proj(normed).view(shape)
-        value = attention.v_proj(normed).view(shape)
-        if hasattr(attention, "q_norm"):
-            query, key = attention.q_norm(query), attention.k_norm(key)
-        return query, key, value
-
-    def _mask(self, inputs: Tensor, context: Context | None) -> Tensor:
-        """Return who may attend to whom, bool [B or 1, 1, R·Q, T + Q]: everybody to the context, causally to each other."""
-        length = inputs.shape[1]
-        causal = torch.ones(length, length, dtype=torch.bool, device=inputs.device).tril().expand(1, -1, -1)
-        if context is not None:
-            seen = context.mask[:, None, :].expand(-1, length, -1)
-            causal = torch.cat([seen, causal.expand(len(seen), -1, -1)], dim=2)
-        return causal.repeat(1, self.groups, 1).unsqueeze(1)
-
-    def _fold(self, query: Tensor) -> Tensor:
-        """Lay the query heads of one key/value head end to end, so that keys are never repeated: [B, G, R·Q, C]."""
-        rows, length = query.shape[:2]
-        return query.view(rows, length, self.kv_heads, self.groups, self.head_width).permute(0, 2, 3, 1, 4).flatten(2, 3)
-
-    def _unfold(self, mixed: Tensor, length: int) -> Tensor:
-        """Undo `_fold`: [B, Q, G·R·C]."""
-        mixed = mixed.view(len(mixed), self.kv_heads, self.groups, length, self.head_width)
-        return mixed.permute(0, 3, 1, 2, 4).reshape(len(mixed), length, -1)
-
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
-        """Attend to the new tokens alone: [B, Q, G·R·C]."""
-        mixed = F.scaled_dot_product_attention(self._fold(query), key.transpose(1, 2), value.transpose(1, 2), attn_mask=mask)
-        return self._unfold(mixed, query.shape[1])
-
-    def _attend_over(self, query: Tensor, key: Tensor, value: Tensor, context_key: Tensor, context_value: Tensor, mask: Tensor) -> Tensor:
-        """Attend to the context and the new tokens in one softmax: [B, Q, G·R·C].
-
-        Two products instead of one over joined keys: the context then never enters the backward pass.
+        Args:
+            rows: the groups.
+            collect: as in `forward`; only with a single group.
         """
-        folded = self._fold(query) * self.head_width**-0.5
-        far = folded @ context_key.permute(0, 2, 3, 1)
-        near = folded @ key.permute(0, 2, 3, 1)
-        scores = torch.cat([far, near], dim=-1).masked_fill(~mask, -torch.inf)
-        weights = scores.softmax(dim=-1, dtype=torch.float32).to(value.dtype)
-        far, near = weights.split([context_key.shape[1], key.shape[1]], dim=-1)
-        mixed = far @ context_value.transpose(1, 2) + near @ value.transpose(1, 2)
-        return self._unfold(mixed, query.shape[1])
+        groups, hidden = self._groups(rows), self._flat(rows)
+        for index in range(len(self)):
+            hidden = self._layer(hidden, index, groups, None if collect is None else (collect, rows[0].inputs.shape[:2]))
+        hidden = self._normed(hidden, self.norm)
+        return [hidden[group.start : group.end].view_as(part.inputs) for group, part in zip(groups, rows, strict=True)]
+
+    def read(self, rows: Sequence[Rows], wanted: Sequence[Tensor]) -> list[Tensor]:
+        """Run groups of rows through all layers and return one token's state of each row.
+
+        Args:
+            rows: the groups.
+            wanted: which of its new tokens each row is read at, int64 [B] a group.
+
+        Returns:
+            Last-layer states after the final norm, [B, H] a group.
+        """
+        groups, hidden = self._groups(rows), self._flat(rows)
+        for index in range(len(self) - 1):
+            hidden = self._layer(hidden, index, groups)
+        states = self._normed(self._last_layer(hidden, groups, wanted), self.norm)
+        return list(states.split([group.rows for group in groups]))
+
+    def _flat(self, rows: Sequence[Rows]) -> Tensor:
+        return torch.cat([part.inputs.to(self.dtype).flatten(0, 1) for part in rows])
+
+    def _groups(self, rows: Sequence[Rows]) -> list[Group]:
+        groups, start = [], 0
+        for part in rows:
+            context = part.context
+            groups.append(
+                Group(
+                    start,
+                    rows=part.inputs.shape[0],
+                    length=part.inputs.shape[1],
+                    turn=self._turn(part.inputs, part.positions),
+                    context=context,
+                    context_turn=None if context is None else self._turn(part.inputs, context.positions),
+                    padded=context is not None and not bool(context.mask.all()),
+                )
+            )
+            start = groups[-1].end
+        return groups
+
+    def _turn(self, inputs: Tensor, positions: Tensor) -> Turn:
+        cosine, sine = self.rotary(inputs.to(self.dtype), positions)
+        half = self.head_width // 2
+        return cosine[..., :half].contiguous(), sine[..., :half].contiguous()
+
+    def _layer(
+        self, hidden: Tensor, index: int, groups: Sequence[Group], collect: tuple[list[tuple[Tensor, Tensor]], torch.Size] | None = None
+    ) -> Tensor:
+        """Run hidden states [M, H] through one layer."""
+        layer = self.layers[index]
+        attention, normed = layer.self_attn, self._normed(hidden, layer.input_layernorm)
+        key, value = self._keys(attention, normed), attention.v_proj(normed)
+        if collect is not None:
+            collected, shape = collect
+            collected.append((key.view(*shape, -1, self.head_width), value.view(*shape, -1, self.head_width)))
+        mixed = attend(self._queries(attention, normed), key, value, groups, index, self.head_width, self.kernels)
+        return self._feed_forward(hidden + attention.o_proj(mixed), layer)
+
+    def _last_layer(self, hidden: Tensor, groups: Sequence[Group], wanted: Sequence[Tensor]) -> Tensor:
+        """Run hidden states [M, H] through the last layer, for one token of each row."""
+        layer = self.layers[-1]
+        attention, normed = layer.self_attn, self._normed(hidden, layer.input_layernorm)
+        key, value = self._keys(attention, normed), attention.v_proj(normed)
+        places = [torch.arange(group.rows) * group.length + group.start + place for group, place in zip(groups, wanted, strict=True)]
+        query = self._queries(attention, normed[torch.cat(places)])
+        mixed, start = [], 0
+        for group, place in zip(groups, wanted, strict=True):
+            mixed.append(self._attend_once(query[start : start + group.rows], key, value, group, place))
+            start += group.rows
+        return self._feed_forward(hidden[torch.cat(places)] + attention.o_proj(torch.cat(mixed)), layer)
+
+    def _attend_once(self, query: Tensor, key: Tensor, value: Tensor, group: Group, place: Tensor) -> Tensor:
+        """Attend with one query a row [B, G·R·C], at token `place` of it: [B, G·R·C]."""
+        each = torch.arange(group.rows)
+        cosine, sine = (part.expand(group.rows, -1, -1)[each, place][:, None] for part in group.turn)
+        query = self.kernels.turn(query.view(group.rows, 1, -1, self.head_width), cosine, sine)
+        keys, values = group.keys_values(len(self) - 1, group.take(key, self.head_width), group.take(value, self.head_width), self.kernels)
+        keys, values = (part.view(group.rows, self.kv_heads, -1, self.head_width) for part in (keys, values))
+        seen = torch.arange(group.length) <= place[:, None]
+        if group.context is not None:
+            seen = torch.cat([group.context.mask, seen], dim=1)
+        folded = query.view(group.rows, self.kv_heads, -1, self.head_width)
+        return F.scaled_dot_product_attention(folded, keys, values, attn_mask=seen[:, None, None, :]).reshape(group.rows, -1)
+
+    def _normed(self, states: Tensor, norm: Any) -> Tensor:  # noqa: ANN401
+        return self.kernels.norm(states, norm.weight, norm.variance_epsilon)
+
+    def _queries(self, attention: Any, normed: Tensor) -> Tensor:  # noqa: ANN401
+        query: Tensor = attention.q_proj(normed)
+        return self._head_normed(query, attention.q_norm) if hasattr(attention, "q_norm") else query
+
+    def _keys(self, attention: Any, normed: Tensor) -> Tensor:  # noqa: ANN401
+        key: Tensor = attention.k_proj(normed)
+        return self._head_normed(key, attention.k_norm) if hasattr(attention, "k_norm") else key
+
+    def _head_normed(self, states: Tensor, norm: Any) -> Tensor:  # noqa: ANN401
+        return self._normed(states.view(len(states), -1, self.head_width), norm).flatten(1)
+
+    def _feed_forward(self, hidden: Tensor, layer: Any) -> Tensor:  # noqa: ANN401
+        normed, mlp = self._normed(hidden, layer.post_attention_layernorm), layer.mlp
+        product: Tensor = mlp.down_proj(self.kernels.swiglu(mlp.gate_proj(normed), mlp.up_proj(normed)))
+        return hidden + product
 
 
-def _rotate(states: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
-    """Turn states [B, T, heads, C] to their positions."""
-    cosine, sine = turn
-    half = states.shape[-1] // 2
-    cosine, sine = cosine[..., :half], sine[..., :half]
-    first, second = states.split(half, dim=-1)
-    return torch.cat([torch.addcmul(first * cosine, second, sine, value=-1), torch.addcmul(second * cosine, first, sine)], dim=-1)
+def why_not(model: PreTrainedModel) -> str | None:
+    """Return why a model cannot be run by `RotaryDecoder`, as the middle of a sentence; None when it can."""
+    config = model.config
+    if config.model_type not in ROTARY_TYPES:
+        return f"needs a decoder with rotary positions ({', '.join(ROTARY_TYPES)}); received a {config.model_type!r} model."
+    # Mistral windows all of its layers or none, and only its configuration says so.
+    holders = [config] if config.model_type == "mistral" else [layer.self_attn for layer in model.layers]
+    if any(getattr(holder, "sliding_window", None) for holder in holders):
+        return "needs full attention; this model's is windowed."
+    if config.hidden_act != "silu":
+        return f"needs the activation silu; this model's is {config.hidden_act!r}."
+    return None

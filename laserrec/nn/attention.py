@@ -1,0 +1,208 @@
+"""Attention of new tokens to a cached context and, causally, to each other, with its gradient by hand.
+
+Rows come in groups of similar length. All groups share the linear layers; attention goes group by group, so that nobody attends to much
+padding, and block of queries by block, so that a causal triangle is not computed as a square. Keys of the context are constants: no
+gradient is ever formed for them.
+
+Dimensions: B rows of a group, Q new tokens, T context tokens, G key/value heads, R query heads per key/value head, C head width, M all
+tokens of all groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from laserrec.nn.kernels import Kernels, Turn
+
+QUERY_BLOCK = 64
+
+
+class Context(Protocol):
+    """What new tokens attend to beside each other."""
+
+    @property
+    def positions(self) -> Tensor:
+        """Where each context token stands, int64 [B, T]."""
+
+    @property
+    def mask(self) -> Tensor:
+        """True where a context token is real, bool [B, T]."""
+
+    def layer(self, index: int) -> tuple[Tensor, Tensor]:
+        """Return a layer's keys before rotation and values, both [B, T, G, C]."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows that attend alike.
+
+    Attributes:
+        start: where its tokens begin among all M.
+        rows: B.
+        length: Q.
+        turn: angles of the new tokens.
+        context: what they attend to beside each other.
+        context_turn: its angles.
+        padded: some rows have fewer than T context tokens.
+    """
+
+    start: int
+    rows: int
+    length: int
+    turn: Turn
+    context: Context | None
+    context_turn: Turn | None
+    padded: bool
+
+    @property
+    def end(self) -> int:
+        """Where its tokens end among all M."""
+        return self.start + self.rows * self.length
+
+    def take(self, states: Tensor, head_width: int) -> Tensor:
+        """Return its tokens of states [M, N·C] as [B, Q, N, C]."""
+        return states[self.start : self.end].view(self.rows, self.length, -1, head_width)
+
+    def blocks(self) -> Iterator[tuple[int, int]]:
+        """Return the blocks of queries, the last first: it sees all keys."""
+        starts = range(0, self.length, QUERY_BLOCK)
+        return ((start, min(start + QUERY_BLOCK, self.length)) for start in reversed(starts))
+
+    def keys_values(self, layer: int, key: Tensor, value: Tensor, kernels: Kernels) -> tuple[Tensor, Tensor]:
+        """Lay context and new tokens one after the other: keys, rotated, and values, [B·G, T + Q, C] each.
+
+        Args:
+            layer: which one.
+            key: of the new tokens, before rotation, [B, Q, G, C].
+            value: [B, Q, G, C].
+            kernels: how to rotate.
+        """
+        keys, values = kernels.turn(key, *self.turn), value.transpose(1, 2)
+        if self.context is not None and self.context_turn is not None:
+            far_key, far_value = self.context.layer(layer)
+            keys = torch.cat([kernels.turn(far_key, *self.context_turn), keys], dim=2)
+            values = torch.cat([far_value.transpose(1, 2), values], dim=2)
+        return keys.flatten(0, 1), values.flatten(0, 1)
+
+    def hide(self, scores: Tensor, start: int, end: int, kv_heads: int) -> None:
+        """Strike out of scores [B·G, R·n, T + end], in place, what queries `start` to `end` must not see."""
+        count, context = end - start, scores.shape[2] - end
+        later = torch.ones(count, count, dtype=torch.bool, device=scores.device).triu(1).repeat(scores.shape[1] // count, 1)
+        if count > 1:
+            scores[:, :, context + start :].masked_fill_(later, -torch.inf)
+        if self.padded and self.context is not None:
+            far = scores.view(self.rows, kv_heads, *scores.shape[1:])[..., :context]
+            far.masked_fill_(~self.context.mask[:, None, None, :], -torch.inf)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, groups: Sequence[Group], layer: int, head_width: int, kernels: Kernels) -> Tensor:
+    """Attend.
+
+    Args:
+        query: before rotation, [M, G·R·C].
+        key: before rotation, [M, G·C].
+        value: [M, G·C].
+        groups: how the M tokens divide; together they cover them all.
+        layer: which layer's context.
+        head_width: C.
+        kernels: how to rotate.
+
+    Returns:
+        The heads' mixtures of values, [M, G·R·C].
+    """
+    mixed: Tensor = _Attention.apply(query, key, value, groups, layer, head_width, kernels)  # type: ignore[no-untyped-call]
+    return mixed
+
+
+class _Attention(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        groups: Sequence[Group],
+        layer: int,
+        head_width: int,
+        kernels: Kernels,
+    ) -> Tensor:
+        kv_heads, mixed, kept = key.shape[1] // head_width, torch.empty_like(query), []
+        for group in groups:
+            keys, values = group.keys_values(layer, group.take(key, head_width), group.take(value, head_width), kernels)
+            queries = _fold(kernels.turn(group.take(query, head_width), *_scaled(group.turn, head_width)), kv_heads)
+            weights, out = [], []
+            for start, end in group.blocks():
+                seen = keys.shape[1] - group.length + end
+                scores = _block(queries, start, end) @ keys[:, :seen].transpose(1, 2)
+                group.hide(scores, start, end, kv_heads)
+                weights.append(scores.softmax(-1))
+                out.append((weights[-1] @ values[:, :seen]).view(len(keys), -1, end - start, head_width))
+            group.take(mixed, head_width).copy_(_unfold(torch.cat(out[::-1], dim=2), kv_heads))
+            kept += [queries, keys, values, *weights]
+        ctx.save_for_backward(*kept)
+        ctx.groups, ctx.head_width, ctx.kernels = groups, head_width, kernels
+        return mixed
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        kept, head_width = iter(ctx.saved_tensors), ctx.head_width
+        outcome: tuple[list[Tensor], ...] = ([], [], [])
+        for group in ctx.groups:
+            queries, keys, values = (next(kept) for _ in range(3))
+            weights = [next(kept) for _ in group.blocks()]
+            outer = _fold(group.take(gradient, head_width).transpose(1, 2), len(keys) // group.rows)
+            found = _group_backward(group, outer, queries, keys, values, weights)
+            for whole, part, turn in zip(outcome, found, (_scaled(group.turn, head_width), group.turn, None), strict=True):
+                part = part.view(group.rows, -1, group.length, head_width)
+                part = ctx.kernels.turn_back(part, *turn) if turn else part.transpose(1, 2)
+                whole.append(part.reshape(group.rows * group.length, -1))
+        return *(torch.cat(parts) if len(parts) > 1 else parts[0] for parts in outcome), None, None, None, None
+
+
+def _group_backward(
+    group: Group, outer: Tensor, queries: Tensor, keys: Tensor, values: Tensor, weights: Sequence[Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of queries [B·G, R, Q, C], and of the new tokens' keys and values [B·G, Q, C]."""
+    context = keys.shape[1] - group.length
+    of_queries, of_keys, of_values = [], keys.new_empty(0), keys.new_empty(0)
+    for (start, end), weight in zip(group.blocks(), weights, strict=True):
+        seen, out, asked = context + end, _block(outer, start, end), _block(queries, start, end)
+        of_weights = out @ values[:, :seen].transpose(1, 2)
+        of_scores: Tensor = torch.ops.aten._softmax_backward_data(of_weights, weight, -1, weight.dtype)
+        of_queries.append((of_scores @ keys[:, :seen]).view(len(keys), -1, end - start, keys.shape[2]))
+        key_part = of_scores[:, :, context:].transpose(1, 2) @ asked
+        value_part = weight[:, :, context:].transpose(1, 2) @ out
+        if end == group.length:
+            of_keys, of_values = key_part, value_part
+        else:
+            of_keys[:, :end] += key_part
+            of_values[:, :end] += value_part
+    return torch.cat(of_queries[::-1], dim=2), of_keys, of_values
+
+
+def _scaled(turn: Turn, head_width: int) -> Turn:
+    """Let a rotation carry the attention's scale as well."""
+    cosine, sine = turn
+    return cosine * head_width**-0.5, sine * head_width**-0.5
+
+
+def _fold(states: Tensor, kv_heads: int) -> Tensor:
+    """Lay the query heads of one key/value head side by side: [B, G·R, Q, C] to [B·G, R, Q, C]."""
+    return states.reshape(len(states) * kv_heads, -1, *states.shape[2:])
+
+
+def _unfold(states: Tensor, kv_heads: int) -> Tensor:
+    """Undo `_fold`, token by token: [B·G, R, Q, C] to [B, Q, G·R, C]."""
+    return states.view(len(states) // kv_heads, -1, *states.shape[2:]).transpose(1, 2)
+
+
+def _block(states: Tensor, start: int, end: int) -> Tensor:
+    """Return a block of queries [B·G, R·n, C] of [B·G, R, Q, C]."""
+    return states[:, :, start:end].flatten(1, 2)
