@@ -5,14 +5,13 @@ Tensors only: knows nothing of models, ids or metrics. Legend: B histories, N ca
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
 
 from laserrec.errors import TrainingError
+from laserrec.nn.products import products
 
 MEMORY_BYTES = 256 * 2**20
 """Scores that `top_k` may hold at a time."""
@@ -80,6 +79,7 @@ def best(scores: Tensor, k: int) -> TopK:
     return TopK(items.masked_fill(found == -torch.inf, -1), found)
 
 
+@torch.no_grad()
 def top_k(
     queries: Tensor, matrix: Tensor, k: int, *, items: Tensor | None = None, mask: Tensor | None = None, memory_bytes: int = MEMORY_BYTES
 ) -> TopK:
@@ -99,7 +99,7 @@ def top_k(
         TrainingError: a score is NaN.
     """
     k = min(k, len(matrix))
-    # A product may be held twice, once as its library laid it out.
+    # The scores of one chunk are held while those of the next are made.
     held = memory_bytes // (2 * queries.element_size())
     held = min(held, CACHED_SCORES) if queries.device.type == "cpu" else held
     rows = max(1, min(len(queries), ROWS, held // max(k, SHORTEST_CHUNK)))
@@ -115,9 +115,8 @@ def _top_k_rows(queries: Tensor, matrix: Tensor, k: int, excluded: tuple[Tensor,
     leaders = TopK(queries.new_full((len(queries), k), -1, dtype=torch.int64), queries.new_full((len(queries), k), -torch.inf))
     if not leaders.items.numel():
         return leaders
-    product = _product(queries)
     for start in range(0, len(matrix), chunk):
-        scores = product(matrix[start : start + chunk])
+        scores = products(queries, matrix[start : start + chunk])
         if excluded is not None:
             _strike(scores, *excluded, start=start)
         peaks = scores.amax(1)
@@ -131,24 +130,14 @@ def _top_k_rows(queries: Tensor, matrix: Tensor, k: int, excluded: tuple[Tensor,
 
 def _lead(leaders: TopK, rows: Tensor, scores: Tensor, start: int) -> None:
     """Let the items from `start` on, of scores [R, C], take their places among the leaders of `rows`, int64 [R]."""
-    found = _pick(scores, min(leaders.items.shape[1], scores.shape[1]))
-    merged = torch.cat([leaders.scores[rows], scores.gather(1, found)], dim=1)
+    k = leaders.items.shape[1]
+    places = _promising(scores, k, leaders.scores[rows, -1:])
     # Leaders stand before the new items, whose indices are higher, so the lower index still wins a tie.
-    where = torch.cat([leaders.items[rows], found + start], dim=1)
-    values, places = merged.sort(dim=1, descending=True, stable=True)
-    values, items = values[:, : leaders.items.shape[1]], where.gather(1, places[:, : leaders.items.shape[1]])
-    leaders.items[rows], leaders.scores[rows] = items.masked_fill(values == -torch.inf, -1), values
-
-
-def _product(queries: Tensor) -> Callable[[Tensor], Tensor]:
-    """Return what multiplies the queries [B, H] with a part of a catalogue [C, H]: scores [B, C].
-
-    oneDNN uses the whole of a processor where the library behind `@` may take the vendor of its own for granted.
-    """
-    if queries.device.type == "cpu" and queries.dtype == torch.float32 and torch.backends.mkldnn.is_available():
-        laid_out = queries.to_mkldnn()
-        return lambda part: linear(laid_out, part).to_dense()
-    return lambda part: queries @ part.T
+    merged = torch.cat([leaders.scores[rows], scores.gather(1, places)], dim=1)
+    where = torch.cat([leaders.items[rows], places + start], dim=1)
+    order = _sorted_out(merged, k)
+    values = merged.gather(1, order)
+    leaders.items[rows], leaders.scores[rows] = where.gather(1, order).masked_fill(values == -torch.inf, -1), values
 
 
 def _rows(items: Tensor, mask: Tensor | None, at: int, rows: int) -> tuple[Tensor, Tensor]:
@@ -164,15 +153,26 @@ def _strike(scores: Tensor, items: Tensor, mask: Tensor, start: int) -> None:
 
 def _pick(scores: Tensor, k: int) -> Tensor:
     """Return the indices [B, k] of each row's k highest scores [B, N], best first, of equal ones the lower index first."""
-    if scores.shape[1] < 4 * GROUP * k or not k:
-        return _sorted_out(scores, k)
-    # The k best stand in the k groups with the highest peaks, of equal peaks the first: k groups before them would hold k better ones.
-    end = scores.shape[1] // GROUP * GROUP
-    peaks = scores[:, :end].unflatten(1, (-1, GROUP)).amax(-1)
-    groups = _sorted_out(peaks, k).sort(1).values
-    inside, after = (torch.arange(*ends, device=scores.device) for ends in ((0, GROUP), (end, scores.shape[1])))
-    places = torch.cat([(groups[:, :, None] * GROUP + inside).flatten(1), after.expand(len(scores), -1)], dim=1)
+    places = _promising(scores, k)
     return places.gather(1, _sorted_out(scores.gather(1, places), k))
+
+
+def _promising(scores: Tensor, k: int, floor: Tensor | None = None) -> Tensor:
+    """Return ascending indices [B, P] that hold each row's k highest scores [B, N], or those of them above `floor` [B, 1].
+
+    Items are looked at in groups of neighbours. The k best stand in the k groups with the highest peaks, of equal peaks the first:
+    with k groups before its own, an item would have k better ones before it.
+    """
+    width = scores.shape[1]
+    if width < 4 * GROUP * k:
+        return torch.arange(width, device=scores.device).expand(len(scores), -1)
+    end = width // GROUP * GROUP
+    peaks = scores[:, :end].unflatten(1, (-1, GROUP)).amax(-1)
+    if floor is not None:
+        k = min(k, int((peaks > floor).sum(1).amax()))
+    groups = _sorted_out(peaks, k).sort(1).values
+    inside, after = (torch.arange(*ends, device=scores.device) for ends in ((0, GROUP), (end, width)))
+    return torch.cat([(groups[:, :, None] * GROUP + inside).flatten(1), after.expand(len(scores), -1)], dim=1)
 
 
 def _sorted_out(scores: Tensor, k: int) -> Tensor:

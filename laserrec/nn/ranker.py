@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from laserrec.nn.laser import LaserSystem
+from laserrec.nn.products import products
 
 
 class Ranker:
@@ -30,4 +31,4 @@ class Ranker:
         system, scorer = self._system, self._system.model.scorer
         users, _ = system.embed(items, mask)
         fused = system.collaborative.scores(items, mask) if scorer.trust is not None else None
-        return scorer.combine(scorer.directions(users) @ self._directions.T, fused, items, mask)
+        return scorer.combine(products(scorer.directions(users), self._directions), fused, items, mask)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from laserrec import ranking
 from laserrec.errors import TrainingError
 from laserrec.ranking import best, exclude, target_ranks, top_k
 
@@ -100,15 +101,39 @@ def test_top_k_equals_sorting_whatever_the_memory(data: st.DataObject) -> None:
         assert found.scores.isneginf().equal(found.items < 0)
 
 
+@pytest.mark.parametrize("k", [1, 7, 300])
 @pytest.mark.parametrize("memory", [1, 200_000, 1 << 30])
-def test_top_k_over_several_chunks(memory: int) -> None:
+def test_top_k_over_several_chunks(memory: int, k: int) -> None:
     generator = torch.Generator().manual_seed(0)
     # Whole numbers: products are exact, and thousands of items tie, within chunks and across.
-    queries, matrix = (torch.randint(-8, 9, (rows, 4), generator=generator).float() for rows in (9, 10_000))
-    expected = (queries @ matrix.T).sort(dim=1, descending=True, stable=True)
-    found = top_k(queries, matrix, 300, memory_bytes=memory)
-    assert found.items.equal(expected.indices[:, :300])
-    assert found.scores.equal(expected.values[:, :300])
+    queries, matrix = (torch.randint(-8, 9, (rows, 4), generator=generator).float() for rows in (9, 10_007))
+    seen = torch.randint(0, 10_007, (9, 5_000), generator=generator)
+    for items in (None, seen):
+        scores = queries @ matrix.T if items is None else (queries @ matrix.T).scatter(1, items, -torch.inf)
+        expected = scores.sort(dim=1, descending=True, stable=True)
+        for found in (top_k(queries, matrix, k, items=items, memory_bytes=memory), best(scores, k)):
+            assert found.items.equal(expected.indices[:, :k])
+            assert found.scores.equal(expected.values[:, :k])
+
+
+@given(st.data())
+def test_groups_of_neighbours_change_nothing(data: st.DataObject) -> None:
+    queries, matrix = data.draw(matrices(columns=3)), data.draw(matrices(columns=3))
+    items, mask = data.draw(histories(len(queries), len(matrix)))
+    copies, k = data.draw(st.integers(1, 12)), data.draw(st.integers(1, 3))
+    matrix = matrix.repeat(copies, 1)
+    expected = [brute_list(row, seen, k) for row, seen in zip((queries @ matrix.T).tolist(), forbidden(items, mask), strict=True)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranking, "GROUP", 2)
+        patch.setattr(ranking, "SHORTEST_CHUNK", data.draw(st.integers(1, 40)))
+        assert top_k(queries, matrix, k, items=items, mask=mask, memory_bytes=1).items.tolist() == expected
+        assert best(exclude(queries @ matrix.T, items, mask), k).items.tolist() == expected
+
+
+def test_scores_that_rise_through_the_catalogue() -> None:
+    # Every chunk betters everything before it.
+    found = top_k(torch.ones(3, 1), torch.arange(20_000.0)[:, None], 4, memory_bytes=1)
+    assert found.items.tolist() == [[19_999, 19_998, 19_997, 19_996]] * 3
 
 
 def test_no_queries() -> None:
