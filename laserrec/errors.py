@@ -18,7 +18,11 @@ A message says what was received, what is allowed and what to do.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import islice, takewhile
+
+COMPARED = 10_000
+"""Known ids that an unknown one is compared with, letter by letter."""
 
 
 class LaserrecError(Exception):
@@ -60,7 +64,7 @@ class UnknownIdError(DataError):
             unknown: the id that was received.
             known: every id that would have been accepted.
         """
-        closest = difflib.get_close_matches(unknown, list(known), n=3, cutoff=0.5)
+        closest = difflib.get_close_matches(unknown, _alike(unknown, list(known)), n=3, cutoff=0.5)
         hint = f"The closest known ids are {', '.join(map(repr, closest))}." if closest else "No known id is similar to it."
         super().__init__(f"Unknown {kind} id {unknown!r}. {hint}")
 
@@ -79,3 +83,16 @@ class NonFiniteLossError(TrainingError):
 
 class InterruptedTraining(TrainingError):  # noqa: N818 - not a failure: the run is complete up to its last step
     """Stopped on request; the run can be resumed."""
+
+
+def _alike(unknown: str, known: Sequence[str]) -> list[str]:
+    """Return the known ids; of more than `COMPARED`, some of those that share the longest beginning, or end, with the unknown one."""
+    if len(known) <= COMPARED:
+        return list(known)
+    lines = "\n".join(["", *known, ""])
+    # Whoever shares n letters shares fewer, too.
+    heads = takewhile(lambda head: f"\n{head}" in lines, (unknown[:n] for n in range(1, len(unknown) + 1)))
+    tails = takewhile(lambda tail: f"{tail}\n" in lines, (unknown[-n:] for n in range(1, len(unknown) + 1)))
+    ends = (max(heads, key=len, default=""), str.startswith), (max(tails, key=len, default=""), str.endswith)
+    found = [name for end, same in ends if end for name in islice((name for name in known if same(name, end)), COMPARED // 2)]
+    return list(dict.fromkeys(found))
