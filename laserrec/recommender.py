@@ -102,7 +102,7 @@ class Laser:
             hold_out=config.collaborative.hold_out,
             name="collaborative",
         )
-        texts = ItemTexts(backbone, config.prompt, data.attributes(), config.virtual.read_out)
+        texts = ItemTexts(backbone, config.prompt, data.attributes(), config.virtual.read_out, config.llm)
         texts.template.check([column for column in data.items.columns if column not in {"item_id", "title"}])
         encoding = _encode(texts, session)
         view = CollaborativeView(collaborative.model, collaborative.seen)
@@ -239,7 +239,7 @@ class Laser:
         backbone = load_backbone(stored.config)
         stored.check_llm(backbone.fingerprint())
         items = [{key: value for key, value in item.items() if key != "item_id"} for item in stored.catalogue]
-        texts = ItemTexts(backbone, stored.config.prompt, items, stored.config.virtual.read_out)
+        texts = ItemTexts(backbone, stored.config.prompt, items, stored.config.virtual.read_out, stored.config.llm)
         texts.reuse(cache_folder() / "texts")
         system = build_laser(stored.config, backbone, texts, stored.collaborative)
         stored.restore(system.model)
@@ -354,7 +354,7 @@ def _encode(texts: ItemTexts, session: Session) -> dict[str, Any]:
             observer.on_step(done, {})
 
     for observer in session.observers:
-        observer.begin(f"texts, {texts.bytes / 2**30:.1f} GiB", len(texts.items), 0)
+        observer.begin(f"texts, {texts.bytes / 2**30:.1f} GiB", texts.count, 0)
     try:
         texts.encode_once(cache_folder() / "texts", told)
     finally:

@@ -6,12 +6,14 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
@@ -33,6 +35,51 @@ def cache_folder() -> Path:
 def fetched_folder(asset: Asset) -> Path:
     """Return where an asset's files lie once they are fetched; another pin, another folder."""
     return cache_folder() / f"{asset.name}-{asset.sha256[:12]}"
+
+
+def texts_folder() -> Path:
+    """Return the folder that encoded texts are kept in."""
+    return cache_folder() / "texts"
+
+
+@dataclass(frozen=True)
+class KeptTexts:
+    """Texts encoded for one language model and instruction.
+
+    Attributes:
+        path: their folder.
+        bytes: what it takes.
+        unused_days: since a run last opened it.
+    """
+
+    path: Path
+    bytes: int
+    unused_days: float
+
+
+def kept_texts() -> list[KeptTexts]:
+    """Return what is in `texts_folder`, the longest unused first."""
+    found = []
+    for path in texts_folder().glob("*"):
+        manifest = path / "manifest.json"
+        used = (manifest if manifest.is_file() else path).stat().st_mtime
+        files = [path, *path.glob("**/*")]
+        found.append(KeptTexts(path, sum(file.stat().st_size for file in files if file.is_file()), (time.time() - used) / 86_400))
+    return sorted(found, key=lambda texts: -texts.unused_days)
+
+
+def remove_texts(texts: KeptTexts) -> bool:
+    """Remove encoded texts; return False, and remove nothing, while a run is adding to them."""
+    if texts.path.is_file():  # as older versions kept them
+        texts.path.unlink()
+        return True
+    lock = FileLock(texts.path / ".lock")
+    try:
+        with lock.acquire(blocking=False):
+            shutil.rmtree(texts.path)
+    except Timeout:
+        return False
+    return True
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""`laserrec assets`: what can be fetched by name, and fetching it."""
+"""`laserrec assets`: what can be fetched by name, fetching it, and clearing the cache of encoded texts."""
 
 from __future__ import annotations
 
@@ -42,3 +42,23 @@ def fetch_assets(
 
             folder = resolve_llm(asset.name)
         typer.echo(f"{asset.name}: {folder}")
+
+
+@app.command("clean")
+def clean_texts(
+    unused_days: Annotated[float | None, typer.Option(min=0, help="Remove encoded texts that no run used for so many days.")] = None,
+    remove_all: Annotated[bool, typer.Option("--all", help="Remove all encoded texts.")] = False,
+) -> None:
+    """Show how much room encoded texts take, and remove them if told to; a run that needs them encodes them again."""
+    from laserrec.assets.store import kept_texts, remove_texts, texts_folder
+
+    after = 0.0 if remove_all else unused_days
+    found = kept_texts()
+    for texts in found:
+        state = "kept"
+        if after is not None and texts.unused_days >= after:
+            state = "removed" if remove_texts(texts) else "kept: a run is adding to it"
+        typer.echo(f"{texts.path.name:<32}  {texts.bytes / 2**30:>8.2f} GiB  unused for {texts.unused_days:.1f} days  {state}")
+    typer.echo(f"{len(found)} in {texts_folder()}, {sum(texts.bytes for texts in found) / 2**30:.2f} GiB")
+    if found and after is None:
+        typer.echo("Remove them with --unused-days N or --all.")

@@ -4,195 +4,183 @@ With the prompt order [text; P; s] no text token attends to a trainable token, s
 *block* is one text: the instruction, or one item's line read after the instruction. Blocks do not see each other; the virtual tokens
 see the instruction and all blocks of a history, standing one after the other in time order.
 
-Memory is 2 · layers · G · C numbers a token: 23 KB a token in bfloat16 for SmolLM2-135M.
+`text_blocks` computes blocks, `text_store` keeps them on disk, `arena` holds them in memory. Here items find their blocks: in memory, else
+on disk, else they are encoded.
 
-Dimensions: B batch, S blocks of a history, T context tokens, G key/value heads, C head width.
+Dimensions: B batch, S blocks of a history, T context tokens.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from laserrec.checkpoint import read_tensors, write_tensors
-from laserrec.errors import CheckpointError
+from laserrec.nn.arena import Arena, Slot, available_memory, release
 from laserrec.nn.backbone import Backbone
-from laserrec.nn.rotary import RotaryDecoder
+from laserrec.nn.text_blocks import Encoder, Gathered, Numbers, batches, cache_bytes, pack, unpack
+from laserrec.nn.text_store import NOWHERE, SHARD_BYTES, TextStore, keys_of
 
-ENCODE_TOKENS = 4096
+INSTRUCTION = 0  # its block's number
 
-
-@dataclass(frozen=True)
-class Gathered:
-    """The blocks of a batch of histories, in place: a `Context`.
-
-    Attributes:
-        store: keys and values of the blocks encoded first, [layers, tokens, 2, G, C].
-        later: those encoded since, whose indices follow on the store's.
-        index: which token stands where, int64 [B, T].
-        positions: int64 [B, T].
-        mask: bool [B, T].
-    """
-
-    store: Tensor
-    later: Tensor
-    index: Tensor
-    positions: Tensor
-    mask: Tensor
-
-    def layer(self, index: int) -> tuple[Tensor, Tensor]:
-        """Return a layer's keys before rotation and values, both [B, T, G, C]."""
-        first, flat = self.store.shape[1], self.index.flatten()
-        both = self.store[index].index_select(0, flat.clamp(max=first - 1) if self.later.shape[1] else flat)
-        if self.later.shape[1]:
-            since = flat >= first
-            both[since] = self.later[index][flat[since] - first]
-        both = both.view(*self.index.shape, *self.store.shape[2:])
-        return both[:, :, 0], both[:, :, 1]
-
-    @property
-    def ends(self) -> Tensor:
-        """Number of context tokens of each row, where the next token stands: int64 [B]."""
-        return self.mask.sum(1)
-
-
-@dataclass(frozen=True)
-class _Alone:
-    """One block as the context of a batch of rows: the instruction, while items are encoded after it."""
-
-    keys_values: Tensor
-    rows: int
-
-    @property
-    def positions(self) -> Tensor:
-        return torch.arange(self.keys_values.shape[1]).expand(self.rows, -1)
-
-    @property
-    def mask(self) -> Tensor:
-        return torch.ones(self.rows, self.keys_values.shape[1], dtype=torch.bool)
-
-    def layer(self, index: int) -> tuple[Tensor, Tensor]:
-        both = self.keys_values[index].expand(self.rows, -1, -1, -1, -1)
-        return both[:, :, 0], both[:, :, 1]
+Blocks = NDArray[np.int64]
 
 
 class TextCache:
-    """Keys and values of the instruction and of the items asked for so far; items are encoded when first required.
+    """Blocks of the instruction and of items; items of the same text share one.
 
     Attributes:
-        seconds: what encoding took, in this process or in the one that saved it.
+        decoder: runs new tokens over what `gather` returns.
+        bytes: of all items' blocks, encoded or not yet, as they are kept on disk.
     """
 
-    def __init__(self, backbone: Backbone, instruction: Sequence[int], items: Sequence[Sequence[int]]) -> None:
-        """Take the texts; nothing is encoded yet.
+    def __init__(
+        self,
+        backbone: Backbone,
+        instruction: Sequence[int],
+        items: Sequence[Sequence[int]],
+        *,
+        numbers: Numbers = "exact",
+        memory: int | None = None,
+    ) -> None:
+        """Take the texts; only the instruction is encoded yet.
 
         Args:
             backbone: the frozen LLM.
             instruction: token ids that stand before every history; may be empty.
             items: token ids of each item's line, in index order.
+            numbers: how keys and values are kept; `int8` halves the disk they take.
+            memory: bytes of blocks to hold in memory; half of what is free when None. More only if a single batch needs more.
         """
-        self.backbone = backbone
-        self.decoder = RotaryDecoder(backbone.model)
-        self.tokens = [torch.tensor(row, dtype=torch.int64) for row in items]
+        self.backbone, self.numbers = backbone, numbers
+        self._encoder = Encoder(backbone)
+        self.decoder = self._encoder.decoder
         self.instruction_tokens = list(instruction)
-        self.instruction = self._encode_instruction(torch.tensor(instruction, dtype=torch.int64))
-        self.store = self.instruction
-        self._later, self._used = self.instruction[:, :0], 0
-        self.seconds = 0.0
-        self.starts = torch.full((len(items),), -1, dtype=torch.int64)
-        self.lengths = torch.tensor([len(row) for row in items], dtype=torch.int64)
+        self._layers = len(self.decoder)
+        self._store: TextStore | None = None
+        self._writes, self._seconds = False, 0.0
+        self._texts: list[bytes] = [b""]  # of each block; the instruction's is never looked for
+        self._blocks: dict[bytes, int] = {}
+        self._of_item = torch.empty(0, dtype=torch.int64)
+        self._lengths = torch.tensor([len(self.instruction_tokens)])  # tokens of each block
+        self._keys = keys_of(self._texts)
+        self._places = np.full(1, NOWHERE)  # of each block in the store
+        limit = available_memory() // 2 if memory is None else memory
+        self._arena = Arena(self._encoder.row, self.decoder.dtype, limit // cache_bytes(1, self.decoder) * self._layers)
+        self.extend(items)
+        if self.instruction_tokens:
+            rows = self._encoder.encode([torch.tensor(self.instruction_tokens)])
+            self._put([INSTRUCTION], rows)
+            self._arena.hold([INSTRUCTION])
 
     def __len__(self) -> int:
-        return len(self.tokens)
+        return len(self._of_item)
 
     def extend(self, items: Sequence[Sequence[int]]) -> None:
         """Take further items' token ids; they get the next indices."""
-        self.tokens += [torch.tensor(row, dtype=torch.int64) for row in items]
-        self.starts = torch.cat([self.starts, torch.full((len(items),), -1, dtype=torch.int64)])
-        self.lengths = torch.cat([self.lengths, torch.tensor([len(row) for row in items], dtype=torch.int64)])
+        known, of_item = len(self._texts), []
+        for row in items:
+            text = np.asarray(row, dtype=np.int32).tobytes()
+            if text not in self._blocks:
+                self._blocks[text] = len(self._texts)
+                self._texts.append(text)
+            of_item.append(self._blocks[text])
+        self._of_item = torch.cat([self._of_item, torch.tensor(of_item, dtype=torch.int64)])
+        self._lengths = torch.cat([self._lengths, torch.tensor([len(text) // 4 for text in self._texts[known:]], dtype=torch.int64)])
+        self._keys = np.concatenate([self._keys, keys_of(self._texts[known:])])
+        self._places = np.concatenate([self._places, np.full(len(self._texts) - known, NOWHERE)])
+        self._arena.resize(len(self._texts), self._layers * int(self._lengths.sum()))
+        self._locate(np.arange(known, len(self._texts)))
 
     def shrink(self, count: int) -> None:
-        """Forget the last `count` items; the room of those encoded last is used again."""
-        kept = len(self.tokens) - count
-        del self.tokens[kept:]
-        self.starts, self.lengths = self.starts[:kept], self.lengths[:kept]
-        end = int((self.starts + self.lengths)[self.starts >= 0].max()) if bool((self.starts >= 0).any()) else 0
-        self._used = max(end - self.store.shape[1], 0)
+        """Forget the last `count` items, and the blocks that only they have."""
+        self._of_item = self._of_item[: len(self) - count]
+        # Blocks are numbered as they come, so those of the last items alone are the last.
+        kept = max(int(self._of_item.max()) + 1 if len(self) else 0, INSTRUCTION + 1)
+        for text in self._texts[kept:]:
+            del self._blocks[text]
+        del self._texts[kept:]
+        self._lengths, self._keys, self._places = self._lengths[:kept], self._keys[:kept], self._places[:kept]
+        self._arena.resize(kept, self._layers * int(self._lengths.sum()))
+
+    @property
+    def texts(self) -> int:
+        """Number of different texts."""
+        return len(self._blocks)
 
     @property
     def bytes(self) -> int:
-        """Bytes of the keys and values of all items, encoded or not yet."""
-        tokens = self.instruction.shape[1] + int(self.lengths.sum())
-        return tokens * len(self.decoder) * 2 * self.decoder.kv_heads * self.decoder.head_width * self.decoder.dtype.itemsize
+        """Bytes of the keys and values of all texts, encoded or not yet, as they are kept on disk."""
+        return cache_bytes(int(self._lengths.sum()), self.decoder, self.numbers)
 
     @property
     def complete(self) -> bool:
         """Whether every item is encoded."""
-        return not bool(((self.starts < 0) & (self.lengths > 0)).any())
+        known = (self._arena.first.numpy() >= 0) | (self._places != NOWHERE) | (self._lengths.numpy() == 0)
+        return bool(known.all())
 
-    @torch.no_grad()
+    @property
+    def seconds(self) -> float:
+        """What encoding the texts took, in this process or in those that kept them."""
+        found = self._places[self._places != NOWHERE]
+        return self._seconds + (self._store.seconds(found) if self._store else 0.0)
+
+    def open(self, root: Path, *, writes: bool) -> None:
+        """Read blocks from the folder of this identity under `root` from now on.
+
+        Args:
+            root: the folder of all identities.
+            writes: whether `build` may be called, and damaged blocks are replaced.
+        """
+        identity = {
+            "llm": self.backbone.fingerprint(),
+            "layers": self._layers,
+            "row": self._encoder.row,
+            "dtype": str(self.decoder.dtype).removeprefix("torch."),
+            "instruction": self.instruction_tokens,
+        }
+        self._store, self._writes = TextStore(root, identity, self._encoder.row, self.decoder.dtype, self.numbers), writes
+        self._locate(np.arange(len(self._texts)))
+
+    def build(self, told: Callable[[int], None] = lambda _: None) -> None:
+        """Encode what the folder lacks, shard by shard: a process that is killed loses one shard at most.
+
+        Several processes take turns, and none encodes what another has written.
+
+        Args:
+            told: told how many texts are encoded so far.
+
+        Raises:
+            CheckpointError: the folder cannot be written to.
+        """
+        assert self._store is not None, "build() follows open()"
+        while len(self._unwritten()):
+            with self._store.writing() as news:
+                if news:
+                    self._locate(np.arange(len(self._texts)))
+                missing = self._unwritten()
+                told(self.texts - len(missing))
+                if len(missing):
+                    self._write(missing, told)
+
     def require(self, items: Tensor, told: Callable[[int], None] = lambda _: None) -> None:
-        """Encode those of the items (indices int64 [n], any order, repeats allowed) that are not encoded yet.
+        """Encode into memory those of the items (indices int64 [n], any order, repeats allowed) that are not encoded yet.
 
         `told` is told how many are encoded so far.
         """
-        missing = items.unique()
-        missing = missing[(self.starts[missing] < 0) & (self.lengths[missing] > 0)]
-        if not len(missing):
-            return
-        began = time.monotonic()
-        missing = missing[self.lengths[missing].argsort(stable=True)]
-        lengths = self.lengths[missing]
-        target, offset = self._room(int(lengths.sum()))
-        places = lengths.cumsum(0) - lengths + offset
-        done = 0
-        while done < len(missing):
-            # Sorted by length, so a batch's last row is its longest and its padding is small.
-            padded = torch.arange(1, len(missing) - done + 1) * lengths[done:]
-            count = max(1, int((padded <= ENCODE_TOKENS).sum()))
-            batch = missing[done : done + count]
-            self._encode_items(batch, target, places[done : done + count])
-            done += len(batch)
-            told(done)
-        self._take(target, int(lengths.sum()))
-        self.starts[missing] = places + (0 if target is self.store else self.store.shape[1])
-        self.seconds += time.monotonic() - began
-
-    def _room(self, count: int) -> tuple[Tensor, int]:
-        """Return a tensor with room for `count` more tokens, and where the room begins.
-
-        The first fill is the store itself, to size; what comes later goes beside it, with room to grow, so that one new item never copies
-        a store of gigabytes.
-        """
-        shape = (self.store.shape[0], -1, *self.store.shape[2:])
-        head = self.instruction.shape[1]
-        if not bool((self.starts >= 0).any()):
-            room = self.store.new_empty(shape[0], head + count, *shape[2:])
-            room[:, :head] = self.instruction
-            return room, head
-        needed = self._used + count
-        if needed <= self._later.shape[1]:
-            return self._later, self._used
-        room = self.store.new_empty(shape[0], max(needed, self._later.shape[1] * 5 // 4), *shape[2:])
-        room[:, : self._used] = self._later[:, : self._used]
-        return room, self._used
-
-    def _take(self, target: Tensor, count: int) -> None:
-        """Keep what was encoded into the room: only now, so that a failed encoding changes nothing."""
-        if not bool((self.starts >= 0).any()):
-            self.store = target
-            self._later, self._used = target[:, :0], 0
-        else:
-            self._later, self._used = target, self._used + count
+        blocks = self._of_item[items].unique().numpy()
+        self._encode(self._absent(blocks[self._places[blocks] == NOWHERE]), told)
 
     def count_tokens(self, items: Tensor, mask: Tensor) -> Tensor:
         """Return the number of the items' tokens in each history, int64 [B]; arguments as in `gather`."""
-        return torch.where(mask, self.lengths[items], 0).sum(1)
+        return torch.where(mask, self._lengths[self._of_item[items]], 0).sum(1)
 
     def gather(self, items: Tensor, mask: Tensor) -> Gathered:
         """Lay the instruction and the histories' blocks one after the other.
@@ -201,61 +189,132 @@ class TextCache:
             items: indices int64 [B, S], padded on the right.
             mask: True where an item is real, bool [B, S].
         """
-        self.require(items[mask])
-        head = self.instruction.shape[1]
-        lengths = torch.where(mask, self.lengths[items], 0)
-        ends = lengths.cumsum(1) + head
-        totals = ends[:, -1] if items.shape[1] else torch.full((len(items),), head)
-        places = torch.arange(int(totals.max()) if len(totals) else head).expand(len(items), -1).contiguous()
-        block = torch.searchsorted(ends, places, right=True).clamp_(max=max(items.shape[1] - 1, 0))
-        real = places < totals[:, None]
-        if items.shape[1]:
-            starts = torch.where(mask, self.starts[items], 0)
-            inside = places - (ends - lengths).gather(1, block)
-            index = torch.where(places < head, places, starts.gather(1, block) + inside)
-        else:
-            index = places
-        return Gathered(self.store, self._later[:, : self._used], torch.where(real, index, 0), torch.where(real, places, 0), real)
+        blocks = torch.cat([torch.zeros(len(items), 1, dtype=torch.int64), torch.where(mask, self._of_item[items], INSTRUCTION)], dim=1)
+        lengths = self._lengths[blocks]
+        lengths[:, 1:].masked_fill_(~mask, 0)
+        first = self._arena.first[blocks]
+        if self._arena.bounded or bool(((first < 0) & (lengths > 0)).any()):
+            held = self._bring(blocks[lengths > 0].unique())
+            first = self._arena.first[blocks]
+        ends = lengths.cumsum(1)
+        totals = ends[:, -1:]
+        places = torch.arange(int(totals.max()) if len(totals) else 0).expand(len(items), -1).contiguous()
+        block = torch.searchsorted(ends, places, right=True).clamp_(max=items.shape[1])
+        real = places < totals
+        index = (first - ends + lengths).gather(1, block) + places
+        stride = lengths.gather(1, block)
+        zero = torch.zeros((), dtype=torch.int64)
+        found = Gathered(
+            self._arena.rows, torch.where(real, index, zero), torch.where(real, stride, zero), torch.where(real, places, zero), real
+        )
+        if self._arena.bounded:
+            weakref.finalize(found, release, held).atexit = False
+        return found
 
-    def save(self, path: Path) -> None:
-        """Write all encoded blocks to one safetensors file."""
-        whole = torch.cat([self.store, self._later[:, : self._used]], dim=1) if self._used else self.store
-        write_tensors(path, {"store": whole, "starts": self.starts, "lengths": self.lengths}, {"seconds": self.seconds})
+    def _bring(self, wanted: Tensor) -> list[Slot]:
+        """Have blocks, none of them empty, in memory, all at once."""
+        blocks = wanted.numpy()
+        with self._arena.together(blocks.tolist()):
+            self._encode(self._load(self._absent(blocks)))
+            if not self._arena.bounded:
+                return []
+            self._arena.used[wanted] = True
+            return self._arena.hold(blocks.tolist())
 
-    def load(self, path: Path) -> None:
-        """Take encoded blocks from a file of `save`.
+    def _absent(self, blocks: Blocks) -> Blocks:
+        """Return those of the blocks that have tokens and are not in memory, the shortest first."""
+        lengths = self._lengths.numpy()[blocks]
+        absent = (self._arena.first.numpy()[blocks] < 0) & (lengths > 0)
+        shortest_first: Blocks = blocks[absent][lengths[absent].argsort(kind="stable")]
+        return shortest_first
 
-        Raises:
-            CheckpointError: the file cannot be read or holds other texts' blocks.
-        """
-        tensors, state = read_tensors(path)
-        store, starts, lengths = (tensors.get(name) for name in ("store", "starts", "lengths"))
-        if store is None or starts is None or lengths is None or not torch.equal(lengths, self.lengths):
-            raise CheckpointError(f"{path} holds the blocks of other texts; delete it and they are encoded again.")
-        if store.shape[0] != self.store.shape[0] or store.shape[2:] != self.store.shape[2:] or store.dtype != self.store.dtype:
-            raise CheckpointError(f"{path} holds the blocks of another language model; delete it and they are encoded again.")
-        self.store, self.starts, self.seconds = store, starts, float(state.get("seconds", 0.0))
-        self._later, self._used = store[:, :0], 0
+    def _unwritten(self) -> Blocks:
+        """Return the blocks that have tokens and are not on disk, the shortest first."""
+        lengths = self._lengths.numpy()
+        blocks = 1 + np.flatnonzero((self._places[1:] == NOWHERE) & (lengths[1:] > 0))  # the instruction stays in memory
+        shortest_first: Blocks = blocks[lengths[blocks].argsort(kind="stable")]
+        return shortest_first
 
-    @torch.no_grad()
-    def _encode_instruction(self, tokens: Tensor) -> Tensor:
-        collected: list[tuple[Tensor, Tensor]] = []
-        if not len(tokens):
-            return torch.empty(len(self.decoder), 0, 2, self.decoder.kv_heads, self.decoder.head_width, dtype=self.decoder.dtype)
-        self.decoder.forward(self.backbone.embed(tokens)[None], torch.arange(len(tokens))[None], collect=collected)
-        return torch.stack([torch.stack([key[0], value[0]], dim=1) for key, value in collected])
+    def _locate(self, blocks: Blocks) -> None:
+        """Look blocks up on disk."""
+        if self._store is not None:
+            self._places[blocks] = self._store.find(self._keys[blocks], self._sizes(blocks))
 
-    def _encode_items(self, batch: Tensor, store: Tensor, starts: Tensor) -> None:
-        """Encode items after the instruction and put their keys and values in their places of the store."""
-        rows = [self.tokens[int(item)] for item in batch]
-        tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-        lengths = self.lengths[batch]
-        real = torch.arange(tokens.shape[1]) < lengths[:, None]
-        head = self.instruction.shape[1]
-        positions = (head + torch.arange(tokens.shape[1])).expand(len(rows), -1)
-        collected: list[tuple[Tensor, Tensor]] = []
-        context = _Alone(self.instruction, len(rows)) if head else None
-        self.decoder.forward(self.backbone.embed(tokens), positions, context, collected)
-        places = (starts[:, None] + torch.arange(tokens.shape[1]))[real]
-        for index, (key, value) in enumerate(collected):
-            store[index, places] = torch.stack([key[real], value[real]], dim=1)
+    def _sizes(self, blocks: Blocks) -> Blocks:
+        """Return how many rows each block has."""
+        return self._layers * self._lengths.numpy()[blocks]
+
+    def _load(self, blocks: Blocks) -> Blocks:
+        """Copy blocks from disk into memory and return those that are not there, or damaged there and not mended."""
+        if self._store is None:
+            return blocks
+        left = self._copy(blocks)
+        if len(left) and bool((self._places[left] != NOWHERE).any()):
+            self._locate(np.arange(len(self._texts)))
+            if self._writes:
+                self.build()
+                left = self._copy(left)
+        return left
+
+    def _copy(self, blocks: Blocks) -> Blocks:
+        """Copy blocks from disk into memory and return those of which there is no intact copy."""
+        assert self._store is not None
+        left = []
+        for block, size in zip(blocks.tolist(), self._sizes(blocks).tolist(), strict=True):
+            place = int(self._places[block])
+            if place == NOWHERE or not self._arena.put(block, size, partial(self._store.read, place)):
+                left.append(block)
+        return np.array(left, dtype=np.int64)
+
+    def _encode(self, blocks: Blocks, told: Callable[[int], None] = lambda _: None) -> None:
+        """Encode blocks, sorted by length, into memory alone."""
+        began, done = time.monotonic(), 0
+        for part in self._batches(blocks):
+            rows = self._read_texts(part)
+            self._put(part.tolist(), rows if self.numbers == "exact" else unpack(*pack(rows), rows.dtype))
+            told(done := done + len(part))
+        if done:
+            self._seconds += time.monotonic() - began
+
+    def _write(self, missing: Blocks, told: Callable[[int], None]) -> None:
+        """Encode the first of the blocks, sorted by length, into a new shard."""
+        assert self._store is not None
+        began, done = time.monotonic(), self.texts - len(missing)
+        sizes = self._sizes(missing)
+        room = SHARD_BYTES // (cache_bytes(1, self.decoder, self.numbers) // self._layers)
+        count = max(1, int((sizes.cumsum() <= room).sum()))
+        blocks, sizes = missing[:count], sizes[:count]
+        rows = torch.empty(int(sizes.sum()), *self._encoder.row, dtype=self.decoder.dtype)
+        filled = 0
+        for part in self._batches(blocks):
+            found = self._read_texts(part)
+            rows[filled : filled + len(found)] = found
+            filled += len(found)
+            told(done := done + len(part))
+        self._store.append(self._keys[blocks], sizes, rows, time.monotonic() - began)
+        self._locate(blocks)
+
+    def _batches(self, blocks: Blocks) -> Iterator[Blocks]:
+        return (blocks[part] for part in batches(self._lengths.numpy()[blocks]))
+
+    def _read_texts(self, blocks: Blocks) -> Tensor:
+        """Return the rows of blocks, read after the instruction, end to end."""
+        texts = [torch.from_numpy(np.frombuffer(self._texts[block], dtype=np.int32).astype(np.int64)) for block in blocks.tolist()]
+        head = len(self.instruction_tokens)
+        if not head:
+            return self._encoder.encode(texts)
+        places = torch.arange(head).expand(len(texts), -1)
+        index = places + int(self._arena.first[INSTRUCTION])
+        mask = torch.ones_like(places, dtype=torch.bool)
+        return self._encoder.encode(texts, head, Gathered(self._arena.rows, index, torch.full_like(index, head), places, mask))
+
+    def _put(self, blocks: Sequence[int], rows: Tensor) -> None:
+        """Take rows, those of several blocks end to end, into memory."""
+        sizes = self._sizes(np.array(blocks)).tolist()
+        for block, part in zip(blocks, rows.split(sizes), strict=True):
+            self._arena.put(block, len(part), partial(_copy_into, part))
+
+
+def _copy_into(rows: Tensor, room: Tensor) -> bool:
+    room.copy_(rows)
+    return True

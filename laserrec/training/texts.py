@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
-import torch
-
-from laserrec.config import PromptConfig
+from laserrec.config import LLMConfig, PromptConfig
 from laserrec.data.prompts import Template
-from laserrec.errors import CheckpointError
+from laserrec.nn.arena import available_memory
 from laserrec.nn.backbone import Backbone
 from laserrec.nn.readers import PrefixFirst, Reader, ReadOut, TextFirst
 from laserrec.nn.text_cache import TextCache
@@ -28,23 +25,40 @@ class ItemTexts:
         item_reader: reads single items; `reader`, unless they have an instruction of their own.
     """
 
-    def __init__(self, backbone: Backbone, prompt: PromptConfig, items: Sequence[Attributes], read_out: ReadOut = "suffix") -> None:
-        """Take the items; nothing is encoded yet."""
+    def __init__(
+        self,
+        backbone: Backbone,
+        prompt: PromptConfig,
+        items: Sequence[Attributes],
+        read_out: ReadOut = "suffix",
+        llm: LLMConfig | None = None,
+    ) -> None:
+        """Take the items; nothing is encoded yet.
+
+        Args:
+            backbone: the frozen LLM.
+            prompt: what texts are made of, and the order they are read in.
+            items: attributes of each item, in index order.
+            read_out: which states become the embedding.
+            llm: how encoded texts are kept; as by default when None.
+        """
         self.backbone, self.prompt, self.template, self.items = backbone, prompt, Template(prompt), list(items)
         self._lines: dict[tuple[int, int], list[int]] = {}
         self._caches: list[TextCache] = []
-        self.reader: Reader = self._build(prompt.instruction, read_out)
-        self.item_reader: Reader = self.reader
-        if prompt.item_instruction is not None and prompt.item_instruction != prompt.instruction:
-            self.item_reader = self._build(prompt.item_instruction, read_out)
-
-    def _build(self, instruction: str, read_out: ReadOut) -> Reader:
-        tokens = self.backbone.tokenize(instruction)
-        if self.prompt.order == "prefix_first":
-            return PrefixFirst(self.backbone, tokens, self.line, read_out)
-        cache = TextCache(self.backbone, tokens, self.lines(self.items))
-        self._caches.append(cache)
-        return TextFirst(cache, read_out)
+        own = prompt.item_instruction
+        instructions = [prompt.instruction] if own is None or own == prompt.instruction else [prompt.instruction, own]
+        if prompt.order == "text_first":
+            kept = llm or LLMConfig()
+            memory = available_memory() // 2 if kept.cache_memory is None else int(kept.cache_memory * 2**30)
+            lines = self.lines(self.items)
+            for instruction in instructions:
+                tokens = self.backbone.tokenize(instruction)
+                cache = TextCache(backbone, tokens, lines, numbers=kept.cache, memory=memory // len(instructions))
+                self._caches.append(cache)
+            readers: list[Reader] = [TextFirst(cache, read_out) for cache in self._caches]
+        else:
+            readers = [PrefixFirst(backbone, backbone.tokenize(text), self.line, read_out) for text in instructions]
+        self.reader, self.item_reader = readers[0], readers[-1]
 
     def lines(self, items: Sequence[Attributes]) -> list[list[int]]:
         """Return the token ids of the items' lines, wherever they stand in a history."""
@@ -72,20 +86,33 @@ class ItemTexts:
         for cache in self._caches:
             cache.shrink(count)
 
-    def encode_once(self, folder: Path, told: Callable[[int], None] = lambda _: None) -> None:
-        """Encode every item's text, or take the encoding from `folder` where these very texts were encoded before by this very LLM.
+    def encode_once(self, root: Path, told: Callable[[int], None] = lambda _: None) -> None:
+        """Encode every text that is not under `root` yet, and keep it there, for every run with this LLM and instruction.
 
         Without a text cache (`prefix_first`) there is nothing to do.
 
         Args:
-            folder: where encodings are kept.
-            told: told how many texts are encoded so far.
+            root: where encodings are kept.
+            told: told how many of the `count` texts are encoded so far.
+
+        Raises:
+            CheckpointError: the folder cannot be written to.
         """
-        self.reuse(folder)
+        before = 0
         for cache in self._caches:
-            if not cache.complete:
-                cache.require(torch.arange(len(self.items)), told)
-                cache.save(self._path(folder, cache))
+            cache.open(root, writes=True)
+            cache.build(partial(_told_after, told, before))
+            before += cache.texts
+
+    def reuse(self, root: Path) -> None:
+        """Read the texts' encoding from under `root` where it is there; otherwise a text is encoded when it is first read."""
+        for cache in self._caches:
+            cache.open(root, writes=False)
+
+    @property
+    def count(self) -> int:
+        """Number of different texts to encode."""
+        return sum(cache.texts for cache in self._caches)
 
     @property
     def seconds(self) -> float:
@@ -94,27 +121,14 @@ class ItemTexts:
 
     @property
     def bytes(self) -> int:
-        """Bytes of encoded text held."""
+        """Bytes of the texts' encoding on disk."""
         return sum(cache.bytes for cache in self._caches)
-
-    def reuse(self, folder: Path) -> None:
-        """Take the texts' encoding from `folder` where it is there; otherwise a text is encoded when it is first read."""
-        for cache in self._caches:
-            path = self._path(folder, cache)
-            try:
-                if path.exists():
-                    cache.load(path)
-            except CheckpointError:
-                # A damaged encoding costs time, not truth: it is made again.
-                path.unlink()
-
-    def _path(self, folder: Path, cache: TextCache) -> Path:
-        """Return where a cache is kept: the name stands for the LLM's weights and every token."""
-        lines = [row.tolist() for row in cache.tokens]
-        text = json.dumps([self.backbone.fingerprint(), cache.instruction_tokens, lines])
-        return folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.safetensors"
 
     def _cut(self, tokens: list[int]) -> list[int]:
         # The last token ends the line; a line cut short still ends.
         limit = self.prompt.max_item_tokens
         return tokens if len(tokens) <= limit else [*tokens[: limit - 1], tokens[-1]]
+
+
+def _told_after(told: Callable[[int], None], before: int, done: int) -> None:
+    told(before + done)

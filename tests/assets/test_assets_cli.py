@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from typer.testing import CliRunner
 
 from laserrec.assets import ASSETS, fetched_folder, find
@@ -39,3 +42,50 @@ def test_list_for_machines() -> None:
 
 def test_fetch_tells_the_folder() -> None:
     assert CliRunner().invoke(app, ["fetch", "ml-100k"]).stdout == f"ml-100k: {fetched_folder(find('ml-100k'))}\n"
+
+
+@pytest.fixture
+def texts(cache: Path) -> Path:
+    """Two folders of encoded texts, used today and 40 days ago, and one file as older versions kept them."""
+    for name, days in (("new", 0), ("old", 40)):
+        folder = cache / "texts" / name
+        folder.mkdir(parents=True)
+        (folder / "shard-000000.safetensors").write_bytes(bytes(2**20))
+        (folder / "manifest.json").write_text("{}")
+        os.utime(folder / "manifest.json", (time.time() - days * 86_400,) * 2)
+    (cache / "texts" / "older.safetensors").write_bytes(bytes(10))
+    return cache / "texts"
+
+
+def left(texts: Path) -> list[str]:
+    return sorted(path.name for path in texts.iterdir())
+
+
+def clean(*options: str) -> list[str]:
+    outcome = CliRunner().invoke(app, ["clean", *options])
+    assert outcome.exit_code == 0
+    return outcome.stdout.splitlines()
+
+
+def test_clean_shows_and_keeps(texts: Path) -> None:
+    lines = clean()
+    assert lines[0].split() == ["old", "0.00", "GiB", "unused", "for", "40.0", "days", "kept"]
+    assert lines[-2] == f"3 in {texts}, 0.00 GiB"
+    assert len(left(texts)) == 3
+
+
+def test_clean_removes_what_is_long_unused(texts: Path) -> None:
+    assert clean("--unused-days", "30")[0].endswith("removed")
+    assert left(texts) == ["new", "older.safetensors"]
+    clean("--all")
+    assert left(texts) == []
+
+
+def test_clean_leaves_what_is_being_written(texts: Path) -> None:
+    with FileLock(texts / "old" / ".lock"):
+        assert clean("--all")[0].endswith("kept: a run is adding to it")
+    assert left(texts) == ["old"]
+
+
+def test_nothing_to_clean(cache: Path) -> None:
+    assert clean("--all") == [f"0 in {cache / 'texts'}, 0.00 GiB"]

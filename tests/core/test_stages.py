@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ import tiny
 import torch
 
 from laserrec.config import FitConfig, PromptConfig
-from laserrec.nn.text_cache import TextCache
 from laserrec.training.loop import fit
 from laserrec.training.stages import LaserTask
 from laserrec.training.texts import ItemTexts
@@ -154,41 +153,39 @@ def test_the_paper_s_prompt(order: str) -> None:
     torch.testing.assert_close(texts.reader.read(*tiny.batch([[1]]), virtual), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_texts_are_encoded_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    virtual, case = torch.randn(1, 3, tiny.WIDTH), tiny.batch([[0, 5, 2]])
+def test_texts_are_encoded_once_and_kept(tmp_path: Path) -> None:
+    virtual, case, encoded = torch.randn(1, 3, tiny.WIDTH), tiny.batch([[0, 5, 2]]), []
     first = lines()
-    first.encode_once(tmp_path)
+    first.encode_once(tmp_path, encoded.append)
     expected = first.reader.read(*case, virtual)
-    (path,) = tmp_path.iterdir()
-    encoded: list[int] = []
-    encode = TextCache.require
-
-    def counting(cache: TextCache, items: torch.Tensor, told: Callable[[int], None] = lambda _: None) -> None:
-        encoded.extend(item for item in items.tolist() if cache.starts[item] < 0)
-        encode(cache, items, told)
-
-    monkeypatch.setattr(TextCache, "require", counting)
-    again = lines()
-    again.encode_once(tmp_path)
+    assert encoded[-1] == first.count == len(tiny.ITEMS)
+    again, more = lines(), []
+    again.encode_once(tmp_path, more.append)
     assert torch.equal(again.reader.read(*case, virtual), expected)
-    assert not encoded
-
-    path.write_bytes(path.read_bytes()[:-9])
-    mended = lines()
-    mended.encode_once(tmp_path)
-    assert len(encoded) == len(tiny.ITEMS)
-    assert torch.equal(mended.reader.read(*case, virtual), expected)
-    assert list(tmp_path.iterdir()) == [path]
+    assert not more
+    assert again.seconds > 0
 
 
-def test_other_texts_and_other_models_are_kept_apart(tmp_path: Path) -> None:
-    other = ItemTexts(tiny.backbone("qwen2"), PromptConfig(), tiny.ITEMS)
+def test_other_prompts_and_other_models_are_kept_apart_and_other_items_are_not(tmp_path: Path) -> None:
+    other = ItemTexts(tiny.backbone("qwen2"), PromptConfig(instruction="Buys:\n"), tiny.ITEMS)
     for texts in (lines(), lines(instruction="Sold:\n"), lines(max_item_tokens=9), other):
         texts.encode_once(tmp_path)
-    # Two texts of equal length, told apart by their tokens.
+    assert len(list(tmp_path.iterdir())) == 3
+    # Two texts of equal length, told apart by their tokens; all others are there.
     renamed = [{**item, "title": item["title"].replace("Pen", "Pan")} for item in tiny.ITEMS]
-    ItemTexts(tiny.backbone("qwen2"), PromptConfig(), renamed).encode_once(tmp_path)
-    assert len(list(tmp_path.iterdir())) == 5
+    encoded: list[int] = []
+    ItemTexts(tiny.backbone(), PromptConfig(instruction="Buys:\n"), renamed).encode_once(tmp_path, encoded.append)
+    assert len(list(tmp_path.iterdir())) == 3
+    assert encoded == [len(tiny.ITEMS) - 1, len(tiny.ITEMS)]
+
+
+def test_both_instructions_texts_are_counted(tmp_path: Path) -> None:
+    encoded: list[int] = []
+    texts = lines(item_instruction="Item:\n")
+    texts.encode_once(tmp_path, encoded.append)
+    assert encoded == sorted(encoded)
+    assert encoded[-1] == texts.count == 2 * len(tiny.ITEMS)
+    assert texts.bytes == sum(cache.bytes for cache in (texts.reader.cache, texts.item_reader.cache))
 
 
 def test_prefix_first_keeps_nothing(tmp_path: Path) -> None:

@@ -10,9 +10,8 @@ import tiny
 import torch
 from torch import Tensor
 
-from laserrec.checkpoint import write_tensors
-from laserrec.errors import CheckpointError, ConfigError
-from laserrec.nn import text_cache
+from laserrec.errors import ConfigError
+from laserrec.nn import text_blocks
 from laserrec.nn.backbone import Backbone
 from laserrec.nn.readers import PrefixFirst, ReadOut, TextFirst
 from laserrec.nn.rotary import RotaryDecoder
@@ -110,14 +109,16 @@ def test_however_the_cache_was_filled(llm: Backbone, tmp_path: Path, monkeypatch
     extended = TextCache(llm, INSTRUCTION, LINES[:2])
     extended.require(torch.tensor([1]))
     extended.extend(LINES[2:])
-    at_once.save(tmp_path / "texts.safetensors")
+    kept = TextCache(llm, INSTRUCTION, LINES)
+    kept.open(tmp_path, writes=True)
+    kept.build()
     loaded = TextCache(llm, INSTRUCTION, LINES)
-    loaded.load(tmp_path / "texts.safetensors")
+    loaded.open(tmp_path, writes=False)
     on_demand = TextCache(llm, INSTRUCTION, LINES)
-    monkeypatch.setattr(text_cache, "ENCODE_TOKENS", 1)
+    monkeypatch.setattr(text_blocks, "ENCODE_TOKENS", 1)
     single = TextCache(llm, INSTRUCTION, LINES)
     single.require(torch.arange(len(LINES)))
-    for cache in (one_by_one, extended, loaded, on_demand, single):
+    for cache in (one_by_one, extended, kept, loaded, on_demand, single):
         close(TextFirst(cache, "suffix").read(items, mask, virtual), expected)
         assert len(cache) == len(LINES)
     assert torch.equal(TextFirst(loaded, "suffix").read(items, mask, virtual), expected)
@@ -128,11 +129,12 @@ def test_however_the_cache_was_filled(llm: Backbone, tmp_path: Path, monkeypatch
 def test_nothing_is_encoded_twice(llm: Backbone) -> None:
     cache = TextCache(llm, INSTRUCTION, LINES)
     cache.require(torch.tensor([1, 1, 3]))
-    store = cache.store
     assert not cache.complete
-    assert store.shape[1] == len(INSTRUCTION) + len(LINES[1]) + len(LINES[3])
-    cache.require(torch.tensor([3, 4, 1]))
-    assert cache.store is store
+    encoded: list[int] = []
+    cache.require(torch.tensor([3, 4, 1]), encoded.append)
+    assert not encoded
+    cache.require(torch.tensor([3, 0, 1, 5]), encoded.append)
+    assert encoded == [2]
 
 
 def test_shrinking_forgets_the_last_items() -> None:
@@ -202,18 +204,6 @@ def test_windowed_attention_is_refused(kind: str, window: dict[str, int | bool])
 def test_too_many_layers() -> None:
     with pytest.raises(ConfigError, match=r"llm\.layers = 3, but the model has 2"):
         tiny.backbone(keep=3)
-
-
-def test_other_texts_blocks_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "texts.safetensors"
-    TextCache(BUILT["qwen2"], INSTRUCTION, LINES).save(path)
-    with pytest.raises(CheckpointError, match="other texts"):
-        TextCache(BUILT["qwen2"], INSTRUCTION, [*LINES, [1]]).load(path)
-    with pytest.raises(CheckpointError, match="another language model"):
-        TextCache(BUILT["llama-full"], INSTRUCTION, LINES).load(path)
-    write_tensors(path, {"store": torch.zeros(1)}, {})
-    with pytest.raises(CheckpointError, match="other texts"):
-        TextCache(BUILT["qwen2"], INSTRUCTION, LINES).load(path)
 
 
 @pytest.mark.parametrize("kind", [*tiny.ROTARY, "gpt2"])
