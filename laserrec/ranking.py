@@ -62,8 +62,8 @@ def exclude(scores: Tensor, items: Tensor, mask: Tensor, keep: Tensor | None = N
         mask: bool [B, S], True where an item is real.
         keep: item indices, int64 [B], whose score stays whatever the history holds: the targets of an evaluation.
     """
-    excluded = scores.clone()
-    _strike(excluded, items, mask, start=0)
+    excluded, (row, item) = scores.clone(), _pairs(items, mask)
+    excluded[row, item] = -torch.inf
     return excluded if keep is None else excluded.scatter(1, keep[:, None], scores.gather(1, keep[:, None]))
 
 
@@ -104,23 +104,27 @@ def top_k(
     held = min(held, CACHED_SCORES) if queries.device.type == "cpu" else held
     rows = max(1, min(len(queries), ROWS, held // max(k, SHORTEST_CHUNK)))
     chunk = max(k, SHORTEST_CHUNK, held // rows)
-    parts = [
-        _top_k_rows(queries[at : at + rows], matrix, k, None if items is None else _rows(items, mask, at, rows), chunk)
-        for at in range(0, max(len(queries), 1), rows)
-    ]
+    parts = []
+    for at in range(0, max(len(queries), 1), rows):
+        struck = None if items is None else _pairs(items[at : at + rows], None if mask is None else mask[at : at + rows])
+        parts.append(_top_k_rows(queries[at : at + rows], matrix, k, struck, chunk, first=at))
     return TopK(torch.cat([part.items for part in parts]), torch.cat([part.scores for part in parts]))
 
 
-def _top_k_rows(queries: Tensor, matrix: Tensor, k: int, excluded: tuple[Tensor, Tensor] | None, chunk: int) -> TopK:
+def _top_k_rows(queries: Tensor, matrix: Tensor, k: int, struck: tuple[Tensor, Tensor] | None, chunk: int, first: int) -> TopK:
+    """Rank for the queries from number `first` on, without the pairs of row and item that are struck out, which are sorted by item."""
     leaders = TopK(queries.new_full((len(queries), k), -1, dtype=torch.int64), queries.new_full((len(queries), k), -torch.inf))
     if not leaders.items.numel():
         return leaders
-    for start in range(0, len(matrix), chunk):
+    starts = range(0, len(matrix), chunk)
+    ends = [] if struck is None else torch.searchsorted(struck[1], torch.tensor([*starts, len(matrix)]).to(queries.device)).tolist()
+    for number, start in enumerate(starts):
         scores = products(queries, matrix[start : start + chunk])
-        if excluded is not None:
-            _strike(scores, *excluded, start=start)
+        if struck is not None:
+            here = slice(ends[number], ends[number + 1])
+            scores[struck[0][here], struck[1][here] - start] = -torch.inf
         peaks = scores.amax(1)
-        _check(peaks[:, None])
+        _check(peaks[:, None], first)
         # Few rows find anything better as the catalogue goes by; a later item that only ties with a leader has a higher index and loses.
         rows = (peaks > leaders.scores[:, -1]).nonzero()[:, 0]
         if len(rows):
@@ -140,15 +144,11 @@ def _lead(leaders: TopK, rows: Tensor, scores: Tensor, start: int) -> None:
     leaders.items[rows], leaders.scores[rows] = where.gather(1, order).masked_fill(values == -torch.inf, -1), values
 
 
-def _rows(items: Tensor, mask: Tensor | None, at: int, rows: int) -> tuple[Tensor, Tensor]:
-    items = items[at : at + rows]
-    return items, torch.ones_like(items, dtype=torch.bool) if mask is None else mask[at : at + rows]
-
-
-def _strike(scores: Tensor, items: Tensor, mask: Tensor, start: int) -> None:
-    """Set items to -inf in scores of the catalogue's part that begins at `start`."""
-    row, place = (mask & (items >= start) & (items < start + scores.shape[1])).nonzero(as_tuple=True)
-    scores[row, items[row, place] - start] = -torch.inf
+def _pairs(items: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return the rows and the items int64 [P] of every real place of items [B, S], sorted by item."""
+    row, place = (torch.ones_like(items, dtype=torch.bool) if mask is None else mask).nonzero(as_tuple=True)
+    item, order = items[row, place].sort()
+    return row[order], item
 
 
 def _pick(scores: Tensor, k: int) -> Tensor:
@@ -186,8 +186,9 @@ def _sorted_out(scores: Tensor, k: int) -> Tensor:
     return items.gather(1, scores.gather(1, items).argsort(dim=1, descending=True, stable=True))
 
 
-def _check(scores: Tensor) -> None:
+def _check(scores: Tensor, first: int = 0) -> None:
     # The highest of a row is NaN where any is.
-    if scores.numel() and bool(scores.amax(1).isnan().any()):
-        row = int(scores.isnan().any(1).nonzero()[0])
+    peaks = scores.amax(1) if scores.numel() else scores
+    if bool(peaks.isnan().any()):
+        row = first + int(peaks.isnan().nonzero()[0])
         raise TrainingError(f"The scores of history {row} hold NaN, so items cannot be ranked. Use weights from before training diverged.")

@@ -145,3 +145,7 @@ def test_nan_is_refused() -> None:
     for call in (lambda: target_ranks(scores, torch.tensor([0, 1])), lambda: best(scores, 1), lambda: top_k(scores, torch.eye(2), 1)):
         with pytest.raises(TrainingError, match="history 1 hold NaN"):
             call()
+    queries = torch.zeros(700, 2)
+    queries[650] = torch.nan
+    with pytest.raises(TrainingError, match="history 650 hold NaN"):
+        top_k(queries, torch.eye(2), 1)
