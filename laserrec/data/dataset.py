@@ -20,8 +20,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from laserrec.data.events import Events
+from laserrec.data.ids import places_among
 from laserrec.data.ragged import Ragged
-from laserrec.data.splits import SplitInfo, SplitKind, by_user, fingerprint, positions
+from laserrec.data.splits import SplitInfo, SplitKind, fingerprint
 from laserrec.data.tables import ITEM, PART, PART_TYPE, PARTS, TIME, TITLE, USER, SourceFile
 from laserrec.errors import DataError, UnknownIdError
 
@@ -59,8 +61,8 @@ class Dataset:
     Attributes:
         name: what tables and reports call it.
         items: `item_id`, `title` (null where unknown), further attributes; row order is the item index.
-        interactions: `user_id`, `item_id`, `timestamp` (seconds, or a step where the source has only an order), `part`; sorted by user,
-            each user's events in order.
+        events: the interactions as numbers, divided; sorted by user, each user's in order, each user with one at least. Their items are
+            the rows of `items`; times are seconds, or a step where the source has only an order.
         split: how `part` came about.
         fingerprint: sha256 of the split, see `laserrec.data.splits`.
         manifest: what is written beside the tables: counts, sources, options.
@@ -68,7 +70,7 @@ class Dataset:
 
     name: str
     items: pl.DataFrame
-    interactions: pl.DataFrame
+    events: Events
     split: SplitInfo
     fingerprint: str
     manifest: dict[str, Any]
@@ -90,12 +92,23 @@ class Dataset:
             DataError: a column is missing or of the wrong type, an id repeats, is null or unknown, or a user's parts are out of order.
         """
         items = _checked_items(items)
-        interactions = _checked_events(interactions, items)
-        digest = fingerprint(items[ITEM].to_list(), interactions)
-        counts = {"users": interactions[USER].n_unique(), "items": items.height, "interactions": interactions.height}
+        return cls.of(name, items, _checked_events(interactions, items), split, details)
+
+    @classmethod
+    def of(cls, name: str, items: pl.DataFrame, events: Events, split: SplitInfo, details: dict[str, Any] | None = None) -> Dataset:
+        """Make a dataset of tables that are as its attributes say, which `build` checks.
+
+        Args:
+            name: what tables and reports call it.
+            items: the catalogue.
+            events: the interactions.
+            split: how they were divided.
+            details: more for the manifest.
+        """
+        digest = fingerprint(events)
+        counts = {"users": len(events.users), "items": items.height, "interactions": len(events)}
         manifest = {"format": FORMAT, "name": name, "fingerprint": digest, "split": dataclasses.asdict(split), "counts": counts}
-        manifest |= details or {}
-        return cls(name, items, interactions, split, digest, manifest)
+        return cls(name, items, events, split, digest, manifest | (details or {}))
 
     @classmethod
     def load(cls, path: str | Path) -> Dataset:
@@ -161,7 +174,12 @@ class Dataset:
     @cached_property
     def user_ids(self) -> tuple[str, ...]:
         """User ids in index order."""
-        return tuple(self.interactions[USER].unique().sort().to_list())
+        return tuple(self.events.users.to_list())
+
+    @cached_property
+    def interactions(self) -> pl.DataFrame:
+        """The events as a table: `user_id`, `item_id`, `timestamp`, `part`."""
+        return self.events.frame()
 
     @cached_property
     def _item_indices(self) -> dict[str, int]:
@@ -194,29 +212,30 @@ class Dataset:
             raise UnknownIdError("user", user_id, self.user_ids) from None
 
     @cached_property
-    def _events(self) -> tuple[Ragged, NDArray[np.int64]]:
-        """Every user's items, and the part (0 train, 1 valid, 2 test) of each value."""
-        users = positions(self.interactions[USER], pl.Series(self.user_ids, dtype=pl.String))
-        items = positions(self.interactions[ITEM], self.items[ITEM])
-        parts = self.interactions[PART].to_physical().cast(pl.Int64).to_numpy()
-        lengths = np.bincount(users, minlength=len(self.user_ids))
-        return Ragged(items, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)), parts
+    def _histories(self) -> Ragged:
+        lengths = np.bincount(self.events.user, minlength=len(self.events.users))
+        return Ragged(self.events.item, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+
+    @property
+    def _parts(self) -> NDArray[np.int8]:
+        if self.events.part is None:
+            raise ValueError("The events of a dataset are divided.")
+        return self.events.part
 
     def histories(self) -> Ragged:
         """Return every user's item indices in order, one row a user."""
-        return self._events[0]
+        return self._histories
 
     def training_histories(self) -> Ragged:
         """Return every user's item indices of part train in order, one row a user; a row may be empty."""
-        events, parts = self._events
-        return _before(events, parts, 1)
+        return _before(self._histories, self._parts, 1)
 
     def cases(self, part: Literal["valid", "test"]) -> Cases:
         """Return one case a user: their first event of `part`, and all of their events before it.
 
         Users without an event in `part`, or without one before it, have no case.
         """
-        events, parts = self._events
+        events, parts = self._histories, self._parts
         code = PARTS.index(part)
         before = _before(events, parts, code)
         until = _before(events, parts, code + 1)
@@ -230,7 +249,7 @@ class Dataset:
         return [{name: value for name, value in row.items() if value is not None} for row in rows]
 
 
-def _before(events: Ragged, parts: NDArray[np.int64], code: int) -> Ragged:
+def _before(events: Ragged, parts: NDArray[np.int8], code: int) -> Ragged:
     """Return the events whose part comes before `code`: a prefix of each row, since parts do not decrease within one."""
     kept = parts < code
     ends = np.concatenate([[0], np.cumsum(kept)])[events.offsets]
@@ -252,21 +271,21 @@ def _checked_items(items: pl.DataFrame) -> pl.DataFrame:
     return items
 
 
-def _checked_events(events: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:
+def _checked_events(table: pl.DataFrame, items: pl.DataFrame) -> Events:
     for name, kind in _EVENTS.items():
-        if events.schema.get(name) != kind:
-            raise DataError(f"The interactions need a column {name!r} of type {kind}; received {events.schema.get(name, 'none')}.")
-    events = events.select(list(_EVENTS))
-    if not events.height:
+        if table.schema.get(name) != kind:
+            raise DataError(f"The interactions need a column {name!r} of type {kind}; received {table.schema.get(name, 'none')}.")
+    table = table.select(list(_EVENTS))
+    if not table.height:
         raise DataError("No interaction is left.")
-    if any(events.null_count().row(0)):
+    if any(table.null_count().row(0)):
         raise DataError("The interactions hold empty values.")
-    events = by_user(events)
-    code = pl.col(PART).to_physical().cast(pl.Int64)
-    if events.select((code.diff().over(USER) < 0).any()).item():
+    events = Events.of(table)
+    if (np.diff(events.user) < 0).any():
+        events = events.take(np.argsort(events.user, kind="stable"))
+    if events.part is not None and ((np.diff(events.part) < 0) & (np.diff(events.user) == 0)).any():
         raise DataError("A user's events must be in order, train before valid before test.")
-    positions(events[ITEM], items[ITEM])
-    return events
+    return dataclasses.replace(events, items=items[ITEM], item=places_among(events.items, items[ITEM])[events.item])
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:

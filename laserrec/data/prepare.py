@@ -7,14 +7,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from laserrec.data.dataset import Dataset
-from laserrec.data.filters import drop_duplicates, drop_repeats, in_order, k_core
+from laserrec.data.events import Events
+from laserrec.data.filters import count_repeats, drop_duplicates, drop_repeats, in_order, k_core
+from laserrec.data.ids import places_among
 from laserrec.data.options import ReadOptions
+from laserrec.data.raw import RawTables
 from laserrec.data.sources import Format, read_source
 from laserrec.data.splits import SplitInfo, global_time, known_split, leave_one_out, moments_at
-from laserrec.data.tables import ITEM, MICROSECONDS, PART, TIME, TITLE, BadRow, RawTables
+from laserrec.data.tables import ITEM, MICROSECONDS, TITLE, BadRow
 from laserrec.errors import BadRowsError, DataError
 
 SHOWN_PROBLEMS = 10
@@ -133,13 +138,14 @@ def prepare(source: Path, options: PrepareOptions | None = None) -> tuple[Datase
     _refuse_bad(raw, options.max_bad_share)
     counts: dict[str, int] = {}
     events, items = _filtered(raw, options, counts)
-    events, split = _divided(raw, events, options)
-    catalogue = items.join(events.select(ITEM).unique(), on=ITEM, how="full" if options.all_items else "right", coalesce=True)
+    events, split = _divided(events, options)
+    catalogue = items.join(pl.DataFrame({ITEM: events.items}), on=ITEM, how="full" if options.all_items else "right", coalesce=True)
     catalogue = catalogue.select(items.columns).sort(ITEM)
     counts["unused_items"] = items.join(catalogue, on=ITEM, how="anti").height
+    events = dataclasses.replace(events, items=catalogue[ITEM], item=places_among(events.items, catalogue[ITEM])[events.item])
     sources = [dataclasses.asdict(file) for file in raw.sources]
     details = {"format": raw.format, "files": sources, "options": _plain(options), "counts": {**counts, "bad_rows": len(raw.problems)}}
-    dataset = Dataset.build(options.name or raw.name, catalogue, events, split, {"source": details})
+    dataset = Dataset.of(options.name or raw.name, catalogue, events, split, {"source": details})
     published = known_split(dataset.fingerprint)
     return dataset, PrepareSummary(
         format=raw.format,
@@ -148,11 +154,11 @@ def prepare(source: Path, options: PrepareOptions | None = None) -> tuple[Datase
         rows=raw.rows,
         bad_rows=len(raw.problems),
         problems=raw.problems[:SHOWN_PROBLEMS],
-        repeats_kept=options.keep_repeats or raw.own_split,
-        users=len(dataset.user_ids),
-        items=dataset.items.height,
-        interactions=dataset.interactions.height,
-        without_text=sum(1 for attributes in dataset.attributes() if not attributes),
+        repeats_kept=options.keep_repeats,
+        users=len(events.users),
+        items=catalogue.height,
+        interactions=len(events),
+        without_text=catalogue.select(pl.all_horizontal(pl.exclude(ITEM).is_null()).sum()).item(),
         split=split,
         fingerprint=dataset.fingerprint,
         known_as=published.title if published else None,
@@ -170,54 +176,48 @@ def _refuse_bad(raw: RawTables, allowed: float) -> None:
         )
 
 
-def _filtered(raw: RawTables, options: PrepareOptions, counts: dict[str, int]) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Return the events that stay and the items that may, and count what went."""
+def _filtered(raw: RawTables, options: PrepareOptions, counts: dict[str, int]) -> tuple[Events, pl.DataFrame]:
+    """Return the events that stay, in order, and the items that may, and count what went."""
 
-    def keep(reason: str, before: pl.DataFrame, after: pl.DataFrame) -> pl.DataFrame:
-        counts[reason] = before.height - after.height
+    def keep(reason: str, before: Events, after: Events) -> Events:
+        counts[reason] = len(before) - len(after)
         return after
 
-    items, events = raw.items, in_order(raw.interactions)
+    items = raw.items
+    events = in_order(raw.events if options.split is None else dataclasses.replace(raw.events, part=None))
     # A source's own split is somebody's decision down to the event: it is taken as it is.
-    events = keep("duplicates", events, events if raw.own_split and not options.split else drop_duplicates(events))
-    once = drop_repeats(events)
-    counts["repeats"] = events.height - once.height
-    if not options.keep_repeats:
-        events = once
-    known = pl.col(ITEM).is_in(items[ITEM].implode())
-    counts["unknown_items"] = events.filter(~known)[ITEM].n_unique() if items.height else 0
-    events = keep("unknown_dropped", events, events.filter(known) if options.drop_unknown else events)
-    titled = items.filter(pl.col(TITLE).is_not_null())
+    events = keep("duplicates", events, events if events.part is not None else drop_duplicates(events))
+    counts["repeats"] = count_repeats(events)
+    events = events if options.keep_repeats else drop_repeats(events)
+    known, titled = _among(events.items, items), _among(events.items, items.drop_nulls(TITLE))
+    counts["unknown_items"] = int((~known).sum()) if items.height else 0
+    events = keep("unknown_dropped", events, events.take(known[events.item]) if options.drop_unknown else events)
+    events = keep("untitled_dropped", events, events.take(titled[events.item]) if options.drop_untitled else events)
     if options.drop_untitled:
-        items = titled
-    events = keep(
-        "untitled_dropped", events, events.filter(pl.col(ITEM).is_in(titled[ITEM].implode())) if options.drop_untitled else events
-    )
+        items = items.drop_nulls(TITLE)
     default = 1 if raw.own_split else 5
     counts["min_user"] = default if options.min_user is None else options.min_user
     counts["min_item"] = default if options.min_item is None else options.min_item
     left = k_core(events, counts["min_user"], counts["min_item"])
-    if not left.height:
+    if not len(left):
         raise DataError(
-            f"No interaction is left: {raw.interactions.height} were read, {events.height} stayed after filtering, and none where every "
+            f"No interaction is left: {len(raw.events)} were read, {len(events)} stayed after filtering, and none where every "
             f"user has {counts['min_user']} and every item {counts['min_item']} events. Lower --min-user or --min-item."
         )
-    return keep("core_dropped", events, left), items
+    return keep("core_dropped", events, left).compact(), items
 
 
-def _divided(raw: RawTables, events: pl.DataFrame, options: PrepareOptions) -> tuple[pl.DataFrame, SplitInfo]:
-    if raw.own_split and options.split is None:
-        return _in_seconds(events), SplitInfo("source", {})
-    if raw.own_split:
-        events = in_order(events.drop(PART))
-    events = _in_seconds(events)
+def _among(ids: pl.Series, items: pl.DataFrame) -> NDArray[np.bool_]:
+    return ids.is_in(items[ITEM].implode()).to_numpy()
+
+
+def _divided(events: Events, options: PrepareOptions) -> tuple[Events, SplitInfo]:
+    events = dataclasses.replace(events, time=events.time // MICROSECONDS)
+    if events.part is not None:
+        return events, SplitInfo("source", {})
     if options.split == "global-time":
         return global_time(events, *moments_at(events, options.valid_share, options.test_share))
     return leave_one_out(events)
-
-
-def _in_seconds(events: pl.DataFrame) -> pl.DataFrame:
-    return events.with_columns(pl.col(TIME) // MICROSECONDS)
 
 
 def _plain(options: PrepareOptions) -> dict[str, Any]:

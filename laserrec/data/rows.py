@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -93,22 +93,27 @@ def column_names(path: Path, options: ReadOptions) -> list[str]:
     return names
 
 
-def read_fast(path: Path, wanted: dict[str, str], options: ReadOptions) -> pl.DataFrame | None:
+def read_fast(path: Path, wanted: dict[str, str], options: ReadOptions, numbers: Collection[str] = ()) -> pl.DataFrame | None:
     """Read the wanted columns of a sound table, or return None where the exact reader must.
 
     Args:
         path: CSV, TSV or Parquet file.
         wanted: the file's column for each name of the result.
         options: encoding and delimiter.
+        numbers: names whose columns are Int64 if all of them hold only whole numbers; otherwise they are text like the others.
     """
     kind = _kind(path)
     if kind == "jsonl" or (kind != "parquet" and options.encoding.lower() not in {"utf-8", "utf8", "utf-8-sig"}):
         return None
-    try:
-        table = _lazy(path) if kind == "parquet" else _lazy_csv(path, options)
-        return table.select(pl.col(column).alias(name) for name, column in wanted.items()).collect(engine="streaming")
-    except _POLARS:
-        return None
+    whole = [column for name, column in wanted.items() if name in numbers]
+    columns = [pl.col(column).alias(name) for name, column in wanted.items()]
+    for schema in (dict.fromkeys(whole, pl.Int64), {}):
+        try:
+            table = _lazy(path) if kind == "parquet" else _lazy_csv(path, options, schema)
+            return table.select(columns).collect(engine="streaming")
+        except _POLARS:
+            continue
+    return None
 
 
 def read_rows(path: Path, wanted: dict[str, str], options: ReadOptions, problems: list[BadRow], strict: bool = False) -> Rows:
@@ -225,9 +230,9 @@ def _keys(path: Path, options: ReadOptions) -> list[str]:
     return list(keys)
 
 
-def _lazy_csv(path: Path, options: ReadOptions) -> pl.LazyFrame:
+def _lazy_csv(path: Path, options: ReadOptions, schema: Mapping[str, type[pl.DataType]]) -> pl.LazyFrame:
     separator = _separator(path, options)
-    return pl.scan_csv(path, separator=separator, infer_schema=False, glob=False, with_column_names=_stripped)
+    return pl.scan_csv(path, separator=separator, infer_schema=False, schema_overrides=schema, glob=False, with_column_names=_stripped)
 
 
 def _lazy(path: Path) -> pl.LazyFrame:

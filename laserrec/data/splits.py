@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-import polars as pl
 
-from laserrec.data.tables import ITEM, PART, PART_TYPE, TIME, USER
+from laserrec.data.events import Events
+from laserrec.data.tables import PARTS
 from laserrec.errors import DataError
 
 SplitKind = Literal["leave-one-out", "global-time", "source"]
@@ -61,27 +60,28 @@ def known_split(fingerprint: str) -> KnownSplit | None:
     return KNOWN_SPLITS.get(fingerprint)
 
 
-def leave_one_out(events: pl.DataFrame) -> tuple[pl.DataFrame, SplitInfo]:
+def leave_one_out(events: Events) -> tuple[Events, SplitInfo]:
     """Give each user's last event to test and the one before to valid; users with fewer than three events only train.
 
     Args:
-        events: interactions in each user's order.
+        events: interactions sorted by user, in each user's order.
 
     Returns:
         The same rows with `part`, and how they were divided.
     """
-    from_end = pl.len().over(USER) - 1 - pl.int_range(pl.len()).over(USER)
-    enough = pl.len().over(USER) >= 3
-    part = pl.when(enough & (from_end == 0)).then(pl.lit("test")).when(enough & (from_end == 1)).then(pl.lit("valid"))
-    named = part.otherwise(pl.lit("train"))
-    return events.with_columns(named.cast(PART_TYPE).alias(PART)), SplitInfo("leave-one-out", {})
+    lengths = np.bincount(events.user, minlength=len(events.users))
+    last = np.cumsum(lengths)[lengths >= 3] - 1
+    part = np.zeros(len(events), dtype=np.int8)
+    part[last - 1] = PARTS.index("valid")
+    part[last] = PARTS.index("test")
+    return replace(events, part=part), SplitInfo("leave-one-out", {})
 
 
-def global_time(events: pl.DataFrame, valid_from: int, test_from: int) -> tuple[pl.DataFrame, SplitInfo]:
+def global_time(events: Events, valid_from: int, test_from: int) -> tuple[Events, SplitInfo]:
     """Divide all events at two moments, so that nothing in train is later than anything in valid, nor that than test.
 
     Args:
-        events: interactions with `timestamp` in seconds.
+        events: interactions with times in seconds.
         valid_from: first second of valid.
         test_from: first second of test.
 
@@ -90,59 +90,40 @@ def global_time(events: pl.DataFrame, valid_from: int, test_from: int) -> tuple[
     """
     if valid_from >= test_from:
         raise DataError(f"A global-time split needs valid_from < test_from; received {valid_from} and {test_from} (seconds since 1970).")
-    part = pl.when(pl.col(TIME) >= test_from).then(pl.lit("test")).when(pl.col(TIME) >= valid_from).then(pl.lit("valid"))
-    events = events.with_columns(part.otherwise(pl.lit("train")).cast(PART_TYPE).alias(PART))
-    present = events[PART].unique().to_list()
+    part = np.digitize(events.time, [valid_from, test_from]).astype(np.int8)
+    present = [PARTS[code] for code in np.unique(part)]
     if len(present) < 3:
+        times = f"{events.time.min()} to {events.time.max()}" if len(events) else "nothing to nothing"
         raise DataError(
             f"The global-time split at {valid_from} and {test_from} leaves only {', '.join(sorted(present)) or 'nothing'}; "
-            f"times run from {events[TIME].min()!r} to {events[TIME].max()!r} (seconds since 1970). Choose moments between them."
+            f"times run from {times} (seconds since 1970). Choose moments between them."
         )
-    return events, SplitInfo("global-time", {"valid_from": valid_from, "test_from": test_from})
+    return replace(events, part=part), SplitInfo("global-time", {"valid_from": valid_from, "test_from": test_from})
 
 
-def moments_at(events: pl.DataFrame, valid_share: float, test_share: float) -> tuple[int, int]:
+def moments_at(events: Events, valid_share: float, test_share: float) -> tuple[int, int]:
     """Return the two moments after which about these shares of all events lie, as (valid_from, test_from) in seconds."""
     if not (valid_share > 0 and test_share > 0 and valid_share + test_share < 1):
         raise DataError(f"Shares of valid and test must be positive and add up to less than 1; received {valid_share} and {test_share}.")
-    times = np.sort(events[TIME].to_numpy())
+    times = np.sort(events.time)
     return int(times[int(len(times) * (1 - valid_share - test_share))]), int(times[int(len(times) * (1 - test_share))])
 
 
-def fingerprint(item_ids: Sequence[str], events: pl.DataFrame) -> str:
+def fingerprint(events: Events) -> str:
     """Return the sha256 (hex) of a split.
 
     It covers the sorted item ids, the sorted user ids and, user by user in that order, the items of the events with their parts.
 
     Args:
-        item_ids: the catalogue, in any order.
-        events: `user_id`, `item_id`, `part`, each user's rows in order.
+        events: divided, sorted by user, each user's rows in order; every user has one. `items` is the catalogue, in any order.
     """
-    items = pl.Series(item_ids, dtype=pl.String).sort()
-    users = events[USER].unique().sort()
-    events = by_user(events)
+    if events.part is None:
+        raise ValueError("Only divided events have a fingerprint.")
+    place = np.empty(len(events.items), dtype=np.int64)
+    place[events.items.arg_sort().to_numpy()] = np.arange(len(place))
     digest = hashlib.sha256(b"laserrec split 1\n")
-    for ids in (items, users):
+    for ids in (events.items.sort(), events.users):
         digest.update(json.dumps(ids.to_list(), ensure_ascii=True, separators=(",", ":")).encode())
-    for codes in (positions(events[USER], users), positions(events[ITEM], items), events[PART].to_physical().cast(pl.Int64).to_numpy()):
-        digest.update(np.ascontiguousarray(codes, dtype="<i8").tobytes())
+    for codes in (events.user, place[events.item], events.part):
+        digest.update(np.ascontiguousarray(codes, dtype="<i8").data)
     return digest.hexdigest()
-
-
-def by_user(events: pl.DataFrame) -> pl.DataFrame:
-    """Return the events sorted by user, each user's in the order they were."""
-    return events if events[USER].is_sorted() else events.sort(USER, maintain_order=True)
-
-
-def positions(ids: pl.Series, among: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Return where each id stands among unique ones, int64.
-
-    Raises:
-        DataError: an id is not among them.
-    """
-    table = pl.DataFrame({"id": among, "position": pl.Series(range(len(among)), dtype=pl.Int64)})
-    found = pl.DataFrame({"id": ids}).join(table, on="id", how="left", maintain_order="left")
-    if found["position"].null_count():
-        unknown = found.filter(pl.col("position").is_null())["id"][0]
-        raise DataError(f"The id {unknown!r} occurs in the interactions but not among the {len(among)} known ids.")
-    return found["position"].to_numpy().astype(np.int64, copy=False)

@@ -1,13 +1,13 @@
-"""What a reader hands over, before any filtering or splitting.
+"""Names of columns, records of bad rows and of files, tables of items: the words that every reader speaks.
 
-Knows nothing of file formats. Column names and the record of a bad row live here, so every reader speaks the same words.
+Knows nothing of file formats.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -55,36 +55,6 @@ class SourceFile:
         with path.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         return cls(path.name, path.stat().st_size, digest)
-
-
-@dataclass(frozen=True)
-class RawTables:
-    """Interactions and items as a source holds them.
-
-    Attributes:
-        name: suggested name of the dataset.
-        format: name of the reader.
-        interactions: `user_id` and `item_id` (String), `timestamp` (Int64, microseconds; a multiple of 1,000,000 per step when the
-            source has only an order) and, when `own_split`, `part` (Enum train, valid, test).
-        items: `item_id`, `title` (null where unknown) and further attributes, all String, one row an item.
-        problems: rows that could not be used.
-        rows: rows read, bad ones included.
-        sources: the files read.
-        columns: which column of the source was taken for what.
-        own_split: the source brings its split in `part`.
-        notes: what a user should know about how the source was read.
-    """
-
-    name: str
-    format: str
-    interactions: pl.DataFrame
-    items: pl.DataFrame
-    problems: tuple[BadRow, ...]
-    rows: int
-    sources: tuple[SourceFile, ...]
-    columns: dict[str, str] = field(default_factory=dict)
-    own_split: bool = False
-    notes: tuple[str, ...] = ()
 
 
 def event_table(users: Iterable[str], items: Iterable[str], times: Iterable[int], parts: Iterable[str] | None = None) -> pl.DataFrame:

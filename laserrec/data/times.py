@@ -12,6 +12,7 @@ from laserrec.errors import DataError
 
 ACCEPTED = "a number (seconds, milliseconds, microseconds or nanoseconds since 1970) or an ISO 8601 date"
 _LATEST = 253_402_300_800  # the year 10000, in seconds
+_SECONDS = 10**11  # numbers below are seconds
 _FORMATS = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d")
 _ZONED = ("%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%d %H:%M%#z")
 
@@ -50,11 +51,14 @@ def _utc(values: pl.Series) -> pl.Series:
 
 
 def _from_numbers(values: pl.Series) -> pl.Series:
+    smallest, largest = values.min(), values.max()
+    if isinstance(smallest, int) and isinstance(largest, int) and -_SECONDS < smallest <= largest < _SECONDS:
+        return values.cast(pl.Int64) * MICROSECONDS
     frame = pl.DataFrame({"v": values})
     # Exact in float64: no moment before the year 2255 has more than 2**53 microseconds.
     value = pl.col("v").cast(pl.Float64)
     size = value.abs()
-    small = pl.when(size < 1e11).then((value * MICROSECONDS).round()).when(size < 1e14).then((value * 1000).round())
+    small = pl.when(size < _SECONDS).then((value * MICROSECONDS).round()).when(size < 1e14).then((value * 1000).round())
     scaled = small.when(size < 1e17).then(value.floor()).otherwise((value / 1000).floor())
     usable = size.is_finite() & (scaled.abs() < _LATEST * MICROSECONDS)
     return frame.select(pl.when(usable).then(scaled).cast(pl.Int64, strict=False).alias(values.name)).to_series()

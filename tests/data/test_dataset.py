@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from laserrec.data.dataset import Dataset
+from laserrec.data.events import Events
 from laserrec.data.splits import SplitInfo, leave_one_out
 from laserrec.data.tables import PART_TYPE
 from laserrec.errors import DataError, UnknownIdError
@@ -180,8 +181,8 @@ def test_garbage_gives_a_data_error(tmp_path_factory: pytest.TempPathFactory, na
 @given(st.lists(st.tuples(st.sampled_from("uvwx"), st.sampled_from("abcd")), min_size=1, max_size=40))
 def test_cases_of_leave_one_out_equal_slicing_lists(pairs: list[tuple[str, str]]) -> None:
     table = pl.DataFrame({"user_id": [u for u, _ in pairs], "item_id": [i for _, i in pairs], "timestamp": range(len(pairs))})
-    divided, split = leave_one_out(table.sort("user_id", maintain_order=True))
-    dataset = Dataset.build("x", ITEMS, divided, split)
+    divided, split = leave_one_out(Events.of(table.sort("user_id", maintain_order=True)))
+    dataset = Dataset.build("x", ITEMS, divided.frame(), split)
     sequences = [["abcd".index(i) for u, i in pairs if u == user] for user in sorted({u for u, _ in pairs})]
     long = [sequence for sequence in sequences if len(sequence) >= 3]
     assert rows(dataset.training_histories()) == [sequence[:-2] if len(sequence) >= 3 else sequence for sequence in sequences]

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from laserrec.cli.data import app
@@ -95,6 +98,45 @@ def test_preparing_does_not_depend_on_the_order_of_the_file(shop: Path) -> None:
     second, _ = prepare(shop, PrepareOptions(min_user=1, min_item=1))
     assert first.fingerprint == second.fingerprint
     assert first.interactions.equals(second.interactions)
+
+
+EVENTS = st.lists(st.tuples(st.sampled_from("uvwxyz"), st.sampled_from(["a", " b", "é", "d"]), st.integers(0, 6)), min_size=1, max_size=60)
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=EVENTS, fewest=st.integers(1, 3), repeats=st.booleans())
+def test_a_log_is_prepared_as_lists_would_be(
+    rows: list[tuple[str, str, int]], fewest: int, repeats: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    source = tmp_path_factory.mktemp("log") / "log.csv"
+    source.write_text("user,item,time\n" + "".join(f"{user},{item},{time}\n" for user, item, time in rows), encoding="utf-8")
+    left = sorted({(user, time, item.strip()) for user, item, time in rows})
+    duplicates = len(rows) - len(left)
+    firsts = {(user, item): time for user, time, item in reversed(left)}
+    again = len(left) - len(firsts)
+    if not repeats:
+        left = [(user, time, item) for user, time, item in left if firsts[user, item] == time]
+    while True:
+        users, items = Counter(user for user, _, _ in left), Counter(item for _, _, item in left)
+        kept = [row for row in left if users[row[0]] >= fewest and items[row[2]] >= fewest]
+        if kept == left:
+            break
+        left = kept
+    options = PrepareOptions(min_user=fewest, min_item=fewest, keep_repeats=repeats)
+    if not left:
+        with pytest.raises(DataError, match="No interaction is left"):
+            prepare(source, options)
+        return
+    dataset, summary = prepare(source, options)
+    expected = []
+    for user in sorted(users):
+        own = [(user, item, time) for name, time, item in left if name == user]
+        parts = ["train"] * (len(own) - 2) + ["valid", "test"] if len(own) >= 3 else ["train"] * len(own)
+        expected += [(*row, part) for row, part in zip(own, parts, strict=True)]
+    assert dataset.interactions.rows() == expected
+    assert (dataset.user_ids, dataset.item_ids) == (tuple(sorted(users)), tuple(sorted(items)))
+    assert (summary.duplicates, summary.repeats, summary.interactions) == (duplicates, again, len(left))
+    assert summary.repeats_kept == repeats
 
 
 def test_scientific_is_the_published_split(real_data: Callable[[str], Path]) -> None:

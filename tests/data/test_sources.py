@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 
 from laserrec.data.options import ReadOptions
+from laserrec.data.raw import RawTables
 from laserrec.data.sources import infer_format, read_source
 from laserrec.data.sources.recbole import divide_texts
-from laserrec.data.tables import RawTables
 from laserrec.errors import DataError
 
 

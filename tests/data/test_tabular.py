@@ -6,6 +6,8 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from laserrec.data.options import ReadOptions
 from laserrec.data.prepare import PrepareOptions, prepare
@@ -159,3 +161,53 @@ def test_two_tables_of_events_are_refused(tmp_path: Path) -> None:
 def test_a_column_named_twice_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="'item' more than once"):
         read_source(write(tmp_path / "a.csv", "user,item,item,time\nu,a,b,1\n"), None, ReadOptions())
+
+
+CELLS = st.one_of(
+    st.integers(-(10**19), 10**19).map(str),
+    st.sampled_from(
+        [
+            "",
+            " 5",
+            "5 ",
+            "+5",
+            "007",
+            "5.0",
+            "1e9",
+            "-0",
+            "'5'",
+            "2017-07-14",
+            "null",
+            "nan",
+            "\u00a05",
+            "\u0663",
+            "15000000000",
+            "1500000000123",
+        ]
+    ),
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(cells=st.lists(CELLS, min_size=1, max_size=6))
+def test_moments_are_the_same_read_as_numbers_and_row_by_row(cells: list[str], tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("moments")
+    body = "user,item,time\n" + "".join(f"u,i{number},{cell}\n" for number, cell in enumerate(cells))
+    fast = read_source(write(folder / "a.csv", body), None, ReadOptions())
+    slow = read_source(write(folder / "b.csv", body + "v,j\n"), None, ReadOptions())  # the short row sends it through the exact reader
+    assert fast.interactions.equals(slow.interactions)
+    assert [(problem.line, problem.reason) for problem in fast.problems] == [
+        (problem.line, problem.reason) for problem in slow.problems[:-1]
+    ]
+
+
+def test_a_time_format_is_applied_to_digits(tmp_path: Path) -> None:
+    source = write(tmp_path / "log.csv", "user,item,time\nu,i,20170714\n")
+    assert events(read_source(source, None, ReadOptions(time_format="%Y%m%d")).interactions) == [("u", "i", 1_499_990_400)]
+
+
+def test_white_space_around_ids_is_taken_off_and_blank_ids_are_reported(tmp_path: Path) -> None:
+    source = write(tmp_path / "log.csv", 'user,item,time\nu ,i,1\nu," i",2\n')
+    assert events(read_source(source, None, ReadOptions()).interactions) == [("u", "i", 1), ("u", "i", 2)]
+    raw = read_source(write(tmp_path / "log.csv", 'user,item,time\nu,i,1\n"  ",i,2\n'), None, ReadOptions())
+    assert [str(problem) for problem in raw.problems] == ["log.csv:3: no user id"]

@@ -7,13 +7,13 @@ from typing import Literal, get_args
 
 from laserrec.data.columns import plain_name
 from laserrec.data.options import ReadOptions
+from laserrec.data.raw import RawTables
 from laserrec.data.rows import column_names, file_kind
 from laserrec.data.sources.amazon import read_amazon
 from laserrec.data.sources.movielens import read_movielens
 from laserrec.data.sources.recbole import read_recbole
 from laserrec.data.sources.recformer import read_recformer
 from laserrec.data.sources.tabular import read_tabular
-from laserrec.data.tables import RawTables
 from laserrec.errors import DataError
 
 __all__ = ["Format", "infer_format", "read_source"]

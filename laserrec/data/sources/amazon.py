@@ -19,10 +19,12 @@ from typing import Any
 
 import polars as pl
 
+from laserrec.data.events import Events
 from laserrec.data.options import ReadOptions
+from laserrec.data.raw import RawTables
 from laserrec.data.rows import as_text, column_names, file_kind, read_rows
 from laserrec.data.sources.tabular import sound_events
-from laserrec.data.tables import ITEM, TIME, TITLE, USER, BadRow, RawTables, SourceFile, empty_items, tidy_items
+from laserrec.data.tables import ITEM, TIME, TITLE, USER, BadRow, SourceFile, empty_items, tidy_items
 from laserrec.data.text import lines
 from laserrec.errors import DataError
 
@@ -50,7 +52,7 @@ def read_amazon(source: Path, options: ReadOptions) -> RawTables:
     return RawTables(
         name=reviews.name.split(".")[0].removeprefix("reviews_").lower(),
         format="amazon",
-        interactions=events,
+        events=Events.of(events),
         items=items,
         problems=tuple(problems),
         rows=rows.read + read,

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import polars as pl
 
+from laserrec.data.events import Events
 from laserrec.data.options import ReadOptions
+from laserrec.data.raw import RawTables
 from laserrec.data.rows import Rows
 from laserrec.data.sources.tabular import read_tabular, sound_events
-from laserrec.data.tables import ITEM, TIME, TITLE, USER, BadRow, RawTables, SourceFile, tidy_items
+from laserrec.data.tables import ITEM, TIME, TITLE, USER, BadRow, SourceFile, tidy_items
 from laserrec.data.text import plain_rows
 from laserrec.errors import DataError
 
@@ -65,7 +67,7 @@ def read_movielens(folder: Path, options: ReadOptions) -> RawTables:
     return RawTables(
         name="ml-100k" if ratings.name == "u.data" else folder.name or "movielens",
         format="movielens",
-        interactions=events,
+        events=Events.of(events),
         items=tidy_items(items if items is not None else pl.DataFrame(schema={ITEM: pl.String})),
         problems=tuple(problems),
         rows=rows.read + read,

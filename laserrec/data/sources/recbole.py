@@ -17,7 +17,9 @@ from pathlib import Path
 
 import polars as pl
 
+from laserrec.data.events import Events
 from laserrec.data.options import ReadOptions
+from laserrec.data.raw import RawTables
 from laserrec.data.tables import (
     ITEM,
     MICROSECONDS,
@@ -25,7 +27,6 @@ from laserrec.data.tables import (
     TITLE,
     USER,
     BadRow,
-    RawTables,
     SourceFile,
     empty_items,
     event_table,
@@ -65,7 +66,7 @@ def read_recbole(folder: Path, options: ReadOptions) -> RawTables:
     return RawTables(
         name=name.lower(),
         format="recbole",
-        interactions=events,
+        events=Events.of(events),
         items=items,
         problems=tuple(bad for table in tables for bad in table.problems) + problems,
         rows=sum(len(table.rows) + len(table.problems) for table in tables),

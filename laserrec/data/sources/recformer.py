@@ -11,7 +11,9 @@ from typing import Any
 
 import polars as pl
 
+from laserrec.data.events import Events
 from laserrec.data.options import ReadOptions
+from laserrec.data.raw import RawTables
 from laserrec.data.rows import as_text
 from laserrec.data.tables import (
     ITEM,
@@ -22,7 +24,6 @@ from laserrec.data.tables import (
     TITLE,
     USER,
     BadRow,
-    RawTables,
     SourceFile,
     empty_items,
     tidy_items,
@@ -63,7 +64,7 @@ def read_recformer(folder: Path, options: ReadOptions) -> RawTables:
     return RawTables(
         name=folder.name or "recformer",
         format="recformer",
-        interactions=pl.DataFrame(events, schema={USER: pl.String, ITEM: pl.String, TIME: pl.Int64, PART: PART_TYPE}, orient="row"),
+        events=Events.of(pl.DataFrame(events, schema={USER: pl.String, ITEM: pl.String, TIME: pl.Int64, PART: PART_TYPE}, orient="row")),
         items=_items(folder / "meta_data.json", options.encoding),
         problems=tuple(problems),
         rows=rows,

@@ -7,9 +7,12 @@ from pathlib import Path
 import polars as pl
 
 from laserrec.data.columns import guess, resolve, told
+from laserrec.data.events import Events
+from laserrec.data.ids import stripped
 from laserrec.data.options import ReadOptions
+from laserrec.data.raw import RawTables
 from laserrec.data.rows import Rows, column_names, file_kind, read_fast, read_rows
-from laserrec.data.tables import ITEM, MICROSECONDS, TIME, TITLE, USER, BadRow, RawTables, SourceFile, empty_items, tidy_items
+from laserrec.data.tables import ITEM, MICROSECONDS, TIME, TITLE, USER, BadRow, SourceFile, empty_items, tidy_items
 from laserrec.data.times import ACCEPTED, microseconds
 from laserrec.errors import DataError
 
@@ -46,7 +49,7 @@ def read_tabular(source: Path, options: ReadOptions) -> RawTables:
     return RawTables(
         name=(source if source.is_dir() else events_file).name.split(".")[0] or "dataset",
         format="table",
-        interactions=events,
+        events=events,
         items=items,
         problems=tuple(problems),
         rows=rows,
@@ -65,9 +68,23 @@ def event_columns(frame: pl.DataFrame, time_format: str | None) -> pl.DataFrame:
     """
     ids = [pl.col(name).cast(pl.String).str.strip_chars() for name in (USER, ITEM)]
     events = frame.select(ids).with_columns(pl.when(pl.col(name).str.len_bytes() > 0).then(pl.col(name)) for name in (USER, ITEM))
+    return events.with_columns(_moments(frame, time_format))
+
+
+def _moments(frame: pl.DataFrame, time_format: str | None) -> pl.Series:
     if TIME in frame.columns:
-        return events.with_columns(microseconds(frame[TIME], time_format).alias(TIME))
-    return events.with_columns((pl.int_range(pl.len(), dtype=pl.Int64) * MICROSECONDS).alias(TIME))
+        return microseconds(frame[TIME], time_format)
+    return pl.int_range(frame.height, dtype=pl.Int64, eager=True).alias(TIME) * MICROSECONDS
+
+
+def _sound(frame: pl.DataFrame, time_format: str | None) -> Events | None:
+    """Return what `event_columns` would, as numbers, or None where it would hold a null; blanks are looked for among distinct ids."""
+    table = frame.select(pl.col(USER, ITEM).cast(pl.String)).with_columns(_moments(frame, time_format))
+    if any(table.null_count().row(0)):
+        return None
+    raw = Events.of(table)
+    (users, user), (items, item) = stripped(raw.users, raw.user), stripped(raw.items, raw.item)
+    return None if "" in users or "" in items else Events(users, items, user, item, raw.time)
 
 
 def sound_events(rows: Rows, file: str, time_format: str | None, problems: list[BadRow]) -> pl.DataFrame:
@@ -88,16 +105,14 @@ def _bad_time(given: str | None) -> str:
     return f"the time {given[:40]!r} is not {ACCEPTED}" if given and given.strip() else "no time"
 
 
-def _events(file: Path, user: str, item: str, time: str | None, options: ReadOptions, problems: list[BadRow]) -> tuple[pl.DataFrame, int]:
+def _events(file: Path, user: str, item: str, time: str | None, options: ReadOptions, problems: list[BadRow]) -> tuple[Events, int]:
     wanted = {USER: user, ITEM: item} | ({TIME: time} if time else {})
-    fast = read_fast(file, wanted, options)
-    if fast is not None:
-        events = event_columns(fast, options.time_format)
-        if not any(events.null_count().row(0)):
-            return events, events.height
+    fast = read_fast(file, wanted, options, numbers=(TIME,) if options.time_format is None else ())
+    events = _sound(fast, options.time_format) if fast is not None else None
+    if events is not None:
+        return events, len(events)
     rows = read_rows(file, wanted, options, problems)
-    events = sound_events(rows, file.name, options.time_format, problems)
-    return events, rows.read
+    return Events.of(sound_events(rows, file.name, options.time_format, problems)), rows.read
 
 
 def _items(file: Path, item: str, options: ReadOptions, problems: list[BadRow]) -> _Items:

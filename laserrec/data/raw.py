@@ -1,0 +1,45 @@
+"""What a reader hands over, before any filtering or splitting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from laserrec.data.events import Events
+from laserrec.data.tables import BadRow, SourceFile
+
+
+@dataclass(frozen=True)
+class RawTables:
+    """Interactions and items as a source holds them.
+
+    Attributes:
+        name: suggested name of the dataset.
+        format: name of the reader.
+        events: interactions in the order of the source, times in microseconds (a multiple of 1,000,000 per step when the source has
+            only an order); divided when `own_split`.
+        items: `item_id`, `title` (null where unknown) and further attributes, all String, one row an item.
+        problems: rows that could not be used.
+        rows: rows read, bad ones included.
+        sources: the files read.
+        columns: which column of the source was taken for what.
+        own_split: the source brings its split in `part`.
+        notes: what a user should know about how the source was read.
+    """
+
+    name: str
+    format: str
+    events: Events
+    items: pl.DataFrame
+    problems: tuple[BadRow, ...]
+    rows: int
+    sources: tuple[SourceFile, ...]
+    columns: dict[str, str] = field(default_factory=dict)
+    own_split: bool = False
+    notes: tuple[str, ...] = ()
+
+    @property
+    def interactions(self) -> pl.DataFrame:
+        """The events as a table."""
+        return self.events.frame()
