@@ -15,7 +15,7 @@ from laserrec.bench.figures import Job, Measurement, Report, ratio, share
 from laserrec.bench.flops import encode, through
 from laserrec.bench.limits import measure_limits
 from laserrec.bench.plain import PlainRoute
-from laserrec.bench.timing import Route, interleave, threads
+from laserrec.bench.timing import Route, Told, interleave, threads, untold
 from laserrec.bench.world import Setting, World
 from laserrec.nn.laser import LaserSystem
 from laserrec.training.texts import ItemTexts
@@ -24,13 +24,15 @@ REFRESH, BUILD = "refresh, cached", "cache, built and written"
 PLAIN_REFRESH, PLAIN_FORWARD = "plain refresh, text_first", "plain forward of the texts"
 
 
-def bench_items(setting: Setting) -> Report:
+def bench_items(setting: Setting, told: Told = untold) -> Report:
     """Time the refresh of all items and the encoding of their texts.
 
     Args:
         setting: sizes; `catalogue` items are refreshed and encoded in each repeat, `batch` at a time on the plain route.
+        told: told what is being done.
     """
     with threads(setting.threads) as count, tempfile.TemporaryDirectory() as folder:
+        told("texts into the cache")
         world = World(setting)
         cached = world.texts("text_first")
         cached.encode_once(Path(folder) / "kept")
@@ -42,8 +44,9 @@ def bench_items(setting: Setting) -> Report:
             BUILD: Route(lambda texts: texts.encode_once(fresh), lambda: _unread(world, fresh)),
             PLAIN_FORWARD: Route(lambda _: plain.encode(world.lines)),
         }
+        told("the machine's limits")
         before = measure_limits(world.shape, setting.side)
-        timings = interleave(routes, setting.repeats)
+        timings = interleave(routes, setting.repeats, told=told)
         limits = before.best(measure_limits(world.shape, setting.side))
         cosine = cosine_similarity(system.embed_items(everything), _plain_refresh(world, system, plain)).min()
     jobs = _jobs(world)

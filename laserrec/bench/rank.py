@@ -9,7 +9,7 @@ from torch import Tensor
 
 from laserrec.bench.figures import Job, Measurement, Report, ratio, share
 from laserrec.bench.limits import DType, measure_limits
-from laserrec.bench.timing import Route, interleave, peak_memory, threads
+from laserrec.bench.timing import Route, Told, interleave, peak_memory, threads, untold
 from laserrec.ranking import MEMORY_BYTES, top_k
 
 OURS, PLAIN = "top_k", "plain product and topk, in chunks"
@@ -45,14 +45,20 @@ class RankSetting:
 
 
 @torch.no_grad()
-def bench_rank(setting: RankSetting) -> Report:
-    """Time the k best of all items for every user, and measure the memory that takes beside queries and catalogue."""
+def bench_rank(setting: RankSetting, told: Told = untold) -> Report:
+    """Time the k best of all items for every user, and measure the memory that takes beside queries and catalogue.
+
+    Args:
+        setting: sizes.
+        told: told what is being done.
+    """
     with threads(setting.threads) as count:
         queries, matrix = _vectors(setting)
         routes = {OURS: Route(lambda _: _ours(setting, queries, matrix)), PLAIN: Route(lambda _: _plain(setting, queries, matrix))}
         peaks = {name: peak_memory(lambda route=route: route.run(None)) for name, route in routes.items()}  # type: ignore[misc]
+        told("the machine's limits")
         before = measure_limits(side=setting.side)
-        timings = interleave(routes, setting.repeats)
+        timings = interleave(routes, setting.repeats, told=told)
         limits = before.best(measure_limits(side=setting.side))
         same = (_ours(setting, queries, matrix) == _plain(setting, queries, matrix)).float().mean()
     work = 2.0 * setting.users * setting.items * setting.width

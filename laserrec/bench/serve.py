@@ -16,7 +16,7 @@ import torch
 from laserrec.bench.figures import Job, Measurement, Report, Target, ratio
 from laserrec.bench.flops import through
 from laserrec.bench.limits import measure_limits
-from laserrec.bench.timing import Timing, threads
+from laserrec.bench.timing import Timing, Told, threads, untold
 from laserrec.bench.world import Setting, World
 
 K = 10
@@ -26,18 +26,22 @@ REQUEST, PLAIN = "Laser.recommend", "plain forward of the whole prompt, no ranki
 GOALS = {50: 25.0, 95: None, 99: 60.0}
 
 
-def bench_serve(setting: Setting, requests: int = 300) -> Report:
+def bench_serve(setting: Setting, requests: int = 300, told: Told = untold) -> Report:
     """Time requests one by one, each for another of `users` histories of the shop's items, all of whose texts are encoded.
 
     Args:
         setting: sizes.
         requests: timed requests, in `repeats` rounds; the plain route takes one for every twenty, in the same rounds.
+        told: told what is being done.
     """
     with threads(setting.threads) as count, tempfile.TemporaryDirectory() as folder:
+        told("texts into the cache")
         world = World(setting)
         ours, plain = _ours(world, Path(folder)), _plain(world)
+        told("the machine's limits")
         before = measure_limits(world.shape, setting.side)
         each = max(requests // setting.repeats, 1)
+        told(f"{each * setting.repeats} requests")
         _take(ours, WARM_UP), _take(plain, 1)
         rounds = [(_take(ours, each), _take(plain, max(each // PLAIN_EVERY, 1))) for _ in range(setting.repeats)]
         limits = before.best(measure_limits(world.shape, setting.side))

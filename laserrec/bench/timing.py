@@ -19,6 +19,8 @@ from typing import Any
 import torch
 
 SAMPLE_SECONDS = 0.002
+Told = Callable[[str], None]
+"""Is told what is being done, for a line of progress."""
 
 
 @dataclass(frozen=True)
@@ -57,17 +59,23 @@ def threads(count: int | None) -> Iterator[int]:
         torch.set_num_threads(before)
 
 
-def interleave(routes: Mapping[str, Route], repeats: int, warm_up: int = 1) -> dict[str, Timing]:
+def untold(_: str) -> None:
+    """Tell nobody."""
+
+
+def interleave(routes: Mapping[str, Route], repeats: int, warm_up: int = 1, told: Told = untold) -> dict[str, Timing]:
     """Time every route `repeats` times, in turns.
 
     Args:
         routes: by name.
         repeats: timed rounds.
         warm_up: rounds before them that are not timed.
+        told: told the round and the route.
     """
     seconds: dict[str, list[float]] = {name: [] for name in routes}
     for turn in range(-warm_up, repeats):
         for name, route in routes.items():
+            told(f"{name}, {f'round {turn + 1} of {repeats}' if turn >= 0 else 'warm-up'}")
             taken = once(route)
             if turn >= 0:
                 seconds[name].append(taken)

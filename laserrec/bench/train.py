@@ -15,7 +15,7 @@ from torch.nn.functional import cosine_similarity
 from laserrec.bench.figures import Job, Measurement, Report, Target, ratio, share
 from laserrec.bench.flops import Work, causal_pairs, through
 from laserrec.bench.limits import measure_limits
-from laserrec.bench.timing import Route, interleave, threads
+from laserrec.bench.timing import Route, Told, interleave, threads, untold
 from laserrec.bench.world import Setting, World, read
 from laserrec.data.dataset import Cases
 from laserrec.data.ragged import Ragged
@@ -31,21 +31,24 @@ NOTE = (
 Embed = Callable[[Tensor], Tensor]
 
 
-def bench_train(setting: Setting) -> Report:
+def bench_train(setting: Setting, told: Told = untold) -> Report:
     """Time training in both prompt orders.
 
     Args:
         setting: sizes; `users` histories a repeat for the cached route, `prompts` for those that read whole prompts.
+        told: told what is being done.
     """
     with threads(setting.threads) as count, tempfile.TemporaryDirectory() as folder:
+        told("texts into the cache")
         world = World(setting)
         cached = world.texts("text_first")
         cached.encode_once(Path(folder))
         embeds = _embeds(world, cached)
         routes = {name: _learning(world, *embed) for name, embed in embeds.items()}
         routes[STEP] = Route(_step(world, cached))
+        told("the machine's limits")
         before = measure_limits(world.shape, setting.side)
-        timings = interleave(routes, setting.repeats)
+        timings = interleave(routes, setting.repeats, told=told)
         limits = before.best(measure_limits(world.shape, setting.side))
         agreement = _agreement(world, embeds, cached)
     jobs = _jobs(world)

@@ -102,6 +102,7 @@ class World:
         """Load the language model and write the shop's texts."""
         self.setting = setting
         self.backbone: Backbone = load_backbone(setting.config("text_first"))
+        self._deviation = self.backbone.embeddings.weight.float().std()
         self.shape = Shape.of(self.backbone.model.config)
         self.items = catalogue(setting)
         self.lines = self.texts("prefix_first").lines(self.items)
@@ -126,8 +127,7 @@ class World:
     def virtual(self, rows: int) -> Tensor:
         """Return virtual tokens [rows, L + 1, H], float32, at the scale of the model's embeddings."""
         generator = torch.Generator().manual_seed(self.setting.seed)
-        deviation = self.backbone.embeddings.weight.float().std()
-        return torch.randn(rows, self.setting.prefix + 1, self.backbone.width, generator=generator) * deviation
+        return torch.randn(rows, self.setting.prefix + 1, self.backbone.width, generator=generator) * self._deviation
 
     def system(self, texts: ItemTexts) -> LaserSystem:
         """Return an untrained system with its item matrix up to date."""

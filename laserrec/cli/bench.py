@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from rich.console import Console
 
     from laserrec.bench.figures import Report
+    from laserrec.bench.timing import Told
 
 app = typer.Typer(no_args_is_help=True, help="Measure speed beside the plain route through transformers and the machine's own limits.")
 
@@ -58,7 +59,6 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Training users/s in both prompt orders, forward and backward."""
-    _quiet()
     from laserrec.bench.train import bench_train
     from laserrec.bench.world import Setting
 
@@ -66,7 +66,7 @@ def train(
         llm=llm, dtype=dtype.value, layers=layers, catalogue=catalogue, item_tokens=item_tokens, vary=vary, history=history, prefix=prefix,
         users=users, prompts=prompts, batch=batch, repeats=repeats, threads=threads, side=side,
     )  # fmt: skip
-    _print(bench_train(setting), as_json)
+    _run(lambda told: bench_train(setting, told), as_json)
 
 
 @app.command()
@@ -85,7 +85,6 @@ def items(
     as_json: Json = False,
 ) -> None:
     """Items/s of refreshing the item matrix, tokens/s of building the text cache."""
-    _quiet()
     from laserrec.bench.items import bench_items
     from laserrec.bench.world import Setting
 
@@ -93,7 +92,7 @@ def items(
         llm=llm, dtype=dtype.value, layers=layers, catalogue=catalogue, item_tokens=item_tokens, vary=vary, history=1, prefix=prefix,
         users=1, prompts=1, batch=batch, repeats=repeats, threads=threads, side=side,
     )  # fmt: skip
-    _print(bench_items(setting), as_json)
+    _run(lambda told: bench_items(setting, told), as_json)
 
 
 @app.command()
@@ -110,14 +109,13 @@ def rank(
     as_json: Json = False,
 ) -> None:
     """Top-k of a large catalogue: time, and memory beside the catalogue."""
-    _quiet()
     from laserrec.bench.rank import RankSetting, bench_rank
 
     setting = RankSetting(
         items=catalogue, width=width, users=users, k=k, dtype=dtype.value, memory_bytes=memory_mb * 2**20, repeats=repeats, threads=threads,
         side=side,
     )  # fmt: skip
-    _print(bench_rank(setting), as_json)
+    _run(lambda told: bench_rank(setting, told), as_json)
 
 
 @app.command()
@@ -137,7 +135,6 @@ def serve(
     as_json: Json = False,
 ) -> None:
     """Milliseconds of one recommendation for known items, texts encoded, on one core."""
-    _quiet()
     from laserrec.bench.serve import bench_serve
     from laserrec.bench.world import Setting
 
@@ -145,19 +142,15 @@ def serve(
         llm=llm, dtype=dtype.value, layers=layers, catalogue=catalogue, item_tokens=item_tokens, vary=vary, history=history, prefix=prefix,
         users=100, prompts=1, batch=1, repeats=repeats, threads=threads, side=side,
     )  # fmt: skip
-    _print(bench_serve(setting, requests), as_json)
+    _run(lambda told: bench_serve(setting, requests, told), as_json)
 
 
-def _quiet() -> None:
-    from laserrec.cli.support import progress_console
+def _run(bench: Callable[[Told], Report], as_json: bool) -> None:
+    """Run a benchmark under a line of progress and print what it found."""
+    from laserrec.cli.support import print_json, progress_console
 
-    progress_console()
-
-
-def _print(report: Report, as_json: bool) -> None:
-    from laserrec.cli.support import print_json
-
-    found = report.as_dict()
+    with progress_console().status("Loading") as status:
+        found = bench(status.update).as_dict()
     if as_json:
         print_json(found)
     else:
