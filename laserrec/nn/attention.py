@@ -34,8 +34,8 @@ class Context(Protocol):
     def mask(self) -> Tensor:
         """True where a context token is real, bool [B, T]."""
 
-    def layer(self, index: int) -> tuple[Tensor, Tensor]:
-        """Return a layer's keys before rotation and values, both [B, T, G, C]."""
+    def layer(self, index: int, room: int) -> Tensor:
+        """Return a layer's keys before rotation and values, [B, 2, G, T + room, C]; the last `room` places may hold anything."""
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,10 @@ class Group:
         """
         keys, values = kernels.turn(key, *self.turn), value.transpose(1, 2)
         if self.context is not None and self.context_turn is not None:
-            far_key, far_value = self.context.layer(layer)
-            keys = torch.cat([kernels.turn(far_key, *self.context_turn), keys], dim=2)
-            values = torch.cat([far_value.transpose(1, 2), values], dim=2)
+            both = self.context.layer(layer, self.length)
+            kernels.turn_over(both[:, 0, :, : -self.length], *self.context_turn)
+            both[:, 0, :, -self.length :], both[:, 1, :, -self.length :] = keys, values
+            keys, values = both.unbind(1)
         return keys.flatten(0, 1), values.flatten(0, 1)
 
     def hide(self, scores: Tensor, start: int, end: int, kv_heads: int) -> None:

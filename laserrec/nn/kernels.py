@@ -35,6 +35,7 @@ class Kernels:
         self.swiglu_forward, self.swiglu_backward = fuse(_swiglu_forward), fuse(_swiglu_backward)
         self.turn = fuse(_turn)
         self.turn_back = fuse(_turn_back)
+        self.turn_over = fuse(_turn_over)
 
     def norm(self, states: Tensor, weight: Tensor, epsilon: float) -> Tensor:
         """Root-mean-square norm over the last dimension, times a frozen weight."""
@@ -111,3 +112,12 @@ def _turn_back(gradient: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     first, second = gradient.transpose(1, 2).chunk(2, dim=-1)
     cosine, sine = cosine.unsqueeze(2), sine.unsqueeze(2)
     return torch.cat([first * cosine + second * sine, second * cosine - first * sine], dim=-1).to(gradient.dtype)
+
+
+def _turn_over(states: Tensor, cosine: Tensor, sine: Tensor) -> None:
+    """Turn states [B, N, T, C] by their angles where they are."""
+    first, second = states.chunk(2, dim=-1)
+    cosine, sine = cosine.unsqueeze(1), sine.unsqueeze(1)
+    turned = torch.addcmul(first * cosine, second, sine, value=-1)
+    second.mul_(cosine).addcmul_(first, sine)
+    first.copy_(turned)

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import pad
 
 from laserrec.nn.backbone import Backbone
 from laserrec.nn.rotary import RotaryDecoder
@@ -45,10 +46,22 @@ class Gathered:
     positions: Tensor
     mask: Tensor
 
-    def layer(self, index: int) -> tuple[Tensor, Tensor]:
-        """Return a layer's keys before rotation and values, both [B, T, G, C]."""
-        both = self.rows.index_select(0, (self.index + index * self.stride).flatten()).view(*self.index.shape, *self.rows.shape[1:])
-        return both[:, :, 0], both[:, :, 1]
+    def layer(self, index: int, room: int = 0) -> Tensor:
+        """Return a layer's keys before rotation and values, a head's tokens side by side, with room for further tokens behind them.
+
+        Args:
+            index: which layer.
+            room: number of further tokens; what stands in their places is anything.
+
+        Returns:
+            [B, 2, G, T + room, C], the caller's own.
+        """
+        shape, heads = self.rows.shape[1:], self.rows.shape[1] * self.rows.shape[2]
+        if not len(self.rows):
+            return self.rows.new_empty(len(self.index), *shape[:2], room, shape[2])
+        first = pad((self.index + index * self.stride) * heads, (0, room))
+        places = first[:, None] + torch.arange(heads)[:, None]
+        return self.rows.view(-1, shape[2]).index_select(0, places.flatten()).view(len(first), *shape[:2], -1, shape[2])
 
     @property
     def ends(self) -> Tensor:

@@ -17,10 +17,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +29,14 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor
 
-from laserrec.checkpoint import read_json, read_tensors, write_json, write_tensors
+from laserrec.checkpoint import read_json, write_json
 from laserrec.errors import CheckpointError
-from laserrec.nn.text_blocks import Numbers, pack, unpack
+from laserrec.nn.text_blocks import Numbers
+from laserrec.nn.text_shard import KEY_BYTES, Shard, open_shard, write_shard
 
 FORMAT = 1
 SHARD_BYTES = 256 * 2**20
-KEY_BYTES = 16
+MAPPED_BYTES = 64 * 2**20
 NOWHERE = -1
 MANIFEST = "manifest.json"
 UNREAD, INTACT, DAMAGED = 0, 1, 2
@@ -46,32 +45,6 @@ UNREAD, INTACT, DAMAGED = 0, 1, 2
 def keys_of(texts: Sequence[bytes]) -> NDArray[np.bytes_]:
     """Return the keys of texts, each given as the bytes of its token ids (int32)."""
     return np.array([hashlib.blake2b(text, digest_size=KEY_BYTES).digest() for text in texts], dtype=f"S{KEY_BYTES}")
-
-
-@dataclass(frozen=True)
-class _Shard:
-    """An open shard: its blocks mapped, not read.
-
-    Attributes:
-        rows: all blocks end to end, [rows, 2, G, C], mapped.
-        scales: [rows, 2, G], mapped; none with exact numbers.
-        keys: of each block, [blocks].
-        ends: row after each block's last, int64 [blocks].
-        checksums: of each block, int64 [blocks].
-        seconds: what encoding took.
-    """
-
-    rows: Tensor
-    scales: Tensor | None
-    keys: NDArray[np.bytes_]
-    ends: NDArray[np.int64]
-    checksums: NDArray[np.int64]
-    seconds: float
-
-    def part(self, block: int) -> tuple[Tensor, ...]:
-        """Return a block's rows, and scales where there are any, mapped."""
-        span = slice(int(self.ends[block - 1]) if block else 0, int(self.ends[block]))
-        return (self.rows[span],) if self.scales is None else (self.rows[span], self.scales[span])
 
 
 class TextStore:
@@ -97,9 +70,10 @@ class TextStore:
         self._digest = hashlib.sha256(json.dumps(self._identity, sort_keys=True).encode()).hexdigest()[:32]
         self.folder = root / self._digest
         self._row, self._dtype, self._numbers = tuple(row), dtype, numbers
-        self._shards: list[_Shard] = []
+        self._shards: list[Shard] = []
         self._looked_at: dict[str, bool] = {}  # by file name, and whether it is a whole shard of ours
         self._state = np.empty(0, dtype=np.int8)
+        self._mapped, self._mapped_bytes = list[Shard](), 0
         self._join()
         self.refresh()
         with suppress(OSError):  # there is none, or it is not ours to change
@@ -109,7 +83,7 @@ class TextStore:
         """Open the shards that were written since; return whether there are any."""
         names = [path.name for path in sorted(self.folder.glob("shard-*.safetensors")) if path.name not in self._looked_at]
         for name in names:
-            shard = self._open(self.folder / name)
+            shard = open_shard(self.folder / name, self._digest, self._row, self._dtype, self._numbers)
             self._looked_at[name] = shard is not None
             if shard is not None:
                 self._shards.append(shard)
@@ -127,20 +101,29 @@ class TextStore:
 
     def read(self, place: int, rows: Tensor) -> bool:
         """Copy a block into rows [n, 2, G, C]; return False, and copy nothing, when it is damaged."""
-        if not self._intact(place):
+        shard, block = self._find_block(place)
+        if intact := self._intact(place):
+            shard.read(block, rows)
+        else:
             # Where one is damaged, others are likely to be, and are found at once, so that they are encoded together.
-            shard = self._shard_of(place)
-            for other in range(self._first[shard], self._first[shard + 1]):
+            for other in range(place - block, place - block + len(shard.ends)):
                 self._intact(other)
-            return False
-        parts = self._parts(place)
-        rows.copy_(parts[0] if len(parts) == 1 else unpack(parts[0], parts[1], self._dtype))
-        return True
+        self._give_back(shard, rows.nbytes)
+        return intact
+
+    def _give_back(self, shard: Shard, count: int) -> None:
+        """Keep the process from growing by what it has read once, some of it at a time."""
+        self._mapped.append(shard)
+        self._mapped_bytes += count
+        if self._mapped_bytes > MAPPED_BYTES:
+            for read in {id(read): read for read in self._mapped}.values():
+                read.forget()
+            self._mapped, self._mapped_bytes = [], 0
 
     def seconds(self, places: NDArray[np.int64]) -> float:
         """Return what encoding the blocks of some places took, by their share of their shards."""
         rows = np.bincount(np.searchsorted(self._first, places, side="right") - 1, self._sizes[places], len(self._shards))
-        return float(sum(part / len(shard.rows) * shard.seconds for part, shard in zip(rows, self._shards, strict=True)))
+        return float(sum(part / shard.ends[-1] * shard.seconds for part, shard in zip(rows, self._shards, strict=True)))
 
     @contextmanager
     def writing(self) -> Iterator[bool]:
@@ -169,17 +152,8 @@ class TextStore:
             rows: the blocks end to end, [rows, 2, G, C].
             seconds: what encoding them took.
         """
-        parts = (rows,) if self._numbers == "exact" else pack(rows)
-        ends = np.cumsum(sizes)
-        cut = list(zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True))
-        checksums = np.array([_checksum(*(part[start:end] for part in parts)) for start, end in cut], dtype=np.int64)
-        index: dict[str, NDArray[Any]] = {"keys": keys.view(np.uint8).reshape(-1, KEY_BYTES), "ends": ends, "checksums": checksums}
         number = 1 + max((int(name.removesuffix(".safetensors").rpartition("-")[2]) for name in self._looked_at), default=-1)
-        write_tensors(
-            self.folder / f"shard-{number:06}.safetensors",
-            {**dict(zip(("rows", "scales"), parts, strict=False)), **{name: torch.from_numpy(array) for name, array in index.items()}},
-            {"identity": self._digest, "seconds": seconds, "index": zlib.crc32(b"".join(array.tobytes() for array in index.values()))},
-        )
+        write_shard(self.folder / f"shard-{number:06}.safetensors", self._digest, keys, sizes, rows, self._numbers, seconds)
         self.refresh()
 
     def _tidy(self) -> None:
@@ -203,44 +177,14 @@ class TextStore:
         self._sorted = self._keys[self._order]
         self._state = np.concatenate([self._state, np.full(len(self._keys) - len(self._state), UNREAD, dtype=np.int8)])
 
-    def _open(self, path: Path) -> _Shard | None:
-        """Open a shard; None when it is not a whole one of ours."""
-        try:
-            tensors, state = read_tensors(path)
-            index = [tensors[name].numpy().copy() for name in ("keys", "ends", "checksums")]
-            keys, ends, checksums = index
-            rows, scales = tensors["rows"], tensors.get("scales")
-            fits = (
-                state["identity"] == self._digest
-                and state["index"] == zlib.crc32(b"".join(array.tobytes() for array in index))
-                and rows.shape == (ends[-1], *self._row)
-                and rows.dtype == (self._dtype if self._numbers == "exact" else torch.int8)
-                and (scales is None) == (self._numbers == "exact")
-                and (scales is None or scales.shape == rows.shape[:-1])
-            )
-            return _Shard(rows, scales, keys.view(f"S{KEY_BYTES}").ravel(), ends, checksums, float(state["seconds"])) if fits else None
-        except (CheckpointError, KeyError, IndexError, TypeError, ValueError):
-            return None
-
-    def _shard_of(self, place: int) -> int:
-        return int(np.searchsorted(self._first, place, side="right")) - 1
-
-    def _parts(self, place: int) -> tuple[Tensor, ...]:
-        shard = self._shard_of(place)
-        return self._shards[shard].part(place - int(self._first[shard]))
+    def _find_block(self, place: int) -> tuple[Shard, int]:
+        """Return a place's shard, and its block's number there."""
+        shard = int(np.searchsorted(self._first, place, side="right")) - 1
+        return self._shards[shard], place - int(self._first[shard])
 
     def _intact(self, place: int) -> bool:
         """Compare a block with its checksum, once."""
         if self._state[place] == UNREAD:
-            shard = self._shard_of(place)
-            expected = self._shards[shard].checksums[place - self._first[shard]]
-            self._state[place] = INTACT if _checksum(*self._parts(place)) == expected else DAMAGED
+            shard, block = self._find_block(place)
+            self._state[place] = INTACT if shard.intact(block) else DAMAGED
         return bool(self._state[place] == INTACT)
-
-
-def _checksum(*parts: Tensor) -> int:
-    """Return the CRC-32 of tensors' bytes."""
-    found = 0
-    for part in parts:
-        found = zlib.crc32(part.contiguous().view(-1).view(torch.uint8).numpy().data, found)
-    return found

@@ -42,6 +42,13 @@ def test_turn_by_hand() -> None:
     assert turned.tolist() == [[[[-2.0, -3.0, 0.0, 1.0]], [[-6.0, -7.0, 4.0, 5.0]]]]
 
 
+def test_turning_over_is_turning() -> None:
+    states, turn = draw(2, 3, 5, C), angles(2, 3)
+    own = states.transpose(1, 2).contiguous()
+    PLAIN.turn_over(own, *turn)
+    torch.testing.assert_close(own, PLAIN.turn(states, *turn))
+
+
 def test_gradients_by_finite_differences() -> None:
     states, weight = draw(3, 5).requires_grad_(), draw(5, seed=1)
     assert torch.autograd.gradcheck(lambda x: PLAIN.norm(x, weight, 1e-5), states)
@@ -68,8 +75,9 @@ class Fixed:
     def positions(self) -> Tensor:
         return torch.arange(self.keys.shape[1]).expand(len(self.keys), -1)
 
-    def layer(self, index: int) -> tuple[Tensor, Tensor]:
-        return self.keys * (index + 1), self.values - index
+    def layer(self, index: int, room: int) -> Tensor:
+        both = torch.stack([self.keys * (index + 1), self.values - index], dim=1).transpose(2, 3)
+        return torch.cat([both, torch.full((*both.shape[:3], room, C), torch.nan, dtype=both.dtype)], dim=3)
 
 
 def groups(lengths: Sequence[tuple[int, int, int]]) -> list[Group]:
@@ -97,12 +105,9 @@ def plain_attention(query: Tensor, key: Tensor, value: Tensor, parts: Sequence[G
                     asked = one_turn(queries[row, place, head], group.turn, row, place)
                     seen = [(one_turn(keys[row, t, head // R], group.turn, row, t), values[row, t, head // R]) for t in range(place + 1)]
                     if isinstance(group.context, Fixed) and group.context_turn:
-                        far_keys, far_values = group.context.layer(layer)
-                        real = group.context.mask[row].nonzero()[:, 0].tolist()
-                        far = [
-                            (one_turn(far_keys[row, t, head // R], group.context_turn, row, t), far_values[row, t, head // R]) for t in real
-                        ]
-                        seen = far + seen
+                        far_keys, far_values = group.context.layer(layer, 0)[row, :, head // R]
+                        for t in group.context.mask[row].nonzero()[:, 0].tolist():
+                            seen.append((one_turn(far_keys[t], group.context_turn, row, t), far_values[t]))
                     weights = torch.stack([asked @ k for k, _ in seen]).div(C**0.5).softmax(0)
                     mixed.append(sum((w * v for w, (_, v) in zip(weights, seen, strict=True)), torch.zeros(C, dtype=torch.float64)))
     return torch.cat(mixed).view(len(query), -1)

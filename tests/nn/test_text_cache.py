@@ -32,7 +32,7 @@ def cache(root: Path | None = None, *, memory: int | None = None, numbers: Numbe
 
 def contents(gathered: Gathered) -> Tensor:
     """All layers' keys and values of the real tokens, end to end: [layers, tokens, 2, G, C]."""
-    return torch.stack([torch.stack(gathered.layer(layer), dim=2)[gathered.mask] for layer in range(2)])
+    return torch.stack([gathered.layer(layer).movedim(3, 1)[gathered.mask] for layer in range(2)])
 
 
 def gather(of: TextCache, histories: list[list[int]] | None = None) -> Gathered:
@@ -49,11 +49,11 @@ def test_a_token_s_rows() -> None:
     assert found.positions[0].tolist() == list(range(len(history)))
     for token, (index, stride) in enumerate(zip(found.index[0].tolist(), found.stride[0].tolist(), strict=True)):
         for layer in (0, 1):
-            assert torch.equal(found.layer(layer)[0][0, token], found.rows[index + layer * stride, 0])
-            assert torch.equal(found.layer(layer)[1][0, token], found.rows[index + layer * stride, 1])
+            assert torch.equal(found.layer(layer)[0, :, :, token], found.rows[index + layer * stride])
+            assert torch.equal(found.layer(layer, room=3)[0, :, :, token], found.rows[index + layer * stride])
     # A text of its own, read by the LLM alone, has the same values at the first layer: no other text was read with it.
     states = LLM.model.layers[0].input_layernorm(LLM.embed(torch.tensor(history)))
-    torch.testing.assert_close(found.layer(0)[1][0], LLM.model.layers[0].self_attn.v_proj(states).view(len(history), 2, 8))
+    torch.testing.assert_close(found.layer(0)[0, 1].movedim(1, 0), LLM.model.layers[0].self_attn.v_proj(states).view(len(history), 2, 8))
 
 
 def test_one_text_is_one_block() -> None:

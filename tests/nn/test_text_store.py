@@ -60,7 +60,7 @@ def keys(path: Path) -> list[bytes]:
 
 def contents(cache: TextCache) -> Tensor:
     found = cache.gather(ALL, torch.ones_like(ALL, dtype=torch.bool))
-    return torch.stack([torch.stack(found.layer(layer)) for layer in range(2)])
+    return torch.stack([found.layer(layer) for layer in range(2)])
 
 
 def opened(folder: Path, *, writes: bool = False) -> TextCache:
@@ -90,7 +90,7 @@ def test_a_block_lies_in_one_piece_layer_by_layer(whole: Path) -> None:
         rows, ends = file.get_tensor("rows"), file.get_tensor("ends")
     item = next(place for place, line in enumerate(LINES) if 2 * len(line) == int(ends[0]))
     found = cache.gather(torch.tensor([[item]]), torch.ones(1, 1, dtype=torch.bool))
-    block = torch.cat([torch.stack(found.layer(layer), dim=2)[0, len(INSTRUCTION) :] for layer in range(2)])
+    block = torch.cat([found.layer(layer)[0].movedim(2, 0)[len(INSTRUCTION) :] for layer in range(2)])
     firsts = [rows[int(end) - len(block) : int(end)] for end in ends if int(end) >= len(block)]
     assert any(torch.equal(block, first) for first in firsts)
 
