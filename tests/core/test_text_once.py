@@ -38,7 +38,9 @@ def virtual_tokens(rows: int, count: int = 4) -> Tensor:
 
 
 def close(actual: Tensor, expected: Tensor) -> None:
-    torch.testing.assert_close(actual, expected.to(actual.dtype), rtol=1e-4, atol=5e-5)
+    """Equal in float32: transformers itself is about 1e-6 from its own float64."""
+    assert actual.shape == expected.shape
+    assert float((actual - expected).norm()) <= 1e-5 * float(expected.norm())
 
 
 def gradient(embeddings: Tensor, virtual: Tensor) -> Tensor:

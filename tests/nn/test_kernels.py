@@ -106,8 +106,8 @@ def plain_attention(query: Tensor, key: Tensor, value: Tensor, parts: Sequence[G
                     seen = [(one_turn(keys[row, t, head // R], group.turn, row, t), values[row, t, head // R]) for t in range(place + 1)]
                     if isinstance(group.context, Fixed) and group.context_turn:
                         far_keys, far_values = group.context.layer(layer, 0)[row, :, head // R]
-                        for t in group.context.mask[row].nonzero()[:, 0].tolist():
-                            seen.append((one_turn(far_keys[t], group.context_turn, row, t), far_values[t]))
+                        real = group.context.mask[row].nonzero()[:, 0].tolist()
+                        seen += [(one_turn(far_keys[t], group.context_turn, row, t), far_values[t]) for t in real]
                     weights = torch.stack([asked @ k for k, _ in seen]).div(C**0.5).softmax(0)
                     mixed.append(sum((w * v for w, (_, v) in zip(weights, seen, strict=True)), torch.zeros(C, dtype=torch.float64)))
     return torch.cat(mixed).view(len(query), -1)
