@@ -37,6 +37,8 @@ class LLMConfig(_Section):
     """Type of the frozen weights and of the arithmetic through them."""
     weights: Literal["full", "int8", "nf4", "fp8"] = "full"
     """How the weights inside the layers are kept: as `dtype`, or in 8 bits (int8, fp8) or 4 (nf4); the arithmetic stays `dtype`'s."""
+    compiled: bool = False
+    """Compile the elementwise arithmetic where a C++ compiler is at hand; worth some seconds before long runs with prefix_first."""
     cache: Literal["exact", "int8"] = "exact"
     """How encoded texts are kept on disk: as `dtype`, or in 8 bits, which takes half the room of bfloat16 and rounds keys and values."""
     cache_memory: float | None = Field(None, gt=0)

@@ -311,7 +311,7 @@ class Laser:
 def load_backbone(config: LaserConfig) -> Backbone:
     """Load the frozen LLM that the settings name, fetching and converting a named asset on first use."""
     llm = config.llm
-    return Backbone.load(resolve_llm(llm.model), layers=llm.layers, dtype=llm.dtype, weights=llm.weights)
+    return Backbone.load(resolve_llm(llm.model), layers=llm.layers, dtype=llm.dtype, weights=llm.weights, compiled=llm.compiled)
 
 
 def _check_request(histories: Sequence[Sequence[str]], k: int) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 
 import torch
@@ -94,8 +95,8 @@ class Group:
     def hide(self, scores: Tensor, start: int, end: int, kv_heads: int) -> None:
         """Strike out of scores [B·G, R·n, T + end], in place, what queries `start` to `end` must not see."""
         count, context = end - start, scores.shape[2] - end
-        later = torch.ones(count, count, dtype=torch.bool, device=scores.device).triu(1).repeat(scores.shape[1] // count, 1)
         if count > 1:
+            later = _later(count, scores.shape[1] // count, scores.device)
             scores[:, :, context + start :].masked_fill_(later, -torch.inf)
         if self.padded and self.context is not None:
             far = scores.view(self.rows, kv_heads, *scores.shape[1:])[..., :context]
@@ -186,6 +187,12 @@ def _group_backward(
             of_keys[:, :end] += key_part
             of_values[:, :end] += value_part
     return torch.cat(of_queries[::-1], dim=2), of_keys, of_values
+
+
+@lru_cache
+def _later(count: int, repeats: int, device: torch.device) -> Tensor:
+    """Return which tokens stand behind each of `count`, bool [repeats · count, count]."""
+    return torch.ones(count, count, dtype=torch.bool, device=device).triu(1).repeat(repeats, 1)
 
 
 def _scaled(turn: Turn, head_width: int) -> Turn:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from laserrec.errors import AssetError, ConfigError
+from laserrec.nn.kernels import can_compile
 from laserrec.nn.quantised import quantise
 
 LAYER_LISTS = ("layers", "h", "blocks")
@@ -31,7 +32,10 @@ class Backbone:
         model: the transformers decoder, in evaluation mode, no weight of which asks for a gradient.
         tokenizer: its tokenizer.
         width: H, the width of its states.
+        compiled: run the elementwise kernels of `RotaryDecoder` through `torch.compile`.
     """
+
+    compiled = False
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, layers: int | None = None) -> None:
         """Freeze a model.
@@ -59,6 +63,7 @@ class Backbone:
         layers: int | None = None,
         dtype: str = "bfloat16",
         weights: Literal["full", "int8", "nf4", "fp8"] = "full",
+        compiled: bool = False,
     ) -> Backbone:
         """Load a Hugging Face id or a local folder.
 
@@ -67,6 +72,7 @@ class Backbone:
             layers: keep this many decoder layers from the bottom; all when None.
             dtype: of the weights and of the arithmetic.
             weights: how the linear layers' weights are kept; `full` is as `dtype`.
+            compiled: compile the elementwise kernels, where a compiler is at hand.
 
         Raises:
             ConfigError: `layers` or `weights` does not fit the model.
@@ -85,6 +91,7 @@ class Backbone:
         backbone = cls(model, tokenizer, layers)
         if weights != "full":
             quantise(backbone.model, weights)
+        backbone.compiled = compiled and can_compile()
         return backbone
 
     @property

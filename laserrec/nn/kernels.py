@@ -9,6 +9,8 @@ Weights are frozen: gradients go to the activations alone. Legend: B batch, Q to
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +21,11 @@ from torch.nn.functional import silu
 
 Turn = tuple[Tensor, Tensor]
 """Cosine and sine of every token's angles, [B or 1, Q, C / 2] each."""
+
+
+def can_compile() -> bool:
+    """Tell whether `torch.compile` finds what it needs: a C++ compiler for a CPU."""
+    return shutil.which(os.environ.get("CXX", "g++")) is not None
 
 
 class Kernels:

@@ -75,7 +75,7 @@ class PrefixFirst:
             read_out: which states become the embedding.
         """
         self.backbone, self.instruction, self.line, self.read_out = backbone, list(instruction), line, read_out
-        self.decoder = None if why_not(backbone.model) else RotaryDecoder(backbone.model)
+        self.decoder = None if why_not(backbone.model) else RotaryDecoder(backbone.model, fused=backbone.compiled)
 
     def read(self, items: Tensor, mask: Tensor, virtual: Tensor) -> Tensor:
         """Return the embedding of each history, float32 [B, H]; arguments as in `Reader`."""

@@ -114,7 +114,7 @@ class Encoder:
 
     def __init__(self, backbone: Backbone) -> None:
         """Wrap the LLM, which must be one that `RotaryDecoder` knows."""
-        self.backbone, self.decoder = backbone, RotaryDecoder(backbone.model)
+        self.backbone, self.decoder = backbone, RotaryDecoder(backbone.model, fused=backbone.compiled)
 
     @property
     def row(self) -> tuple[int, int, int]:

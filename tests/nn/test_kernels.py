@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,7 +13,7 @@ from torch.nn.functional import silu
 
 from laserrec.nn import attention
 from laserrec.nn.attention import Group, attend
-from laserrec.nn.kernels import Kernels, Turn
+from laserrec.nn.kernels import Kernels, Turn, can_compile
 
 PLAIN = Kernels()
 C, G, R = 4, 2, 3
@@ -135,7 +134,7 @@ def test_attention_is_the_plain_one(monkeypatch: pytest.MonkeyPatch, shape: list
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch about itself, while it imports its compiler
-@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling needs g++")
+@pytest.mark.skipif(not can_compile(), reason="compiling needs a C++ compiler")
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
 def test_fused_kernels_are_the_plain_ones(dtype: torch.dtype, bound: float) -> None:
     fused = Kernels(fused=True)
