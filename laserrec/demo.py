@@ -8,7 +8,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -19,16 +20,19 @@ from laserrec.baselines.popularity import Popularity
 from laserrec.baselines.seen import SeenPenalty
 from laserrec.baselines.sequential import Sequential
 from laserrec.checkpoint import write_json
-from laserrec.config import LaserConfig
+from laserrec.config import CollaborativeConfig, FitConfig, LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.data.prepare import PrepareOptions, prepare
 from laserrec.data.prompts import Template
 from laserrec.evaluation import PROTOCOLS, Evaluation, Protocol, compare, evaluate
+from laserrec.planning.plan import Plan
+from laserrec.planning.preflight import Rivals, preflight
 from laserrec.recommender import Laser, Recommendation, load_backbone
 from laserrec.run_folder import Result, RunFolder, read_result, train_run
 from laserrec.training.fit import Session, fit_collaborative
 from laserrec.training.loop import Observer
 
+IdBased = Literal["sasrec", "bert4rec"]
 Say = Callable[[str], None]
 """Told in words what is under way."""
 
@@ -36,7 +40,7 @@ SETTINGS: Mapping[str, Any] = {}
 """Where the demonstration departs from the defaults: nowhere."""
 QUICK: Mapping[str, Any] = {"fit_collaborative": {"epochs": 5}, "stage1": {"epochs": 1}, "stage2": {"epochs": 1}}
 """With `--quick`: shows the way, not the figures."""
-OWN_SETTINGS: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
+OWN_SETTINGS: Mapping[IdBased, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
     "sasrec": ({}, {}),
     "bert4rec": ({"dropout": 0.3}, {"learning_rate": 3e-3, "patience": 6}),
 }
@@ -139,6 +143,12 @@ def demo_data() -> Dataset:
     return prepare(fetch("ml-100k"), PrepareOptions(name="ml-100k", split="leave-one-out"))[0]
 
 
+def plan_demo(data: Dataset, config: LaserConfig, folder: Path) -> Plan:
+    """Predict what the demonstration takes on a dataset; see `preflight`."""
+    names: Sequence[IdBased] = get_args(IdBased)
+    return preflight(data, config, folder, Rivals({name: _id_settings(config, name) for name in names}, untrained=True))
+
+
 def demonstrate(data: Dataset, run: RunFolder, observers: Sequence[Observer] = (), say: Say = lambda _: None) -> Demonstration:
     """Train and evaluate every model, or take up where an earlier call stopped.
 
@@ -210,18 +220,23 @@ def _penalised(data: Dataset, model: Baseline) -> Baseline:
     return SeenPenalty.choose(model, cases) if len(cases) else model
 
 
-def _id_based(data: Dataset, run: RunFolder, session: Session, name: Literal["sasrec", "bert4rec"], say: Say) -> Result:
+def _id_based(data: Dataset, run: RunFolder, session: Session, name: IdBased, say: Say) -> Result:
     def model() -> tuple[Baseline, float]:
         say(f"{name}: ids alone, all of the training data")
-        settings, learning = run.config.collaborative, run.config.fit_collaborative
-        if name != settings.model:
-            changes, fit_changes = OWN_SETTINGS[name]
-            settings = settings.model_copy(update={"model": name, **changes})
-            learning = learning.model_copy(update=fit_changes)
+        settings, learning = _id_settings(run.config, name)
         trained = fit_collaborative(data, settings, learning, seed=run.config.seed, session=session, hold_out=0, name=name)
         return Sequential(trained.model), trained.result.seconds
 
     return _scored(data, run, name, model)
+
+
+def _id_settings(config: LaserConfig, name: IdBased) -> tuple[CollaborativeConfig, FitConfig]:
+    """Return how an id-based model is built and trained: as the run's own, or with what is its own."""
+    settings, learning = config.collaborative, config.fit_collaborative
+    if name == settings.model:
+        return settings, learning
+    changes, fit_changes = OWN_SETTINGS[name]
+    return settings.model_copy(update={"model": name, **changes}), learning.model_copy(update=fit_changes)
 
 
 def _examples(data: Dataset, laser: Laser) -> list[Example]:

@@ -1,6 +1,6 @@
 """A run on disk: what was trained on what, with which settings, and where its results lie.
 
-    run.json                 dataset (path, name, fingerprint), command line, settings, version, threads, times
+    run.json                 dataset (path, name, fingerprint), command line, settings, version, threads, times, what was predicted of them
     config.json              the settings, as `laserrec train --config` takes them
     <fit>/                   checkpoint and metrics.jsonl of each fit
     model/                   the trained model
@@ -23,11 +23,14 @@ from typing import Any, Literal, Self, get_args
 import torch
 
 from laserrec import __version__
+from laserrec.assets.store import texts_folder
 from laserrec.checkpoint import read_json, write_json
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.errors import CheckpointError, ConfigError, DataError
 from laserrec.evaluation import PROTOCOLS, Evaluation
+from laserrec.planning.plan import Compared, PhaseClock, Plan, compare
+from laserrec.planning.probe import folder_bytes, peak_memory
 from laserrec.recommender import Laser
 from laserrec.training.fit import Session
 from laserrec.training.loop import Observer
@@ -78,7 +81,15 @@ class RunFolder:
 
     @classmethod
     def begin(
-        cls, path: Path, config: LaserConfig, data: Dataset, data_path: Path, *, command: Sequence[str], resume: bool = False
+        cls,
+        path: Path,
+        config: LaserConfig,
+        data: Dataset,
+        data_path: Path,
+        *,
+        command: Sequence[str],
+        resume: bool = False,
+        plan: Plan | None = None,
     ) -> Self:
         """Start a run, or take up the one that is there.
 
@@ -89,18 +100,12 @@ class RunFolder:
             data_path: where the dataset lies.
             command: the command line, for the record.
             resume: a run that is there is continued; otherwise the folder must be empty.
+            plan: what is predicted of a new run; `config` is then the plan's.
 
         Raises:
             ConfigError: the folder is not empty, or holds a run with other settings or data.
         """
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            occupied = any(path.iterdir())
-        except OSError as error:
-            raise ConfigError(f"Cannot make the run's folder {path}: {error}") from error
-        if occupied and not resume:
-            raise ConfigError(f"{path} exists and is not empty. Choose another folder with --out, or continue the run in it with --resume.")
-        if occupied:
+        if cls.occupied(path, resume=resume):
             run = cls.open(path)
             run._require(config, data)
             return run
@@ -120,10 +125,31 @@ class RunFolder:
             "finished": None,
             "seconds": 0.0,
         }
+        if plan is not None:
+            about["plan"] = plan.as_dict()
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"Cannot make the run's folder {path}: {error}") from error
         run = cls(path, config, about)
         write_json(path / "run.json", about)
         config.save(path / "config.json")
         return run
+
+    @staticmethod
+    def occupied(path: Path, *, resume: bool) -> bool:
+        """Return whether there is something in a run's folder.
+
+        Raises:
+            ConfigError: there is, and nothing is to be resumed; or the folder cannot be read.
+        """
+        try:
+            occupied = path.exists() and any(path.iterdir())
+        except OSError as error:
+            raise ConfigError(f"Cannot make the run's folder {path}: {error}") from error
+        if occupied and not resume:
+            raise ConfigError(f"{path} exists and is not empty. Choose another folder with --out, or continue the run in it with --resume.")
+        return occupied
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -197,26 +223,40 @@ class RunFolder:
         return data
 
     @contextmanager
-    def work(self) -> Iterator[None]:
-        """Do what is inside as the run was begun, and add its time to the run's seconds, also when it is interrupted or fails.
+    def work(self) -> Iterator[PhaseClock]:
+        """Do what is inside as the run was begun, and note what it took, also when it is interrupted or fails.
+
+        Yields an observer for the run's fits, which notes what each of them took.
 
         The order of a sum, and so its last bits, depends on the number of threads: a run keeps the number it was begun with, as far as this
         machine has that many. A finished run's seconds stay as they are.
         """
-        began, own, begun = time.monotonic(), torch.get_num_threads(), self.about.get("threads")
+        began, own, begun, clock = (
+            time.monotonic(),
+            torch.get_num_threads(),
+            self.about.get("threads"),
+            PhaseClock(self.about.get("phases", {})),
+        )
         if isinstance(begun, int) and 1 <= begun <= (os.cpu_count() or 1):
             torch.set_num_threads(begun)
         try:
-            yield
+            yield clock
         finally:
             torch.set_num_threads(own)
             if not self.finished:
-                self._note(seconds=self.about["seconds"] + time.monotonic() - began)
+                seconds, peak = self.about["seconds"] + time.monotonic() - began, max(self.about.get("peak_memory", 0), peak_memory())
+                self._note(seconds=seconds, phases=clock.phases, peak_memory=peak)
 
     def finish(self) -> None:
         """Note that everything is trained and evaluated; the first time counts."""
         if not self.finished:
-            self._note(finished=_now())
+            texts = folder_bytes(texts_folder()) - self.about["plan"]["disk"]["texts_before"] if "plan" in self.about else 0
+            self._note(finished=_now(), texts_bytes=texts, run_bytes=folder_bytes(self.path))
+
+    @property
+    def compared(self) -> list[Compared]:
+        """What was predicted of a finished run beside what it took; empty for a run without a plan."""
+        return compare(self.about["plan"], self.about) if self.finished and "plan" in self.about else []
 
     def _note(self, **changes: object) -> None:
         self.about |= changes
@@ -231,6 +271,8 @@ class RunFolder:
                 f"({data.fingerprint[:12]}…). Resume with the same data, or choose another folder with --out."
             )
         own, received = _flat(self.config.model_dump(mode="json")), _flat(config.model_dump(mode="json"))
+        # What the run's plan chose was unset, and still is where the same settings are given again.
+        received |= {key: own[key] for key in self.about.get("plan", {}).get("chosen", {}) if received[key] is None}
         changed = [f"{key} = {received[key]!r} (the run's: {own[key]!r})" for key in own if own[key] != received[key]]
         if changed:
             raise ConfigError(

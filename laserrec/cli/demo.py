@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ import typer
 
 if TYPE_CHECKING:
     from laserrec.demo import Demonstration
+    from laserrec.run_folder import RunFolder
 
 
 def demo(
@@ -22,9 +24,10 @@ def demo(
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Train Laser and what it is compared with, on MovieLens 100K or your own data, and show figures and recommendations."""
+    from laserrec.cli.show import show_summary
     from laserrec.cli.support import print_json, progress_console, resumable
     from laserrec.data.dataset import Dataset
-    from laserrec.demo import demo_config, demo_data, demonstrate
+    from laserrec.demo import demo_config, demo_data, demonstrate, plan_demo
     from laserrec.run_folder import RunFolder
     from laserrec.training.observers import EpochLog, ProgressBar
 
@@ -37,20 +40,28 @@ def demo(
     command = f"laserrec demo --out {out}{f' --data {data}' if data else ''}{' --quick' if quick else ''}"
     with resumable(command):
         dataset = Dataset.load(data) if data else demo_data()
-        run = RunFolder.begin(out, demo_config(quick), dataset, folder, command=["laserrec", *sys.argv[1:]], resume=True)
+        config = demo_config(quick)
+        plan = None if RunFolder.occupied(out, resume=True) else plan_demo(dataset, config, out)
+        if plan is not None:
+            plan.require_room()
+            show_summary(console, plan)
+            config = plan.config
+        run = RunFolder.begin(out, config, dataset, folder, command=["laserrec", *sys.argv[1:]], resume=True, plan=plan)
         if not folder.exists():
             dataset.save(folder)
-        with run.work():
-            found = demonstrate(dataset, run, [ProgressBar(console), EpochLog(out)], say)
+        with run.work() as clock:
+            found = demonstrate(dataset, run, [clock, ProgressBar(console), EpochLog(out)], say)
         run.finish()
     if as_json:
-        print_json(found.as_dict())
+        print_json(found.as_dict() | {"predicted": [asdict(figure) for figure in run.compared]})
     else:
-        _show(found, run.about["seconds"], out, folder)
+        _show(found, run, folder)
 
 
-def _show(found: Demonstration, seconds: float, out: Path, folder: Path) -> None:
-    from laserrec.cli.show import PROTOCOL_TITLES, show_recommendations, show_results
+def _show(found: Demonstration, run: RunFolder, folder: Path) -> None:
+    from laserrec.cli.show import PROTOCOL_TITLES, show_comparison, show_recommendations, show_results
+
+    out, seconds = run.path, run.about["seconds"]
 
     show_results(found.results)
     for verdict in found.verdicts:
@@ -59,6 +70,7 @@ def _show(found: Demonstration, seconds: float, out: Path, folder: Path) -> None
     typer.echo("Laser's seconds and parameters include those of its id-based recommender; the language model is frozen.\n")
     for example in found.examples:
         show_recommendations(example.history, example.found, f"User {example.user}, who then took: {example.following}")
+    show_comparison(run.compared)
     typer.echo(
         f"Everything is in {out} ({seconds:,.0f} s): run.json, results.json, ranks of every model, and the model itself. Try next:\n"
         f"  laserrec recommend {out} --user {shlex.quote(found.examples[0].user)} -k 5\n"

@@ -1,11 +1,17 @@
-"""Tables on stdout: figures of models, and recommendations by title."""
+"""Tables on stdout: figures of models, recommendations by title, and what a run is predicted to take."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import typer
+
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from laserrec.planning.plan import Compared, Plan
     from laserrec.recommender import Recommendation
     from laserrec.run_folder import Result
 
@@ -16,9 +22,7 @@ SHOWN_HISTORY = 8
 
 def show_results(results: Sequence[Result]) -> None:
     """Print one table a protocol: figures under different protocols are not comparable."""
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     console = Console()
@@ -27,10 +31,7 @@ def show_results(results: Sequence[Result]) -> None:
     scope = f"{about['dataset']}, {' and '.join(parts)}, {len(results[0].evaluation):,} users, all items ranked"
     for protocol in results[0].evaluation.ranks:
         console.print(Text(f"{scope}; {PROTOCOL_TITLES[protocol]}", style="bold"), soft_wrap=True)
-        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        table.add_column("", no_wrap=True)
-        for name in (*COLUMNS, "Seconds", "Parameters"):
-            table.add_column(name, justify="right", no_wrap=True)
+        table = _table("", *COLUMNS, "Seconds", "Parameters")
         for result in results:
             figures = result.evaluation.metrics(protocol)
             model, part = result.evaluation.about["model"], result.evaluation.about["part"]
@@ -63,6 +64,88 @@ def show_recommendations(history: Sequence[str], found: Sequence[Recommendation]
     for rank, item in enumerate(found, start=1):
         table.add_row(str(rank), Text(item.item_id), Text(item.title), f"{item.score:.3f}")
     console.print(table)
+
+
+def show_summary(console: Console, plan: Plan) -> None:
+    """Print a plan in a few lines, before a run starts."""
+    from laserrec.planning.plan import gib
+
+    memory, disk = plan.memory, plan.disk
+    lines = [
+        f"Predicted: {_duration(plan.at_most)} at most (fits may stop early), {gib(memory.peak)} of memory of {gib(memory.available)}, "
+        f"{gib(disk.texts)} of disk for encoded texts, {gib(disk.run)} for the run."
+    ]
+    lines += [f"Chosen for this machine: {key} = {value}." for key, value in plan.chosen.items()]
+    for line in [*lines, *(f"Warning: {warning}" for warning in plan.warnings)]:
+        console.print(line, highlight=False, markup=False)
+
+
+def show_plan(plan: Plan) -> None:
+    """Print everything that a plan predicts."""
+    from rich.console import Console
+
+    from laserrec.planning.plan import gib
+
+    memory, disk = plan.memory, plan.disk
+    table = _table("Time", "Once", "An epoch", "Epochs", "At most")
+    for phase in plan.phases:
+        epochs = (_duration(phase.epoch), f"at most {phase.epochs}") if phase.epochs else ("", "")
+        table.add_row(phase.name, _duration(phase.once), *epochs, _duration(phase.at_most))
+    table.add_row("together", "", "", "", _duration(plan.at_most), style="bold")
+    rooms = _table("Room", "Predicted", "There is")
+    rooms.add_row("memory, at its peak", gib(memory.peak), gib(memory.available), style="bold")
+    rooms.add_row("  process with the language model", gib(memory.process), "")
+    rooms.add_row("  encoded texts", gib(memory.texts), "")
+    rooms.add_row("  training beside them", gib(memory.training), "")
+    rooms.add_row("disk, encoded texts to add", gib(disk.texts), gib(disk.texts_free), style="bold")
+    rooms.add_row("  with those that are there", gib(disk.texts_all), "")
+    rooms.add_row("disk, the run's folder", gib(disk.run), gib(disk.run_free), style="bold")
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(rooms)
+    for key, value in plan.chosen.items():
+        typer.echo(f"Chosen for this machine: {key} = {value}")
+    for warning in plan.warnings:
+        typer.echo(f"Warning: {warning}")
+    typer.echo(
+        f"Measured in {plan.seconds:.0f} s with {plan.threads} threads, on a few steps of each fit. Early stopping may end a fit sooner."
+    )
+
+
+def show_comparison(compared: Sequence[Compared]) -> None:
+    """Print what was predicted of a run beside what it took; nothing for a run without a plan."""
+    from rich.console import Console
+
+    from laserrec.planning.plan import gib
+
+    if not compared:
+        return
+    table = _table("Predicted and actual", "Epochs", "Predicted", "Actual", "Off by")
+    for row in compared:
+        shown = gib if row.unit == "bytes" else _duration
+        off = f"{row.predicted / row.actual - 1:+.0%}" if row.actual else ""
+        table.add_row(row.what, str(row.epochs or ""), shown(row.predicted), shown(row.actual), off)
+    Console(highlight=False).print(table)
+    typer.echo("Predicted time is that of the epochs that were made.")
+
+
+def _table(first: str, *others: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column(first, no_wrap=True)
+    for name in others:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _compact(count: int) -> str:

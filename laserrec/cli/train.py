@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from laserrec.config import LaserConfig
     from laserrec.data.dataset import Dataset
+    from laserrec.planning.plan import Plan
     from laserrec.run_folder import RunFolder
     from laserrec.training.loop import Observer
 
@@ -38,18 +40,18 @@ def train(
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of weights, order and dropout. [0]")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder, with its settings if none are given.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Predict memory, disk and time, print that, and stop.")] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard scalars into the run (extra track).")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Train on a dataset, evaluate on validation and test, and keep everything in a run folder."""
-    from laserrec.cli.show import show_results
-    from laserrec.cli.support import print_json, progress_console, resumable
+    from laserrec.cli.show import show_summary
+    from laserrec.cli.support import progress_console, resumable
     from laserrec.config import LaserConfig
     from laserrec.data.dataset import Dataset
-    from laserrec.run_folder import RunFolder, read_results, train_run
+    from laserrec.run_folder import RunFolder, train_run
 
-    if config and preset:
-        raise UsageError('--config and --preset exclude each other; a line preset = "paper" at the top of the file does both.')
+    _check(config, preset, plan, resume)
     earlier = RunFolder.open(out) if resume and (out / "run.json").is_file() else None
     if data is None and earlier is None:
         raise UsageError("--data is needed: the folder that `laserrec data prepare` wrote.")
@@ -57,21 +59,68 @@ def train(
     place = data or (earlier.data_path if earlier else Path())
     dataset = Dataset.load(place)
     settings = chosen or (earlier.config if earlier else LaserConfig())
-    run = RunFolder.begin(out, settings, dataset, place, command=["laserrec", *sys.argv[1:]], resume=resume)
     console = progress_console()
+    planned = None
+    if plan or not RunFolder.occupied(out, resume=resume):
+        planned = _predict(console, out, dataset, settings)
+    if plan and planned is not None:
+        _show_plan(planned, as_json)
+        return
+    if planned is not None:
+        planned.require_room()
+        show_summary(console, planned)
+    run = RunFolder.begin(
+        out, planned.config if planned else settings, dataset, place, command=["laserrec", *sys.argv[1:]], resume=resume, plan=planned
+    )
     if run.finished:
         console.print(f"{out} is finished already; these are its results.", highlight=False, markup=False)
     else:
-        _announce(console, dataset, settings)
-        with resumable(f"laserrec train --out {out} --resume"), run.work():
-            train_run(run, dataset, _observers(run, console, tensorboard))
+        if planned is None:
+            _announce(console, dataset, settings)
+        with resumable(f"laserrec train --out {out} --resume"), run.work() as clock:
+            train_run(run, dataset, [clock, *_observers(run, console, tensorboard)])
         run.finish()
-    results = read_results(run)
+    _show(run, dataset, as_json)
+
+
+def _check(config: Path | None, preset: Preset | None, plan: bool, resume: bool) -> None:
+    if config and preset:
+        raise UsageError('--config and --preset exclude each other; a line preset = "paper" at the top of the file does both.')
+    if plan and resume:
+        raise UsageError("--plan predicts a new run; leave --resume out. What was predicted of a run stands in its run.json.")
+
+
+def _predict(console: Console, out: Path, data: Dataset, settings: LaserConfig) -> Plan:
+    """Return the plan of a new run, which takes some seconds."""
+    from laserrec.planning.preflight import preflight
+
+    _announce(console, data, settings)
+    return preflight(data, settings, out)
+
+
+def _show_plan(plan: Plan, as_json: bool) -> None:
+    from laserrec.cli.show import show_plan
+    from laserrec.cli.support import print_json
+
     if as_json:
-        print_json({"run": str(out), "model": str(run.model), "results": [result.as_dict() for result in results]})
+        print_json(plan.as_dict())
+    else:
+        show_plan(plan)
+
+
+def _show(run: RunFolder, data: Dataset, as_json: bool) -> None:
+    from laserrec.cli.show import show_comparison, show_results
+    from laserrec.cli.support import print_json
+    from laserrec.run_folder import read_results
+
+    results, compared = read_results(run), run.compared
+    if as_json:
+        shown = {"run": str(run.path), "model": str(run.model), "results": [result.as_dict() for result in results]}
+        print_json(shown | {"predicted": [asdict(figure) for figure in compared]})
         return
     show_results(results)
-    typer.echo(f"Model: {run.model}\nNext:  laserrec recommend {shlex.quote(str(out))} --user {shlex.quote(dataset.user_ids[0])}")
+    show_comparison(compared)
+    typer.echo(f"Model: {run.model}\nNext:  laserrec recommend {shlex.quote(str(run.path))} --user {shlex.quote(data.user_ids[0])}")
 
 
 def _settings(config: Path | None, preset: Preset | None, assignments: list[str], seed: int | None) -> LaserConfig | None:

@@ -116,9 +116,24 @@ class TextCache:
         return len(self._blocks)
 
     @property
+    def tokens(self) -> int:
+        """Number of tokens of all texts, each text counted once, and of the instruction."""
+        return int(self._lengths.sum())
+
+    @property
     def bytes(self) -> int:
         """Bytes of the keys and values of all texts, encoded or not yet, as they are kept on disk."""
-        return cache_bytes(int(self._lengths.sum()), self.decoder, self.numbers)
+        return cache_bytes(self.tokens, self.decoder, self.numbers)
+
+    @property
+    def missing(self) -> int:
+        """Number of tokens that `build` would encode: those of the texts that the folder lacks, or of all while none is open."""
+        return int(self._lengths.numpy()[self._unwritten()].sum())
+
+    @property
+    def memory(self) -> int:
+        """Bytes of memory that blocks take once all were read, or the limit where that is less."""
+        return min(cache_bytes(self.tokens, self.decoder), self._arena.limit * cache_bytes(1, self.decoder) // self._layers)
 
     @property
     def complete(self) -> bool:

@@ -6,11 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from laserrec.config import LLMConfig, PromptConfig
 from laserrec.data.prompts import Template
 from laserrec.nn.arena import available_memory
 from laserrec.nn.backbone import Backbone
 from laserrec.nn.readers import PrefixFirst, Reader, ReadOut, TextFirst
+from laserrec.nn.text_blocks import cache_bytes
 from laserrec.nn.text_cache import TextCache
 
 Attributes = Mapping[str, str]
@@ -32,6 +36,7 @@ class ItemTexts:
         items: Sequence[Attributes],
         read_out: ReadOut = "suffix",
         llm: LLMConfig | None = None,
+        cache: type[TextCache] = TextCache,
     ) -> None:
         """Take the items; nothing is encoded yet.
 
@@ -41,6 +46,7 @@ class ItemTexts:
             items: attributes of each item, in index order.
             read_out: which states become the embedding.
             llm: how encoded texts are kept; as by default when None.
+            cache: what encodes and keeps texts.
         """
         self.backbone, self.prompt, self.template, self.items = backbone, prompt, Template(prompt), list(items)
         self._lines: dict[tuple[int, int], list[int]] = {}
@@ -53,8 +59,7 @@ class ItemTexts:
             lines = self.lines(self.items)
             for instruction in instructions:
                 tokens = self.backbone.tokenize(instruction)
-                cache = TextCache(backbone, tokens, lines, numbers=kept.cache, memory=memory // len(instructions))
-                self._caches.append(cache)
+                self._caches.append(cache(backbone, tokens, lines, numbers=kept.cache, memory=memory // len(instructions)))
             readers: list[Reader] = [TextFirst(cache, read_out) for cache in self._caches]
         else:
             readers = [PrefixFirst(backbone, backbone.tokenize(text), self.line, read_out) for text in instructions]
@@ -109,6 +114,11 @@ class ItemTexts:
         for cache in self._caches:
             cache.open(root, writes=False)
 
+    def recall(self, items: Tensor) -> None:
+        """Have the texts of items, indices int64 [n], in memory now rather than when they are first read."""
+        for cache in self._caches:
+            cache.gather(items[:, None], torch.ones(len(items), 1, dtype=torch.bool))
+
     @property
     def count(self) -> int:
         """Number of different texts to encode."""
@@ -123,6 +133,21 @@ class ItemTexts:
     def bytes(self) -> int:
         """Bytes of the texts' encoding on disk."""
         return sum(cache.bytes for cache in self._caches)
+
+    @property
+    def missing_bytes(self) -> int:
+        """Bytes that `encode_once` would add to the disk."""
+        return sum(cache_bytes(cache.missing, cache.decoder, cache.numbers) for cache in self._caches)
+
+    @property
+    def memory(self) -> int:
+        """Bytes of memory that the texts' encoding takes once all were read, or its limit where that is less."""
+        return sum(cache.memory for cache in self._caches)
+
+    @property
+    def unlimited_memory(self) -> int:
+        """Bytes of memory that it would take without a limit."""
+        return sum(cache_bytes(cache.tokens, cache.decoder) for cache in self._caches)
 
     def _cut(self, tokens: list[int]) -> list[int]:
         # The last token ends the line; a line cut short still ends.

@@ -28,6 +28,7 @@ LAYERS = (
     ("baselines",),
     ("model_folder",),
     ("recommender",),
+    ("planning",),
     ("run_folder",),
     ("demo",),
     ("bench",),

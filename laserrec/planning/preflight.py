@@ -1,0 +1,335 @@
+"""The preflight: from data, settings and machine to a plan, by doing some of the work.
+
+The frozen language model is loaded, some texts are encoded, and every fit of the run makes a few steps with weights that are thrown
+away. Nothing of it reaches the run: training seeds its own generators.
+"""
+
+from __future__ import annotations
+
+import gc
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from laserrec.assets.store import cache_folder, texts_folder
+from laserrec.baselines.last_text import LastItemText
+from laserrec.baselines.seen import STRENGTHS
+from laserrec.config import CollaborativeConfig, FitConfig, LaserConfig
+from laserrec.data.dataset import Cases, Dataset
+from laserrec.evaluation import evaluate
+from laserrec.nn.arena import available_memory
+from laserrec.nn.collaborative import CollaborativeView
+from laserrec.nn.laser import LaserSystem
+from laserrec.nn.ranker import Ranker
+from laserrec.nn.text_cache import TextCache
+from laserrec.nn.text_store import SHARD_BYTES
+from laserrec.planning.plan import REST, Disk, Memory, Phase, Plan
+from laserrec.planning.probe import (
+    EmptyTexts,
+    FitCost,
+    MemoryPeak,
+    folder_bytes,
+    free_bytes,
+    peak_memory,
+    resident_memory,
+    sampled,
+    seconds_of,
+    some,
+    try_fit,
+)
+from laserrec.recommender import EVALUATION_BATCH, load_backbone
+from laserrec.training.calibrate import calibrate, cases_held
+from laserrec.training.collaborative import CollaborativeTask, build_recommender
+from laserrec.training.fit import build_laser, validation_cases
+from laserrec.training.stages import LaserTask, padded
+from laserrec.training.texts import ItemTexts
+
+SAMPLE_TOKENS = 2000
+ROWS, CASES, ITEMS = 64, 64, 128
+"""Of a probe in text_first; prefix_first reads whole prompts, so an eighth of them tells as much."""
+ID_ROWS, ID_CASES = 256, 512
+RANK_BYTES = 64
+"""Of a row of the ranks' table, about."""
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """What is trained and evaluated beside Laser in one run.
+
+    Attributes:
+        fits: id-based models by name; one that Laser's refit would train again is trained a single time.
+        untrained: whether the baselines without training are evaluated too, on validation for their penalty and on test.
+    """
+
+    fits: Mapping[str, tuple[CollaborativeConfig, FitConfig]]
+    untrained: bool
+
+
+def preflight(data: Dataset, config: LaserConfig, folder: Path, rivals: Rivals | None = None) -> Plan:
+    """Predict what a run takes, and choose what the settings leave to the machine.
+
+    Args:
+        data: the dataset.
+        config: the settings.
+        folder: where the run's folder will be; nothing is written there.
+        rivals: what else the run trains.
+
+    Raises:
+        AssetError: the language model cannot be had.
+        LaserrecError: whatever else would stop the run at its beginning: settings that do not fit the model, data without validation.
+    """
+    began = time.perf_counter()
+    texts_folder().mkdir(parents=True, exist_ok=True)
+    with torch.random.fork_rng(), tempfile.TemporaryDirectory(prefix=".plan-", dir=cache_folder()) as kept:
+        plan = _Preflight(data, config, Path(kept), rivals or Rivals({}, untrained=False)).plan(folder)
+    gc.collect()
+    return replace(plan, seconds=time.perf_counter() - began)
+
+
+def micro_batch(batch: int, row: int, available: int) -> int | None:
+    """Return how many rows a forward pass may have: the largest halving of the batch whose activations take a quarter of the memory.
+
+    Args:
+        batch: rows of an optimiser step.
+        row: bytes of a row's activations.
+        available: bytes of memory.
+
+    Returns:
+        None where the whole batch fits, so that results depend on the machine only where they must.
+    """
+    size = batch
+    while size > 1 and size * row > available // 4:
+        size //= 2
+    return None if size == batch else size
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """Encoding and reading texts: seconds a byte, and the memory that encoding takes."""
+
+    encode: float
+    read: float
+    memory: int
+
+
+@dataclass(frozen=True)
+class _Laser:
+    """What Laser costs beside its fits' rows, in seconds, and the memory of the process without encoded texts."""
+
+    fit: FitCost
+    item: float
+    case: float
+    calibration: float
+    process: int
+    weights: int
+
+
+class _Preflight:
+    """One preflight under way."""
+
+    def __init__(self, data: Dataset, config: LaserConfig, kept: Path, rivals: Rivals) -> None:
+        self.data, self.config, self.kept, self.rivals = data, config, kept, rivals
+        self.available = available_memory() + resident_memory()
+        began = time.perf_counter()
+        self.backbone = load_backbone(config)
+        self.texts = ItemTexts(self.backbone, config.prompt, data.attributes(), config.virtual.read_out, config.llm, EmptyTexts)
+        self.texts.template.check([column for column in data.items.columns if column not in {"item_id", "title"}])
+        self.texts.reuse(texts_folder())
+        self.loading = time.perf_counter() - began
+        self.items, self.share = len(data.item_ids), 1 if config.prompt.order == "text_first" else 8
+        self.popularity = np.bincount(data.training_histories().values, minlength=self.items)
+        self.tried: dict[tuple[CollaborativeConfig, FitConfig], FitCost] = {}
+
+    def plan(self, folder: Path) -> Plan:
+        """Try everything, and put the plan together."""
+        config = self.config
+        collaborative = self._id_task(config.collaborative, config.fit_collaborative, config.collaborative.hold_out)
+        identity = self._try_id(collaborative, config.collaborative, config.fit_collaborative)
+        texts, laser = self._try_texts(), self._try_laser(collaborative)
+        chosen = self._choose(identity, laser.fit)
+        settled = config.override([f"{key}={value}" for key, value in chosen.items()])
+        id_based = self._id_phases()
+        before = [*id_based.values(), Phase("texts", self.texts.missing_bytes * texts.encode)]
+        return Plan(
+            config=settled,
+            chosen=chosen,
+            phases=[*before, *self._stages(laser, texts), Phase(REST, self._rest(laser, identity))],
+            memory=self._memory(settled, identity, laser, texts),
+            disk=self._disk(folder, laser, len(id_based)),
+            threads=torch.get_num_threads(),
+            seconds=0.0,
+        )
+
+    def _id_task(self, model: CollaborativeConfig, fit: FitConfig, hold_out: int) -> CollaborativeTask:
+        torch.manual_seed(0)
+        cases = validation_cases(self.data, fit, self.config.seed)
+        return CollaborativeTask(build_recommender(model, self.items), self.data.training_histories(), cases, hold_out=hold_out)
+
+    def _try_id(self, task: CollaborativeTask, model: CollaborativeConfig, fit: FitConfig) -> FitCost:
+        """Try an id-based model, or return what was found when it was."""
+        if (model, fit) not in self.tried:
+            # Logits of every position of a row, three times; with a long catalogue a whole batch might not fit.
+            row = 12 * model.max_history * self.items
+            rows = max(1, min(fit.batch_size, ID_ROWS, self.available // 8 // row))
+            cases = max(1, min(ID_CASES, self.available // 8 // (16 * self.items)))
+            small = sampled(task, rows=rows, cases=cases)
+            self.tried[model, fit] = try_fit(small, fit, self.kept / f"fit-{len(self.tried)}", rows=rows)
+        return self.tried[model, fit]
+
+    def _id_phases(self) -> dict[str, Phase]:
+        """Return the id-based models' fits, each name once: a refit with the name of a rival is the rival."""
+        config, own = self.config, (self.config.collaborative, self.config.fit_collaborative)
+        fits = {name: (*settings, 0) for name, settings in self.rivals.fits.items()}
+        fits["collaborative"] = (*own, config.collaborative.hold_out)
+        if self._refits:
+            fits[config.collaborative.model] = (*own, 0)
+        found = {}
+        for name, (model, fit, hold_out) in fits.items():
+            task = self._id_task(model, fit, hold_out)
+            found[name] = _phase(name, self._try_id(task, model, fit), fit, len(task), len(task.valid))
+        return found
+
+    @property
+    def _refits(self) -> bool:
+        settings = self.config.collaborative
+        return bool(settings.refit and settings.hold_out and self.config.score.fuse_collaborative)
+
+    def _try_texts(self) -> _Texts:
+        """Encode some lines into a folder and read them back, or read those that are there."""
+        if not self.texts.count:
+            return _Texts(0.0, 0.0, 0)
+        lines = sorted(self.texts.lines([self.texts.items[item] for item in some(self.items, SAMPLE_TOKENS)]), key=len)
+        ends = np.cumsum([len(line) for line in lines])
+        # Neighbours in length, as they are encoded; in the middle, where their cost a token is the mean one.
+        first = int(np.searchsorted(ends, max(0, (ends[-1] - SAMPLE_TOKENS) // 2)))
+        chosen = lines[first : int(np.searchsorted(ends, ends[first] + SAMPLE_TOKENS)) + 1]
+        cache = TextCache(self.backbone, self.backbone.tokenize(self.config.prompt.instruction), chosen, numbers=self.config.llm.cache)
+        missing = bool(self.texts.missing_bytes)
+        cache.open(self.kept if missing else texts_folder(), writes=missing)
+        with MemoryPeak() as memory:
+            encoding = seconds_of(cache.build) if missing else 0.0
+        items = torch.arange(len(chosen))[:, None]
+        reading = seconds_of(partial(cache.gather, items, torch.ones_like(items, dtype=torch.bool)))
+        return _Texts(encoding / cache.bytes, reading / cache.bytes, memory.grown)
+
+    def _try_laser(self, collaborative: CollaborativeTask) -> _Laser:
+        """Try Laser around an id-based model, with encoded texts of zeros."""
+        config, data = self.config, self.data
+        system = build_laser(config, self.backbone, self.texts, CollaborativeView(collaborative.model, collaborative.seen()))
+        system.model.item_states.normal_()
+        cases, positions = validation_cases(data, config.stage1, config.seed), config.collaborative.hold_out
+        task = LaserTask(
+            system, data.training_histories(), cases, balance=config.score.balance, positions=positions, refresh=False, seed=config.seed
+        )
+        process = resident_memory()
+        row = 1 + config.prompt.max_history * self.texts.unlimited_memory // max(self.items, 1)
+        room = max(1, self.available // 16 // row)
+        rows = min(config.stage1.batch_size, ROWS // self.share, room)
+        small = sampled(task, rows=rows, cases=min(CASES // self.share, room))
+        items = torch.from_numpy(some(self.items, min(ITEMS // self.share, 8 * room)))
+        self.texts.recall(torch.cat([items, _items_read(small, config.prompt.max_history)]))
+        return _Laser(
+            fit=try_fit(small, config.stage1, self.kept / "stage1", rows=rows),
+            item=seconds_of(partial(system.embed_items, items)) / len(items),
+            case=self._evaluate(system, small.valid),
+            calibration=self._calibrate(system, len(task), small.valid),
+            process=process,
+            weights=sum(tensor.nbytes for tensor in system.model.state_dict().values()),
+        )
+
+    def _calibrate(self, system: LaserSystem, rows: int, cases: Cases) -> float:
+        """Return the seconds of fitting the score's scalars once."""
+        if not self.config.score.calibrate or not rows:
+            return 0.0
+        targets = torch.from_numpy(cases.targets)
+        took = seconds_of(partial(calibrate, system, *padded(cases.histories), targets))
+        return took / len(cases) * min(rows, cases_held(self.items))
+
+    def _evaluate(self, system: LaserSystem, cases: Cases) -> float:
+        """Return the seconds of evaluating a case."""
+        scores = Ranker(system).scores
+        took = seconds_of(partial(evaluate, scores, cases, popularity=self.popularity, batch_size=EVALUATION_BATCH))
+        return took / len(cases)
+
+    def _stages(self, laser: _Laser, texts: _Texts) -> list[Phase]:
+        config, rows = self.config, int((self.data.training_histories().lengths > 1).sum())
+        refresh, cases = laser.item * self.items, len(self.data.cases("valid"))
+        found = []
+        for name, stage, each in (("stage1", config.stage1, refresh), ("stage2", config.stage2, 0.0)):
+            phase = _phase(name, laser.fit, stage, rows, min(cases, stage.validation_cases or cases))
+            # The item matrix is computed once even if nothing is trained.
+            once = 0.0 if name == "stage2" else self.texts.bytes * texts.read + laser.calibration + (0.0 if stage.epochs else refresh)
+            found.append(replace(phase, once=phase.once + once, epoch=phase.epoch + each))
+        return found
+
+    def _rest(self, laser: _Laser, identity: FitCost) -> float:
+        """Return the seconds of everything that is neither a fit nor encoding."""
+        valid, test = (len(self.data.cases(part)) for part in ("valid", "test"))
+        took = self.loading + laser.fit.save + laser.case * (valid + test)
+        if self._refits:
+            took += 2 * laser.fit.case * min(valid, self.config.stage2.validation_cases or valid)
+        took += len(self.rivals.fits) * test * identity.case
+        if self.rivals.untrained:
+            chosen = [self.texts.template.item_text(self.texts.items[item]) for item in some(self.items, ITEMS)]
+            limit = self.config.prompt.max_item_tokens
+            encoding = seconds_of(partial(LastItemText.encode, self.backbone, chosen, max_tokens=limit)) / len(chosen) * self.items
+            took += self.loading + encoding + 2 * (len(STRENGTHS) * valid + test) * identity.case
+        return took
+
+    def _choose(self, identity: FitCost, laser: FitCost) -> dict[str, int]:
+        """Choose sizes that the settings leave open, where memory asks for it."""
+        found = {}
+        for name, cost in (("fit_collaborative", identity), ("stage1", laser), ("stage2", laser)):
+            fit: FitConfig = getattr(self.config, name)
+            size = micro_batch(fit.batch_size, cost.activations, self.available) if fit.micro_batch_size is None else None
+            if size is not None:
+                found[f"{name}.micro_batch_size"] = size
+        return found
+
+    def _memory(self, config: LaserConfig, identity: FitCost, laser: _Laser, texts: _Texts) -> Memory:
+        scores = 4 * self.items * max(5 * cases_held(self.items) if config.score.calibrate else 0, 4 * EVALUATION_BATCH)
+        stages = [(config.stage1, laser.fit), (config.stage2, laser.fit)]
+        fits = [*stages, (config.fit_collaborative, identity)]
+        rows = len(self.data.user_ids)
+        steps = [cost.kept + cost.activations * min(fit.micro_batch_size or fit.batch_size, rows) for fit, cost in fits]
+        training = max(*steps, laser.fit.kept + scores)
+        # A shard is encoded in memory before it is written; rounding it to int8 takes it in float32 twice as well.
+        copies = 10 if config.llm.cache == "int8" else 1
+        writing = min(SHARD_BYTES, self.texts.missing_bytes) * copies + texts.memory
+        peak = max(laser.process + max(self.texts.memory + training, writing), peak_memory())
+        return Memory(peak, laser.process, self.texts.memory, self.texts.unlimited_memory, training, self.available)
+
+    def _disk(self, folder: Path, laser: _Laser, id_based: int) -> Disk:
+        data, own = self.data, self.tried[self.config.collaborative, self.config.fit_collaborative]
+        ranks = RANK_BYTES * (len(data.cases("valid")) + len(data.cases("test")))
+        model = laser.weights + own.checkpoint // 2 + int(data.items.estimated_size())
+        run = 2 * laser.fit.checkpoint + id_based * own.checkpoint + model + ranks
+        texts = texts_folder()
+        return Disk(
+            texts=self.texts.missing_bytes,
+            texts_all=self.texts.bytes,
+            texts_before=folder_bytes(texts),
+            texts_free=free_bytes(texts),
+            run=run,
+            run_free=free_bytes(folder),
+        )
+
+
+def _phase(name: str, cost: FitCost, config: FitConfig, rows: int, cases: int) -> Phase:
+    """Return a fit's phase: it validates and saves before the first epoch and after each."""
+    check = cases * cost.case + cost.save
+    return Phase(name, check, rows * cost.row + check, config.epochs)
+
+
+def _items_read(task: LaserTask, limit: int) -> Tensor:
+    """Return the items whose texts a task reads, int64."""
+    # A target stands among the last `positions`, anywhere when there are none, and what is read stands before it.
+    training = task.histories.tails(limit + task.positions) if task.positions else task.histories
+    return torch.from_numpy(np.unique(np.concatenate([training.values, task.valid.histories.tails(limit).values])))

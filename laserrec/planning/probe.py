@@ -1,0 +1,216 @@
+"""The work in miniature: a few rows through the real training loop, timed, and the memory they take."""
+
+from __future__ import annotations
+
+import gc
+import resource
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable
+from copy import copy
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from laserrec.config import FitConfig
+from laserrec.nn.text_cache import TextCache
+from laserrec.training.collaborative import CollaborativeTask
+from laserrec.training.loop import CHECKPOINT, Step, fit
+from laserrec.training.stages import LaserTask
+
+LOOK_SECONDS = 0.002
+STEPS = 2
+TaskT = TypeVar("TaskT", CollaborativeTask, LaserTask)
+
+
+class EmptyTexts(TextCache):
+    """Texts whose encodings are all zeros: what is computed with them takes the time that it always takes."""
+
+    def _load(self, blocks: NDArray[np.int64]) -> NDArray[np.int64]:
+        return blocks
+
+    def _encode(self, blocks: NDArray[np.int64], told: Callable[[int], None] = lambda _: None) -> None:
+        for block, size in zip(blocks.tolist(), self._sizes(blocks).tolist(), strict=True):
+            self._arena.put(block, size, _zero)
+
+
+@dataclass(frozen=True)
+class FitCost:
+    """What a fit costs.
+
+    Attributes:
+        row: seconds a training row, forward, backward and its share of the optimiser's step.
+        case: seconds a validation case.
+        save: seconds a checkpoint.
+        checkpoint: bytes of the checkpoint.
+        kept: bytes of memory that stay while the fit goes on: moments, gradients, the best weights.
+        activations: bytes of memory a row of a micro-batch, between forward and backward.
+    """
+
+    row: float
+    case: float
+    save: float
+    checkpoint: int
+    kept: int
+    activations: int
+
+
+def sampled(task: TaskT, *, rows: int, cases: int) -> TaskT:
+    """Return a task of the same model with the rows of a few steps and a few cases.
+
+    Args:
+        task: left as it is, but for its model.
+        rows: of a step.
+        cases: to validate on.
+    """
+    small = copy(task)
+    small.histories = task.histories.take(some(len(task), STEPS * rows))
+    small.valid = task.valid.take(some(len(task.valid), cases))
+    return small
+
+
+def try_fit(task: CollaborativeTask | LaserTask, config: FitConfig, folder: Path, *, rows: int) -> FitCost:
+    """Run a fit in miniature: one epoch.
+
+    Args:
+        task: what `sampled` gave; its module is trained.
+        config: how it will be trained.
+        folder: for its checkpoint.
+        rows: of a step.
+    """
+    before = resident_memory()
+    activations = _try_step(task, min(rows, len(task)))
+    timed = _Timed(task)
+    changes = {"epochs": min(config.epochs, 1), "batch_size": rows, "micro_batch_size": None, "checkpoint_seconds": 3600.0}
+    fit(timed, config.model_copy(update=changes), name=folder.name, seed=0, folder=folder, identity={})
+    ended = time.perf_counter()
+    return FitCost(
+        row=(timed.validated[0] - timed.stepped) / len(task) if timed.stepped else 0.0,
+        case=(timed.validated[1] - timed.validated[0]) / len(task.valid),
+        save=ended - timed.validated[1],
+        checkpoint=(folder / CHECKPOINT).stat().st_size,
+        kept=max(resident_memory() - before, 0),
+        activations=activations,
+    )
+
+
+def some(count: int, wanted: int) -> NDArray[np.int64]:
+    """Return the numbers of some of `count` rows, int64, always the same ones."""
+    if wanted >= count:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(0).choice(count, wanted, replace=False))
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    """Return the seconds that something takes."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+class MemoryPeak:
+    """Looks at the process's resident memory every few milliseconds while it is entered; the system keeps only an all-time peak.
+
+    Attributes:
+        grown: by how much the most that was seen exceeds what was there at the beginning, in bytes.
+    """
+
+    def __enter__(self) -> MemoryPeak:
+        self._began, self.grown = resident_memory(), 0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._ended.set()
+        self._thread.join()
+        self._note()
+
+    def _look(self) -> None:
+        while not self._ended.wait(LOOK_SECONDS):
+            self._note()
+
+    def _note(self) -> None:
+        self.grown = max(self.grown, resident_memory() - self._began)
+
+
+def resident_memory() -> int:
+    """Return the bytes of memory that this process has now; where the system does not tell, the most it ever had."""
+    try:
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
+    except OSError:
+        return peak_memory()
+
+
+def peak_memory() -> int:
+    """Return the most bytes of memory that this process ever had."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def folder_bytes(folder: Path) -> int:
+    """Return the bytes of all files below a folder; 0 when there is none."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the bytes that are free on the disk where a folder is, or would be made."""
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free
+
+
+class _Timed:
+    """A task that notes when it was asked for what."""
+
+    def __init__(self, task: CollaborativeTask | LaserTask) -> None:
+        self.task = task
+        self.stepped = 0.0
+        self.validated = (0.0, 0.0)
+
+    @property
+    def module(self) -> nn.Module:
+        return self.task.module
+
+    def __len__(self) -> int:
+        return len(self.task)
+
+    def start_epoch(self, epoch: int) -> None:
+        self.task.start_epoch(epoch)
+
+    def step(self, rows: Tensor, epoch: int) -> Step:
+        self.stepped = self.stepped or time.perf_counter()
+        return self.task.step(rows, epoch)
+
+    def validate(self) -> dict[str, float]:
+        began = time.perf_counter()
+        found = self.task.validate()
+        self.validated = (began, time.perf_counter())
+        return found
+
+
+def _try_step(task: CollaborativeTask | LaserTask, rows: int) -> int:
+    """Make one step, which also warms up, and return the bytes that a row takes."""
+    if not rows:
+        return 0
+    task.module.train()
+    with MemoryPeak() as memory:
+        task.step(torch.arange(rows), 1).loss.backward()
+    task.module.zero_grad(set_to_none=True)
+    gc.collect()
+    return memory.grown // rows
+
+
+def _zero(room: Tensor) -> bool:
+    room.zero_()
+    return True
