@@ -20,7 +20,8 @@ from torch import Tensor
 
 from laserrec.assets.store import cache_folder, texts_folder
 from laserrec.baselines.last_text import LastItemText
-from laserrec.baselines.seen import STRENGTHS
+from laserrec.baselines.popularity import Popularity
+from laserrec.baselines.seen import STRENGTHS, SeenPenalty
 from laserrec.config import CollaborativeConfig, FitConfig, LaserConfig
 from laserrec.data.dataset import Cases, Dataset
 from laserrec.evaluation import evaluate
@@ -276,12 +277,18 @@ class _Preflight:
         if self._refits:
             took += 2 * laser.fit.case * min(valid, self.config.stage2.validation_cases or valid)
         took += len(self.rivals.fits) * test * identity.case
-        if self.rivals.untrained:
-            chosen = [self.texts.template.item_text(self.texts.items[item]) for item in some(self.items, ITEMS)]
-            limit = self.config.prompt.max_item_tokens
-            encoding = seconds_of(partial(LastItemText.encode, self.backbone, chosen, max_tokens=limit)) / len(chosen) * self.items
-            took += self.loading + encoding + 2 * (len(STRENGTHS) * valid + test) * identity.case
-        return took
+        return took + (self._untrained(valid, test) if self.rivals.untrained else 0.0)
+
+    def _untrained(self, valid: int, test: int) -> float:
+        """Return the seconds of both baselines without training."""
+        chosen = [self.texts.template.item_text(self.texts.items[item]) for item in some(self.items, ITEMS)]
+        limit = self.config.prompt.max_item_tokens
+        encoding = seconds_of(partial(LastItemText.encode, self.backbone, chosen, max_tokens=limit)) / len(chosen) * self.items
+        cases = self.data.cases("valid")
+        cases = cases.take(some(len(cases), ID_CASES))
+        simple = SeenPenalty(Popularity.fit(self.data.training_histories(), self.items), 1.0)
+        case = seconds_of(partial(evaluate, simple.scores, cases, popularity=self.popularity)) / len(cases)
+        return self.loading + encoding + 2 * case * (len(STRENGTHS) * valid + test)
 
     def _choose(self, identity: FitCost, laser: FitCost) -> dict[str, int]:
         """Choose sizes that the settings leave open, where memory asks for it."""
