@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from laserrec.errors import DataError
 
 _MIXER = np.uint64(0x9E3779B97F4A7C15)  # odd, so that multiplying by it keeps different numbers different
-_MOST_BITS = 22  # a table of 2**22 numbers still fits the caches
+_MOST_BITS = 20  # a larger table would not fit the caches, a smaller one needs more rounds
 
 
 def distinct(ids: pl.Series) -> tuple[pl.Series, NDArray[np.int64]]:

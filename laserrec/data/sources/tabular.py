@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import polars as pl
@@ -38,22 +39,22 @@ def read_tabular(source: Path, options: ReadOptions) -> RawTables:
     if len({user, item, time}) < 3:
         raise DataError(f"{events_file.name}: user, item and time must be three columns; received {user!r}, {item!r} and {time!r}.")
     problems: list[BadRow] = []
-    events, rows = _events(events_file, user, item, time, options, problems)
-    columns = {"user": user, "item": item, "time": time or "order of the file"}
-    items = empty_items()
-    notes: tuple[str, ...] = ("no file of items: items have no text (name one with --items FILE)",)
-    if items_file is not None:
-        items, item_columns, notes, item_rows = _items(items_file, item, options, problems)
-        columns |= item_columns
-        rows += item_rows
+    item_problems: list[BadRow] = []
+    with ThreadPoolExecutor(2) as pool:
+        # What needs one core is done while the events, which need two only in parts, are read.
+        hashed = [pool.submit(SourceFile.of, file) for file in (events_file, items_file) if file is not None]
+        catalogue = pool.submit(_items, items_file, item, options, item_problems)
+        events, rows = _events(events_file, user, item, time, options, problems)
+    items, item_columns, notes, item_rows = catalogue.result()
+    columns = {"user": user, "item": item, "time": time or "order of the file", **item_columns}
     return RawTables(
         name=(source if source.is_dir() else events_file).name.split(".")[0] or "dataset",
         format="table",
         events=events,
         items=items,
-        problems=tuple(problems),
-        rows=rows,
-        sources=tuple(SourceFile.of(file) for file in (events_file, items_file) if file is not None),
+        problems=(*problems, *item_problems),
+        rows=rows + item_rows,
+        sources=tuple(file.result() for file in hashed),
         columns=columns,
         notes=notes,
     )
@@ -115,7 +116,9 @@ def _events(file: Path, user: str, item: str, time: str | None, options: ReadOpt
     return Events.of(sound_events(rows, file.name, options.time_format, problems)), rows.read
 
 
-def _items(file: Path, item: str, options: ReadOptions, problems: list[BadRow]) -> _Items:
+def _items(file: Path | None, item: str, options: ReadOptions, problems: list[BadRow]) -> _Items:
+    if file is None:
+        return empty_items(), {}, ("no file of items: items have no text (name one with --items FILE)",), 0
     names = column_names(file, options)
     key, title, others = _item_columns(names, file, item, options)
     wanted = {ITEM: key} | ({TITLE: title} if title else {}) | {_attribute(name): name for name in others}
