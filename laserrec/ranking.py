@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from laserrec.errors import TrainingError
 from laserrec.nn.products import products
@@ -103,7 +104,7 @@ def top_k(
     held = memory_bytes // (2 * queries.element_size())
     held = min(held, CACHED_SCORES) if queries.device.type == "cpu" else held
     rows = max(1, min(len(queries), ROWS, held // max(k, SHORTEST_CHUNK)))
-    chunk = max(k, SHORTEST_CHUNK, held // rows)
+    chunk = -(-max(k, SHORTEST_CHUNK, held // rows) // GROUP) * GROUP
     parts = []
     for at in range(0, max(len(queries), 1), rows):
         struck = None if items is None else _pairs(items[at : at + rows], None if mask is None else mask[at : at + rows])
@@ -116,6 +117,7 @@ def _top_k_rows(queries: Tensor, matrix: Tensor, k: int, struck: tuple[Tensor, T
     leaders = TopK(queries.new_full((len(queries), k), -1, dtype=torch.int64), queries.new_full((len(queries), k), -torch.inf))
     if not leaders.items.numel():
         return leaders
+    waiting: list[Found] = []
     starts = range(0, len(matrix), chunk)
     ends = [] if struck is None else torch.searchsorted(struck[1], torch.tensor([*starts, len(matrix)]).to(queries.device)).tolist()
     for number, start in enumerate(starts):
@@ -123,25 +125,52 @@ def _top_k_rows(queries: Tensor, matrix: Tensor, k: int, struck: tuple[Tensor, T
         if struck is not None:
             here = slice(ends[number], ends[number + 1])
             scores[struck[0][here], struck[1][here] - start] = -torch.inf
-        peaks = scores.amax(1)
-        _check(peaks[:, None], first)
-        # Few rows find anything better as the catalogue goes by; a later item that only ties with a leader has a higher index and loses.
-        rows = (peaks > leaders.scores[:, -1]).nonzero()[:, 0]
-        if len(rows):
-            _lead(leaders, rows, scores[rows], start)
-    return leaders
+        found = _better(scores, k, leaders.scores[:, -1], start, first)
+        if len(found.row):
+            waiting.append(found)
+        # A floor that is a little too low lets a few more through; sorting at every chunk would cost more.
+        if sum(len(found.row) for found in waiting) >= leaders.items.numel():
+            leaders, waiting = _merged(leaders, waiting), []
+    return _merged(leaders, waiting)
 
 
-def _lead(leaders: TopK, rows: Tensor, scores: Tensor, start: int) -> None:
-    """Let the items from `start` on, of scores [R, C], take their places among the leaders of `rows`, int64 [R]."""
-    k = leaders.items.shape[1]
-    places = _promising(scores, k, leaders.scores[rows, -1:])
-    # Leaders stand before the new items, whose indices are higher, so the lower index still wins a tie.
-    merged = torch.cat([leaders.scores[rows], scores.gather(1, places)], dim=1)
-    where = torch.cat([leaders.items[rows], places + start], dim=1)
-    order = _sorted_out(merged, k)
-    values = merged.gather(1, order)
-    leaders.items[rows], leaders.scores[rows] = where.gather(1, order).masked_fill(values == -torch.inf, -1), values
+class Found(NamedTuple):
+    """Items that may be among the best, those of a row in ascending order where they tie: rows, items int64 [P] and scores float [P]."""
+
+    row: Tensor
+    item: Tensor
+    score: Tensor
+
+
+def _better(scores: Tensor, k: int, floor: Tensor, start: int, first: int) -> Found:
+    """Return what scores [B, C] of the items from `start` on hold above each row's floor [B], not much beyond its k best."""
+    scores = pad(scores, (0, -scores.shape[1] % GROUP), value=-torch.inf)
+    groups = scores.unflatten(1, (-1, GROUP))
+    peaks = groups.amax(-1)
+    _check(peaks, first)
+    row, group = (peaks > floor[:, None]).nonzero(as_tuple=True)
+    if len(row) > 2 * len(scores):
+        # At first nearly everything is better than nothing.
+        items = _pick(scores, min(k, scores.shape[1]))
+        row = torch.arange(len(scores), device=scores.device)[:, None].expand_as(items)
+        return Found(row.flatten(), items.flatten() + start, scores.gather(1, items).flatten())
+    near = groups[row, group]
+    hit, inside = (near > floor[row, None]).nonzero(as_tuple=True)
+    return Found(row[hit], group[hit] * GROUP + inside + start, near[hit, inside])
+
+
+def _merged(leaders: TopK, waiting: list[Found]) -> TopK:
+    """Return the best of the leaders [B, K] and of what was found after them, whose indices are higher."""
+    count, k = leaders.items.shape
+    every = torch.arange(count, device=leaders.items.device)
+    found = Found(every.repeat_interleave(k), leaders.items.flatten(), leaders.scores.flatten())
+    row, item, score = (torch.cat(parts) for parts in zip(found, *waiting, strict=True))
+    # Stable sorts, so of equal scores the lower index stays first.
+    order = score.sort(descending=True, stable=True).indices
+    order = order[row[order].sort(stable=True).indices]
+    row = row[order]
+    best = order[torch.arange(len(row), device=row.device) - torch.searchsorted(row, every)[row] < k].view(count, k)
+    return TopK(item[best].masked_fill(score[best] == -torch.inf, -1), score[best])
 
 
 def _pairs(items: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -153,26 +182,16 @@ def _pairs(items: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
 
 def _pick(scores: Tensor, k: int) -> Tensor:
     """Return the indices [B, k] of each row's k highest scores [B, N], best first, of equal ones the lower index first."""
-    places = _promising(scores, k)
-    return places.gather(1, _sorted_out(scores.gather(1, places), k))
-
-
-def _promising(scores: Tensor, k: int, floor: Tensor | None = None) -> Tensor:
-    """Return ascending indices [B, P] that hold each row's k highest scores [B, N], or those of them above `floor` [B, 1].
-
-    Items are looked at in groups of neighbours. The k best stand in the k groups with the highest peaks, of equal peaks the first:
-    with k groups before its own, an item would have k better ones before it.
-    """
     width = scores.shape[1]
-    if width < 4 * GROUP * k:
-        return torch.arange(width, device=scores.device).expand(len(scores), -1)
+    if width < 4 * GROUP * k or not k:
+        return _sorted_out(scores, k)
+    # The k best stand in the k groups of neighbours with the highest peaks, of equal peaks the first: with k groups before its own, an item
+    # would have k better ones before it.
     end = width // GROUP * GROUP
-    peaks = scores[:, :end].unflatten(1, (-1, GROUP)).amax(-1)
-    if floor is not None:
-        k = min(k, int((peaks > floor).sum(1).amax()))
-    groups = _sorted_out(peaks, k).sort(1).values
+    groups = _sorted_out(scores[:, :end].unflatten(1, (-1, GROUP)).amax(-1), k).sort(1).values
     inside, after = (torch.arange(*ends, device=scores.device) for ends in ((0, GROUP), (end, width)))
-    return torch.cat([(groups[:, :, None] * GROUP + inside).flatten(1), after.expand(len(scores), -1)], dim=1)
+    places = torch.cat([(groups[:, :, None] * GROUP + inside).flatten(1), after.expand(len(scores), -1)], dim=1)
+    return places.gather(1, _sorted_out(scores.gather(1, places), k))
 
 
 def _sorted_out(scores: Tensor, k: int) -> Tensor:

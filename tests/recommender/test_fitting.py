@@ -145,7 +145,7 @@ def test_a_refit_that_validates_better_gives_the_scores(data: Dataset, llm: Path
     assert now > before + 0.2
     again = Laser.load(tmp_path / "with")
     assert again.recommend([["kite", "tent", "stove"]], 100) == laser.recommend([["kite", "tent", "stove"]], 100)
-    assert laser.costs["collaborative"]["seconds"] > without.costs["collaborative"]["seconds"]
+    assert laser.costs["collaborative"]["parameters"] == 2 * without.costs["collaborative"]["parameters"]
 
 
 def test_a_refit_that_validates_worse_changes_nothing(data: Dataset, llm: Path, tmp_path: Path) -> None:
