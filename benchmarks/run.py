@@ -11,9 +11,9 @@ import sysconfig
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
-NAMES = ("train", "items", "rank", "serve")
-ONE_CORE = ("serve",)
-"""These ask for one core by themselves."""
+NAMES = ("train", "items", "rank", "serve", "data")
+OWN_THREADS = ("serve", "data")
+"""The first asks for one core by itself, the last is not torch's."""
 
 
 def main() -> int:
@@ -23,7 +23,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, epilog="What follows -- goes to each benchmark.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"among {', '.join(NAMES)}; all of them when none is named")
     parser.add_argument("--label", default="here", help="what the results' names begin with")
-    parser.add_argument("--threads", type=int, help="threads, but for those that measure one core")
+    parser.add_argument("--threads", type=int, help="threads, but for those that choose their own")
     chosen = parser.parse_args(words[:end])
     unknown = set(chosen.names) - set(NAMES)
     if unknown:
@@ -33,7 +33,7 @@ def main() -> int:
 
 
 def _run(name: str, label: str, threads: int | None, passed: list[str]) -> bool:
-    words = [] if threads is None or name in ONE_CORE else ["--threads", str(threads)]
+    words = [] if threads is None or name in OWN_THREADS else ["--threads", str(threads)]
     program = Path(sysconfig.get_path("scripts")) / "laserrec"
     ran = subprocess.run([str(program), "bench", name, "--json", *words, *passed], stdout=subprocess.PIPE, text=True, check=False)
     if ran.returncode:

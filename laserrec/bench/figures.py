@@ -73,7 +73,7 @@ class Target:
 
     Attributes:
         what: what is compared.
-        unit: x for ratios, % for shares, ms for times.
+        unit: x for ratios, % for shares, ms for times, GiB for memory.
         median: the figure.
         low: its smallest value over the rounds.
         high: its largest.
@@ -82,7 +82,7 @@ class Target:
     """
 
     what: str
-    unit: Literal["x", "%", "ms"]
+    unit: Literal["x", "%", "ms", "GiB"]
     median: float
     low: float
     high: float

@@ -145,6 +145,24 @@ def serve(
     _run(lambda told: bench_serve(setting, requests, told), as_json)
 
 
+@app.command()
+def data(
+    rows: Annotated[int, typer.Option(min=1000, help="Events of the synthetic log.")] = 10_000_000,
+    repeats: Annotated[int, typer.Option(min=1, help="Timed rounds.")] = 3,
+    as_json: Json = False,
+) -> None:
+    """Preparing a large log, beside the same job in pandas."""
+    from laserrec.bench.data import bench_data
+    from laserrec.cli.support import print_json, progress_console
+
+    with progress_console().status("Loading") as status:
+        found = bench_data(rows, repeats, status.update)
+    if as_json:
+        print_json(found)
+    else:
+        _show_data(found)
+
+
 def _run(bench: Callable[[Told], Report], as_json: bool) -> None:
     """Run a benchmark under a line of progress and print what it found."""
     from laserrec.cli.support import print_json, progress_console
@@ -175,6 +193,29 @@ def _show(found: Mapping[str, Any]) -> None:
         console.print(f"  {name.replace('_', ' ')}: {'unknown' if value is None else _round(value)}")
     for note in found["notes"]:
         console.print(Text(f"  {note}"))
+
+
+def _show_data(found: Mapping[str, Any]) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    console, kept, versions = Console(highlight=False), found["kept"], found["versions"]
+    told = ", ".join(f"{name} {version}" for name, version in versions.items())
+    console.print(Text(f"data: {found['machine']['processor']}, {found['setting']['cores']} cores, {told}", "bold"))
+    console.print(
+        f"{found['setting']['rows']:,} events read; {kept['users']:,} users, {kept['items']:,} items, {kept['interactions']:,} events kept"
+    )
+    _table(console, ("Route", "Seconds", "Fastest to slowest", "Events/s", "Peak memory"), map(_data_route, found["routes"].items()))
+    _table(console, ("Figure", "Measured", "Spread", "Target", ""), map(_target, found["targets"]))
+    for name, value in found["floor"].items():
+        console.print(f"  {name.replace('_', ' ')} alone: {_round(value)} s")
+
+
+def _data_route(route: tuple[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    name, row = route
+    seconds = row["seconds"]
+    spread = f"{_round(seconds['low'])} to {_round(seconds['high'])}"
+    return name, _round(seconds["median"]), spread, _round(row["rows_per_second"]), f"{row['peak_bytes'] / 2**30:.2f} GiB"
 
 
 def _measurement(row: Mapping[str, Any]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import polars as pl
@@ -54,11 +55,28 @@ def test_what_the_benchmark_tells(tmp_path: Path) -> None:
     json.dumps(found)
     assert set(found["routes"]) == {"laserrec", "pandas", "pandas-pyarrow", "pandas-categories"}
     ours, theirs = (found["routes"][name]["seconds"]["median"] for name in ("laserrec", "pandas"))
-    assert found["ratio"] == pytest.approx(theirs / ours)
-    assert found["ratio_to_fastest"] <= found["ratio"]
+    ratio, memory = found["targets"][0], found["targets"][-1]
+    assert ratio["what"] == "laserrec / pandas"
+    assert ratio["median"] == pytest.approx(theirs / ours)
+    assert memory["median"] * 2**30 == pytest.approx(found["routes"]["laserrec"]["peak_bytes"])
+    assert found["machine"]["cores"] >= 1
     assert all(route["peak_bytes"] > 2**20 for route in found["routes"].values())
     assert found["kept"]["interactions"] > 0
     assert set(found["floor"]) == {"read_csv", "hash_log", "hash_split", "write_parquet"}
     assert told[0] == "writing a log of 5,000 events"
     with pytest.raises(DataError, match="1,000 rows"):
         bench_data(10, 1)
+
+
+def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("pandas", reason="the extra bench is not installed")
+    pytest.importorskip("pyarrow", reason="the extra bench is not installed")
+    from laserrec.cli import main
+
+    monkeypatch.setattr(sys, "argv", ["laserrec", "bench", "data", "--rows", "2000", "--repeats", "1"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    shown = capsys.readouterr().out
+    assert not end.value.code
+    assert "2,000 events read" in shown
+    assert "laserrec / pandas-pyarrow" in shown
