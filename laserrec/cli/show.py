@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from laserrec.comparison.layout import Grid
     from laserrec.planning.plan import Compared, Plan
     from laserrec.recommender import Recommendation
     from laserrec.run_folder import Result
@@ -127,6 +128,24 @@ def show_comparison(compared: Sequence[Compared]) -> None:
         table.add_row(row.what, str(row.epochs or ""), shown(row.predicted), shown(row.actual), off)
     Console(highlight=False).print(table)
     typer.echo("Predicted time is that of the epochs that were made.")
+
+
+def show_grids(grids: Sequence[Grid]) -> None:
+    """Print tables of text; names are wrapped, figures never."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    for grid in grids:
+        console.print(Text(grid.title, style="bold"), soft_wrap=True)
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        for place, name in enumerate(grid.head):
+            table.add_column(Text(name), justify="right" if place else "left", overflow="fold", no_wrap=place > 0)
+        for row in grid.rows:
+            table.add_row(*map(Text, row))
+        console.print(table)
 
 
 def _table(first: str, *others: str) -> Table:

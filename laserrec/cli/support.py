@@ -53,12 +53,21 @@ def write_json_to(target: str, value: Mapping[str, Any]) -> None:
     Raises:
         DataError: the file cannot be written.
     """
+    write_text_to(target, json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2) + "\n")
+
+
+def write_text_to(target: str, text: str) -> None:
+    """Write text to a file, or to stdout for `-`.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
     if target == "-":
-        print_json(value)
+        typer.echo(text, nl=False)
         return
     from laserrec.checkpoint import aside
 
-    path, text = Path(target), json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2) + "\n"
+    path = Path(target)
     try:
         if path.exists() and not path.is_file():
             path.write_text(text, encoding="utf-8")  # a device or a pipe is written to, not replaced

@@ -30,6 +30,7 @@ LAYERS = (
     ("recommender",),
     ("planning",),
     ("run_folder",),
+    ("comparison",),
     ("demo",),
     ("bench",),
     ("cli",),
@@ -97,7 +98,7 @@ def test_importing_the_package_is_light() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["data"], ["data", "prepare"], ["assets", "fetch"], ["train"], ["evaluate"], ["recommend"], ["bench", "train"]],
+    [[], ["data"], ["data", "prepare"], ["assets", "fetch"], ["train"], ["evaluate"], ["compare"], ["recommend"], ["bench", "train"]],
     ids=" ".join,
 )
 def test_help_is_light(arguments: list[str]) -> None:

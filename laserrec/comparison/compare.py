@@ -1,0 +1,153 @@
+"""The whole comparison: one table a protocol, with tests and slices, as data; knows nothing of how it is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from laserrec.comparison.entries import Entry, dataset_path, read_entries
+from laserrec.comparison.published import Published, published
+from laserrec.comparison.slices import Slice, slices
+from laserrec.comparison.statistics import PairedTest, paired_tests
+from laserrec.data.dataset import Dataset
+from laserrec.errors import DataError
+from laserrec.evaluation import PROTOCOLS, Protocol, interval
+from laserrec.run_folder import Part
+
+METRICS = ("recall@10", "ndcg@10", "recall@50", "ndcg@50", "mrr")
+TESTED = ("recall@10", "ndcg@10")
+SLICED = "ndcg@10"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One model's metric.
+
+    Attributes:
+        mean: over cases, and over seeds where there are several.
+        low: lower end of its 95 % bootstrap interval over cases.
+        high: upper end.
+        deviation: standard deviation from seed to seed; None for one seed.
+    """
+
+    mean: float
+    low: float
+    high: float
+    deviation: float | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model of a table.
+
+    Attributes:
+        name: the model.
+        paths: the runs it was read from.
+        seeds: how many.
+        figures: by metric.
+        lists: coverage and novelty of its lists, where they were measured.
+        seconds: of training.
+        parameters: trained ones.
+        peak_memory: bytes; None where it is not known.
+    """
+
+    name: str
+    paths: Sequence[str]
+    seeds: int
+    figures: Mapping[str, Figure]
+    lists: Mapping[str, float]
+    seconds: float
+    parameters: int
+    peak_memory: int | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Everything under one protocol.
+
+    Attributes:
+        protocol: whether seen items are ranked.
+        rows: the models, in the order they were named.
+        tests: the first of them against each of the others.
+        slices: N@10 by kind of case.
+        published: rows that others published on this split under this protocol; not reproduced here.
+    """
+
+    protocol: Protocol
+    rows: Sequence[Row]
+    tests: Sequence[PairedTest]
+    slices: Sequence[Slice]
+    published: Sequence[Published]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A comparison.
+
+    Attributes:
+        dataset: its name.
+        fingerprint: of the split.
+        part: which cases.
+        cases: how many.
+        tables: one a protocol; their figures are not comparable with each other.
+    """
+
+    dataset: str
+    fingerprint: str
+    part: Part
+    cases: int
+    tables: Sequence[Table]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as JSON's types."""
+        return asdict(self)
+
+
+def compare_runs(paths: Sequence[Path], part: Part = "test", data: Path | None = None) -> Compared:
+    """Compare models on the same cases; the first is tested against the others.
+
+    Args:
+        paths: folders of runs, or of the models below a demonstration's run; those that differ in seed alone are one model.
+        part: which cases.
+        data: where the dataset lies now, when it was moved.
+
+    Raises:
+        DataError: there are no two models, or they were not evaluated on the same cases of the same split.
+        CheckpointError: a folder is not a run.
+        MissingExtraError: SciPy is not installed.
+    """
+    entries = read_entries(paths, part)
+    about = entries[0].evaluations[0].about
+    if len(entries) < 2:
+        raise DataError(f"Received runs of one model, {entries[0].name}; a comparison needs two. Name another run.")
+    dataset = Dataset.load(data or dataset_path(entries))
+    if dataset.fingerprint != about["fingerprint"]:
+        raise DataError(
+            f"{data} has fingerprint {dataset.fingerprint[:12]}…; the runs were evaluated on {about['fingerprint'][:12]}…. "
+            "Give their dataset with --data."
+        )
+    tables = [_table(entries, dataset, part, protocol) for protocol in PROTOCOLS]
+    return Compared(str(about["dataset"]), str(about["fingerprint"]), part, len(entries[0].evaluations[0]), tables)
+
+
+def _table(entries: Sequence[Entry], data: Dataset, part: Part, protocol: Protocol) -> Table:
+    first, *others = entries
+    return Table(
+        protocol,
+        [_row(entry, protocol) for entry in entries],
+        paired_tests(first, others, TESTED, protocol),
+        slices(entries, data, SLICED, protocol),
+        published(data.fingerprint) if protocol == "all" and part == "test" else [],
+    )
+
+
+def _row(entry: Entry, protocol: Protocol) -> Row:
+    figures = {}
+    for metric in METRICS:
+        values = entry.per_case(metric, protocol)
+        figures[metric] = Figure(float(values.mean()), *interval(values), entry.deviation(metric, protocol))
+    lists = entry.evaluations[0].lists.get(protocol, {}) if len(entry.evaluations) == 1 else {}
+    paths = [str(path) for path in entry.paths]
+    return Row(entry.name, paths, len(paths), figures, lists, entry.seconds, entry.parameters, entry.peak_memory)

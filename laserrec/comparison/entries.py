@@ -1,0 +1,164 @@
+"""What is compared: the ranks of runs, and of the models that a demonstration keeps below its run; runs that differ in seed alone are one.
+
+Figures of different splits are not comparable, so everything must have the same fingerprint, part and cases, or nothing is compared.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from laserrec.errors import DataError
+from laserrec.evaluation import Evaluation, Protocol
+from laserrec.run_folder import Part, RunFolder, read_result
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model, trained with one seed or several.
+
+    Attributes:
+        name: what tables call it.
+        paths: where it lies, a seed each.
+        evaluations: its ranks, a seed each, all of the same cases.
+        seconds: of training, mean over seeds; 0 for a model that is not trained.
+        parameters: trained ones.
+        peak_memory: bytes that the run's process held at most; None where no run noted it for this model alone.
+    """
+
+    name: str
+    paths: Sequence[Path]
+    evaluations: Sequence[Evaluation]
+    seconds: float
+    parameters: int
+    peak_memory: int | None
+
+    def per_case(self, metric: str, protocol: Protocol) -> NDArray[np.float64]:
+        """Return a metric of every case, float64 [R]: the mean over seeds, so that a case counts once."""
+        values: NDArray[np.float64] = np.mean([evaluation.per_case(metric, protocol) for evaluation in self.evaluations], axis=0)
+        return values
+
+    def deviation(self, metric: str, protocol: Protocol) -> float | None:
+        """Return the standard deviation of a metric from seed to seed; None for one seed."""
+        if len(self.evaluations) < 2:
+            return None
+        return float(np.std([evaluation.per_case(metric, protocol).mean() for evaluation in self.evaluations], ddof=1))
+
+
+@dataclass(frozen=True)
+class _Read:
+    path: Path
+    owner: RunFolder
+    evaluation: Evaluation
+    seconds: float
+    parameters: int
+    peak_memory: int | None
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """What two runs must share to be one model trained with two seeds."""
+        settings = self.owner.config.model_dump(mode="json")
+        del settings["seed"]
+        return {"model": self.evaluation.about.get("model"), "settings": settings}
+
+
+def read_entries(paths: Sequence[Path], part: Part) -> list[Entry]:
+    """Read the ranks of runs.
+
+    Args:
+        paths: folders of runs, or of the models below a demonstration's run.
+        part: which cases.
+
+    Returns:
+        One entry a model, in the order given; runs that differ in nothing but the seed are one entry.
+
+    Raises:
+        DataError: a folder holds no ranks, one is named twice, or two belong to different splits or cases.
+        CheckpointError: a folder belongs to no run.
+    """
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise DataError(f"Received {', '.join(map(str, paths))}; a run was named twice. Name each once.")
+    read = [_read(path, part) for path in paths]
+    for other in read[1:]:
+        _require_same_cases(read[0], other)
+    groups: list[list[_Read]] = []
+    for one in read:
+        same = next((group for group in groups if _seeds_of_one(group, one)), None)
+        if same is None:
+            groups.append([one])
+        else:
+            same.append(one)
+    names = Counter(str(group[0].evaluation.about["model"]) for group in groups)
+    return [_entry(group, names) for group in groups]
+
+
+def _seeds_of_one(group: Sequence[_Read], other: _Read) -> bool:
+    return group[0].recipe == other.recipe and all(member.owner.config.seed != other.owner.config.seed for member in group)
+
+
+def _entry(group: Sequence[_Read], names: Counter[str]) -> Entry:
+    model = str(group[0].evaluation.about["model"])
+    name = model if names[model] == 1 else f"{model} ({', '.join(str(one.path) for one in group)})"
+    peaks = [one.peak_memory for one in group if one.peak_memory]
+    return Entry(
+        name,
+        [one.path for one in group],
+        [one.evaluation for one in group],
+        float(np.mean([one.seconds for one in group])),
+        group[0].parameters,
+        max(peaks, default=None),
+    )
+
+
+def _read(path: Path, part: Part) -> _Read:
+    owner = _owner(path)
+    if owner.path == path:
+        if not owner.ranks(part).is_file():
+            raise DataError(f"{path} was not evaluated on {part}. Run: laserrec evaluate {path} --split {part}")
+        result = read_result(owner, part)
+        # A demonstration's peak is that of all its models.
+        alone = not (path / "results.json").is_file()
+        return _Read(path, owner, result.evaluation, result.seconds, result.parameters, owner.about.get("peak_memory") if alone else None)
+    ranks = path / f"ranks-{part}.parquet"
+    if not ranks.is_file():
+        raise DataError(
+            f"{path} holds no ranks of {part}. Give folders of `laserrec train --out`, or of a model below the run of `laserrec demo`."
+        )
+    evaluation = Evaluation.load(ranks)
+    about = evaluation.about
+    if not {"model", "seconds", "parameters"} <= about.keys():
+        raise DataError(f"{ranks} does not say which model it is of. Give the folder of a run.")
+    return _Read(path, owner, evaluation, about["seconds"], about["parameters"], None)
+
+
+def _require_same_cases(first: _Read, other: _Read) -> None:
+    ours, theirs = first.evaluation, other.evaluation
+    fingerprints = [str(evaluation.about.get("fingerprint")) for evaluation in (ours, theirs)]
+    if fingerprints[0] != fingerprints[1]:
+        raise DataError(
+            f"{first.path} was evaluated on {ours.about.get('dataset')!r}, fingerprint {fingerprints[0][:12]}…, {other.path} on "
+            f"{theirs.about.get('dataset')!r}, {fingerprints[1][:12]}…. Figures of different splits are not comparable: "
+            "train both on the same dataset."
+        )
+    if not (np.array_equal(ours.users, theirs.users) and np.array_equal(ours.targets, theirs.targets)):
+        raise DataError(f"{first.path} and {other.path} were not evaluated on the same cases. Evaluate both again with laserrec evaluate.")
+
+
+def dataset_path(entries: Sequence[Entry]) -> Path:
+    """Return where the compared runs' dataset lies.
+
+    Raises:
+        DataError: it is not where any run says.
+    """
+    return _owner(entries[0].paths[0]).data_path
+
+
+def _owner(path: Path) -> RunFolder:
+    """Open the run that a folder is, or lies in."""
+    return RunFolder.open(path if (path / "run.json").is_file() else path.resolve().parent)

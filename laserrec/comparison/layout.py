@@ -1,0 +1,140 @@
+"""A comparison as grids of text, and grids as Markdown and HTML; a terminal lays the same grids out for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+from laserrec.comparison.compare import METRICS, SLICED, Compared, Figure, Row, Table
+from laserrec.comparison.published import Published
+from laserrec.comparison.statistics import PairedTest
+
+SHORT = {"recall@10": "R@10", "ndcg@10": "N@10", "recall@50": "R@50", "ndcg@50": "N@50", "mrr": "MRR"}
+TITLES = {"all": "seen items ranked too", "unseen": "seen items left out"}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table of text.
+
+    Attributes:
+        title: what stands above it.
+        head: the columns' names.
+        rows: as many texts each as the head has.
+    """
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def grids(compared: Compared) -> list[Grid]:
+    """Lay a comparison out: for each protocol its figures, tests and slices, with the protocol in every title."""
+    scope = f"{compared.dataset}, {compared.part}, {compared.cases:,} users, all items ranked"
+    found = []
+    for table in compared.tables:
+        title = f"{scope}; {TITLES[table.protocol]}"
+        found += [_figures(table, title), _tests(table, title), _slices(table, title)]
+    return found
+
+
+def markdown(compared: Compared) -> str:
+    """Return the grids as Markdown."""
+    parts = []
+    for grid in grids(compared):
+        lines = [_line(grid.head), _line(["---"] * len(grid.head)), *map(_line, grid.rows)]
+        parts.append(f"**{grid.title}**\n\n" + "\n".join(lines))
+    return "\n\n".join([*parts, f"Fingerprint of the split: `{compared.fingerprint}`. {NOTE}"]) + "\n"
+
+
+def html(compared: Compared) -> str:
+    """Return the grids as one page that loads nothing."""
+    parts = []
+    for grid in grids(compared):
+        head = "".join(f"<th>{escape(text)}</th>" for text in grid.head)
+        rows = "".join("<tr>" + "".join(f"<td>{escape(text)}</td>" for text in row) + "</tr>\n" for row in grid.rows)
+        parts.append(f"<h2>{escape(grid.title)}</h2>\n<table><thead><tr>{head}</tr></thead>\n<tbody>{rows}</tbody></table>")
+    foot = f"<p>Fingerprint of the split: <code>{escape(compared.fingerprint)}</code>. {escape(NOTE)}</p>"
+    return _PAGE.format(title=escape(f"{compared.dataset}: comparison"), body="\n".join([*parts, foot]))
+
+
+NOTE = (
+    "Intervals are 95 % bootstrap intervals over users; p-values are those of the paired t-test and of Wilcoxon's signed-rank test, "
+    "Holm-corrected over the table; d is the mean difference over the deviation of the differences. Published rows are others' figures on "
+    "this split, not reproduced here."
+)
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
+<style>
+:root {{ color-scheme: light dark; }}
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }}
+h2 {{ font-size: 1.05rem; margin: 2rem 0 .5rem; }}
+table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; display: block; overflow-x: auto; }}
+th, td {{ padding: .3rem .8rem; text-align: right; white-space: nowrap; }}
+th, td {{ border-bottom: 1px solid color-mix(in srgb, currentColor 20%, transparent); }}
+th:first-child, td:first-child {{ text-align: left; }}
+p {{ color: color-mix(in srgb, currentColor 70%, transparent); max-width: 50rem; }}
+code {{ overflow-wrap: anywhere; }}
+</style></head><body>
+<h1>{title}</h1>
+{body}
+</body></html>
+"""
+
+
+def _figures(table: Table, title: str) -> Grid:
+    head = ["Model", *(SHORT[metric] for metric in METRICS), "N@10, 95 %", "Seeds", "Seconds", "Parameters", "Peak memory"]
+    return Grid(title, head, [*map(_row, table.rows), *map(_published, table.published)])
+
+
+def _row(row: Row) -> list[str]:
+    ends = row.figures["ndcg@10"]
+    memory = f"{row.peak_memory / 2**30:.1f} GiB" if row.peak_memory else "–"
+    figures = [_figure(row.figures[metric]) for metric in METRICS]
+    price = [f"{row.seconds:,.0f}" if row.seconds else "–", f"{row.parameters:,}" if row.parameters else "–"]
+    return [row.name, *figures, f"{ends.low:.4f}–{ends.high:.4f}", str(row.seeds), *price, memory]
+
+
+def _figure(figure: Figure) -> str:
+    return f"{figure.mean:.4f}" if figure.deviation is None else f"{figure.mean:.4f} ± {figure.deviation:.4f}"
+
+
+def _published(row: Published) -> list[str]:
+    figures = [f"{row.metrics[metric]:.4f}" if metric in row.metrics else "–" for metric in METRICS]
+    return [f"published: {row.name}", *figures, *["–"] * 5]
+
+
+def _tests(table: Table, title: str) -> Grid:
+    head = ["Against", "Metric", "Difference", "95 %", "d", "Ahead / behind", "p (t)", "p (Wilcoxon)"]
+    return Grid(f"{title}: {table.rows[0].name} against the others", head, [_test(test) for test in table.tests])
+
+
+def _test(test: PairedTest) -> list[str]:
+    ends = f"{test.low:+.4f} to {test.high:+.4f}"
+    counts = f"{test.ahead:,} / {test.behind:,}"
+    return [
+        test.rival,
+        SHORT[test.metric],
+        f"{test.difference:+.4f}",
+        ends,
+        f"{test.effect:+.3f}",
+        counts,
+        _p(test.p_t),
+        _p(test.p_wilcoxon),
+    ]
+
+
+def _p(value: float) -> str:
+    return "<.0001" if value < 1e-4 else f"{value:.4f}"
+
+
+def _slices(table: Table, title: str) -> Grid:
+    names = [row.name for row in table.rows]
+    rows = [[f"{one.by}: {one.label}", f"{one.cases:,}", *(f"{one.values[name]:.4f}" for name in names)] for one in table.slices]
+    return Grid(f"{title}: {SHORT[SLICED]} by kind of user and item", ["Slice", "Users", *names], rows)
+
+
+def _line(cells: Sequence[str]) -> str:
+    # A bar or a line break in a name would end its cell.
+    return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"

@@ -1,0 +1,178 @@
+"""Comparing runs: expected values are worked out by hand."""
+
+from __future__ import annotations
+
+from math import log2
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from laserrec.comparison.compare import compare_runs
+from laserrec.comparison.entries import read_entries
+from laserrec.comparison.layout import grids, html, markdown
+from laserrec.comparison.published import published
+from laserrec.comparison.statistics import holm
+from laserrec.config import LaserConfig
+from laserrec.data.dataset import Dataset
+from laserrec.data.prepare import PrepareOptions, prepare
+from laserrec.errors import CheckpointError, DataError
+from laserrec.evaluation import Evaluation
+from laserrec.run_folder import RunFolder
+
+NAME = "A|<b>model</b>"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Dataset:
+    """Four users who took three to six of six items; `rare` stands in no training event."""
+    histories = {"u0": "abc", "u1": "abcd", "u2": "abcda", "u3": "abcdarare"}
+    source = tmp_path / "source"
+    source.mkdir()
+    rows = [f"{user},{item},{time}" for user, history in histories.items() for time, item in enumerate(_split(history))]
+    (source / "log.csv").write_text("\n".join(["user_id,item_id,timestamp", *rows]) + "\n")
+    titles = {"a": "one", "b": "one two", "c": "one two three four five", "d": "x", "rare": "some words"}
+    (source / "items.csv").write_text("\n".join(["item_id,title", *(f"{item},{title}" for item, title in titles.items())]) + "\n")
+    dataset = prepare(source, PrepareOptions(name="shop", min_user=1, min_item=1))[0]
+    dataset.save(tmp_path / "data")
+    return dataset
+
+
+def _split(history: str) -> list[str]:
+    return [*history.removesuffix("rare"), *(["rare"] if history.endswith("rare") else [])]
+
+
+def write_run(
+    folder: Path, data: Dataset, ranks: list[int], *, seed: int = 0, model: str = "Laser", users: list[int] | None = None
+) -> Path:
+    """Write a run of which nothing is there but its description and the ranks of its test cases."""
+    owner = folder.parent if model != "Laser" else folder
+    if not (owner / "run.json").exists():
+        RunFolder.begin(owner, LaserConfig(seed=seed), data, owner.parent / "data", command=["laserrec", "train"])
+    cases = data.cases("test")
+    chosen = np.array(users if users is not None else cases.users)
+    about = {"model": model, "dataset": data.name, "fingerprint": data.fingerprint, "part": "test", "seconds": 2.0, "parameters": 7}
+    both = {"all": np.array(ranks), "unseen": np.array(ranks)}
+    Evaluation(chosen, cases.targets, cases.histories.lengths, both, {}, about).save(
+        folder / "ranks-test.parquet", [*data.user_ids, "other"], data.item_ids
+    )
+    if model == "Laser":
+        (folder / "model").mkdir(exist_ok=True)
+        (folder / "model" / "laser.json").write_text('{"costs": {"laser": {"seconds": 3.0, "parameters": 5}}}')
+    return folder
+
+
+def test_figures_tests_and_slices(data: Dataset, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", data, [1, 1, 3, 11])
+    other = write_run(run / "other", data, [1, 11, 11, 11], model=NAME)
+    found = compare_runs([run, other])
+    assert (found.dataset, found.cases, [table.protocol for table in found.tables]) == ("shop", 4, ["all", "unseen"])
+    table = found.tables[0]
+    ours, theirs = table.rows
+    assert (ours.name, ours.seconds, ours.parameters, ours.figures["recall@10"].mean) == ("Laser", 3.0, 5, 0.75)
+    assert (theirs.name, theirs.seconds, theirs.parameters, theirs.figures["recall@10"].mean) == (NAME, 2.0, 7, 0.25)
+    # Ranks 1, 1, 3, 11 are worth 1, 1, 1/2 and 0.
+    assert ours.figures["ndcg@10"].mean == pytest.approx((1 + 1 + 1 / log2(4)) / 4)
+    recall, ndcg = table.tests
+    assert (recall.metric, recall.difference, recall.ahead, recall.behind) == ("recall@10", 0.5, 2, 0)
+    # Differences 0, 1, 1, 0: mean 1/2, deviation √(1/3), t = (1/2) / (√(1/3) / 2) = √3 with three degrees of freedom.
+    assert recall.effect == pytest.approx(0.5 * 3**0.5)
+    # P(|t| > √3) = 1 − 2/π · (π/4 + 1/2) for three degrees of freedom, 0.1817; the smallest of two tests counts twice.
+    alone = 1 - 2 / np.pi * (np.pi / 4 + 0.5)
+    # Differences 0, 1, 1/2, 0 of N@10: t = (3/8) / (√(.6875/3) / 2) = 1.567.
+    assert (ndcg.difference, ndcg.ahead, ndcg.behind) == (pytest.approx(0.375), 2, 0)
+    assert recall.p_t == pytest.approx(min(1, 2 * alone), abs=1e-9)
+    assert ndcg.p_t >= recall.p_t
+    by = {(one.by, one.label): one for one in table.slices}
+    assert [by["items in the history", label].cases for label in ("1–2", "3–4", "5–9")] == [1, 2, 1]
+    # The rare item is the target of u3, whose rank is 11 in both, and stands in no training event.
+    cold = by["training events of the target", "0"]
+    assert (cold.cases, cold.values) == (1, {"Laser": 0, NAME: 0})
+    # The targets of u1, u2 and u3 have at most two words; that of u0 has five.
+    assert by["words of the target's text", "0–4"].values["Laser"] == pytest.approx((1 + 0.5 + 0) / 3)
+    assert sum(one.cases for one in table.slices) == 3 * 4
+
+
+def test_seeds_of_one_model_are_averaged_case_by_case(data: Dataset, tmp_path: Path) -> None:
+    first = write_run(tmp_path / "first", data, [1, 11, 11, 11], seed=0)
+    second = write_run(tmp_path / "second", data, [1, 1, 1, 11], seed=1)
+    rival = write_run(first / "rival", data, [11, 11, 11, 11], model="Rival")
+    table = compare_runs([first, second, rival]).tables[0]
+    laser = table.rows[0]
+    assert (len(table.rows), laser.seeds, laser.name) == (2, 2, "Laser")
+    # R@10 is 1/4 and 3/4: mean 1/2, deviation √(2 · (1/4)²).
+    assert laser.figures["recall@10"].mean == 0.5
+    assert laser.figures["recall@10"].deviation == pytest.approx((2 * 0.25**2) ** 0.5)
+    assert (table.tests[0].difference, table.tests[0].ahead) == (0.5, 3)
+    assert "0.5000 ± 0.3536" in markdown(compare_runs([first, second, rival]))
+
+
+def test_nothing_differs(data: Dataset, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", data, [1, 2, 3, 4])
+    same = write_run(run / "same", data, [1, 2, 3, 4], model="Same")
+    for test in compare_runs([run, same]).tables[0].tests:
+        assert (test.difference, test.effect, test.p_t, test.p_wilcoxon) == (0, 0, 1, 1)
+
+
+def test_everything_differs_by_the_same(data: Dataset, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", data, [1, 1, 1, 1])
+    other = write_run(run / "other", data, [11, 11, 11, 11], model="Other")
+    test = compare_runs([run, other]).tables[0].tests[0]
+    # Of the 16 ways to sign four ranks two are as extreme: 1/8 for each of two tests, corrected to 1/4.
+    assert (test.difference, test.p_t, test.p_wilcoxon) == (1, 0, pytest.approx(0.25))
+
+
+def test_what_cannot_be_compared(data: Dataset, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", data, [1, 2, 3, 4])
+    with pytest.raises(DataError, match="a comparison needs two"):
+        compare_runs([run])
+    with pytest.raises(DataError, match="named twice"):
+        compare_runs([run, tmp_path / "." / "run"])
+    with pytest.raises(DataError, match="was not evaluated on valid"):
+        read_entries([run], "valid")
+    with pytest.raises(CheckpointError, match="is not a run"):
+        read_entries([tmp_path / "data"], "test")
+    strangers = write_run(run / "strangers", data, [1, 2, 3, 4], model="Strangers", users=[0, 1, 2, 4])
+    with pytest.raises(DataError, match="same cases"):
+        compare_runs([run, strangers])
+    source = tmp_path / "elsewhere"
+    source.mkdir()
+    (source / "log.csv").write_text(
+        "user_id,item_id,timestamp\n" + "\n".join(f"u{u},{i},{t}" for u in range(4) for t, i in enumerate("abd"))
+    )
+    other = prepare(source, PrepareOptions(name="other", min_user=1, min_item=1))[0]
+    other.save(source / "data")
+    foreign = write_run(source / "run", other, [1, 2, 3, 4])
+    with pytest.raises(DataError, match="Figures of different splits are not comparable"):
+        compare_runs([run, foreign])
+    rival = write_run(run / "rival", data, [1, 2, 3, 4], model="Rival")
+    with pytest.raises(DataError, match="Give their dataset"):
+        compare_runs([run, rival], data=source / "data")
+
+
+def test_markdown_and_page_hold_names_as_text(data: Dataset, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", data, [1, 1, 3, 11])
+    found = compare_runs([run, write_run(run / "other", data, [1, 11, 11, 11], model=NAME)])
+    page, text = html(found), markdown(found)
+    assert "A|&lt;b&gt;model&lt;/b&gt;" in page
+    assert "<b>" not in page
+    assert "http" not in page
+    assert "A\\|<b>model" in text
+    for table in text.split("\n\n"):
+        lines = [line.replace("\\|", "") for line in table.splitlines() if line.startswith("|")]
+        assert len({line.count("|") for line in lines}) <= 1
+    assert len(grids(found)) == 6
+
+
+def test_holm() -> None:
+    # Sorted .01 .02 .03 .5 times 4 3 2 1; the third, .06, is no smaller than the second, .06.
+    assert holm([0.03, 0.01, 0.5, 0.02]) == pytest.approx([0.06, 0.04, 0.5, 0.06])
+    assert holm([0.4, 0.9]) == pytest.approx([0.8, 0.9])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_published_figures_belong_to_a_fingerprint() -> None:
+    rows = {row.name: row.metrics for row in published("c56a2f8342409978cd1cd13cd0d4c8759d3c01d00ab718e11bc8c16d6011386b")}
+    assert rows["VQ-Rec"] == {"recall@10": 0.1211, "ndcg@10": 0.0643, "recall@50": 0.2369, "ndcg@50": 0.0897}
+    assert published("0" * 64) == []
