@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -39,48 +39,103 @@ def train(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Such as stage1.epochs=3; repeatable.")
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of weights, order and dropout. [0]")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=2, help="Train this many runs, of seeds that follow each other, below the folder.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder, with its settings if none are given.")] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Predict memory, disk and time, print that, and stop.")] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard scalars into the run (extra track).")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Train on a dataset, evaluate on validation and test, and keep everything in a run folder."""
+    _check(config, preset, plan, resume)
+    wish = _Wish(data, _settings(config, preset, assignments or [], seed), resume, plan, tensorboard, as_json)
+    if seeds is None:
+        _train(out, wish)
+    else:
+        _train_seeds(out, wish, seeds)
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """What the command line asks of every run; settings are None where it names none."""
+
+    data: Path | None
+    settings: LaserConfig | None
+    resume: bool
+    plan: bool
+    tensorboard: bool
+    as_json: bool
+
+
+def _train_seeds(out: Path, wish: _Wish, count: int) -> None:
+    """Train one run a seed, each in a folder of its own below `out`, and show means and deviations."""
+    from laserrec.cli.show import show_grids
+    from laserrec.cli.support import print_json
+    from laserrec.comparison.compare import summarise_runs
+    from laserrec.comparison.layout import summary_grids
+    from laserrec.config import LaserConfig
+    from laserrec.run_folder import PARTS
+
+    if wish.plan:
+        raise UsageError("--plan predicts one run; leave --seeds out and multiply.")
+    settings, folders = wish.settings or LaserConfig(), []
+    for number in range(settings.seed, settings.seed + count):
+        folder = out / f"seed-{number}"
+        _train(folder, replace(wish, settings=settings.override([f"seed={number}"])), shown=False)
+        folders.append(folder)
+    summaries = [summarise_runs(folders, part) for part in PARTS if all((run / f"ranks-{part}.parquet").is_file() for run in folders)]
+    if wish.as_json:
+        print_json({"runs": [str(folder) for folder in folders], "results": [asdict(summary) for summary in summaries]})
+    else:
+        show_grids([grid for summary in summaries for grid in summary_grids(summary)])
+
+
+def _train(out: Path, wish: _Wish, *, shown: bool = True) -> None:
+    """Train what is left of one run, and show its results unless that is left to the caller."""
     from laserrec.cli.show import show_summary
     from laserrec.cli.support import progress_console, resumable
     from laserrec.config import LaserConfig
     from laserrec.data.dataset import Dataset
     from laserrec.run_folder import RunFolder, train_run
 
-    _check(config, preset, plan, resume)
-    earlier = RunFolder.open(out) if resume and (out / "run.json").is_file() else None
-    if data is None and earlier is None:
+    earlier = RunFolder.open(out) if wish.resume and (out / "run.json").is_file() else None
+    if wish.data is None and earlier is None:
         raise UsageError("--data is needed: the folder that `laserrec data prepare` wrote.")
-    chosen = _settings(config, preset, assignments or [], seed)
-    place = data or (earlier.data_path if earlier else Path())
+    place = wish.data or (earlier.data_path if earlier else Path())
     dataset = Dataset.load(place)
-    settings = chosen or (earlier.config if earlier else LaserConfig())
+    settings = wish.settings or (earlier.config if earlier else LaserConfig())
     console = progress_console()
     planned = None
-    if plan or not RunFolder.occupied(out, resume=resume):
+    if wish.plan or not RunFolder.occupied(out, resume=wish.resume):
         planned = _predict(console, out, dataset, settings)
-    if plan and planned is not None:
-        _show_plan(planned, as_json)
+    if wish.plan and planned is not None:
+        _show_plan(planned, wish.as_json)
         return
     if planned is not None:
         planned.require_room()
         show_summary(console, planned)
     run = RunFolder.begin(
-        out, planned.config if planned else settings, dataset, place, command=["laserrec", *sys.argv[1:]], resume=resume, plan=planned
+        out, planned.config if planned else settings, dataset, place, command=["laserrec", *sys.argv[1:]], resume=wish.resume, plan=planned
     )
     if run.finished:
         console.print(f"{out} is finished already; these are its results.", highlight=False, markup=False)
     else:
         if planned is None:
             _announce(console, dataset, settings)
-        with resumable(f"laserrec train --out {out} --resume"), run.work() as clock:
-            train_run(run, dataset, [clock, *_observers(run, console, tensorboard)])
+        with resumable(_continuation(out)), run.work() as clock:
+            train_run(run, dataset, [clock, *_observers(run, console, wish.tensorboard)])
         run.finish()
-    _show(run, dataset, as_json)
+    if shown:
+        _show(run, dataset, wish.as_json)
+
+
+def _continuation(out: Path) -> str:
+    """Return the command that continues what was begun: the one given, if it trains several seeds."""
+    words = sys.argv[1:]
+    if not any(word == "--seeds" or word.startswith("--seeds=") for word in words):
+        return f"laserrec train --out {out} --resume"
+    return shlex.join(["laserrec", *words, *([] if "--resume" in words else ["--resume"])])
 
 
 def _check(config: Path | None, preset: Preset | None, plan: bool, resume: bool) -> None:

@@ -105,6 +105,41 @@ class Compared:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Summary:
+    """One model over its seeds.
+
+    Attributes:
+        dataset: its name.
+        part: which cases.
+        cases: how many.
+        rows: the model's figures, by protocol.
+    """
+
+    dataset: str
+    part: Part
+    cases: int
+    rows: Mapping[Protocol, Row]
+
+
+def summarise_runs(paths: Sequence[Path], part: Part) -> Summary:
+    """Average runs of one model that differ in seed.
+
+    Args:
+        paths: folders of the runs.
+        part: which cases.
+
+    Raises:
+        DataError: the runs differ in more than the seed, or were not evaluated on the same cases.
+    """
+    entries = read_entries(paths, part)
+    if len(entries) > 1:
+        raise DataError(f"{', '.join(map(str, paths))} differ in more than the seed; set them side by side with laserrec compare.")
+    evaluation = entries[0].evaluations[0]
+    rows = {protocol: _row(entries[0], protocol) for protocol in PROTOCOLS}
+    return Summary(str(evaluation.about["dataset"]), part, len(evaluation), rows)
+
+
 def compare_runs(paths: Sequence[Path], part: Part = "test", data: Path | None = None) -> Compared:
     """Compare models on the same cases; the first is tested against the others.
 

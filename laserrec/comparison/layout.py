@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from laserrec.comparison.compare import METRICS, SLICED, Compared, Figure, Row, Table
+from laserrec.comparison.compare import METRICS, SLICED, Compared, Figure, Row, Summary, Table
 from laserrec.comparison.published import Published
 from laserrec.comparison.statistics import PairedTest
+from laserrec.evaluation import Protocol
 
 SHORT = {"recall@10": "R@10", "ndcg@10": "N@10", "recall@50": "R@50", "ndcg@50": "N@50", "mrr": "MRR"}
 TITLES = {"all": "seen items ranked too", "unseen": "seen items left out"}
@@ -31,12 +32,16 @@ class Grid:
 
 def grids(compared: Compared) -> list[Grid]:
     """Lay a comparison out: for each protocol its figures, tests and slices, with the protocol in every title."""
-    scope = f"{compared.dataset}, {compared.part}, {compared.cases:,} users, all items ranked"
     found = []
     for table in compared.tables:
-        title = f"{scope}; {TITLES[table.protocol]}"
-        found += [_figures(table, title), _tests(table, title), _slices(table, title)]
+        title = _title(compared, table.protocol)
+        found += [_figures(table.rows, table.published, title), _tests(table, title), _slices(table, title)]
     return found
+
+
+def summary_grids(summary: Summary) -> list[Grid]:
+    """Lay one model's figures over its seeds out, a grid a protocol."""
+    return [_figures([row], [], _title(summary, protocol)) for protocol, row in summary.rows.items()]
 
 
 def markdown(compared: Compared) -> str:
@@ -83,9 +88,13 @@ code {{ overflow-wrap: anywhere; }}
 """
 
 
-def _figures(table: Table, title: str) -> Grid:
+def _title(of: Compared | Summary, protocol: Protocol) -> str:
+    return f"{of.dataset}, {of.part}, {of.cases:,} users, all items ranked; {TITLES[protocol]}"
+
+
+def _figures(rows: Sequence[Row], others: Sequence[Published], title: str) -> Grid:
     head = ["Model", *(SHORT[metric] for metric in METRICS), "N@10, 95 %", "Seeds", "Seconds", "Parameters", "Peak memory"]
-    return Grid(title, head, [*map(_row, table.rows), *map(_published, table.published)])
+    return Grid(title, head, [*map(_row, rows), *map(_published, others)])
 
 
 def _row(row: Row) -> list[str]:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import polars as pl
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -204,3 +205,20 @@ def test_a_killed_run_ends_where_an_uninterrupted_one_does(shop: Path, laserrec:
         assert laserrec("train", "--out", run, "--resume")[0] == 0
     first, second = (load_file(shop / run / "model" / "laser.safetensors") for run in ("again", "whole"))
     assert all(first[name].equal(second[name]) for name in first)
+
+
+def test_several_seeds_are_runs_of_their_own_and_one_table(laserrec: Run, shop: Path) -> None:
+    words = ("train", "--data", "data", "--out", "many", "--config", "laser.toml", "--set", "fit_collaborative.epochs=1", "--seeds", 2)
+    code, out, err = laserrec(*words, "--seed", 3)
+    assert code == 0, err
+    assert sorted(path.name for path in (shop / "many").iterdir()) == ["seed-3", "seed-4"]
+    assert [RunFolder.open(shop / "many" / name).config.seed for name in ("seed-3", "seed-4")] == [3, 4]
+    assert out.count("±") == 4 * 5  # two parts, two protocols, five metrics each
+    code, out, _ = laserrec(*words, "--seed", 3, "--resume", "--json")
+    found = json.loads(out)
+    each = [RunFolder.open(shop / "many" / name).path / "ranks-test.parquet" for name in ("seed-3", "seed-4")]
+    recalls = [(pl.read_parquet(path)["rank_all"] <= 10).mean() for path in each]
+    shown = next(result for result in found["results"] if result["part"] == "test")["rows"]["all"]["figures"]["recall@10"]
+    assert shown["mean"] == pytest.approx(sum(recalls) / 2)
+    assert shown["deviation"] == pytest.approx(abs(recalls[0] - recalls[1]) / 2**0.5)
+    assert laserrec(*words, "--plan")[0] == 2
