@@ -138,14 +138,14 @@ class ScoreConfig(_Section):
 class CollaborativeConfig(_Section):
     """The id-based recommender: trained first, then frozen."""
 
-    model: Literal["sasrec", "bert4rec"] = "sasrec"
+    model: Literal["sasrec", "bert4rec", "gru4rec"] = "sasrec"
     """Architecture."""
     width: int = Field(64, ge=1)
     """Width of its states."""
     blocks: int = Field(2, ge=1)
-    """Transformer blocks."""
+    """Transformer blocks, or recurrent layers."""
     heads: int = Field(2, ge=1)
-    """Attention heads."""
+    """Attention heads; a recurrent network has none."""
     max_history: int = Field(50, ge=1)
     """Items of a history that it reads, counted from the most recent."""
     dropout: float = Field(0.5, ge=0, lt=1)

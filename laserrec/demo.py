@@ -5,46 +5,33 @@ Everything but the data's name and the models' list is what any user of the libr
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
-
-import numpy as np
+from typing import Any
 
 from laserrec.assets import fetch
-from laserrec.baselines.base import Baseline
-from laserrec.baselines.last_text import LastItemText
-from laserrec.baselines.popularity import Popularity
-from laserrec.baselines.seen import SeenPenalty
-from laserrec.baselines.sequential import Sequential
+from laserrec.baseline_runs import BaselineName, IdBased, Say, id_settings, measure_baseline
 from laserrec.checkpoint import write_json
-from laserrec.config import CollaborativeConfig, FitConfig, LaserConfig
+from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.data.prepare import PrepareOptions, prepare
-from laserrec.data.prompts import Template
-from laserrec.evaluation import PROTOCOLS, Evaluation, Protocol, compare, evaluate
+from laserrec.evaluation import PROTOCOLS, Protocol, compare
 from laserrec.planning.plan import Plan
 from laserrec.planning.preflight import Rivals, preflight
-from laserrec.recommender import Laser, Recommendation, load_backbone
+from laserrec.recommender import Laser, Recommendation
 from laserrec.run_folder import Result, RunFolder, read_result, train_run
-from laserrec.training.fit import Session, fit_collaborative
+from laserrec.training.fit import Session
 from laserrec.training.loop import Observer
 
-IdBased = Literal["sasrec", "bert4rec"]
-Say = Callable[[str], None]
-"""Told in words what is under way."""
+ID_BASED: tuple[IdBased, ...] = ("sasrec", "bert4rec")
+BESIDE: tuple[BaselineName, ...] = ("popularity", "last-text", *ID_BASED)
+"""What Laser stands beside."""
 
 SETTINGS: Mapping[str, Any] = {}
 """Where the demonstration departs from the defaults: nowhere."""
 QUICK: Mapping[str, Any] = {"fit_collaborative": {"epochs": 5}, "stage1": {"epochs": 1}, "stage2": {"epochs": 1}}
 """With `--quick`: shows the way, not the figures."""
-OWN_SETTINGS: Mapping[IdBased, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
-    "sasrec": ({}, {}),
-    "bert4rec": ({"dropout": 0.3}, {"learning_rate": 3e-3, "patience": 6}),
-}
-"""What an id-based model other than the run's own needs to learn well, chosen on Scientific's validation (docs/log.md)."""
 EXAMPLES = 3
 DECISIVE = "ndcg@10"
 
@@ -145,8 +132,7 @@ def demo_data() -> Dataset:
 
 def plan_demo(data: Dataset, config: LaserConfig, folder: Path) -> Plan:
     """Predict what the demonstration takes on a dataset; see `preflight`."""
-    names: Sequence[IdBased] = get_args(IdBased)
-    return preflight(data, config, folder, Rivals({name: _id_settings(config, name) for name in names}, untrained=True))
+    return preflight(data, config, folder, Rivals({name: id_settings(config, name) for name in ID_BASED}, untrained=True))
 
 
 def demonstrate(data: Dataset, run: RunFolder, observers: Sequence[Observer] = (), say: Say = lambda _: None) -> Demonstration:
@@ -162,81 +148,13 @@ def demonstrate(data: Dataset, run: RunFolder, observers: Sequence[Observer] = (
         InterruptedTraining: Ctrl-C; call again to continue.
     """
     session = Session(run.path, resume=True, observers=observers)
-    results = [
-        _popularity(data, run),
-        _last_text(data, run, say),
-        _id_based(data, run, session, "sasrec", say),
-        _id_based(data, run, session, "bert4rec", say),
-    ]
+    results = [measure_baseline(name, data, run, session, say)["test"] for name in BESIDE]
     say("Laser: its own SASRec without the last training event, then stage 1 and stage 2")
     laser = train_run(run, data, observers)
     results.append(read_result(run, "test"))
     found = Demonstration(results, [Verdict.of(results, protocol) for protocol in PROTOCOLS], _examples(data, laser))
     write_json(run.path / "results.json", found.as_dict())
     return found
-
-
-def _scored(data: Dataset, run: RunFolder, folder: str, model: Callable[[], tuple[Baseline, float]]) -> Result:
-    """Return how a model does on test: as kept below the run, or fitted and evaluated now.
-
-    Args:
-        data: the dataset.
-        run: the run's folder.
-        folder: where below it the ranks are kept.
-        model: fits the model; returns it and the seconds that took.
-    """
-    path = run.path / folder / "ranks-test.parquet"
-    if not path.is_file():
-        fitted, seconds = model()
-        about: dict[str, Any] = {"model": fitted.name, "dataset": data.name, "fingerprint": data.fingerprint, "part": "test"}
-        about |= {"seconds": seconds, "parameters": fitted.trained_parameters}
-        popularity = np.bincount(data.training_histories().values, minlength=len(data.item_ids))
-        evaluate(fitted.scores, data.cases("test"), popularity=popularity, about=about).save(path, data.user_ids, data.item_ids)
-    kept = Evaluation.load(path)
-    return Result(kept, kept.about["seconds"], kept.about["parameters"])
-
-
-def _popularity(data: Dataset, run: RunFolder) -> Result:
-    def model() -> tuple[Baseline, float]:
-        return _penalised(data, Popularity.fit(data.training_histories(), len(data.item_ids))), 0.0
-
-    return _scored(data, run, "popularity", model)
-
-
-def _last_text(data: Dataset, run: RunFolder, say: Say) -> Result:
-    def model() -> tuple[Baseline, float]:
-        say("Last-item text: the language model reads every title")
-        template, began = Template(run.config.prompt), time.monotonic()
-        texts = [template.item_text(item) for item in data.attributes()]
-        encoded = LastItemText.encode(load_backbone(run.config), texts, max_tokens=run.config.prompt.max_item_tokens)
-        return _penalised(data, encoded), time.monotonic() - began
-
-    return _scored(data, run, "last-text", model)
-
-
-def _penalised(data: Dataset, model: Baseline) -> Baseline:
-    """Offer a baseline what Laser, SASRec and BERT4Rec learn: a penalty on seen items, chosen on validation."""
-    cases = data.cases("valid")
-    return SeenPenalty.choose(model, cases) if len(cases) else model
-
-
-def _id_based(data: Dataset, run: RunFolder, session: Session, name: IdBased, say: Say) -> Result:
-    def model() -> tuple[Baseline, float]:
-        say(f"{name}: ids alone, all of the training data")
-        settings, learning = _id_settings(run.config, name)
-        trained = fit_collaborative(data, settings, learning, seed=run.config.seed, session=session, hold_out=0, name=name)
-        return Sequential(trained.model), trained.result.seconds
-
-    return _scored(data, run, name, model)
-
-
-def _id_settings(config: LaserConfig, name: IdBased) -> tuple[CollaborativeConfig, FitConfig]:
-    """Return how an id-based model is built and trained: as the run's own, or with what is its own."""
-    settings, learning = config.collaborative, config.fit_collaborative
-    if name == settings.model:
-        return settings, learning
-    changes, fit_changes = OWN_SETTINGS[name]
-    return settings.model_copy(update={"model": name, **changes}), learning.model_copy(update=fit_changes)
 
 
 def _examples(data: Dataset, laser: Laser) -> list[Example]:

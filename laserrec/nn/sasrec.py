@@ -1,7 +1,6 @@
 """SASRec: a causal transformer over item ids (Kang and McAuley, ICDM 2018).
 
-Departures: cross-entropy over the whole catalogue at every position in the place of one sampled negative; GELU; normalisation before each
-branch; optionally a trained penalty on items of the history. Knows nothing of training loops.
+Departures, beside those of `causal.py`: GELU; normalisation before each branch.
 """
 
 from __future__ import annotations
@@ -10,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from laserrec.nn.blocks import Block, initialise
-from laserrec.nn.sequential import SeenPenalty, SequentialRecommender, drop_last, encode_by_length, last_states, mean_cross_entropy
+from laserrec.nn.causal import CausalRecommender
 
 
-class SASRec(SequentialRecommender):
-    """Predicts each item of a history from those before it."""
+class SASRec(CausalRecommender):
+    """Encodes a history by causal self-attention."""
 
     def __init__(
         self, *, catalogue_size: int, width: int, blocks: int, heads: int, max_history: int, dropout: float, seen_penalty: bool = False
@@ -30,47 +29,17 @@ class SASRec(SequentialRecommender):
             dropout: of embeddings, attention and feed-forward.
             seen_penalty: train a δ that is taken from the scores of items in the history.
         """
-        super().__init__(catalogue_size=catalogue_size, width=width, max_history=max_history)
-        self.items = nn.Embedding(catalogue_size, width)
+        super().__init__(catalogue_size=catalogue_size, width=width, max_history=max_history, seen_penalty=seen_penalty)
         self.positions = nn.Embedding(max_history, width)
         self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(Block(width, heads, dropout=dropout, norm="before") for _ in range(blocks))
-        self.penalty = SeenPenalty() if seen_penalty else None
         initialise(self)
 
-    @property
-    def item_vectors(self) -> Tensor:
-        """The item embeddings, float [N, D]."""
-        return self.items.weight
-
-    def states(self, items: Tensor, mask: Tensor) -> Tensor:
-        """Encode histories; a state sees its own item and those before it. See the base class."""
-        self.check_length(items)
-        return encode_by_length(self._encode, items, mask)
-
-    def scores(self, items: Tensor, mask: Tensor) -> Tensor:
-        """Score every item as the next one. See the base class."""
-        logits = last_states(self.states(items, mask), mask) @ self.item_vectors.T
-        return logits if self.penalty is None else self.penalty(logits, items, mask)
-
-    def loss(self, items: Tensor, mask: Tensor, hold_out: int = 0) -> Tensor:
-        """Cross-entropy of every item after the first, given those before it. See the base class."""
-        mask = drop_last(mask, hold_out)
-        predicted = mask[:, 1:]
-        longest = int(predicted.sum(1).max()) if predicted.numel() else 0
-        predicted, inputs, targets = predicted[:, :longest], items[:, :longest], items[:, 1 : longest + 1]
-        logits_PN = self.states(inputs, predicted)[predicted] @ self.item_vectors.T
-        if self.penalty is not None:
-            row, place = predicted.nonzero(as_tuple=True)
-            before_PS = torch.arange(longest, device=items.device) <= place[:, None]
-            logits_PN = self.penalty(logits_PN, inputs[row], before_PS)
-        return mean_cross_entropy(logits_PN, targets[predicted])
-
-    def _encode(self, items: Tensor, mask: Tensor) -> Tensor:
+    def encode(self, items: Tensor, mask: Tensor) -> Tensor:
+        """Add positions and attend to what came before. See the base class."""
         positions = torch.arange(items.shape[1], device=items.device)
         states: Tensor = self.dropout(self.norm(self.items(items) + self.positions(positions)))
-        # Padding stands on the right, so causal attention alone keeps it out of every real item's sight.
         for block in self.blocks:
             states = block(states, causal=True)
         return states

@@ -17,6 +17,7 @@ from laserrec.data.dataset import Cases
 from laserrec.data.ragged import Ragged
 from laserrec.evaluation import evaluate
 from laserrec.nn.bert4rec import BERT4Rec
+from laserrec.nn.gru4rec import GRU4Rec
 from laserrec.nn.histories import recent
 from laserrec.nn.sasrec import SASRec
 from laserrec.nn.sequential import SequentialRecommender
@@ -32,6 +33,9 @@ def build_recommender(config: CollaborativeConfig, catalogue_size: int) -> Seque
         return SASRec(catalogue_size=catalogue_size, **sizes)
     if config.model == "bert4rec":
         return BERT4Rec(catalogue_size=catalogue_size, **sizes)
+    if config.model == "gru4rec":
+        del sizes["heads"]
+        return GRU4Rec(catalogue_size=catalogue_size, **sizes)
     raise AssertionError(f"no builder for {config.model}")
 
 

@@ -30,6 +30,7 @@ LAYERS = (
     ("recommender",),
     ("planning",),
     ("run_folder",),
+    ("baseline_runs",),
     ("comparison",),
     ("demo",),
     ("bench",),
@@ -96,11 +97,10 @@ def test_importing_the_package_is_light() -> None:
     assert loaded_after("import laserrec, laserrec.errors, laserrec.assets") == set()
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [[], ["data"], ["data", "prepare"], ["assets", "fetch"], ["train"], ["evaluate"], ["compare"], ["recommend"], ["bench", "train"]],
-    ids=" ".join,
-)
+COMMANDS = ("", "data", "data prepare", "assets fetch", "train", "evaluate", "baseline", "compare", "recommend", "bench train")
+
+
+@pytest.mark.parametrize("arguments", [command.split() for command in COMMANDS], ids=" ".join)
 def test_help_is_light(arguments: list[str]) -> None:
     show = f"from laserrec.cli import main\nsys.argv = {['laserrec', *arguments, '--help']!r}"
     code = f"{show}\ntry:\n    main()\nexcept SystemExit as end:\n    assert not end.code, end.code"

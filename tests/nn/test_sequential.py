@@ -1,4 +1,4 @@
-"""What both id-based recommenders must hold to: nothing beside a history changes its states, scores or gradients."""
+"""What all id-based recommenders must hold to: nothing beside a history changes its states, scores or gradients."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from laserrec.nn.bert4rec import BERT4Rec
+from laserrec.nn.gru4rec import GRU4Rec
 from laserrec.nn.sasrec import SASRec
 from laserrec.nn.sequential import GROUPS, SeenPenalty, SequentialRecommender, drop_last, last_states, mean_cross_entropy
 
@@ -17,12 +18,19 @@ N, S = 23, 7
 
 
 @pytest.fixture(
-    params=[SASRec, BERT4Rec, partial(SASRec, seen_penalty=True), partial(BERT4Rec, seen_penalty=True)],
-    ids=["sasrec", "bert4rec", "sasrec-penalty", "bert4rec-penalty"],
+    params=[
+        partial(SASRec, heads=2),
+        partial(BERT4Rec, heads=2),
+        GRU4Rec,
+        partial(SASRec, heads=2, seen_penalty=True),
+        partial(BERT4Rec, heads=2, seen_penalty=True),
+        partial(GRU4Rec, seen_penalty=True),
+    ],
+    ids=["sasrec", "bert4rec", "gru4rec", "sasrec-penalty", "bert4rec-penalty", "gru4rec-penalty"],
 )
 def model(request: pytest.FixtureRequest) -> SequentialRecommender:
     torch.manual_seed(0)
-    built: SequentialRecommender = request.param(catalogue_size=N, width=16, blocks=2, heads=2, max_history=S, dropout=0.3)
+    built: SequentialRecommender = request.param(catalogue_size=N, width=16, blocks=2, max_history=S, dropout=0.3)
     for parameter in built.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return built.eval()

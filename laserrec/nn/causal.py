@@ -1,0 +1,66 @@
+"""What SASRec and GRU4Rec share: a state sees its own item and those before it, and every item is predicted from those before it.
+
+Departure from both papers: cross-entropy over the whole catalogue at every position in the place of sampled negatives; item embeddings are
+tied with the output; optionally a trained penalty on items of the history. Knows nothing of training loops.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from laserrec.nn.sequential import SeenPenalty, SequentialRecommender, drop_last, encode_by_length, last_states, mean_cross_entropy
+
+
+class CausalRecommender(SequentialRecommender):
+    """Predicts each item of a history from those before it; a subclass says how histories are encoded."""
+
+    def __init__(self, *, catalogue_size: int, width: int, max_history: int, seen_penalty: bool) -> None:
+        """Build what all have.
+
+        Args:
+            catalogue_size: N, items that can be scored.
+            width: width of embeddings and states.
+            max_history: longest history.
+            seen_penalty: train a δ that is taken from the scores of items in the history.
+        """
+        super().__init__(catalogue_size=catalogue_size, width=width, max_history=max_history)
+        self.items = nn.Embedding(catalogue_size, width)
+        self.penalty = SeenPenalty() if seen_penalty else None
+
+    @abstractmethod
+    def encode(self, items: Tensor, mask: Tensor) -> Tensor:
+        """Encode histories of similar length, int64 and bool [B, S]: states [B, S, D], those of padding anything.
+
+        Padding stands on the right, so whoever looks back only never sees it.
+        """
+
+    @property
+    def item_vectors(self) -> Tensor:
+        """The item embeddings, float [N, D]."""
+        return self.items.weight
+
+    def states(self, items: Tensor, mask: Tensor) -> Tensor:
+        """Encode histories; a state sees its own item and those before it. See the base class."""
+        self.check_length(items)
+        return encode_by_length(self.encode, items, mask)
+
+    def scores(self, items: Tensor, mask: Tensor) -> Tensor:
+        """Score every item as the next one. See the base class."""
+        logits = last_states(self.states(items, mask), mask) @ self.item_vectors.T
+        return logits if self.penalty is None else self.penalty(logits, items, mask)
+
+    def loss(self, items: Tensor, mask: Tensor, hold_out: int = 0) -> Tensor:
+        """Cross-entropy of every item after the first, given those before it. See the base class."""
+        mask = drop_last(mask, hold_out)
+        predicted = mask[:, 1:]
+        longest = int(predicted.sum(1).max()) if predicted.numel() else 0
+        predicted, inputs, targets = predicted[:, :longest], items[:, :longest], items[:, 1 : longest + 1]
+        logits_PN = self.states(inputs, predicted)[predicted] @ self.item_vectors.T
+        if self.penalty is not None:
+            row, place = predicted.nonzero(as_tuple=True)
+            before_PS = torch.arange(longest, device=items.device) <= place[:, None]
+            logits_PN = self.penalty(logits_PN, inputs[row], before_PS)
+        return mean_cross_entropy(logits_PN, targets[predicted])
