@@ -67,7 +67,8 @@ class Verdict:
     @property
     def text(self) -> str:
         """One plain sentence."""
-        figures = f"N@10 {self.difference:+.4f}, 95 % interval {self.low:+.4f} to {self.high:+.4f}, p = {self.p_value:.3f}"
+        p_value = "p < .001" if self.p_value < 0.001 else f"p = {self.p_value:.3f}"
+        figures = f"N@10 {self.difference:+.4f}, 95 % interval {self.low:+.4f} to {self.high:+.4f}, {p_value}"
         if self.p_value >= 0.05:
             return f"Laser does not win here: it and {self.rival} cannot be told apart ({figures})."
         if self.difference > 0:
