@@ -53,6 +53,7 @@ class Setting:
         repeats: timed rounds.
         threads: of torch; what it has by itself when None.
         side: of the square product that measures the limits.
+        compiled: our elementwise kernels go through `torch.compile`.
         seed: of texts, histories and weights.
     """
 
@@ -70,6 +71,7 @@ class Setting:
     repeats: int = 5
     threads: int | None = None
     side: int = 2048
+    compiled: bool = False
     seed: int = 0
 
     def config(self, order: str) -> LaserConfig:
@@ -78,7 +80,7 @@ class Setting:
         prompt = {"order": order, "max_item_tokens": longest, "max_history": self.history}
         sections = {
             "seed": self.seed,
-            "llm": {"model": self.llm, "dtype": self.dtype, "layers": self.layers},
+            "llm": {"model": self.llm, "dtype": self.dtype, "layers": self.layers, "compiled": self.compiled},
             "prompt": prompt,
             "virtual": {"prefix_length": self.prefix},
             "collaborative": {"max_history": max(self.history, 1)},

@@ -37,6 +37,7 @@ Batch = Annotated[int, typer.Option(min=1, help="Prompts that the plain route ta
 Repeats = Annotated[int, typer.Option(min=1, help="Timed rounds.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads; torch's choice by default.")]
 Side = Annotated[int, typer.Option(min=1, help="Side of the square product that measures the limits.")]
+Compiled = Annotated[bool, typer.Option("--compiled", help="Send our elementwise kernels through torch.compile.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -56,6 +57,7 @@ def train(
     repeats: Repeats = 5,
     threads: Threads = None,
     side: Side = 2048,
+    compiled: Compiled = False,
     as_json: Json = False,
 ) -> None:
     """Training users/s in both prompt orders, forward and backward."""
@@ -64,7 +66,7 @@ def train(
 
     setting = Setting(
         llm=llm, dtype=dtype.value, layers=layers, catalogue=catalogue, item_tokens=item_tokens, vary=vary, history=history, prefix=prefix,
-        users=users, prompts=prompts, batch=batch, repeats=repeats, threads=threads, side=side,
+        users=users, prompts=prompts, batch=batch, repeats=repeats, threads=threads, side=side, compiled=compiled,
     )  # fmt: skip
     _run(lambda told: bench_train(setting, told), as_json)
 
@@ -82,6 +84,7 @@ def items(
     repeats: Repeats = 5,
     threads: Threads = None,
     side: Side = 2048,
+    compiled: Compiled = False,
     as_json: Json = False,
 ) -> None:
     """Items/s of refreshing the item matrix, tokens/s of building the text cache."""
@@ -90,7 +93,7 @@ def items(
 
     setting = Setting(
         llm=llm, dtype=dtype.value, layers=layers, catalogue=catalogue, item_tokens=item_tokens, vary=vary, history=1, prefix=prefix,
-        users=1, prompts=1, batch=batch, repeats=repeats, threads=threads, side=side,
+        users=1, prompts=1, batch=batch, repeats=repeats, threads=threads, side=side, compiled=compiled,
     )  # fmt: skip
     _run(lambda told: bench_items(setting, told), as_json)
 
@@ -132,6 +135,7 @@ def serve(
     repeats: Repeats = 5,
     threads: Annotated[int, typer.Option(min=1, help="Threads.")] = 1,
     side: Side = 2048,
+    compiled: Compiled = False,
     as_json: Json = False,
 ) -> None:
     """Milliseconds of one recommendation for known items, texts encoded, on one core."""
@@ -140,7 +144,7 @@ def serve(
 
     setting = Setting(
         llm=llm, dtype=dtype.value, layers=layers, catalogue=catalogue, item_tokens=item_tokens, vary=vary, history=history, prefix=prefix,
-        users=100, prompts=1, batch=1, repeats=repeats, threads=threads, side=side,
+        users=100, prompts=1, batch=1, repeats=repeats, threads=threads, side=side, compiled=compiled,
     )  # fmt: skip
     _run(lambda told: bench_serve(setting, requests, told), as_json)
 
