@@ -73,10 +73,10 @@ _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
 <style>
 :root {{ color-scheme: light dark; }}
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }}
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 84rem; margin: 2rem auto; padding: 0 1rem; }}
 h2 {{ font-size: 1.05rem; margin: 2rem 0 .5rem; }}
 table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; display: block; overflow-x: auto; }}
-th, td {{ padding: .3rem .8rem; text-align: right; white-space: nowrap; }}
+th, td {{ padding: .3rem .6rem; text-align: right; white-space: nowrap; }}
 th, td {{ border-bottom: 1px solid color-mix(in srgb, currentColor 20%, transparent); }}
 th:first-child, td:first-child {{ text-align: left; }}
 p {{ color: color-mix(in srgb, currentColor 70%, transparent); max-width: 50rem; }}
