@@ -38,7 +38,8 @@ OWN_SETTINGS: Mapping[IdBased, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
     "bert4rec": ({"dropout": 0.3}, {"learning_rate": 3e-3, "patience": 6}),
     "gru4rec": ({"blocks": 1}, {}),
 }
-"""What an id-based model other than the run's own needs to learn well, chosen on Scientific's validation (docs/log.md)."""
+"""What an id-based model other than the run's own needs to learn well: BERT4Rec's were chosen on Scientific's validation (docs/log.md),
+GRU4Rec's single layer is customary and was not tuned."""
 
 
 def measure_baseline(
