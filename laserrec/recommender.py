@@ -236,7 +236,7 @@ class Laser:
             AssetError: the folder, or the LLM, cannot be had.
         """
         stored = ModelFolder.read(source)
-        backbone = load_backbone(stored.config)
+        backbone = load_backbone(stored.config).for_reading()
         stored.check_llm(backbone.fingerprint())
         items = [{key: value for key, value in item.items() if key != "item_id"} for item in stored.catalogue]
         texts = ItemTexts(backbone, stored.config.prompt, items, stored.config.virtual.read_out, stored.config.llm)

@@ -71,6 +71,7 @@ def _take(request: Callable[[], object], count: int) -> list[float]:
 
 
 def _ours(world: World, folder: Path) -> Callable[[], object]:
+    world.backbone.for_reading()  # as Laser.load has it
     texts = world.texts("text_first")
     texts.encode_once(folder)
     laser = world.laser(texts)

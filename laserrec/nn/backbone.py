@@ -20,6 +20,7 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTo
 
 from laserrec.errors import AssetError, ConfigError
 from laserrec.nn.kernels import can_compile
+from laserrec.nn.packed import pack
 from laserrec.nn.quantised import quantise
 
 LAYER_LISTS = ("layers", "h", "blocks")
@@ -93,6 +94,12 @@ class Backbone:
             quantise(backbone.model, weights)
         backbone.compiled = compiled and can_compile()
         return backbone
+
+    def for_reading(self) -> Backbone:
+        """Lay the weights out for the processor, in place: faster with few rows, and without gradients from here on."""
+        self.fingerprint()  # of the weights as they came
+        pack(self.model)
+        return self
 
     @property
     def dtype(self) -> torch.dtype:

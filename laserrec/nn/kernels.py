@@ -46,11 +46,15 @@ class Kernels:
 
     def norm(self, states: Tensor, weight: Tensor, epsilon: float) -> Tensor:
         """Root-mean-square norm over the last dimension, times a frozen weight."""
+        if not torch.is_grad_enabled():  # a request is small enough to feel autograd's bookkeeping
+            return self.norm_forward(states, weight, epsilon)[0]  # type: ignore[no-any-return]
         normed: Tensor = _Norm.apply(states, weight, epsilon, self)  # type: ignore[no-untyped-call]
         return normed
 
     def swiglu(self, gate: Tensor, up: Tensor) -> Tensor:
         """silu(gate) · up."""
+        if not torch.is_grad_enabled():
+            return self.swiglu_forward(gate, up)  # type: ignore[no-any-return]
         product: Tensor = _Swiglu.apply(gate, up, self)  # type: ignore[no-untyped-call]
         return product
 
