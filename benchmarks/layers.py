@@ -15,8 +15,8 @@ from typing import Any
 
 from laserrec import Dataset, Laser, LaserConfig
 from laserrec.bench.figures import provenance
-from laserrec.training.fit import Session
 from laserrec.training.observers import EpochLog
+from laserrec.training.session import Session
 
 METRICS = ("recall@10", "ndcg@10", "recall@50")
 ID_BASED = "collaborative"

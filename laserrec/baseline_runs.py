@@ -8,8 +8,8 @@ Knows nothing of printing.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -21,25 +21,49 @@ from laserrec.baselines.seen import SeenPenalty
 from laserrec.baselines.sequential import Sequential
 from laserrec.config import CollaborativeConfig, FitConfig, LaserConfig
 from laserrec.data.dataset import Dataset
-from laserrec.data.prompts import Template
 from laserrec.evaluation import Evaluation, evaluate
 from laserrec.recommender import load_backbone
 from laserrec.run_folder import Part, Result, RunFolder
-from laserrec.training.fit import Session, fit_collaborative
+from laserrec.training.fit import fit_collaborative
+from laserrec.training.session import Session
+from laserrec.training.text_vectors import TextVectors, text_vectors
 
-IdBased = Literal["sasrec", "bert4rec", "gru4rec"]
-BaselineName = Literal["popularity", "last-text", IdBased]
-BASELINES: tuple[BaselineName, ...] = ("popularity", "last-text", *get_args(IdBased))
+Trained = Literal["sasrec", "bert4rec", "gru4rec", "sasrec-text", "gru4rec-text", "unisrec-text", "unisrec", "sasrec-text-id"]
+BaselineName = Literal["popularity", "last-text", Trained]
+BASELINES: tuple[BaselineName, ...] = ("popularity", "last-text", *get_args(Trained))
 Say = Callable[[str], None]
 """Told in words what is under way."""
 
-OWN_SETTINGS: Mapping[IdBased, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
-    "sasrec": ({}, {}),
-    "bert4rec": ({"dropout": 0.3}, {"learning_rate": 3e-3, "patience": 6}),
-    "gru4rec": ({"blocks": 1}, {}),
+
+@dataclass(frozen=True)
+class Recipe:
+    """What makes a trained baseline.
+
+    Attributes:
+        label: what tables call it.
+        model: its settings where they differ from the run's own.
+        fit: how it is trained, where that differs.
+    """
+
+    label: str
+    model: Mapping[str, Any]
+    fit: Mapping[str, Any] = field(default_factory=dict)
+
+
+_UNISREC = {"model": "sasrec", "text_experts": 8}
+RECIPES: Mapping[Trained, Recipe] = {
+    "sasrec": Recipe("SASRec", {"model": "sasrec", "items": "id"}),
+    # Chosen on Scientific's validation (docs/log.md).
+    "bert4rec": Recipe("BERT4Rec", {"model": "bert4rec", "items": "id", "dropout": 0.3}, {"learning_rate": 3e-3, "patience": 6}),
+    # A single layer is customary.
+    "gru4rec": Recipe("GRU4Rec", {"model": "gru4rec", "items": "id", "blocks": 1}),
+    "sasrec-text": Recipe("SASRec on text", {"model": "sasrec", "items": "text"}),
+    "gru4rec-text": Recipe("GRU4Rec on text", {"model": "gru4rec", "items": "text", "blocks": 1}),
+    "unisrec-text": Recipe("UniSRec (text)", _UNISREC | {"items": "text"}),
+    "unisrec": Recipe("UniSRec (text + id)", _UNISREC | {"items": "both"}),
+    "sasrec-text-id": Recipe("SASRec (text + id)", {"model": "sasrec", "items": "both"}),
 }
-"""What an id-based model other than the run's own needs to learn well: BERT4Rec's were chosen on Scientific's validation (docs/log.md),
-GRU4Rec's single layer is customary and was not tuned."""
+"""UniSRec is its item encoder in SASRec, trained from scratch on one catalogue: without pre-training and its contrastive tasks."""
 
 
 def measure_baseline(
@@ -69,13 +93,13 @@ def measure_baseline(
     return {part: Result(each, each.about["seconds"], each.about["parameters"]) for part, each in kept.items()}
 
 
-def id_settings(config: LaserConfig, name: IdBased) -> tuple[CollaborativeConfig, FitConfig]:
-    """Return how an id-based model is built and trained: as the run's own, or with what is its own."""
-    settings, learning = config.collaborative, config.fit_collaborative
-    if name == settings.model:
-        return settings, learning
-    changes, fit_changes = OWN_SETTINGS[name]
-    return settings.model_copy(update={"model": name, **changes}), learning.model_copy(update=fit_changes)
+def trained_settings(config: LaserConfig, name: Trained) -> tuple[CollaborativeConfig, FitConfig]:
+    """Return how a baseline is built and trained: as the run's own id-based model, but for what is its own."""
+    recipe, settings, learning = RECIPES[name], config.collaborative, config.fit_collaborative
+    if settings.model == recipe.model["model"]:  # what the run says of this architecture holds for the baseline
+        own = {key: value for key, value in recipe.model.items() if key in {"items", "text_experts"}}
+        return settings.model_copy(update=own), learning
+    return settings.model_copy(update=recipe.model), learning.model_copy(update=recipe.fit)
 
 
 def _fitted(name: BaselineName, data: Dataset, config: LaserConfig, session: Session, say: Say) -> tuple[Baseline, float]:
@@ -84,21 +108,21 @@ def _fitted(name: BaselineName, data: Dataset, config: LaserConfig, session: Ses
         return _penalised(data, Popularity.fit(data.training_histories(), len(data.item_ids))), 0.0
     if name == "last-text":
         say("Last-item text: the language model reads every title")
-        began = time.monotonic()
-        return _penalised(data, _last_text(data, config)), time.monotonic() - began
-    say(f"{name}: ids alone, all of the training data")
-    settings, learning = id_settings(config, name)
-    trained = fit_collaborative(data, settings, learning, seed=config.seed, session=session, hold_out=0, name=name)
-    return Sequential(trained.model), trained.result.seconds
+        read = _read(data, config, session)
+        return _penalised(data, LastItemText(read.values)), read.seconds
+    recipe, (settings, learning) = RECIPES[name], trained_settings(config, name)
+    say(f"{recipe.label}: all of the training data")
+    texts = None if settings.items == "id" else _read(data, config, session)
+    trained = fit_collaborative(data, settings, learning, seed=config.seed, session=session, hold_out=0, name=name, texts=texts)
+    seconds = trained.result.seconds + (texts.seconds if texts else 0.0)
+    return Sequential(trained.model, recipe.label, trained.parameters), seconds
 
 
-def _last_text(data: Dataset, config: LaserConfig) -> Baseline:
-    template = Template(config.prompt)
-    texts = [template.item_text(item) for item in data.attributes()]
-    return LastItemText.encode(load_backbone(config), texts, max_tokens=config.prompt.max_item_tokens)
+def _read(data: Dataset, config: LaserConfig, session: Session) -> TextVectors:
+    return text_vectors(data, config.prompt, load_backbone(config), session)
 
 
 def _penalised(data: Dataset, model: Baseline) -> Baseline:
-    """Offer a baseline what Laser and the id-based models learn: a penalty on seen items, chosen on validation."""
+    """Offer a baseline what Laser and the trained models learn: a penalty on seen items, chosen on validation."""
     cases = data.cases("valid")
     return SeenPenalty.choose(model, cases) if len(cases) else model

@@ -140,6 +140,10 @@ class CollaborativeConfig(_Section):
 
     model: Literal["sasrec", "bert4rec", "gru4rec"] = "sasrec"
     """Architecture."""
+    items: Literal["id", "text", "both"] = "both"
+    """What its item vectors are: trained for each id, made from what the frozen LLM says of the text, or the sum of both."""
+    text_experts: int = Field(1, ge=1)
+    """Linear maps from a text to an item vector, mixed by a softmax; UniSRec has eight, one is a plain map."""
     width: int = Field(64, ge=1)
     """Width of its states."""
     blocks: int = Field(2, ge=1)
@@ -154,8 +158,13 @@ class CollaborativeConfig(_Section):
     """Subtract a trained δ from the items of the history; neither paper does."""
     hold_out: int = Field(1, ge=0)
     """Training positions at each history's end that it is not trained on, so that Laser learns how far to trust it (stacking)."""
-    refit: bool = True
-    """Once Laser is trained, train another on the positions held out too, and fuse its scores if they validate better."""
+    refits: int = Field(3, ge=0)
+    """Once Laser is trained, train this many on the positions held out too, and fuse their mean score if it validates better."""
+
+    @property
+    def name(self) -> str:
+        """What folders and logs call it."""
+        return self.model + {"id": "", "text": "-text", "both": "-text-id"}[self.items]
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:
@@ -320,7 +329,16 @@ PAPER: dict[str, Any] = {
         "seen_penalty": False,
         "calibrate": False,
     },
-    "collaborative": {"model": "bert4rec", "width": 64, "blocks": 2, "heads": 2, "dropout": 0.1, "seen_penalty": False, "hold_out": 0},
+    "collaborative": {
+        "model": "bert4rec",
+        "items": "id",
+        "width": 64,
+        "blocks": 2,
+        "heads": 2,
+        "dropout": 0.1,
+        "seen_penalty": False,
+        "hold_out": 0,
+    },
     "stage1": {"epochs": 15, "patience": 15, "batch_size": 4, "learning_rate": 1e-4},
     "stage2": {"epochs": 5, "patience": 5, "batch_size": 4, "learning_rate": 1e-4},
 }

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from laserrec.assets import fetch
-from laserrec.baseline_runs import BaselineName, IdBased, Say, id_settings, measure_baseline
+from laserrec.baseline_runs import BaselineName, Say, Trained, measure_baseline, trained_settings
 from laserrec.checkpoint import write_json
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
@@ -21,11 +21,11 @@ from laserrec.planning.plan import Plan
 from laserrec.planning.preflight import Rivals, preflight
 from laserrec.recommender import Laser, Recommendation
 from laserrec.run_folder import Result, RunFolder, read_result, train_run
-from laserrec.training.fit import Session
 from laserrec.training.loop import Observer
+from laserrec.training.session import Session
 
-ID_BASED: tuple[IdBased, ...] = ("sasrec", "bert4rec")
-BESIDE: tuple[BaselineName, ...] = ("popularity", "last-text", *ID_BASED)
+TRAINED: tuple[Trained, ...] = ("sasrec", "bert4rec", "sasrec-text-id")
+BESIDE: tuple[BaselineName, ...] = ("popularity", "last-text", *TRAINED)
 """What Laser stands beside."""
 
 SETTINGS: Mapping[str, Any] = {}
@@ -133,7 +133,7 @@ def demo_data() -> Dataset:
 
 def plan_demo(data: Dataset, config: LaserConfig, folder: Path) -> Plan:
     """Predict what the demonstration takes on a dataset; see `preflight`."""
-    return preflight(data, config, folder, Rivals({name: id_settings(config, name) for name in ID_BASED}, untrained=True))
+    return preflight(data, config, folder, Rivals({name: trained_settings(config, name) for name in TRAINED}, untrained=True))
 
 
 def demonstrate(data: Dataset, run: RunFolder, observers: Sequence[Observer] = (), say: Say = lambda _: None) -> Demonstration:
@@ -150,7 +150,7 @@ def demonstrate(data: Dataset, run: RunFolder, observers: Sequence[Observer] = (
     """
     session = Session(run.path, resume=True, observers=observers)
     results = [measure_baseline(name, data, run, session, say)["test"] for name in BESIDE]
-    say("Laser: its own SASRec without the last training event, then stage 1 and stage 2")
+    say("Laser: its own recommender without the last training event, stage 1, stage 2, and further recommenders to fuse")
     laser = train_run(run, data, observers)
     results.append(read_result(run, "test"))
     found = Demonstration(results, [Verdict.of(results, protocol) for protocol in PROTOCOLS], _examples(data, laser))

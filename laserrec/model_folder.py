@@ -26,11 +26,12 @@ from laserrec.checkpoint import read_json, read_tensors, write_json, write_tenso
 from laserrec.config import LaserConfig
 from laserrec.errors import AssetError, CheckpointError
 from laserrec.nn.collaborative import CollaborativeView
+from laserrec.nn.ensemble import Ensemble
 from laserrec.nn.laser import LaserModel
 from laserrec.nn.sequential import SequentialRecommender
 from laserrec.training.collaborative import build_recommender
 
-FORMAT = 2
+FORMAT = 3
 SEALED = ("laser.safetensors", "collaborative.safetensors", "items.parquet")
 """Files whose sha256 laser.json holds; the settings beside them may be edited, say to name another place of the LLM."""
 FILES = ("config.json", "laser.json", *SEALED)
@@ -121,8 +122,8 @@ class ModelFolder:
             _check_masks(known, scored, about["known"])
             view = CollaborativeView(_recommender(config, about["known"], "model.", tensors), known)
             own = not any(name.startswith("scorer.") for name in tensors)
-            view.score_with(view.model if own else _recommender(config, about["known"], "scorer.", tensors), scored)
-        except (OSError, KeyError, ValueError, TypeError, RuntimeError, AssertionError, pl.exceptions.PolarsError) as error:
+            view.score_with(view.model if own else _ensemble(config, about["known"], tensors), scored)
+        except (OSError, LookupError, ValueError, TypeError, RuntimeError, AssertionError, pl.exceptions.PolarsError) as error:
             raise CheckpointError(f"{folder} is not a complete laserrec model: {error}") from error
         return cls(config, catalogue, view, weights, about["provenance"], about["costs"])
 
@@ -215,6 +216,11 @@ def _recommender(config: LaserConfig, catalogue_size: int, prefix: str, tensors:
     own = {name.removeprefix(prefix): tensor.clone() for name, tensor in tensors.items() if name.startswith(prefix)}
     model.load_state_dict(own, assign=True)
     return model
+
+
+def _ensemble(config: LaserConfig, catalogue_size: int, tensors: Mapping[str, Tensor]) -> Ensemble:
+    members = [f"scorer.member{number}." for number in range(config.collaborative.refits)]
+    return Ensemble([_recommender(config, catalogue_size, member, tensors) for member in members])
 
 
 def _locate(source: str | Path) -> Path:

@@ -30,9 +30,11 @@ from laserrec.nn.gguf import resolve_llm
 from laserrec.nn.laser import LaserSystem
 from laserrec.nn.ranker import Ranker
 from laserrec.ranking import best, exclude
-from laserrec.training.fit import Session, build_laser, fit_collaborative, fit_laser, refit_collaborative
+from laserrec.training.fit import Collaborative, build_laser, fit_collaborative, fit_laser, refit_collaborative
 from laserrec.training.loop import FitResult
+from laserrec.training.session import Session
 from laserrec.training.stages import padded
+from laserrec.training.text_vectors import text_vectors
 from laserrec.training.texts import ItemTexts
 
 EVALUATION_BATCH = 128
@@ -93,6 +95,9 @@ class Laser:
                 return cls.fit(data, config, session=Session(Path(folder)))
         config = config or LaserConfig()
         backbone = load_backbone(config)
+        texts = ItemTexts(backbone, config.prompt, data.attributes(), config.virtual.read_out, config.llm)
+        texts.template.check([column for column in data.items.columns if column not in {"item_id", "title"}])
+        vectors = None if config.collaborative.items == "id" else text_vectors(data, config.prompt, backbone, session)
         collaborative = fit_collaborative(
             data,
             config.collaborative,
@@ -101,17 +106,18 @@ class Laser:
             session=session,
             hold_out=config.collaborative.hold_out,
             name="collaborative",
+            texts=vectors,
         )
-        texts = ItemTexts(backbone, config.prompt, data.attributes(), config.virtual.read_out, config.llm)
-        texts.template.check([column for column in data.items.columns if column not in {"item_id", "title"}])
         encoding = _encode(texts, session)
         view = CollaborativeView(collaborative.model, collaborative.seen)
         system = build_laser(config, backbone, texts, view)
         stages = fit_laser(system, data, config, llm=backbone.fingerprint(), session=session)
-        refit = refit_collaborative(system, data, config, session=session)
+        refits = refit_collaborative(system, data, config, session=session, texts=vectors)
         provenance = {"dataset": data.name, "fingerprint": data.fingerprint, "llm_fingerprint": backbone.fingerprint()}
         laser = cls(config, data.item_ids, texts, system, provenance)
-        laser.costs = {"texts": encoding} | _costs([collaborative.result, *([refit] if refit else [])], stages, system)
+        if vectors is not None:
+            encoding["seconds"] += vectors.seconds
+        laser.costs = {"texts": encoding} | _costs([collaborative, *refits], stages, system)
         return laser
 
     def evaluate(self, data: Dataset, split: Literal["valid", "test"] = "test") -> Evaluation:
@@ -363,13 +369,11 @@ def _encode(texts: ItemTexts, session: Session) -> dict[str, Any]:
     return {"seconds": texts.seconds, "parameters": 0, "bytes": texts.bytes}
 
 
-def _costs(collaborative: Sequence[FitResult], stages: Sequence[FitResult], system: LaserSystem) -> dict[str, Any]:
-    view = system.collaborative
-    frozen = [view.model] if view.scorer is view.model else [view.model, view.scorer]
+def _costs(collaborative: Sequence[Collaborative], stages: Sequence[FitResult], system: LaserSystem) -> dict[str, Any]:
     return {
         "collaborative": {
-            "seconds": sum(fitted.seconds for fitted in collaborative),
-            "parameters": sum(p.numel() for model in frozen for p in model.parameters()),
+            "seconds": sum(fitted.result.seconds for fitted in collaborative),
+            "parameters": sum(fitted.parameters for fitted in collaborative),
         },
         "laser": {
             "seconds": sum(stage.seconds for stage in stages),

@@ -32,8 +32,8 @@ from laserrec.evaluation import PROTOCOLS, Evaluation
 from laserrec.planning.plan import Compared, PhaseClock, Plan, compare
 from laserrec.planning.probe import folder_bytes, peak_memory
 from laserrec.recommender import Laser
-from laserrec.training.fit import Session
 from laserrec.training.loop import Observer
+from laserrec.training.session import Session
 
 Part = Literal["valid", "test"]
 PARTS: tuple[Part, ...] = get_args(Part)

@@ -10,16 +10,17 @@ from laserrec.training.collaborative import score_recent
 
 
 class Sequential:
-    """SASRec or BERT4Rec, scoring with the most recent items that it reads."""
+    """A sequential recommender, scoring with the most recent items that it reads."""
 
-    def __init__(self, model: SequentialRecommender, name: str | None = None) -> None:
-        """Wrap a trained model, which goes to evaluation mode; its class names it unless `name` does."""
-        self.model, self.name = model.eval(), name or type(model).__name__
+    def __init__(self, model: SequentialRecommender, name: str, trained_parameters: int) -> None:
+        """Wrap a trained model, which goes to evaluation mode.
 
-    @property
-    def trained_parameters(self) -> int:
-        """Every weight, item embeddings included."""
-        return sum(parameter.numel() for parameter in self.model.parameters())
+        Args:
+            model: its item vectors may have been fixed since training.
+            name: what tables call it.
+            trained_parameters: as they were in training.
+        """
+        self.model, self.name, self.trained_parameters = model.eval(), name, trained_parameters
 
     @torch.no_grad()
     def scores(self, items: Tensor, mask: Tensor) -> Tensor:

@@ -24,6 +24,11 @@ class Name(StrEnum):
     sasrec = "sasrec"
     bert4rec = "bert4rec"
     gru4rec = "gru4rec"
+    sasrec_text = "sasrec-text"
+    gru4rec_text = "gru4rec-text"
+    unisrec_text = "unisrec-text"
+    unisrec = "unisrec"
+    sasrec_text_id = "sasrec-text-id"
 
 
 def baseline(
@@ -43,8 +48,8 @@ def baseline(
     from laserrec.config import LaserConfig
     from laserrec.data.dataset import Dataset
     from laserrec.run_folder import PARTS, RunFolder
-    from laserrec.training.fit import Session
     from laserrec.training.observers import EpochLog, ProgressBar
+    from laserrec.training.session import Session
 
     if (out / "model").is_dir():
         raise UsageError(f"{out} is a run of `laserrec train`; give baselines a folder of their own.")

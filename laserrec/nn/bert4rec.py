@@ -11,6 +11,7 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import embedding
 
 from laserrec.nn.blocks import Block, initialise
 from laserrec.nn.sequential import SeenPenalty, SequentialRecommender, drop_last, encode_by_length, last_states, mean_cross_entropy
@@ -39,7 +40,6 @@ class BERT4Rec(SequentialRecommender):
             seen_penalty: train a δ that is taken from the scores of items in the history.
         """
         super().__init__(catalogue_size=catalogue_size, width=width, max_history=max_history)
-        self.items = nn.Embedding(catalogue_size + 1, width)
         self.positions = nn.Embedding(max_history + 1, width)
         self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
@@ -47,31 +47,28 @@ class BERT4Rec(SequentialRecommender):
         self.bias = nn.Parameter(torch.zeros(catalogue_size))
         self.penalty = SeenPenalty() if seen_penalty else None
         initialise(self)
-
-    @property
-    def item_vectors(self) -> Tensor:
-        """The item embeddings without the one that stands for a hidden item, float [N, D]."""
-        return self.items.weight[:-1]
+        self.hidden = nn.Parameter(torch.randn(1, width) * 0.02)  # the vector of a hidden item, whose index is N
 
     def states(self, items: Tensor, mask: Tensor) -> Tensor:
         """Encode histories; every state sees the whole history. See the base class."""
         self.check_length(items)
         # Place 0 is the next item's, so a history of one item starts at place 1.
-        return self._encode(items, mask, first_place=1)
+        return self._encode(items, mask, self.item_vectors, first_place=1)
 
     def scores(self, items: Tensor, mask: Tensor) -> Tensor:
         """Score every item in the place of a hidden item after the history. See the base class."""
         self.check_length(items)
-        lengths = mask.sum(1, keepdim=True)
+        table_ND, lengths = self.item_vectors, mask.sum(1, keepdim=True)
         asked = torch.cat([items, items[:, :1]], dim=1).scatter(1, lengths, self.catalogue_size)
         extended = torch.arange(asked.shape[1], device=items.device) <= lengths
-        logits = self._logits(last_states(self._encode(asked, extended, first_place=0), extended))
+        logits = self._logits(last_states(self._encode(asked, extended, table_ND, first_place=0), extended), table_ND)
         return logits if self.penalty is None else self.penalty(logits, items, mask)
 
     def loss(self, items: Tensor, mask: Tensor, hold_out: int = 0) -> Tensor:
         """Cross-entropy of hidden items; which ones is drawn with torch's global generator. See the base class."""
-        mask, hidden = self.hide(drop_last(mask, hold_out))
-        logits_PN = self._logits(self._encode(items.masked_fill(hidden, self.catalogue_size), mask, first_place=0)[hidden])
+        table_ND, (mask, hidden) = self.item_vectors, self.hide(drop_last(mask, hold_out))
+        asked = items.masked_fill(hidden, self.catalogue_size)
+        logits_PN = self._logits(self._encode(asked, mask, table_ND, first_place=0)[hidden], table_ND)
         if self.penalty is not None:
             row = hidden.nonzero(as_tuple=True)[0]
             logits_PN = self.penalty(logits_PN, items[row], (mask & ~hidden)[row])
@@ -97,16 +94,17 @@ class BERT4Rec(SequentialRecommender):
         useless = (hidden.sum(1, keepdim=True) == 0) | (hidden == mask).all(1, keepdim=True)
         return mask, torch.where(last_only | useless, last, hidden)
 
-    def _encode(self, items: Tensor, mask: Tensor, first_place: int) -> Tensor:
+    def _encode(self, items: Tensor, mask: Tensor, table: Tensor, first_place: int) -> Tensor:
         """Return states [B, S, D]; the last real item of a row stands at `first_place`, the one before it at the next."""
-        return encode_by_length(partial(self._encode_group, first_place=first_place), items, mask)
+        vectors = torch.cat([table, self.hidden])
+        return encode_by_length(partial(self._encode_group, vectors=vectors, first_place=first_place), items, mask)
 
-    def _encode_group(self, items: Tensor, mask: Tensor, first_place: int) -> Tensor:
+    def _encode_group(self, items: Tensor, mask: Tensor, vectors: Tensor, first_place: int) -> Tensor:
         from_end = mask.sum(1, keepdim=True) - 1 - torch.arange(items.shape[1], device=items.device) + first_place
-        states: Tensor = self.dropout(self.norm(self.items(items) + self.positions(from_end.clamp(min=0))))
+        states: Tensor = self.dropout(self.norm(embedding(items, vectors) + self.positions(from_end.clamp(min=0))))
         for block in self.blocks:
             states = block(states, mask)
         return states
 
-    def _logits(self, states: Tensor) -> Tensor:
-        return states @ self.item_vectors.T + self.bias
+    def _logits(self, states: Tensor, table: Tensor) -> Tensor:
+        return states @ table.T + self.bias

@@ -7,9 +7,11 @@ tied with the output; optionally a trained penalty on items of the history. Know
 from __future__ import annotations
 
 from abc import abstractmethod
+from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn.functional import embedding
 
 from laserrec.nn.sequential import SeenPenalty, SequentialRecommender, drop_last, encode_by_length, last_states, mean_cross_entropy
 
@@ -27,40 +29,41 @@ class CausalRecommender(SequentialRecommender):
             seen_penalty: train a δ that is taken from the scores of items in the history.
         """
         super().__init__(catalogue_size=catalogue_size, width=width, max_history=max_history)
-        self.items = nn.Embedding(catalogue_size, width)
         self.penalty = SeenPenalty() if seen_penalty else None
 
     @abstractmethod
-    def encode(self, items: Tensor, mask: Tensor) -> Tensor:
-        """Encode histories of similar length, int64 and bool [B, S]: states [B, S, D], those of padding anything.
+    def encode(self, vectors: Tensor, mask: Tensor) -> Tensor:
+        """Encode histories of similar length, item vectors [B, S, D] under mask bool [B, S]: states [B, S, D], those of padding anything.
 
         Padding stands on the right, so whoever looks back only never sees it.
         """
 
-    @property
-    def item_vectors(self) -> Tensor:
-        """The item embeddings, float [N, D]."""
-        return self.items.weight
-
     def states(self, items: Tensor, mask: Tensor) -> Tensor:
         """Encode histories; a state sees its own item and those before it. See the base class."""
-        self.check_length(items)
-        return encode_by_length(self.encode, items, mask)
+        return self._states(items, mask, self.item_vectors)
 
     def scores(self, items: Tensor, mask: Tensor) -> Tensor:
         """Score every item as the next one. See the base class."""
-        logits = last_states(self.states(items, mask), mask) @ self.item_vectors.T
+        table_ND = self.item_vectors
+        logits = last_states(self._states(items, mask, table_ND), mask) @ table_ND.T
         return logits if self.penalty is None else self.penalty(logits, items, mask)
 
     def loss(self, items: Tensor, mask: Tensor, hold_out: int = 0) -> Tensor:
         """Cross-entropy of every item after the first, given those before it. See the base class."""
-        mask = drop_last(mask, hold_out)
+        table_ND, mask = self.item_vectors, drop_last(mask, hold_out)
         predicted = mask[:, 1:]
         longest = int(predicted.sum(1).max()) if predicted.numel() else 0
         predicted, inputs, targets = predicted[:, :longest], items[:, :longest], items[:, 1 : longest + 1]
-        logits_PN = self.states(inputs, predicted)[predicted] @ self.item_vectors.T
+        logits_PN = self._states(inputs, predicted, table_ND)[predicted] @ table_ND.T
         if self.penalty is not None:
             row, place = predicted.nonzero(as_tuple=True)
             before_PS = torch.arange(longest, device=items.device) <= place[:, None]
             logits_PN = self.penalty(logits_PN, inputs[row], before_PS)
         return mean_cross_entropy(logits_PN, targets[predicted])
+
+    def _states(self, items: Tensor, mask: Tensor, table: Tensor) -> Tensor:
+        self.check_length(items)
+        return encode_by_length(partial(self._encode_items, table=table), items, mask)
+
+    def _encode_items(self, items: Tensor, mask: Tensor, table: Tensor) -> Tensor:
+        return self.encode(embedding(items, table), mask)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from laserrec.nn.ensemble import Ensemble
 from laserrec.nn.histories import recent
 from laserrec.nn.sequential import SequentialRecommender
 
@@ -37,12 +38,12 @@ class CollaborativeView:
             known: bool [N]; items beyond the model's own catalogue must be False.
         """
         self.model = model.eval().requires_grad_(requires_grad=False)
-        self.scorer = self.model
+        self.scorer: SequentialRecommender | Ensemble = self.model
         self.known = self.scored = known
         self.neighbours = torch.empty(0, NEIGHBOURS, dtype=torch.int64)
 
-    def score_with(self, scorer: SequentialRecommender, scored: Tensor) -> None:
-        """Take the scores from another recommender of the same catalogue: standardised scores stay comparable, states would not.
+    def score_with(self, scorer: SequentialRecommender | Ensemble, scored: Tensor) -> None:
+        """Take the scores from other recommenders of the same catalogue: standardised scores stay comparable, states would not.
 
         Args:
             scorer: trained.

@@ -37,9 +37,9 @@ class GRU4Rec(CausalRecommender):
                 for gate in weights.chunk(3):
                     nn.init.orthogonal_(gate)
 
-    def encode(self, items: Tensor, mask: Tensor) -> Tensor:
+    def encode(self, vectors: Tensor, mask: Tensor) -> Tensor:
         """Go through the history item by item. See the base class."""
-        if not items.numel():
-            return torch.zeros(*items.shape, self.width)
-        states: Tensor = self.output(self.dropout(self.recurrent(self.dropout(self.items(items)))[0]))
+        if not vectors.numel():
+            return torch.zeros_like(vectors)
+        states: Tensor = self.output(self.dropout(self.recurrent(self.dropout(vectors))[0]))
         return states

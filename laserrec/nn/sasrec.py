@@ -36,10 +36,10 @@ class SASRec(CausalRecommender):
         self.blocks = nn.ModuleList(Block(width, heads, dropout=dropout, norm="before") for _ in range(blocks))
         initialise(self)
 
-    def encode(self, items: Tensor, mask: Tensor) -> Tensor:
+    def encode(self, vectors: Tensor, mask: Tensor) -> Tensor:
         """Add positions and attend to what came before. See the base class."""
-        positions = torch.arange(items.shape[1], device=items.device)
-        states: Tensor = self.dropout(self.norm(self.items(items) + self.positions(positions)))
+        positions = torch.arange(vectors.shape[1], device=vectors.device)
+        states: Tensor = self.dropout(self.norm(vectors + self.positions(positions)))
         for block in self.blocks:
             states = block(states, causal=True)
         return states

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, pad
 
 from laserrec.nn.histories import lower_seen
+from laserrec.nn.item_table import TextTable
 
 GROUPS = 4
 """Groups of similar length that a batch is encoded in."""
@@ -26,17 +27,26 @@ class SequentialRecommender(nn.Module, ABC):
         catalogue_size: N.
         width: D, width of states and item vectors.
         max_history: longest history it reads; callers cut longer ones to the most recent items.
+        items: holds the item vectors as its `weight` [N, D]: embeddings, or made from texts.
     """
 
+    items: nn.Embedding | TextTable
+
     def __init__(self, *, catalogue_size: int, width: int, max_history: int) -> None:
-        """Record the sizes."""
+        """Record the sizes; items start as embeddings."""
         super().__init__()
         self.catalogue_size, self.width, self.max_history = catalogue_size, width, max_history
+        self.items = nn.Embedding(catalogue_size, width)
 
     @property
-    @abstractmethod
     def item_vectors(self) -> Tensor:
         """What a state is compared with to score items, float [N, D]."""
+        return self.items.weight
+
+    @torch.no_grad()
+    def fix_items(self) -> None:
+        """Replace item vectors made from texts by embeddings equal to them."""
+        self.items = nn.Embedding.from_pretrained(self.item_vectors.clone(), freeze=False)
 
     @abstractmethod
     def states(self, items: Tensor, mask: Tensor) -> Tensor:

@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 from laserrec.assets.store import cache_folder, texts_folder
-from laserrec.baselines.last_text import LastItemText
 from laserrec.baselines.popularity import Popularity
 from laserrec.baselines.seen import STRENGTHS, SeenPenalty
 from laserrec.config import CollaborativeConfig, FitConfig, LaserConfig
@@ -28,6 +27,7 @@ from laserrec.evaluation import evaluate
 from laserrec.nn.arena import available_memory
 from laserrec.nn.collaborative import CollaborativeView
 from laserrec.nn.laser import LaserSystem
+from laserrec.nn.mean_states import mean_states
 from laserrec.nn.ranker import Ranker
 from laserrec.nn.text_cache import TextCache
 from laserrec.nn.text_store import SHARD_BYTES
@@ -48,8 +48,9 @@ from laserrec.planning.probe import (
 from laserrec.recommender import EVALUATION_BATCH, load_backbone
 from laserrec.training.calibrate import calibrate, cases_held
 from laserrec.training.collaborative import CollaborativeTask, build_recommender
-from laserrec.training.fit import build_laser, validation_cases
+from laserrec.training.fit import build_laser, refit_names, validation_cases
 from laserrec.training.stages import LaserTask, padded
+from laserrec.training.text_vectors import PHASE as VECTORS
 from laserrec.training.texts import ItemTexts
 
 SAMPLE_TOKENS = 2000
@@ -157,7 +158,7 @@ class _Preflight:
         chosen = self._choose(identity, laser.fit)
         settled = config.override([f"{key}={value}" for key, value in chosen.items()])
         id_based = self._id_phases()
-        before = [*id_based.values(), Phase("texts", self.texts.missing_bytes * texts.encode)]
+        before = [*self._vectors(), *id_based.values(), Phase("texts", self.texts.missing_bytes * texts.encode)]
         return Plan(
             config=settled,
             chosen=chosen,
@@ -171,7 +172,8 @@ class _Preflight:
     def _id_task(self, model: CollaborativeConfig, fit: FitConfig, hold_out: int) -> CollaborativeTask:
         torch.manual_seed(0)
         cases = validation_cases(self.data, fit, self.config.seed)
-        return CollaborativeTask(build_recommender(model, self.items), self.data.training_histories(), cases, hold_out=hold_out)
+        texts = None if model.items == "id" else torch.randn(self.items, self.backbone.width)
+        return CollaborativeTask(build_recommender(model, self.items, texts), self.data.training_histories(), cases, hold_out=hold_out)
 
     def _try_id(self, task: CollaborativeTask, model: CollaborativeConfig, fit: FitConfig) -> FitCost:
         """Try an id-based model, or return what was found when it was."""
@@ -189,8 +191,7 @@ class _Preflight:
         config, own = self.config, (self.config.collaborative, self.config.fit_collaborative)
         fits = {name: (*settings, 0) for name, settings in self.rivals.fits.items()}
         fits["collaborative"] = (*own, config.collaborative.hold_out)
-        if self._refits:
-            fits[config.collaborative.model] = (*own, 0)
+        fits |= dict.fromkeys(refit_names(config), (*own, 0))
         found = {}
         for name, (model, fit, hold_out) in fits.items():
             task = self._id_task(model, fit, hold_out)
@@ -198,9 +199,17 @@ class _Preflight:
         return found
 
     @property
-    def _refits(self) -> bool:
-        settings = self.config.collaborative
-        return bool(settings.refit and settings.hold_out and self.config.score.fuse_collaborative)
+    def _vectors_needed(self) -> bool:
+        settings = [self.config.collaborative, *(model for model, _ in self.rivals.fits.values())]
+        return self.rivals.untrained or any(model.items != "id" for model in settings)
+
+    def _vectors(self) -> list[Phase]:
+        """Return the phase of reading every text as one vector, if anything of the run needs them."""
+        if not self._vectors_needed:
+            return []
+        chosen = [self.texts.template.item_text(self.texts.items[item]) for item in some(self.items, ITEMS)]
+        limit = self.config.prompt.max_item_tokens
+        return [Phase(VECTORS, seconds_of(partial(mean_states, self.backbone, chosen, max_tokens=limit)) / len(chosen) * self.items)]
 
     def _try_texts(self) -> _Texts:
         """Encode some lines into a folder and read them back, or read those that are there."""
@@ -223,6 +232,7 @@ class _Preflight:
     def _try_laser(self, collaborative: CollaborativeTask) -> _Laser:
         """Try Laser around an id-based model, with encoded texts of zeros."""
         config, data = self.config, self.data
+        collaborative.model.fix_items()
         system = build_laser(config, self.backbone, self.texts, CollaborativeView(collaborative.model, collaborative.seen()))
         system.model.item_states.normal_()
         cases, positions = validation_cases(data, config.stage1, config.seed), config.collaborative.hold_out
@@ -274,21 +284,18 @@ class _Preflight:
         """Return the seconds of everything that is neither a fit nor encoding."""
         valid, test = (len(self.data.cases(part)) for part in ("valid", "test"))
         took = self.loading + laser.fit.save + laser.case * (valid + test)
-        if self._refits:
+        if refit_names(self.config):
             took += 2 * laser.fit.case * min(valid, self.config.stage2.validation_cases or valid)
         took += len(self.rivals.fits) * test * identity.case
         return took + (self._untrained(valid, test) if self.rivals.untrained else 0.0)
 
     def _untrained(self, valid: int, test: int) -> float:
         """Return the seconds of both baselines without training."""
-        chosen = [self.texts.template.item_text(self.texts.items[item]) for item in some(self.items, ITEMS)]
-        limit = self.config.prompt.max_item_tokens
-        encoding = seconds_of(partial(LastItemText.encode, self.backbone, chosen, max_tokens=limit)) / len(chosen) * self.items
         cases = self.data.cases("valid")
         cases = cases.take(some(len(cases), ID_CASES))
         simple = SeenPenalty(Popularity.fit(self.data.training_histories(), self.items), 1.0)
         case = seconds_of(partial(evaluate, simple.scores, cases, popularity=self.popularity)) / len(cases)
-        return self.loading + encoding + 2 * case * (len(STRENGTHS) * valid + test)
+        return self.loading + 2 * case * (len(STRENGTHS) * valid + test)
 
     def _choose(self, identity: FitCost, laser: FitCost) -> dict[str, int]:
         """Choose sizes that the settings leave open, where memory asks for it."""
@@ -317,7 +324,8 @@ class _Preflight:
         data, own = self.data, self.tried[self.config.collaborative, self.config.fit_collaborative]
         ranks = RANK_BYTES * (len(data.cases("valid")) + len(data.cases("test")))
         model = laser.weights + own.checkpoint // 2 + int(data.items.estimated_size())
-        run = 2 * laser.fit.checkpoint + id_based * own.checkpoint + model + ranks
+        vectors = 4 * self.items * self.backbone.width if self._vectors_needed else 0
+        run = 2 * laser.fit.checkpoint + id_based * own.checkpoint + model + ranks + vectors
         texts = texts_folder()
         return Disk(
             texts=self.texts.missing_bytes,

@@ -19,6 +19,7 @@ from laserrec.evaluation import evaluate
 from laserrec.nn.bert4rec import BERT4Rec
 from laserrec.nn.gru4rec import GRU4Rec
 from laserrec.nn.histories import recent
+from laserrec.nn.item_table import TextTable
 from laserrec.nn.sasrec import SASRec
 from laserrec.nn.sequential import SequentialRecommender
 from laserrec.training.loop import Step
@@ -26,17 +27,27 @@ from laserrec.training.loop import Step
 VALIDATION_BATCH = 512
 
 
-def build_recommender(config: CollaborativeConfig, catalogue_size: int) -> SequentialRecommender:
-    """Return the recommender that the settings name, with fresh weights from torch's global generator."""
+def build_recommender(config: CollaborativeConfig, catalogue_size: int, texts: Tensor | None = None) -> SequentialRecommender:
+    """Return the recommender that the settings name, with fresh weights from torch's global generator.
+
+    Args:
+        config: its architecture.
+        catalogue_size: N.
+        texts: whitened vectors of the items' texts [N, F], where `config.items` asks for them; without, the recommender is built as it is
+            once its item vectors are fixed.
+    """
     sizes = config.model_dump(include={"width", "blocks", "heads", "max_history", "dropout", "seen_penalty"})
+    model: SequentialRecommender
     if config.model == "sasrec":
-        return SASRec(catalogue_size=catalogue_size, **sizes)
-    if config.model == "bert4rec":
-        return BERT4Rec(catalogue_size=catalogue_size, **sizes)
-    if config.model == "gru4rec":
+        model = SASRec(catalogue_size=catalogue_size, **sizes)
+    elif config.model == "bert4rec":
+        model = BERT4Rec(catalogue_size=catalogue_size, **sizes)
+    else:
         del sizes["heads"]
-        return GRU4Rec(catalogue_size=catalogue_size, **sizes)
-    raise AssertionError(f"no builder for {config.model}")
+        model = GRU4Rec(catalogue_size=catalogue_size, **sizes)
+    if texts is not None and config.items != "id":
+        model.items = TextTable(texts, config.width, ids=config.items == "both", experts=config.text_experts)
+    return model
 
 
 class CollaborativeTask:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,27 +14,19 @@ from laserrec.data.dataset import Cases, Dataset
 from laserrec.errors import DataError
 from laserrec.nn.backbone import Backbone
 from laserrec.nn.collaborative import CollaborativeView
+from laserrec.nn.ensemble import Ensemble
+from laserrec.nn.item_table import whiten
 from laserrec.nn.laser import LaserModel, LaserSystem
 from laserrec.nn.sequential import SequentialRecommender
 from laserrec.training.collaborative import CollaborativeTask, build_recommender
-from laserrec.training.loop import FitResult, Observer, fit
+from laserrec.training.loop import FitResult, fit
+from laserrec.training.session import Session
 from laserrec.training.stages import LaserTask, validation_score
+from laserrec.training.text_vectors import TextVectors
 from laserrec.training.texts import ItemTexts
 
-
-@dataclass(frozen=True)
-class Session:
-    """What every fit of one run shares.
-
-    Attributes:
-        folder: the run's; each fit keeps its checkpoint in a folder of its own below.
-        resume: continue where checkpoints are found.
-        observers: who watches.
-    """
-
-    folder: Path
-    resume: bool = False
-    observers: Sequence[Observer] = ()
+REFIT_SEEDS = 1000
+"""From one refit's seed to the next one's; runs with seeds near each other share none."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +36,13 @@ class Collaborative:
     Attributes:
         model: its best weights.
         seen: the items that it was trained on, bool [N].
+        parameters: trained ones.
         result: how the fit went.
     """
 
     model: SequentialRecommender
     seen: Tensor
+    parameters: int
     result: FitResult
 
 
@@ -63,6 +55,7 @@ def fit_collaborative(
     session: Session,
     hold_out: int,
     name: str,
+    texts: TextVectors | None = None,
 ) -> Collaborative:
     """Train an id-based recommender.
 
@@ -74,9 +67,13 @@ def fit_collaborative(
         session: where and how the fit is kept.
         hold_out: training events at each history's end that it must not learn from.
         name: what logs and the folder call it.
+        texts: vectors of the items' texts, where `model_config.items` asks for them.
+
+    Returns:
+        The model, its item vectors fixed to plain embeddings whatever they were made from.
     """
     torch.manual_seed(seed)
-    model = build_recommender(model_config, len(data.item_ids))
+    model = build_recommender(model_config, len(data.item_ids), None if texts is None else whiten(texts.values))
     task = CollaborativeTask(model, data.training_histories(), validation_cases(data, config, seed), hold_out=hold_out)
     identity = {"data": data.fingerprint, "seed": seed, "hold_out": hold_out, **_dump(model=model_config, fit=config)}
     result = fit(
@@ -89,7 +86,9 @@ def fit_collaborative(
         resume=session.resume,
         observers=session.observers,
     )
-    return Collaborative(model, task.seen(), result)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    model.fix_items()
+    return Collaborative(model, task.seen(), parameters, result)
 
 
 def build_laser(config: LaserConfig, backbone: Backbone, texts: ItemTexts, collaborative: CollaborativeView) -> LaserSystem:
@@ -141,8 +140,10 @@ def fit_laser(laser: LaserSystem, data: Dataset, config: LaserConfig, *, llm: st
     return results
 
 
-def refit_collaborative(laser: LaserSystem, data: Dataset, config: LaserConfig, *, session: Session) -> FitResult | None:
-    """Fuse the scores of a recommender trained on the positions held out as well, and keep that where it validates better.
+def refit_collaborative(
+    laser: LaserSystem, data: Dataset, config: LaserConfig, *, session: Session, texts: TextVectors | None = None
+) -> list[Collaborative]:
+    """Fuse the scores of recommenders trained on the positions held out as well, and keep them where that validates better.
 
     Continuing from the weights at hand costs as much as starting afresh and ends slightly below it (docs/log.md).
 
@@ -150,32 +151,42 @@ def refit_collaborative(laser: LaserSystem, data: Dataset, config: LaserConfig, 
         laser: trained; the scorer of its collaborative view may be replaced.
         data: histories to learn from and cases to validate on.
         config: the run's settings.
-        session: where and how the fit is kept.
+        session: where and how the fits are kept.
+        texts: as in `fit_collaborative`.
 
     Returns:
-        The outcome of the refit; None where nothing was held out, or nothing is fused.
+        The refits; none where nothing was held out, or nothing is fused.
     """
-    if not (config.collaborative.refit and config.collaborative.hold_out and config.score.fuse_collaborative):
-        return None
-    view = laser.collaborative
-    refit = fit_collaborative(
-        data,
-        config.collaborative,
-        config.fit_collaborative,
-        seed=config.seed,
-        session=session,
-        hold_out=0,
-        # Named as a baseline's fit on the same data would be: in one folder the two are one.
-        name=config.collaborative.model,
-    )
-    cases = validation_cases(data, config.stage2, config.seed)
-    before, scorer, scored = validation_score(laser, cases, config.stage2.metric), view.scorer, view.scored
-    view.score_with(refit.model, refit.seen)
-    laser.place_new()
-    if validation_score(laser, cases, config.stage2.metric) <= before:
-        view.score_with(scorer, scored)
+    refits = [
+        fit_collaborative(
+            data,
+            config.collaborative,
+            config.fit_collaborative,
+            seed=config.seed + REFIT_SEEDS * number,
+            session=session,
+            hold_out=0,
+            name=name,
+            texts=texts,
+        )
+        for number, name in enumerate(refit_names(config))
+    ]
+    if refits:
+        view, cases = laser.collaborative, validation_cases(data, config.stage2, config.seed)
+        before, scorer, scored = validation_score(laser, cases, config.stage2.metric), view.scorer, view.scored
+        view.score_with(Ensemble([refit.model for refit in refits]), refits[0].seen)
         laser.place_new()
-    return refit.result
+        if validation_score(laser, cases, config.stage2.metric) <= before:
+            view.score_with(scorer, scored)
+            laser.place_new()
+    return refits
+
+
+def refit_names(config: LaserConfig) -> list[str]:
+    """Return what the refits are called; the first as a baseline's fit on the same data would be: in one folder the two are one."""
+    settings = config.collaborative
+    if not (settings.hold_out and config.score.fuse_collaborative):
+        return []
+    return [settings.name, *(f"{settings.name}-{number}" for number in range(2, settings.refits + 1))][: settings.refits]
 
 
 def validation_cases(data: Dataset, config: FitConfig, seed: int) -> Cases:

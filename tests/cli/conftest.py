@@ -39,6 +39,7 @@ heads = 2
 [collaborative]
 width = 8
 max_history = 10
+refits = 2
 
 [fit_collaborative]
 epochs = 2

@@ -41,7 +41,9 @@ def test_a_run_folder_says_what_was_done(shop: Path) -> None:
         "collaborative",
         "stage1",
         "stage2",
-        "sasrec",
+        "sasrec-text-id",
+        "sasrec-text-id-2",
+        "text-vectors.safetensors",
         "model",
         "ranks-valid.parquet",
         "ranks-test.parquet",
@@ -147,7 +149,8 @@ def test_tensorboard(laserrec: Run, shop: Path) -> None:
         "collaborative",
         "stage1",
         "stage2",
-        "sasrec",
+        "sasrec-text-id",
+        "sasrec-text-id-2",
     }
 
 

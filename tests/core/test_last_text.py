@@ -7,17 +7,17 @@ import tiny
 import torch
 from torch.nn.functional import cosine_similarity
 
-from laserrec.baselines import last_text
 from laserrec.baselines.base import Baseline
 from laserrec.baselines.last_text import LastItemText
+from laserrec.nn import mean_states as reading
 
 TEXTS = ("Pen", "Blue pen", "A much longer text than the others", "", "Ink")
 
 
 def test_scores_are_cosines_of_mean_states(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(last_text, "ENCODE_TOKENS", 16)  # several batches
-    llm = tiny.backbone()
-    baseline: Baseline = LastItemText.encode(llm, TEXTS, max_tokens=20)
+    monkeypatch.setattr(reading, "TOKENS", 16)  # several batches
+    llm, told = tiny.backbone(), []
+    baseline: Baseline = LastItemText(reading.mean_states(llm, TEXTS, max_tokens=20, told=told.append))
     with torch.no_grad():
         alone = [llm.forward(llm.embed(torch.tensor(llm.tokenize(text, 20))[None]))[0].mean(0) if text else None for text in TEXTS]
     # The longest history ends in item 1, the shorter one in item 2, before its padding.
@@ -28,3 +28,5 @@ def test_scores_are_cosines_of_mean_states(monkeypatch: pytest.MonkeyPatch) -> N
             expected = torch.tensor(0.0) if last is None or vector is None else cosine_similarity(last, vector, dim=0)
             torch.testing.assert_close(scores[row, item], expected, atol=1e-5, rtol=1e-5)
     assert (baseline.name, baseline.trained_parameters) == ("Last-item text", 0)
+    assert told == sorted(told)
+    assert told[-1] == len(TEXTS)

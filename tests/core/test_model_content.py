@@ -17,6 +17,7 @@ from torch import Tensor
 from laserrec import model_folder
 from laserrec.errors import CheckpointError
 from laserrec.model_folder import FILES, SEALED, ModelFolder, checksums
+from laserrec.nn.ensemble import Ensemble
 
 WEIGHTS, VIEW = "laser.safetensors", "collaborative.safetensors"
 CATALOGUE = [{"item_id": f"i{place}", **item} for place, item in enumerate(tiny.ITEMS)]
@@ -25,10 +26,10 @@ COUNT = len(CATALOGUE)
 
 def model(scorer: bool = True) -> ModelFolder:
     """Two items unknown to the states; with a scorer of its own, one of them unknown to the scores."""
-    config = tiny.config(collaborative={"width": 8, "blocks": 1, "heads": 2, "max_history": 5, "seen_penalty": False})
+    config = tiny.config(collaborative={"width": 8, "blocks": 1, "heads": 2, "max_history": 5, "seen_penalty": False, "refits": 2})
     system = tiny.system(config, known=torch.arange(COUNT) < COUNT - 2)
     if scorer:
-        system.collaborative.score_with(tiny.sasrec(), torch.arange(COUNT) < COUNT - 1)
+        system.collaborative.score_with(Ensemble([tiny.sasrec(), tiny.sasrec()]), torch.arange(COUNT) < COUNT - 1)
     return ModelFolder(config, CATALOGUE, system.collaborative, system.model.state_dict(), {"dataset": "x"}, {})
 
 

@@ -1,0 +1,65 @@
+"""Each item's text as one vector, for models that read vectors in the place of words; computed once a run."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from laserrec.checkpoint import read_tensors, write_tensors
+from laserrec.config import PromptConfig
+from laserrec.data.dataset import Dataset
+from laserrec.data.prompts import Template
+from laserrec.nn.backbone import Backbone
+from laserrec.nn.mean_states import mean_states
+from laserrec.training.session import Session
+
+FILE = "text-vectors.safetensors"
+PHASE = "text vectors"
+
+
+@dataclass(frozen=True)
+class TextVectors:
+    """A catalogue's texts.
+
+    Attributes:
+        values: float32 [N, H].
+        seconds: that reading them took, now or when it was done.
+    """
+
+    values: Tensor
+    seconds: float
+
+
+def text_vectors(data: Dataset, prompt: PromptConfig, backbone: Backbone, session: Session) -> TextVectors:
+    """Return the mean last-layer state of each item's text: as kept in the session's folder, or computed now.
+
+    Args:
+        data: whose items.
+        prompt: what their texts are made of, and where they are cut.
+        backbone: the frozen LLM.
+        session: where they are kept, and who watches.
+    """
+    path, about = session.folder / FILE, {"data": data.fingerprint, "llm": backbone.fingerprint(), "prompt": prompt.model_dump(mode="json")}
+    if path.is_file():
+        tensors, kept = read_tensors(path)
+        if kept.get("about") == about:
+            return TextVectors(tensors["vectors"], kept["seconds"])
+    began, template = time.monotonic(), Template(prompt)
+    texts = [template.item_text(item) for item in data.attributes()]
+
+    def told(done: int) -> None:
+        for observer in session.observers:
+            observer.on_step(done, {})
+
+    for observer in session.observers:
+        observer.begin(PHASE, len(texts), 0)
+    try:
+        vectors = mean_states(backbone, texts, max_tokens=prompt.max_item_tokens, told=told)
+    finally:
+        for observer in session.observers:
+            observer.end()
+    seconds = time.monotonic() - began
+    write_tensors(path, {"vectors": vectors}, {"about": about, "seconds": seconds})
+    return TextVectors(vectors, seconds)
