@@ -135,12 +135,15 @@ class ScoreConfig(_Section):
     """λ, weight of the load-balancing loss (paper §3.3.1)."""
 
 
+ItemsFrom = Literal["id", "text", "both"]
+
+
 class CollaborativeConfig(_Section):
     """The id-based recommender: trained first, then frozen."""
 
     model: Literal["sasrec", "bert4rec", "gru4rec"] = "sasrec"
     """Architecture."""
-    items: Literal["id", "text", "both"] = "both"
+    items: ItemsFrom = "id"
     """What its item vectors are: trained for each id, made from what the frozen LLM says of the text, or the sum of both."""
     text_experts: int = Field(1, ge=1)
     """Linear maps from a text to an item vector, mixed by a softmax; UniSRec has eight, one is a plain map."""
@@ -158,8 +161,8 @@ class CollaborativeConfig(_Section):
     """Subtract a trained δ from the items of the history; neither paper does."""
     hold_out: int = Field(1, ge=0)
     """Training positions at each history's end that it is not trained on, so that Laser learns how far to trust it (stacking)."""
-    refits: int = Field(3, ge=0)
-    """Once Laser is trained, train this many on the positions held out too, and fuse their mean score if it validates better."""
+    refits: tuple[ItemsFrom, ...] = ("id", "both", "both", "both", "both")
+    """Once Laser is trained, train one of each on the positions held out too, and fuse their mean score if it validates better."""
 
     @property
     def name(self) -> str:

@@ -219,7 +219,7 @@ def _recommender(config: LaserConfig, catalogue_size: int, prefix: str, tensors:
 
 
 def _ensemble(config: LaserConfig, catalogue_size: int, tensors: Mapping[str, Tensor]) -> Ensemble:
-    members = [f"scorer.member{number}." for number in range(config.collaborative.refits)]
+    members = [f"scorer.member{number}." for number in range(len(config.collaborative.refits))]
     return Ensemble([_recommender(config, catalogue_size, member, tensors) for member in members])
 
 

@@ -30,7 +30,7 @@ from laserrec.nn.gguf import resolve_llm
 from laserrec.nn.laser import LaserSystem
 from laserrec.nn.ranker import Ranker
 from laserrec.ranking import best, exclude
-from laserrec.training.fit import Collaborative, build_laser, fit_collaborative, fit_laser, refit_collaborative
+from laserrec.training.fit import Collaborative, build_laser, fit_collaborative, fit_laser, reads_texts, refit_collaborative
 from laserrec.training.loop import FitResult
 from laserrec.training.session import Session
 from laserrec.training.stages import padded
@@ -97,7 +97,7 @@ class Laser:
         backbone = load_backbone(config)
         texts = ItemTexts(backbone, config.prompt, data.attributes(), config.virtual.read_out, config.llm)
         texts.template.check([column for column in data.items.columns if column not in {"item_id", "title"}])
-        vectors = None if config.collaborative.items == "id" else text_vectors(data, config.prompt, backbone, session)
+        vectors = text_vectors(data, config.prompt, backbone, session) if reads_texts(config) else None
         collaborative = fit_collaborative(
             data,
             config.collaborative,

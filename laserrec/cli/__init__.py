@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from laserrec import __version__
-from laserrec.cli import assets, baseline, bench, compare, data, demo, evaluate, recommend, train
+from laserrec.cli import assets, baseline, bench, compare, data, demo, evaluate, recommend, train, tune
 from laserrec.cli.support import UsageError
 from laserrec.errors import InterruptedTraining, LaserrecError
 
@@ -22,6 +22,7 @@ app.command("demo")(demo.demo)
 app.add_typer(data.app, name="data")
 app.command("train")(train.train)
 app.command("baseline")(baseline.baseline)
+app.command("tune")(tune.tune)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
 app.command("recommend")(recommend.recommend)

@@ -35,10 +35,11 @@ def baseline(
     names: Annotated[list[Name], typer.Argument(help="Which ones.")],
     data: Annotated[Path, typer.Option(help="Dataset folder.")],
     out: Annotated[Path, typer.Option(help="Folder of the run; each baseline has one below, and what is there is not done again.")],
+    config: Annotated[Path | None, typer.Option(help="Settings, TOML or JSON, such as `laserrec tune` finds.")] = None,
     assignments: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Such as fit_collaborative.epochs=3; repeatable.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of weights, order and dropout.")] = 0,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of weights, order and dropout. [0]")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Train baselines on a dataset and evaluate them on validation and test, with Laser's settings where both have them."""
@@ -53,9 +54,10 @@ def baseline(
 
     if (out / "model").is_dir():
         raise UsageError(f"{out} is a run of `laserrec train`; give baselines a folder of their own.")
-    config = LaserConfig().override([*(assignments or []), f"seed={seed}"])
+    settings = LaserConfig.load(config) if config else LaserConfig()
+    settings = settings.override([*(assignments or []), *([] if seed is None else [f"seed={seed}"])])
     dataset, console = Dataset.load(data), progress_console()
-    run = RunFolder.begin(out, config, dataset, data, command=["laserrec", *sys.argv[1:]], resume=True)
+    run = RunFolder.begin(out, settings, dataset, data, command=["laserrec", *sys.argv[1:]], resume=True)
     session = Session(out, resume=True, observers=[ProgressBar(console), EpochLog(out)])
     results: list[Result] = []
     with resumable(shlex.join(["laserrec", *sys.argv[1:]])), run.work():

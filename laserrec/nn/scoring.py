@@ -50,6 +50,11 @@ class Scorer(nn.Module):
         """1/τ."""
         return (self.log_scale * GAIN).exp()
 
+    @property
+    def scalars(self) -> list[nn.Parameter]:
+        """Those of 1/τ, γ and δ that are trained, as they are stored."""
+        return [scalar for scalar in (self.log_scale, self.trust, self.penalty) if scalar is not None and scalar.requires_grad]
+
     def measure(self, items: Tensor) -> None:
         """Take the catalogue's mean and deviation of each coordinate from raw item states [N, H]."""
         self.mean.copy_(items.mean(0))

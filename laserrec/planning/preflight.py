@@ -48,7 +48,7 @@ from laserrec.planning.probe import (
 from laserrec.recommender import EVALUATION_BATCH, load_backbone
 from laserrec.training.calibrate import calibrate, cases_held
 from laserrec.training.collaborative import CollaborativeTask, build_recommender
-from laserrec.training.fit import build_laser, refit_names, validation_cases
+from laserrec.training.fit import build_laser, reads_texts, refit_settings, validation_cases
 from laserrec.training.stages import LaserTask, padded
 from laserrec.training.text_vectors import PHASE as VECTORS
 from laserrec.training.texts import ItemTexts
@@ -191,7 +191,7 @@ class _Preflight:
         config, own = self.config, (self.config.collaborative, self.config.fit_collaborative)
         fits = {name: (*settings, 0) for name, settings in self.rivals.fits.items()}
         fits["collaborative"] = (*own, config.collaborative.hold_out)
-        fits |= dict.fromkeys(refit_names(config), (*own, 0))
+        fits |= {name: (settings, config.fit_collaborative, 0) for name, (settings, _) in refit_settings(config).items()}
         found = {}
         for name, (model, fit, hold_out) in fits.items():
             task = self._id_task(model, fit, hold_out)
@@ -200,8 +200,8 @@ class _Preflight:
 
     @property
     def _vectors_needed(self) -> bool:
-        settings = [self.config.collaborative, *(model for model, _ in self.rivals.fits.values())]
-        return self.rivals.untrained or any(model.items != "id" for model in settings)
+        rivals = any(model.items != "id" for model, _ in self.rivals.fits.values())
+        return reads_texts(self.config) or self.rivals.untrained or rivals
 
     def _vectors(self) -> list[Phase]:
         """Return the phase of reading every text as one vector, if anything of the run needs them."""
@@ -284,7 +284,7 @@ class _Preflight:
         """Return the seconds of everything that is neither a fit nor encoding."""
         valid, test = (len(self.data.cases(part)) for part in ("valid", "test"))
         took = self.loading + laser.fit.save + laser.case * (valid + test)
-        if refit_names(self.config):
+        if refit_settings(self.config):
             took += 2 * laser.fit.case * min(valid, self.config.stage2.validation_cases or valid)
         took += len(self.rivals.fits) * test * identity.case
         return took + (self._untrained(valid, test) if self.rivals.untrained else 0.0)

@@ -29,7 +29,7 @@ def calibrate(laser: LaserSystem, items: Tensor, mask: Tensor, targets: Tensor) 
         targets: the item that followed each history, int64 [R].
     """
     scorer = laser.model.scorer
-    scalars = [scalar for scalar in (scorer.log_scale, scorer.trust, scorer.penalty) if scalar is not None and scalar.requires_grad]
+    scalars = scorer.scalars
     if not scalars or not len(items):
         return
     starts = [scalar.detach().clone() for scalar in scalars]

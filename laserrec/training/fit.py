@@ -18,10 +18,11 @@ from laserrec.nn.ensemble import Ensemble
 from laserrec.nn.item_table import whiten
 from laserrec.nn.laser import LaserModel, LaserSystem
 from laserrec.nn.sequential import SequentialRecommender
+from laserrec.training.calibrate import calibrate, cases_held
 from laserrec.training.collaborative import CollaborativeTask, build_recommender
 from laserrec.training.loop import FitResult, fit
 from laserrec.training.session import Session
-from laserrec.training.stages import LaserTask, validation_score
+from laserrec.training.stages import LaserTask, padded, validation_score
 from laserrec.training.text_vectors import TextVectors
 from laserrec.training.texts import ItemTexts
 
@@ -160,33 +161,55 @@ def refit_collaborative(
     refits = [
         fit_collaborative(
             data,
-            config.collaborative,
+            settings,
             config.fit_collaborative,
-            seed=config.seed + REFIT_SEEDS * number,
+            seed=seed,
             session=session,
             hold_out=0,
             name=name,
             texts=texts,
         )
-        for number, name in enumerate(refit_names(config))
+        for name, (settings, seed) in refit_settings(config).items()
     ]
     if refits:
-        view, cases = laser.collaborative, validation_cases(data, config.stage2, config.seed)
-        before, scorer, scored = validation_score(laser, cases, config.stage2.metric), view.scorer, view.scored
-        view.score_with(Ensemble([refit.model for refit in refits]), refits[0].seen)
-        laser.place_new()
-        if validation_score(laser, cases, config.stage2.metric) <= before:
-            view.score_with(scorer, scored)
-            laser.place_new()
+        cases = validation_cases(data, config.stage2, config.seed)
+        _take_scores(laser, Ensemble([refit.model for refit in refits]), refits[0].seen, cases, config)
     return refits
 
 
-def refit_names(config: LaserConfig) -> list[str]:
-    """Return what the refits are called; the first as a baseline's fit on the same data would be: in one folder the two are one."""
-    settings = config.collaborative
-    if not (settings.hold_out and config.score.fuse_collaborative):
-        return []
-    return [settings.name, *(f"{settings.name}-{number}" for number in range(2, settings.refits + 1))][: settings.refits]
+def refit_settings(config: LaserConfig) -> dict[str, tuple[CollaborativeConfig, int]]:
+    """Return how the refits are built and seeded, by name; the first of its kind is what a baseline on the same data is."""
+    if not (config.collaborative.hold_out and config.score.fuse_collaborative):
+        return {}
+    found: dict[str, tuple[CollaborativeConfig, int]] = {}
+    for items in config.collaborative.refits:
+        settings = config.collaborative.model_copy(update={"items": items})
+        alike = sum(other.items == items for other, _ in found.values())
+        found[f"{settings.name}-{alike + 1}" if alike else settings.name] = settings, config.seed + REFIT_SEEDS * alike
+    return found
+
+
+def reads_texts(config: LaserConfig) -> bool:
+    """Tell whether an id-based recommender of the run makes its item vectors from texts."""
+    return any(settings.items != "id" for settings in (config.collaborative, *(refit for refit, _ in refit_settings(config).values())))
+
+
+def _take_scores(laser: LaserSystem, scorer: Ensemble, scored: Tensor, cases: Cases, config: LaserConfig) -> None:
+    """Fuse the scores of other recommenders, with the scalars fitted to them on validation, unless that validates no better."""
+    view, scalars = laser.collaborative, laser.model.scorer.scalars
+    before, kept, known = validation_score(laser, cases, config.stage2.metric), view.scorer, view.scored
+    starts = [scalar.detach().clone() for scalar in scalars]
+    view.score_with(scorer, scored)
+    laser.place_new()
+    if config.score.calibrate:
+        fitted = cases.take(np.arange(min(len(cases), cases_held(len(laser.model.item_states)))))
+        calibrate(laser, *padded(fitted.histories), torch.from_numpy(fitted.targets))
+    if validation_score(laser, cases, config.stage2.metric) <= before:
+        view.score_with(kept, known)
+        laser.place_new()
+        with torch.no_grad():
+            for scalar, start in zip(scalars, starts, strict=True):
+                scalar.copy_(start)
 
 
 def validation_cases(data: Dataset, config: FitConfig, seed: int) -> Cases:

@@ -39,7 +39,7 @@ heads = 2
 [collaborative]
 width = 8
 max_history = 10
-refits = 2
+refits = ["id", "both"]
 
 [fit_collaborative]
 epochs = 2

@@ -18,7 +18,7 @@ from laserrec.run_folder import RunFolder
 
 Run = Callable[..., tuple[int, str, str]]
 WORDS = ("train", "--data", "data", "--out", "new", "--config", "laser.toml")
-PHASES = ["text vectors", "collaborative", "sasrec-text-id", "sasrec-text-id-2", "texts", "stage1", "stage2", "rest"]
+PHASES = ["text vectors", "collaborative", "sasrec", "sasrec-text-id", "texts", "stage1", "stage2", "rest"]
 Usage = namedtuple("Usage", "total used free")
 
 

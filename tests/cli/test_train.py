@@ -41,8 +41,8 @@ def test_a_run_folder_says_what_was_done(shop: Path) -> None:
         "collaborative",
         "stage1",
         "stage2",
+        "sasrec",
         "sasrec-text-id",
-        "sasrec-text-id-2",
         "text-vectors.safetensors",
         "model",
         "ranks-valid.parquet",
@@ -149,8 +149,8 @@ def test_tensorboard(laserrec: Run, shop: Path) -> None:
         "collaborative",
         "stage1",
         "stage2",
+        "sasrec",
         "sasrec-text-id",
-        "sasrec-text-id-2",
     }
 
 

@@ -26,7 +26,9 @@ COUNT = len(CATALOGUE)
 
 def model(scorer: bool = True) -> ModelFolder:
     """Two items unknown to the states; with a scorer of its own, one of them unknown to the scores."""
-    config = tiny.config(collaborative={"width": 8, "blocks": 1, "heads": 2, "max_history": 5, "seen_penalty": False, "refits": 2})
+    config = tiny.config(
+        collaborative={"width": 8, "blocks": 1, "heads": 2, "max_history": 5, "seen_penalty": False, "refits": ["id", "both"]}
+    )
     system = tiny.system(config, known=torch.arange(COUNT) < COUNT - 2)
     if scorer:
         system.collaborative.score_with(Ensemble([tiny.sasrec(), tiny.sasrec()]), torch.arange(COUNT) < COUNT - 1)

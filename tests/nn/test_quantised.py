@@ -292,7 +292,7 @@ def test_a_loaded_model_is_another_model(tmp_path: Path) -> None:
 def test_a_laser_is_trained_saved_and_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: str, storage: str) -> None:
     monkeypatch.setenv("LASERREC_CACHE", str(tmp_path / "cache"))
     folder = small_shop.write_llm(tmp_path / "llm")
-    once = {"fit_collaborative.epochs=1", "stage1.epochs=1", "stage2.epochs=1", "collaborative.refits=0"}
+    once = {"fit_collaborative.epochs=1", "stage1.epochs=1", "stage2.epochs=1", "collaborative.refits=[]"}
     config = small_shop.config(folder).override({f"llm.weights={storage}", f"prompt.order={order}", *once})
     laser = Laser.fit(small_shop.dataset(), config)
     laser.save(tmp_path / "model")

@@ -36,7 +36,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "prompt": {"max_history": 4},
     "virtual": {"prefix_length": 2},
     "mformer": {"experts": 2, "width": 16, "heads": 2},
-    "collaborative": {"width": 8, "max_history": 10, "dropout": 0.0, "refits": 2},
+    "collaborative": {"width": 8, "max_history": 10, "dropout": 0.0, "refits": ["id", "both"]},
     "fit_collaborative": {"epochs": 2, "batch_size": 4},
     "stage1": {"epochs": 2, "batch_size": 4, "warmup_steps": 0},
     "stage2": {"epochs": 1, "batch_size": 4, "warmup_steps": 0},

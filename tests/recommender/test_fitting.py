@@ -18,7 +18,7 @@ from laserrec.data.splits import SplitInfo
 from laserrec.errors import AssetError, CheckpointError, DataError, InterruptedTraining
 from laserrec.training.session import Session
 
-FITS = ("collaborative", "stage1", "stage2", "sasrec-text-id", "sasrec-text-id-2")
+FITS = ("collaborative", "stage1", "stage2", "sasrec", "sasrec-text-id")
 
 
 class Watcher:
@@ -61,7 +61,7 @@ def test_stopped_in_any_fit_and_resumed_it_is_the_same_model(trained: Laser, dat
     laser = Laser.fit(data, config, session=Session(run, resume=True, observers=[again]))
     place = FITS.index(fit)
     assert [again.steps[name] for name in FITS[:place]] == [0] * place
-    whole = {"collaborative": 6, "stage1": 6, "stage2": 3, "sasrec-text-id": 6, "sasrec-text-id-2": 6}
+    whole = {"collaborative": 6, "stage1": 6, "stage2": 3, "sasrec": 6, "sasrec-text-id": 6}
     assert {name: watcher.steps[name] + again.steps[name] for name in FITS} == whole
     assert tensors(laser, tmp_path / "resumed") == tensors(trained, tmp_path / "whole")
 
@@ -91,7 +91,7 @@ def test_without_a_session_nothing_is_left_behind(data: Dataset, llm: Path, tmp_
     for name in ("TMPDIR", "TEMP", "TMP"):
         monkeypatch.setenv(name, str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
-    Laser.fit(data, small_shop.config(llm, collaborative={"refits": 0}, stage1={"epochs": 0}, stage2={"epochs": 0}))
+    Laser.fit(data, small_shop.config(llm, collaborative={"refits": []}, stage1={"epochs": 0}, stage2={"epochs": 0}))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -117,13 +117,13 @@ def shop_of(histories: list[list[str]], items: pl.DataFrame) -> Dataset:
     return Dataset.build("shop", items, pl.DataFrame(rows, schema=schema, orient="row"), SplitInfo("leave-one-out", {}))
 
 
-def fitted(data: Dataset, llm: Path, folder: Path, *, hold_out: int, refits: int) -> tuple[Laser, bool]:
+def fitted(data: Dataset, llm: Path, folder: Path, *, hold_out: int, refits: list[str]) -> tuple[Laser, bool]:
     """Train the id-based recommenders alone; return the model and whether another one than the first gives the scores."""
     untrained = {"epochs": 0}
     learn = {"epochs": 25, "patience": 25, "learning_rate": 0.02}
     config = small_shop.config(
         llm,
-        collaborative={"items": "id", "hold_out": hold_out, "refits": refits},
+        collaborative={"hold_out": hold_out, "refits": refits},
         score={"calibrate": False},
         fit_collaborative=learn,
         stage1=untrained,
@@ -138,8 +138,8 @@ def fitted(data: Dataset, llm: Path, folder: Path, *, hold_out: int, refits: int
 def test_a_refit_that_validates_better_gives_the_scores(data: Dataset, llm: Path, tmp_path: Path) -> None:
     # The ring shows only in the two training events held out: before them everybody takes the kite, three times.
     ring = shop_of([["kite", "kite", "kite", *after(user, 4)] for user in range(11)], data.items)
-    without, no_scorer = fitted(ring, llm, tmp_path / "without", hold_out=2, refits=0)
-    laser, scorer = fitted(ring, llm, tmp_path / "with", hold_out=2, refits=2)
+    without, no_scorer = fitted(ring, llm, tmp_path / "without", hold_out=2, refits=[])
+    laser, scorer = fitted(ring, llm, tmp_path / "with", hold_out=2, refits=["id", "id"])
     assert (no_scorer, scorer) == (False, True)
     before, now = without.evaluate(ring, "valid").metrics()["ndcg@10"], laser.evaluate(ring, "valid").metrics()["ndcg@10"]
     assert now > before + 0.2
@@ -153,8 +153,8 @@ def test_a_refit_that_validates_worse_changes_nothing(data: Dataset, llm: Path, 
     goods = [item_id for item_id in RING if item_id != "kite"]
     walks = [[goods[(user + step) % len(goods)] for step in range(6)] for user in range(len(goods))]
     astray = shop_of([[*walk[:4], "kite", *walk[4:]] for walk in walks], data.items)
-    without, _ = fitted(astray, llm, tmp_path / "without", hold_out=1, refits=0)
-    laser, scorer = fitted(astray, llm, tmp_path / "with", hold_out=1, refits=2)
+    without, _ = fitted(astray, llm, tmp_path / "without", hold_out=1, refits=[])
+    laser, scorer = fitted(astray, llm, tmp_path / "with", hold_out=1, refits=["id", "id"])
     assert not scorer
     assert (laser.evaluate(astray).ranks["all"] == without.evaluate(astray).ranks["all"]).all()
     assert laser.recommend([["tent", "stove"]], 100) == without.recommend([["tent", "stove"]], 100)

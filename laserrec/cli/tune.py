@@ -1,0 +1,72 @@
+"""`laserrec tune`: search settings on validation."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from laserrec.tuning.study import Tuning
+
+
+class Model(StrEnum):
+    """What can be tuned."""
+
+    laser = "laser"
+    sasrec = "sasrec"
+    bert4rec = "bert4rec"
+    gru4rec = "gru4rec"
+    sasrec_text = "sasrec-text"
+    gru4rec_text = "gru4rec-text"
+    unisrec_text = "unisrec-text"
+    unisrec = "unisrec"
+    sasrec_text_id = "sasrec-text-id"
+
+
+def tune(
+    models: Annotated[list[Model], typer.Argument(help="Which ones; all get the same number of trials.")],
+    data: Annotated[Path, typer.Option(help="Dataset folder; only its training and validation events are used.")],
+    out: Annotated[Path, typer.Option(help="Folder of the search; one that is there is continued.")],
+    trials: Annotated[int, typer.Option(min=1, help="Trials of each model, those of earlier calls included.")] = 20,
+    config: Annotated[Path | None, typer.Option(help="Settings that the search departs from, TOML or JSON.")] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Such as fit_collaborative.epochs=30; repeatable.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
+) -> None:
+    """Search settings of models by their validation score, with the same budget for each; needs the extra `tune`."""
+    from laserrec.cli.support import print_json, progress_console, resumable
+    from laserrec.config import LaserConfig
+    from laserrec.data.dataset import Dataset
+    from laserrec.training.observers import ProgressBar
+    from laserrec.tuning.study import Search
+
+    settings = (LaserConfig.load(config) if config else LaserConfig()).override(assignments or [])
+    dataset, console, found = Dataset.load(data), progress_console(), []
+    with resumable(shlex.join(["laserrec", *sys.argv[1:]])):
+        for model in models:
+            search = Search(model.value, dataset, settings, out)
+            while search.trials < trials:
+                console.print(f"{model.value}: trial {search.trials + 1} of {trials}", highlight=False, markup=False)
+                search.step([ProgressBar(console)])
+            found.append(search.found)
+    if as_json:
+        print_json({"out": str(out), "found": [each.as_dict() for each in found]})
+    else:
+        _show(found, out)
+
+
+def _show(found: list[Tuning], out: Path) -> None:
+    for each in found:
+        settings = ", ".join(
+            f"{name} = {value:.3g}" if isinstance(value, float) else f"{name} = {value}" for name, value in each.settings.items()
+        )
+        typer.echo(
+            f"{each.model}: {each.score:.4f} on validation (as given: {each.defaults:.4f}) after {each.trials} trials, "
+            f"{each.pruned} of them stopped early.\n  {settings}\n  {out / each.model / 'best.json'}"
+        )

@@ -1,0 +1,228 @@
+"""A search over settings, by Optuna: resumable, with pruning, and the same budget for every model.
+
+    <folder>/study.db              every trial, in Optuna's own storage; shared by all models of the folder
+    <folder>/<model>/best.json     the best settings so far, as --config takes them
+    <folder>/<model>/trial/        fits of the trial under way, removed at its end
+    <folder>/<model>/shared/       what all trials of Laser have in common: its id-based recommender
+
+Only validation is looked at.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from laserrec.baseline_runs import trained_settings
+from laserrec.checkpoint import write_json
+from laserrec.config import LaserConfig
+from laserrec.data.dataset import Dataset
+from laserrec.errors import MissingExtraError, NonFiniteLossError, TrainingError
+from laserrec.recommender import Laser, load_backbone
+from laserrec.training.fit import fit_collaborative
+from laserrec.training.loop import Observer
+from laserrec.training.session import Session
+from laserrec.training.text_vectors import text_vectors
+from laserrec.tuning.space import Between, OneOf, Tuned, Value, space_of
+
+WARM_UP_EPOCHS = 3
+STARTING_TRIALS = 5
+"""Trials before any is pruned, and before the sampler learns from them."""
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Where a search stands.
+
+    Attributes:
+        model: what is tuned.
+        trials: made, pruned ones among them.
+        pruned: stopped early for falling behind.
+        score: the best validation score.
+        defaults: the score of the settings that the search started from; its first trial.
+        settings: the best trial's.
+    """
+
+    model: str
+    trials: int
+    pruned: int
+    score: float
+    defaults: float
+    settings: Mapping[str, Value]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as JSON's types."""
+        return asdict(self)
+
+
+class Search:
+    """A search under way; those that were stopped are taken up."""
+
+    def __init__(self, model: Tuned, data: Dataset, config: LaserConfig, folder: Path) -> None:
+        """Open the search, or begin it.
+
+        Args:
+            model: what to tune.
+            data: its training and validation events are used.
+            config: the settings that the search departs from; they are the first trial, so what is found is never worse.
+            folder: where the search is kept.
+
+        Raises:
+            MissingExtraError: Optuna is not installed.
+        """
+        self._optuna = _optuna()
+        self.model, self.data, self.folder = model, data, folder / model
+        self.start = _start(model, config)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._study = self._optuna.create_study(
+            study_name=f"{model} on {data.fingerprint[:12]}",
+            storage=f"sqlite:///{(folder / 'study.db').resolve()}",
+            direction="maximize",
+            sampler=self._optuna.samplers.TPESampler(seed=config.seed, n_startup_trials=STARTING_TRIALS),
+            pruner=self._optuna.pruners.MedianPruner(n_startup_trials=STARTING_TRIALS, n_warmup_steps=WARM_UP_EPOCHS),
+            load_if_exists=True,
+        )
+        states = self._optuna.trial.TrialState
+        self._counted = (states.COMPLETE, states.PRUNED)
+        for left in self._study.get_trials(deepcopy=False, states=(states.RUNNING,)):  # of a process that was killed
+            self._study.tell(left.number, state=states.FAIL)
+        given = {name: _value(self.start, name) for name in space_of(model)}
+        self._space = {name: where.including(given[name]) for name, where in space_of(model).items()}
+        if not self.trials and not self._study.get_trials(deepcopy=False, states=(states.WAITING,)):
+            self._study.enqueue_trial(given)
+
+    @property
+    def trials(self) -> int:
+        """Trials made; one that was interrupted does not count."""
+        return len(self._study.get_trials(deepcopy=False, states=self._counted))
+
+    @property
+    def found(self) -> Tuning:
+        """Where the search stands.
+
+        Raises:
+            TrainingError: no trial was completed.
+        """
+        made = self._study.get_trials(deepcopy=False, states=self._counted)
+        complete = [trial for trial in made if trial.value is not None and trial.state == self._counted[0]]
+        if not complete:
+            raise TrainingError(
+                f"No trial of {self.model} was completed; start from a lower learning rate, say --set stage1.learning_rate=1e-4."
+            )
+        best = self._study.best_trial
+        return Tuning(self.model, len(made), len(made) - len(complete), best.value, complete[0].value, dict(best.params))
+
+    def step(self, observers: Sequence[Observer] = ()) -> None:
+        """Make one more trial, and write the best settings so far.
+
+        Args:
+            observers: who watches the fits.
+
+        Raises:
+            InterruptedTraining: Ctrl-C; the trial is made anew by whoever goes on.
+        """
+        self._study.optimize(partial(self._try, observers=observers), n_trials=1)
+        write_json(self.folder / "best.json", self._settled(self.found.settings).model_dump(mode="json"))
+
+    def _settled(self, values: Mapping[str, Value]) -> LaserConfig:
+        return self.start.override([f"{name}={value}" for name, value in values.items()])
+
+    def _try(self, trial: Any, observers: Sequence[Observer]) -> float:  # noqa: ANN401 - Optuna is untyped here
+        settings = self._settled({name: _suggest(trial, name, where) for name, where in self._space.items()})
+        judge = _Judge("stage1" if self.model == "laser" else self.model, trial, self._optuna)
+        shutil.rmtree(self.folder / "trial", ignore_errors=True)
+        try:
+            if self.model == "laser":
+                return self._try_laser(settings, [*observers, judge], judge)
+            return self._try_baseline(settings, [*observers, judge])
+        except NonFiniteLossError as error:
+            raise self._optuna.TrialPruned(str(error)) from error
+        finally:
+            shutil.rmtree(self.folder / "trial", ignore_errors=True)
+
+    def _try_baseline(self, config: LaserConfig, observers: Sequence[Observer]) -> float:
+        settings, learning = config.collaborative, config.fit_collaborative
+        reading = Session(self.folder.parent, resume=True, observers=observers[:-1])
+        texts = None if settings.items == "id" else text_vectors(self.data, config.prompt, load_backbone(config), reading)
+        session = Session(self.folder / "trial", observers=observers)
+        fitted = fit_collaborative(
+            self.data, settings, learning, seed=config.seed, session=session, hold_out=0, name=self.model, texts=texts
+        )
+        return fitted.result.best_score
+
+    def _try_laser(self, config: LaserConfig, observers: Sequence[Observer], judge: _Judge) -> float:
+        trial, shared = self.folder / "trial", self.folder / "shared"
+        if shared.is_dir():
+            shutil.copytree(shared, trial)
+        Laser.fit(self.data, config, session=Session(trial, resume=True, observers=observers))
+        if not shared.is_dir():
+            kept = trial.with_name(".shared")
+            shutil.rmtree(kept, ignore_errors=True)
+            shutil.copytree(trial, kept, ignore=lambda folder, names: [name for name in names if name.startswith("stage")])
+            kept.rename(shared)
+        return judge.best["stage2"]
+
+
+class _Judge:
+    """Tells Optuna how one of the fits goes, and stops it when it falls behind; notes the best score of each.
+
+    Attributes:
+        best: validation score by fit.
+    """
+
+    def __init__(self, decisive: str, trial: Any, optuna: Any) -> None:  # noqa: ANN401
+        self.decisive, self.trial, self.optuna = decisive, trial, optuna
+        self.name, self.best = "", dict[str, float]()
+
+    def begin(self, name: str, steps: int, done: int, history: Sequence[Mapping[str, Any]] = ()) -> None:
+        self.name = name
+
+    def on_step(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Only epochs count."""
+
+    def on_epoch(self, record: Mapping[str, Any]) -> None:
+        score = record["valid"][record["metric"]]
+        self.best[self.name] = max(score, self.best.get(self.name, score))
+        if self.name == self.decisive:
+            self.trial.report(score, record["epoch"])
+            if self.trial.should_prune():
+                raise self.optuna.TrialPruned
+
+    def end(self) -> None:
+        """Nothing is closed."""
+
+
+def _start(model: Tuned, config: LaserConfig) -> LaserConfig:
+    """Return the settings that a model is trained with if nothing is tuned; Laser without its refits, which cost as much again."""
+    if model == "laser":
+        return config.override(["collaborative.refits=[]"])
+    settings, learning = trained_settings(config, model)
+    return config.model_copy(update={"collaborative": settings, "fit_collaborative": learning})
+
+
+def _value(config: LaserConfig, name: str) -> Value:
+    section, key = name.split(".")
+    value: Value = getattr(getattr(config, section), key)
+    return value
+
+
+def _suggest(trial: Any, name: str, where: Between | OneOf) -> Value:  # noqa: ANN401
+    value: Value = (
+        trial.suggest_categorical(name, list(where.values))
+        if isinstance(where, OneOf)
+        else trial.suggest_float(name, where.low, where.high, log=True)
+    )
+    return value
+
+
+def _optuna() -> Any:  # noqa: ANN401
+    try:
+        import optuna
+    except ImportError as error:
+        raise MissingExtraError("optuna", "tune", "A search over settings") from error
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return optuna

@@ -1,0 +1,102 @@
+"""The search over settings, on a tiny shop: what it starts from, what it keeps, how it goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from laserrec.config import LaserConfig
+from laserrec.data.dataset import Dataset
+from laserrec.errors import InterruptedTraining, NonFiniteLossError, TrainingError
+from laserrec.tuning import study as module
+from laserrec.tuning.space import Between, OneOf, space_of
+from laserrec.tuning.study import Search
+
+pytest.importorskip("optuna")
+
+
+class Stopper:
+    """Presses Ctrl-C at the first step of a fit."""
+
+    def begin(self, name: str, steps: int, done: int, history: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Nothing."""
+
+    def on_step(self, step: int, scalars: Mapping[str, float]) -> None:
+        raise InterruptedTraining("stop")
+
+    def on_epoch(self, record: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def end(self) -> None:
+        """Nothing."""
+
+
+def test_a_space_is_widened_by_what_is_given() -> None:
+    assert Between(1e-3, 1e-2).including(0.5) == Between(1e-3, 0.5)
+    assert OneOf((1, 2)).including(7) == OneOf([1, 2, 7])
+    assert OneOf((1, 2)).including(2) == OneOf([1, 2])
+
+
+def test_only_what_reads_texts_searches_their_maps() -> None:
+    assert "collaborative.text_experts" in space_of("unisrec")
+    assert "collaborative.text_experts" not in space_of("sasrec")
+
+
+def test_a_search_starts_from_what_is_given_and_goes_on(data: Dataset, config: LaserConfig, tmp_path: Path) -> None:
+    search = Search("sasrec", data, config, tmp_path)
+    with pytest.raises(TrainingError, match="No trial of sasrec was completed"):
+        search.found  # noqa: B018 - reading it is the test
+    search.step()
+    first = search.found
+    assert first.settings["collaborative.width"] == config.collaborative.width == 8
+    assert (first.trials, first.score) == (1, first.defaults)
+    again = Search("sasrec", data, config, tmp_path)
+    assert again.trials == 1
+    again.step()
+    assert again.found.trials == 2
+    assert again.found.defaults == first.defaults
+    assert again.found.score >= first.score
+    best = LaserConfig.load(tmp_path / "sasrec" / "best.json")
+    assert best.collaborative.width == again.found.settings["collaborative.width"]
+    assert not (tmp_path / "sasrec" / "trial").exists()
+
+
+def test_an_interrupted_trial_does_not_count(data: Dataset, config: LaserConfig, tmp_path: Path) -> None:
+    with pytest.raises(InterruptedTraining):
+        Search("sasrec", data, config, tmp_path).step([Stopper()])
+    search = Search("sasrec", data, config, tmp_path)
+    assert search.trials == 0
+    search.step()
+    assert search.found.settings["collaborative.width"] == 8  # what is given still comes first
+
+
+def test_a_loss_that_explodes_is_a_trial_that_lost(
+    data: Dataset, config: LaserConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = Search("sasrec", data, config, tmp_path)
+    search.step()
+
+    def explode(*_: object, **__: object) -> None:
+        raise NonFiniteLossError("NaN")
+
+    monkeypatch.setattr(module, "fit_collaborative", explode)
+    search.step()
+    assert (search.found.trials, search.found.pruned) == (2, 1)
+
+
+def test_laser_shares_its_recommender_between_trials(data: Dataset, config: LaserConfig, tmp_path: Path) -> None:
+    search = Search("laser", data, config, tmp_path)
+    search.step()
+    shared = {path.name for path in (tmp_path / "laser" / "shared").iterdir()}
+    assert shared == {"collaborative"}
+    kept = tmp_path / "laser" / "shared" / "collaborative" / "checkpoint.safetensors"
+    before = kept.stat().st_mtime_ns
+    search.step()
+    assert kept.stat().st_mtime_ns == before
+    best = json.loads((tmp_path / "laser" / "best.json").read_text())
+    assert best["collaborative"]["refits"] == []
+    assert best["mformer"]["experts"] == search.found.settings["mformer.experts"]
