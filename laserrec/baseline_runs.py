@@ -21,6 +21,7 @@ from laserrec.baselines.seen import SeenPenalty
 from laserrec.baselines.sequential import Sequential
 from laserrec.config import CollaborativeConfig, FitConfig, LaserConfig
 from laserrec.data.dataset import Dataset
+from laserrec.errors import DataError
 from laserrec.evaluation import Evaluation, evaluate
 from laserrec.recommender import load_backbone
 from laserrec.run_folder import Part, Result, RunFolder
@@ -52,16 +53,18 @@ class Recipe:
 
 _UNISREC = {"model": "sasrec", "text_experts": 8}
 RECIPES: Mapping[Trained, Recipe] = {
-    "sasrec": Recipe("SASRec", {"model": "sasrec", "items": "id"}),
+    "sasrec": Recipe("SASRec", {"model": "sasrec", "items": "id", "text_experts": 1}),
     # Chosen on Scientific's validation (docs/log.md).
-    "bert4rec": Recipe("BERT4Rec", {"model": "bert4rec", "items": "id", "dropout": 0.3}, {"learning_rate": 3e-3, "patience": 6}),
+    "bert4rec": Recipe(
+        "BERT4Rec", {"model": "bert4rec", "items": "id", "text_experts": 1, "dropout": 0.3}, {"learning_rate": 3e-3, "patience": 6}
+    ),
     # A single layer is customary.
-    "gru4rec": Recipe("GRU4Rec", {"model": "gru4rec", "items": "id", "blocks": 1}),
-    "sasrec-text": Recipe("SASRec on text", {"model": "sasrec", "items": "text"}),
-    "gru4rec-text": Recipe("GRU4Rec on text", {"model": "gru4rec", "items": "text", "blocks": 1}),
+    "gru4rec": Recipe("GRU4Rec", {"model": "gru4rec", "items": "id", "text_experts": 1, "blocks": 1}),
+    "sasrec-text": Recipe("SASRec on text", {"model": "sasrec", "items": "text", "text_experts": 1}),
+    "gru4rec-text": Recipe("GRU4Rec on text", {"model": "gru4rec", "items": "text", "text_experts": 1, "blocks": 1}),
     "unisrec-text": Recipe("UniSRec (text)", _UNISREC | {"items": "text"}),
     "unisrec": Recipe("UniSRec (text + id)", _UNISREC | {"items": "both"}),
-    "sasrec-text-id": Recipe("SASRec (text + id)", {"model": "sasrec", "items": "both"}),
+    "sasrec-text-id": Recipe("SASRec (text + id)", {"model": "sasrec", "items": "both", "text_experts": 1}),
 }
 """UniSRec is its item encoder in SASRec, trained from scratch on one catalogue: without pre-training and its contrastive tasks."""
 
@@ -78,28 +81,52 @@ def measure_baseline(
         session: where and how a fit is kept.
         say: told what is under way.
         parts: which cases; those without any are left out.
+
+    Raises:
+        DataError: there is no case at all, or kept ranks cannot be read.
     """
     paths = {part: run.path / name / f"ranks-{part}.parquet" for part in parts if len(data.cases(part))}
+    if not paths:
+        raise DataError(f"{data.name} has no case to evaluate on {' or '.join(parts)}. Prepare it with another split.")
     missing = [part for part, path in paths.items() if not path.is_file()]
     if missing:
         model, seconds = _fitted(name, data, run.config, session, say)
         popularity = np.bincount(data.training_histories().values, minlength=len(data.item_ids))
         for part in missing:
             about: dict[str, Any] = {"model": model.name, "dataset": data.name, "fingerprint": data.fingerprint, "part": part}
-            about |= {"seconds": seconds, "parameters": model.trained_parameters}
+            about |= {"seconds": seconds, "parameters": model.trained_parameters, "settings": _described(name, run.config)}
             found = evaluate(model.scores, data.cases(part), popularity=popularity, about=about)
             found.save(paths[part], data.user_ids, data.item_ids)
     kept = {part: Evaluation.load(path) for part, path in paths.items()}
     return {part: Result(each, each.about["seconds"], each.about["parameters"]) for part, each in kept.items()}
 
 
+WHICH = {"model", "items", "text_experts"}
+"""Settings that make a model another one."""
+
+
 def trained_settings(config: LaserConfig, name: Trained) -> tuple[CollaborativeConfig, FitConfig]:
-    """Return how a baseline is built and trained: as the run's own id-based model, but for what is its own."""
-    recipe, settings, learning = RECIPES[name], config.collaborative, config.fit_collaborative
-    if settings.model == recipe.model["model"]:  # what the run says of this architecture holds for the baseline
-        own = {key: value for key, value in recipe.model.items() if key in {"items", "text_experts"}}
-        return settings.model_copy(update=own), learning
-    return settings.model_copy(update=recipe.model), learning.model_copy(update=recipe.fit)
+    """Return how a baseline is built and trained: as the settings say, and where they are the defaults of another model, by its recipe."""
+    recipe, settings, learning, default = RECIPES[name], config.collaborative, config.fit_collaborative, LaserConfig()
+    which = {key: value for key, value in recipe.model.items() if key in WHICH}
+    if settings.model != recipe.model["model"]:
+        given = default.collaborative
+        which |= {key: value for key, value in recipe.model.items() if getattr(settings, key) == getattr(given, key)}
+        own = {key: value for key, value in recipe.fit.items() if getattr(learning, key) == getattr(default.fit_collaborative, key)}
+        learning = learning.model_copy(update=own)
+    return settings.model_copy(update=which), learning
+
+
+def _described(name: BaselineName, config: LaserConfig) -> dict[str, Any]:
+    """Return the settings that a baseline depends on, but for the seed."""
+    prompt = {"llm": config.llm.model_dump(mode="json"), "prompt": config.prompt.model_dump(mode="json")}
+    if name == "popularity":
+        return {}
+    if name == "last-text":
+        return prompt
+    settings, learning = trained_settings(config, name)
+    own = {"collaborative": settings.model_dump(mode="json"), "fit_collaborative": learning.model_dump(mode="json")}
+    return own if settings.items == "id" else own | prompt
 
 
 def _fitted(name: BaselineName, data: Dataset, config: LaserConfig, session: Session, say: Say) -> tuple[Baseline, float]:

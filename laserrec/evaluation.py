@@ -118,7 +118,9 @@ class Evaluation:
         except FileNotFoundError as error:
             raise DataError(f"There is no file {path}; evaluate the run first.") from error
         except (OSError, KeyError, ValueError, pl.exceptions.PolarsError) as error:
-            raise DataError(f"{path} does not hold the ranks of an evaluation: {error}. Evaluate the run again.") from error
+            raise DataError(
+                f"{path} does not hold the ranks of an evaluation: {error}. Delete it and run the command that made it again."
+            ) from error
 
 
 def evaluate(
@@ -138,7 +140,7 @@ def evaluate(
         cases: histories and targets.
         popularity: events of each item in training, int64 [N]; with it, the lists' coverage and novelty are measured.
         list_length: K, length of the lists.
-        batch_size: histories scored at a time; B × N scores are held twice.
+        batch_size: histories scored at a time; at most four times B × N scores are held.
         device: where histories go before scoring.
         about: kept with the ranks.
 
@@ -208,12 +210,12 @@ def list_metrics(lists: NDArray[np.int64], popularity: NDArray[np.int64], k: int
 
     Returns:
         coverage@k, the share of the catalogue in at least one list; novelty@k, the mean of -log2 of the recommended items' share of
-        training events, one added to each item's count.
+        training events, one added to each item's count, where anything was recommended.
     """
     shown = lists[lists >= 0]
     share = (popularity + 1.0) / (popularity.sum() + len(popularity))
-    novelty = float(-np.log2(share[shown]).mean()) if len(shown) else math.nan
-    return {f"coverage@{k}": len(np.unique(shown)) / len(popularity), f"novelty@{k}": novelty}
+    found = {f"coverage@{k}": len(np.unique(shown)) / len(popularity)}
+    return found | {f"novelty@{k}": float(-np.log2(share[shown]).mean())} if len(shown) else found
 
 
 @dataclass(frozen=True)
@@ -259,9 +261,12 @@ def compare(first: NDArray[np.float64], second: NDArray[np.float64], *, draws: i
 
 
 def interval(values: NDArray[np.float64], *, draws: int = 2000, seed: int = 0, level: float = 0.95) -> tuple[float, float]:
-    """Return the bootstrap interval of the mean of values float64 [R], from the percentiles of `draws` resampled means."""
-    generator = np.random.default_rng(seed)
-    means = np.array([values[generator.integers(0, len(values), len(values))].mean() for _ in range(draws)])
+    """Return the bootstrap interval of the mean of values float64 [R], from the percentiles of `draws` resampled means.
+
+    A metric takes few values, so how often each is drawn is drawn, in the place of every case.
+    """
+    different, counts = np.unique(values, return_counts=True)
+    means = np.random.default_rng(seed).multinomial(len(values), counts / len(values), draws) @ different / len(values)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 

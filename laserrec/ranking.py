@@ -65,7 +65,7 @@ def exclude(scores: Tensor, items: Tensor, mask: Tensor, keep: Tensor | None = N
     """
     excluded, (row, item) = scores.clone(), _pairs(items, mask)
     excluded[row, item] = -torch.inf
-    return excluded if keep is None else excluded.scatter(1, keep[:, None], scores.gather(1, keep[:, None]))
+    return excluded if keep is None else excluded.scatter_(1, keep[:, None], scores.gather(1, keep[:, None]))
 
 
 def best(scores: Tensor, k: int) -> TopK:

@@ -37,7 +37,7 @@ from laserrec.training.session import Session
 
 Part = Literal["valid", "test"]
 PARTS: tuple[Part, ...] = get_args(Part)
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def baseline(
     session = Session(out, resume=True, observers=[ProgressBar(console), EpochLog(out)])
     results: list[Result] = []
     with resumable(shlex.join(["laserrec", *sys.argv[1:]])), run.work():
-        for name in names:
+        for name in dict.fromkeys(names):
             results += measure_baseline(name.value, dataset, run, session, console.print, PARTS).values()
     if as_json:
         print_json({"run": str(out), "results": [result.as_dict() for result in results]})

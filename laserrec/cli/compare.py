@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from laserrec.cli.evaluate import Part
+from laserrec.cli.support import UsageError
 
 
 def compare(
@@ -25,6 +26,8 @@ def compare(
     from laserrec.comparison.compare import compare_runs
     from laserrec.comparison.layout import html, markdown
 
+    if [json_file, markdown_file, html_file].count("-") > 1:
+        raise UsageError("Only one of --json, --markdown and --html can be written to stdout; give files for the others.")
     compared = compare_runs(runs, split.value, data)
     if json_file is not None:
         write_json_to(json_file, compared.as_dict())

@@ -40,7 +40,7 @@ def show_results(results: Sequence[Result]) -> None:
             table.add_row(
                 model if len(parts) == 1 else f"{model}, {part}", *(f"{figures[metric]:.4f}" for metric in COLUMNS.values()), *price
             )
-        console.print(table)
+        _print_whole(console, table)
 
 
 def show_recommendations(history: Sequence[str], found: Sequence[Recommendation], heading: str) -> None:
@@ -131,7 +131,7 @@ def show_comparison(compared: Sequence[Compared]) -> None:
 
 
 def show_grids(grids: Sequence[Grid]) -> None:
-    """Print tables of text; names are wrapped, figures never."""
+    """Print tables of text, whole however narrow the terminal is: a cropped figure is a wrong one."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -142,10 +142,18 @@ def show_grids(grids: Sequence[Grid]) -> None:
         console.print(Text(grid.title, style="bold"), soft_wrap=True)
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
         for place, name in enumerate(grid.head):
-            table.add_column(Text(name), justify="right" if place else "left", overflow="fold", no_wrap=place > 0)
+            table.add_column(Text(name), justify="right" if place else "left", no_wrap=True)
         for row in grid.rows:
             table.add_row(*map(Text, row))
-        console.print(table)
+        _print_whole(console, table)
+
+
+def _print_whole(console: Console, table: Table) -> None:
+    """Print a table on lines as long as it needs; Rich would crop cells without a sign that it did."""
+    from rich.console import Console
+
+    needed = Console(width=100_000).measure(table).maximum
+    (console if needed <= console.width else Console(width=needed)).print(table)
 
 
 def _table(first: str, *others: str) -> Table:

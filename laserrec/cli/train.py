@@ -75,15 +75,21 @@ def _train_seeds(out: Path, wish: _Wish, count: int) -> None:
     from laserrec.comparison.compare import summarise_runs
     from laserrec.comparison.layout import summary_grids
     from laserrec.config import LaserConfig
-    from laserrec.run_folder import PARTS
+    from laserrec.run_folder import PARTS, RunFolder
 
     if wish.plan:
         raise UsageError("--plan predicts one run; leave --seeds out and multiply.")
-    settings, folders = wish.settings or LaserConfig(), []
-    for number in range(settings.seed, settings.seed + count):
-        folder = out / f"seed-{number}"
+    begun = sorted(out.glob("seed-*/run.json"), key=lambda path: int(path.parent.name.partition("-")[2])) if wish.resume else []
+    if begun:  # what is not said again is as it was
+        first = RunFolder.open(begun[0].parent)
+        wish = replace(wish, data=wish.data or first.data_path, settings=wish.settings or first.config)
+    settings = wish.settings or LaserConfig()
+    seeds = range(settings.seed, settings.seed + count)
+    folders = [out / f"seed-{number}" for number in seeds]
+    for folder in folders:
+        RunFolder.occupied(folder, resume=wish.resume)
+    for folder, number in zip(folders, seeds, strict=True):
         _train(folder, replace(wish, settings=settings.override([f"seed={number}"])), shown=False)
-        folders.append(folder)
     summaries = [summarise_runs(folders, part) for part in PARTS if all((run / f"ranks-{part}.parquet").is_file() for run in folders)]
     if wish.as_json:
         print_json({"runs": [str(folder) for folder in folders], "results": [asdict(summary) for summary in summaries]})
@@ -134,7 +140,7 @@ def _continuation(out: Path) -> str:
     """Return the command that continues what was begun: the one given, if it trains several seeds."""
     words = sys.argv[1:]
     if not any(word == "--seeds" or word.startswith("--seeds=") for word in words):
-        return f"laserrec train --out {out} --resume"
+        return f"laserrec train --out {shlex.quote(str(out))} --resume"
     return shlex.join(["laserrec", *words, *([] if "--resume" in words else ["--resume"])])
 
 

@@ -157,10 +157,11 @@ def compare_runs(paths: Sequence[Path], part: Part = "test", data: Path | None =
     about = entries[0].evaluations[0].about
     if len(entries) < 2:
         raise DataError(f"Received runs of one model, {entries[0].name}; a comparison needs two. Name another run.")
-    dataset = Dataset.load(data or dataset_path(entries))
+    place = data or dataset_path(entries)
+    dataset = Dataset.load(place)
     if dataset.fingerprint != about["fingerprint"]:
         raise DataError(
-            f"{data} has fingerprint {dataset.fingerprint[:12]}…; the runs were evaluated on {about['fingerprint'][:12]}…. "
+            f"{place} has fingerprint {dataset.fingerprint[:12]}…; the runs were evaluated on {about['fingerprint'][:12]}…. "
             "Give their dataset with --data."
         )
     tables = [_table(entries, dataset, part, protocol) for protocol in PROTOCOLS]

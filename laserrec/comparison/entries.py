@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from laserrec.errors import DataError
+from laserrec.errors import CheckpointError, DataError
 from laserrec.evaluation import Evaluation, Protocol
 from laserrec.run_folder import Part, RunFolder, read_result
 
@@ -63,9 +64,12 @@ class _Read:
     @property
     def recipe(self) -> dict[str, Any]:
         """What two runs must share to be one model trained with two seeds."""
-        settings = self.owner.config.model_dump(mode="json")
+        about = self.evaluation.about
+        own = self.owner.config
+        # What a plan chose for the memory that was free makes no other model.
+        settings = own.override([f"{name}=none" for name in self.owner.about.get("plan", {}).get("chosen", {})]).model_dump(mode="json")
         del settings["seed"]
-        return {"model": self.evaluation.about.get("model"), "settings": settings}
+        return {"model": about.get("model"), "settings": about.get("settings", settings)}
 
 
 def read_entries(paths: Sequence[Path], part: Part) -> list[Entry]:
@@ -119,6 +123,9 @@ def _entry(group: Sequence[_Read], names: Counter[str]) -> Entry:
 def _read(path: Path, part: Part) -> _Read:
     owner = _owner(path)
     if owner.path == path:
+        below = sorted(ranks.parent.name for ranks in path.glob(f"*/ranks-{part}.parquet"))
+        if not (path / "model").is_dir() and below:
+            raise DataError(f"{path} holds several models: {', '.join(below)}. Name them, such as {path / below[0]}.")
         if not owner.ranks(part).is_file():
             raise DataError(f"{path} was not evaluated on {part}. Run: laserrec evaluate {path} --split {part}")
         result = read_result(owner, part)
@@ -156,9 +163,15 @@ def dataset_path(entries: Sequence[Entry]) -> Path:
     Raises:
         DataError: it is not where any run says.
     """
-    return _owner(entries[0].paths[0]).data_path
+    owners = [_owner(path) for entry in entries for path in entry.paths]
+    for owner in owners[:-1]:
+        with suppress(DataError):
+            return owner.data_path
+    return owners[-1].data_path
 
 
 def _owner(path: Path) -> RunFolder:
     """Open the run that a folder is, or lies in."""
+    if not path.exists():
+        raise CheckpointError(f"There is no folder {path}. Give the folder that `laserrec train --out` wrote.")
     return RunFolder.open(path if (path / "run.json").is_file() else path.resolve().parent)

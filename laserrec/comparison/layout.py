@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -49,7 +50,7 @@ def markdown(compared: Compared) -> str:
     parts = []
     for grid in grids(compared):
         lines = [_line(grid.head), _line(["---"] * len(grid.head)), *map(_line, grid.rows)]
-        parts.append(f"**{grid.title}**\n\n" + "\n".join(lines))
+        parts.append(f"**{_plain(grid.title)}**\n\n" + "\n".join(lines))
     return "\n\n".join([*parts, f"Fingerprint of the split: `{compared.fingerprint}`. {NOTE}"]) + "\n"
 
 
@@ -127,7 +128,7 @@ def _test(test: PairedTest) -> list[str]:
         SHORT[test.metric],
         f"{test.difference:+.4f}",
         ends,
-        f"{test.effect:+.3f}",
+        "–" if test.effect is None else f"{test.effect:+.3f}",
         counts,
         _p(test.p_t),
         _p(test.p_wilcoxon),
@@ -145,5 +146,9 @@ def _slices(table: Table, title: str) -> Grid:
 
 
 def _line(cells: Sequence[str]) -> str:
-    # A bar or a line break in a name would end its cell.
-    return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(map(_plain, cells)) + " |"
+
+
+def _plain(text: str) -> str:
+    """Return text on one line that Markdown shows as it is: names come from others' files."""
+    return re.sub(r"([\\`*_|\[\]])", r"\\\1", " ".join(text.split())).replace("<", "&lt;")

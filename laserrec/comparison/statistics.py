@@ -30,7 +30,7 @@ class PairedTest:
         difference: the model minus the rival, mean over cases.
         low: lower end of its 95 % bootstrap interval.
         high: upper end.
-        effect: d_z; 0 where no case differs.
+        effect: d_z; 0 where no case differs, None where all differ by the same, for which it is infinite.
         ahead: cases on which the model is better.
         behind: cases on which it is worse.
         p_t: of the two-sided paired t-test, Holm-corrected.
@@ -42,7 +42,7 @@ class PairedTest:
     difference: float
     low: float
     high: float
-    effect: float
+    effect: float | None
     ahead: int
     behind: int
     p_t: float
@@ -80,7 +80,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _test(ours: NDArray[np.float64], theirs: NDArray[np.float64], metric: str, rival: str) -> PairedTest:
-    differences = ours - theirs
+    # Means over seeds of equal cases differ in their last bits, which would break ties.
+    differences = np.round(ours - theirs, 12)
     low, high = interval(differences)
     deviation = float(differences.std(ddof=1)) if len(differences) > 1 else 0.0
     mean = float(differences.mean())
@@ -91,7 +92,7 @@ def _test(ours: NDArray[np.float64], theirs: NDArray[np.float64], metric: str, r
         mean,
         low,
         high,
-        mean / deviation if deviation else 0.0,
+        mean / deviation if np.ptp(differences) else None if mean else 0.0,
         int((differences > 0).sum()),
         int((differences < 0).sum()),
         p_t,

@@ -9,8 +9,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from laserrec.baseline_runs import BASELINES, RECIPES
+from laserrec.baseline_runs import BASELINES, RECIPES, trained_settings
 from laserrec.cli.baseline import Name
+from laserrec.config import LaserConfig
+from laserrec.data.dataset import Dataset
+from laserrec.evaluation import Evaluation
 
 Run = Callable[..., tuple[int, str, str]]
 SMALL = ("--set", "collaborative.width=8", "--set", "fit_collaborative.epochs=2")
@@ -59,3 +62,30 @@ def test_what_is_refused(laserrec: Run, words: tuple[object, ...]) -> None:
     code, _, err = laserrec("baseline", "popularity", *words, "--seed", 1)
     assert code == 1
     assert "was begun with other settings: received seed = 1" in err
+
+
+def test_settings_that_are_given_are_used_and_kept(laserrec: Run, shop: Path, words: tuple[object, ...]) -> None:
+    own = ("--set", "collaborative.blocks=3", "--set", "collaborative.text_experts=4")
+    assert laserrec("baseline", "gru4rec", "sasrec", *words, *own)[0] == 0
+    for name, model, blocks in (("gru4rec", "gru4rec", 3), ("sasrec", "sasrec", 3)):
+        settings = Evaluation.load(shop / "baselines" / name / "ranks-test.parquet").about["settings"]["collaborative"]
+        assert (settings["model"], settings["blocks"], settings["text_experts"], settings["items"]) == (model, blocks, 1, "id")
+
+
+def test_what_another_model_needs_holds_where_nothing_is_given() -> None:
+    settings, learning = trained_settings(LaserConfig(), "bert4rec")
+    assert (settings.dropout, learning.learning_rate, learning.patience) == (0.3, 3e-3, 6)
+    given = LaserConfig().override(["collaborative.dropout=0.2", "fit_collaborative.learning_rate=0.01"])
+    settings, learning = trained_settings(given, "bert4rec")
+    assert (settings.dropout, learning.learning_rate, learning.patience) == (0.2, 0.01, 6)
+    tuned = LaserConfig().override(["collaborative.model=bert4rec", "collaborative.dropout=0.5"])
+    assert trained_settings(tuned, "bert4rec")[0].dropout == 0.5
+
+
+def test_a_dataset_without_cases_is_refused(laserrec: Run, shop: Path, words: tuple[object, ...]) -> None:
+    data = Dataset.load(shop / "data")
+    train = data.interactions.filter(pl.col("part") == "train")
+    Dataset.build("shop", data.items, train, data.split).save(shop / "caseless")
+    code, _, err = laserrec("baseline", "popularity", *words, "--data", "caseless", "--out", "nowhere")
+    assert code == 1
+    assert "has no case to evaluate on valid or test" in err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -216,7 +217,19 @@ def test_several_seeds_are_runs_of_their_own_and_one_table(laserrec: Run, shop: 
     assert code == 0, err
     assert sorted(path.name for path in (shop / "many").iterdir()) == ["seed-3", "seed-4"]
     assert [RunFolder.open(shop / "many" / name).config.seed for name in ("seed-3", "seed-4")] == [3, 4]
-    assert out.count("±") == 4 * 5  # two parts, two protocols, five metrics each
+    # Two parts, two protocols, five metrics each, every digit there though the terminal has 80 columns.
+    assert len(re.findall(r"\d\.\d{4} ± \d\.\d{4}", out)) == 4 * 5
+    assert out.count("Laser") >= 4
+    shutil.rmtree(shop / "many" / "seed-4")
+    code, _, err = laserrec("train", "--out", "many", "--seeds", 2, "--resume")  # what is not said again is as it was
+    assert code == 0, err
+    assert RunFolder.open(shop / "many" / "seed-4").config.fit_collaborative.epochs == 1
+    shutil.rmtree(shop / "many" / "seed-3")
+    code, _, err = laserrec(*words, "--seed", 3)
+    assert "seed-4 exists and is not empty" in err  # before anything is trained
+    assert not (shop / "many" / "seed-3").exists()
+    code, out, _ = laserrec(*words, "--seed", 3, "--resume")
+    assert code == 0
     code, out, _ = laserrec(*words, "--seed", 3, "--resume", "--json")
     found = json.loads(out)
     each = [RunFolder.open(shop / "many" / name).path / "ranks-test.parquet" for name in ("seed-3", "seed-4")]

@@ -8,16 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from laserrec.checkpoint import write_json
 from laserrec.comparison.compare import compare_runs
 from laserrec.comparison.entries import read_entries
 from laserrec.comparison.layout import grids, html, markdown
 from laserrec.comparison.published import published
-from laserrec.comparison.statistics import holm
+from laserrec.comparison.statistics import _test, holm
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.data.prepare import PrepareOptions, prepare
 from laserrec.errors import CheckpointError, DataError
-from laserrec.evaluation import Evaluation
+from laserrec.evaluation import Evaluation, interval
 from laserrec.run_folder import RunFolder
 
 NAME = "A|<b>model</b>"
@@ -43,22 +44,36 @@ def _split(history: str) -> list[str]:
 
 
 def write_run(
-    folder: Path, data: Dataset, ranks: list[int], *, seed: int = 0, model: str = "Laser", users: list[int] | None = None
+    folder: Path,
+    data: Dataset,
+    ranks: list[int],
+    *,
+    unseen: list[int] | None = None,
+    seed: int = 0,
+    model: str = "Laser",
+    users: list[int] | None = None,
+    targets: list[int] | None = None,
+    settings: tuple[str, ...] = (),
+    chosen: tuple[str, ...] = (),
+    costs: str = '{"costs": {"laser": {"seconds": 3.0, "parameters": 5}}}',
 ) -> Path:
     """Write a run of which nothing is there but its description and the ranks of its test cases."""
     owner = folder.parent if model != "Laser" else folder
     if not (owner / "run.json").exists():
-        RunFolder.begin(owner, LaserConfig(seed=seed), data, owner.parent / "data", command=["laserrec", "train"])
+        config = LaserConfig(seed=seed).override(settings)
+        run = RunFolder.begin(owner, config, data, owner.parent / "data", command=["laserrec", "train"])
+        write_json(owner / "run.json", run.about | {"plan": {"chosen": dict.fromkeys(chosen, 1)}, "peak_memory": 2**30})
     cases = data.cases("test")
-    chosen = np.array(users if users is not None else cases.users)
+    asked = np.array(users if users is not None else cases.users)
+    following = np.array(targets if targets is not None else cases.targets)
     about = {"model": model, "dataset": data.name, "fingerprint": data.fingerprint, "part": "test", "seconds": 2.0, "parameters": 7}
-    both = {"all": np.array(ranks), "unseen": np.array(ranks)}
-    Evaluation(chosen, cases.targets, cases.histories.lengths, both, {}, about).save(
+    both = {"all": np.array(ranks), "unseen": np.array(unseen or ranks)}
+    Evaluation(asked, following, cases.histories.lengths, both, {}, about).save(
         folder / "ranks-test.parquet", [*data.user_ids, "other"], data.item_ids
     )
     if model == "Laser":
         (folder / "model").mkdir(exist_ok=True)
-        (folder / "model" / "laser.json").write_text('{"costs": {"laser": {"seconds": 3.0, "parameters": 5}}}')
+        (folder / "model" / "laser.json").write_text(costs)
     return folder
 
 
@@ -122,6 +137,69 @@ def test_everything_differs_by_the_same(data: Dataset, tmp_path: Path) -> None:
     assert (test.difference, test.p_t, test.p_wilcoxon) == (1, 0, pytest.approx(0.25))
 
 
+def test_the_signed_rank_test_leaves_out_what_does_not_differ() -> None:
+    # Differences 1, -1/2, 0 and 1/3: ranks 1 (+), 2 (-) and 3 (+) by size, so 2 against 4; of the eight ways to sign three ranks six are
+    # as uneven or more.
+    test = _test(np.array([1, 1 / 2, 0, 1 / 3]), np.array([0, 1.0, 0, 0]), "ndcg@10", "rival")
+    assert (test.ahead, test.behind) == (2, 1)
+    assert test.p_wilcoxon == pytest.approx(0.75)
+
+
+def test_seeds_do_not_break_ties() -> None:
+    # 1 - 2/3 and 2/3 - 1/3 differ in the last bit.
+    thirds = np.array([0.0, 1.0, 2.0, 3.0]) / 3
+    ours, theirs = thirds[[3, 2, 1, 0, 3]], thirds[[2, 1, 0, 0, 3]]
+    assert len(np.unique(ours - theirs)) == 3
+    test = _test(ours, theirs, "recall@10", "rival")
+    assert (test.ahead, test.behind) == (3, 0)
+    # Three equal differences: of the eight ways to sign them two are as extreme.
+    assert test.p_wilcoxon == pytest.approx(0.25)
+
+
+def test_protocols_have_figures_of_their_own(data: Dataset, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", data, [11, 11, 11, 11], unseen=[1, 1, 1, 11])
+    rival = write_run(run / "rival", data, [1, 11, 11, 11], unseen=[11, 11, 11, 11], model="Rival")
+    ranked, left_out = compare_runs([run, rival]).tables
+    assert [table.rows[0].figures["recall@10"].mean for table in (ranked, left_out)] == [0, 0.75]
+    assert [table.tests[0].difference for table in (ranked, left_out)] == [-0.25, 0.75]
+    assert [table.slices[0].values["Laser"] for table in (ranked, left_out)] == [0, 1]
+
+
+def test_intervals_hold_the_mean_and_are_as_wide_as_they_should_be(data: Dataset, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", data, [1, 1, 11, 11])
+    rival = write_run(run / "rival", data, [11, 11, 11, 11], model="Rival")
+    table = compare_runs([run, rival]).tables[0]
+    # Half of four draws: binomial, so the mean is 0 or 1 in a sixteenth of resamples each, more than the 2.5 % of each end.
+    figure, test = table.rows[0].figures["recall@10"], table.tests[0]
+    assert (figure.low, figure.high) == (test.low, test.high) == (0, 1)
+    assert interval(np.repeat([0.0, 1.0], 5000)) == pytest.approx((0.5 - 1.96 * 0.005, 0.5 + 1.96 * 0.005), abs=1e-3)
+
+
+def test_one_model_is_what_differs_in_the_seed_alone(data: Dataset, tmp_path: Path) -> None:
+    first = write_run(tmp_path / "first", data, [1, 1, 1, 1])
+    same_seed = write_run(tmp_path / "same", data, [1, 1, 1, 1])
+    wider = write_run(tmp_path / "wider", data, [1, 1, 1, 1], seed=1, settings=("mformer.width=64",))
+    planned = write_run(
+        tmp_path / "planned",
+        data,
+        [1, 1, 1, 11],
+        seed=1,
+        settings=("stage1.micro_batch_size=1",),
+        chosen=("stage1.micro_batch_size",),
+        costs='{"costs": {"laser": {"seconds": 9.0, "parameters": 5}}}',
+    )
+    assert [entry.name for entry in read_entries([first, same_seed], "test")] == [f"Laser ({first})", f"Laser ({same_seed})"]
+    assert len(read_entries([first, wider], "test")) == 2
+    (one,) = read_entries([first, planned], "test")
+    assert (one.name, one.seconds, one.peak_memory) == ("Laser", 6.0, 2**30)
+
+
+def test_a_demonstrations_peak_is_nobodys(data: Dataset, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", data, [1, 1, 1, 1])
+    (run / "results.json").write_text("{}")
+    assert read_entries([run], "test")[0].peak_memory is None
+
+
 def test_what_cannot_be_compared(data: Dataset, tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", data, [1, 2, 3, 4])
     with pytest.raises(DataError, match="a comparison needs two"):
@@ -135,6 +213,11 @@ def test_what_cannot_be_compared(data: Dataset, tmp_path: Path) -> None:
     strangers = write_run(run / "strangers", data, [1, 2, 3, 4], model="Strangers", users=[0, 1, 2, 4])
     with pytest.raises(DataError, match="same cases"):
         compare_runs([run, strangers])
+    other_targets = write_run(run / "targets", data, [1, 2, 3, 4], model="Targets", targets=[0, 0, 0, 0])
+    with pytest.raises(DataError, match="same cases"):
+        compare_runs([run, other_targets])
+    with pytest.raises(CheckpointError, match="There is no folder"):
+        compare_runs([run, tmp_path / "nosuch"])
     source = tmp_path / "elsewhere"
     source.mkdir()
     (source / "log.csv").write_text(
@@ -157,7 +240,7 @@ def test_markdown_and_page_hold_names_as_text(data: Dataset, tmp_path: Path) -> 
     assert "A|&lt;b&gt;model&lt;/b&gt;" in page
     assert "<b>" not in page
     assert "http" not in page
-    assert "A\\|<b>model" in text
+    assert "A\\|&lt;b>model" in text
     for table in text.split("\n\n"):
         lines = [line.replace("\\|", "") for line in table.splitlines() if line.startswith("|")]
         assert len({line.count("|") for line in lines}) <= 1
