@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--set", dest="assignments", nargs="*", default=[], metavar="KEY=VALUE", help="further settings")
     chosen = parser.parse_args()
     data = Dataset.load(chosen.data)
-    fixed = [f"stage1.epochs={chosen.epochs}", "stage2.epochs=0", "collaborative.refit=false", *chosen.assignments]
+    fixed = [f"stage1.epochs={chosen.epochs}", "stage2.epochs=0", "collaborative.refits=[]", *chosen.assignments]
     rows = []
     for layers in chosen.layers:
         rows.append(measure(data, LaserConfig().override([*fixed, f"llm.layers={layers}"]), chosen.out))

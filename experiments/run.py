@@ -1,0 +1,175 @@
+"""Run one experiment: the same dataset under several settings, and a table of how they differ.
+
+    python experiments/run.py ablations --data data/scientific --out runs/experiments
+
+An experiment is a TOML file beside this one: the question, the seeds, the settings all arms share, and what each arm changes. The first arm
+is the reference, and every other one is tested against it. What is trained is kept and an interrupted experiment goes on; arms whose
+id-based recommenders have the same settings share them. Writes `results/NAME.json` and prints the table as Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from laserrec import Dataset, LaserConfig
+from laserrec.bench.figures import provenance
+from laserrec.comparison.compare import Compared, compare_runs, summarise_runs
+from laserrec.comparison.layout import SHORT, TITLES
+from laserrec.evaluation import PROTOCOLS
+from laserrec.run_folder import RunFolder, train_run
+from laserrec.training.fit import refit_settings
+from laserrec.training.observers import EpochLog
+from laserrec.training.text_vectors import FILE as VECTORS
+
+FOLDER = Path(__file__).parent
+METRICS = ("recall@10", "ndcg@10", "recall@50", "mrr")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What a TOML file says.
+
+    Attributes:
+        name: the file's.
+        question: what it answers.
+        seeds: of every arm.
+        settings: `section.key=value` of every arm.
+        arms: by name, what each changes.
+    """
+
+    name: str
+    question: str
+    seeds: Sequence[int]
+    settings: Sequence[str]
+    arms: dict[str, Sequence[str]]
+
+    @classmethod
+    def read(cls, path: Path) -> Experiment:
+        """Read a file; unknown keys are refused by the constructor."""
+        return cls(name=path.stem, **tomllib.loads(path.read_text(encoding="utf-8")))
+
+
+def main() -> None:
+    """Run what the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("experiment", choices=sorted(path.stem for path in FOLDER.glob("*.toml")))
+    parser.add_argument("--data", type=Path, required=True, help="dataset folder")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--results", type=Path, default=FOLDER.parent / "results", help="folder of the results")
+    parser.add_argument("--arms", nargs="+", help="these alone, after the reference")
+    parser.add_argument("--set", dest="assignments", nargs="*", default=[], metavar="KEY=VALUE", help="further settings of every arm")
+    chosen = parser.parse_args()
+    experiment = Experiment.read(FOLDER / f"{chosen.experiment}.toml")
+    found = run(experiment, chosen.data, chosen.out / experiment.name, chosen.arms, chosen.assignments)
+    chosen.results.mkdir(parents=True, exist_ok=True)
+    written = found | provenance(["python", *sys.argv])
+    (chosen.results / f"{experiment.name}.json").write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+    sys.stdout.write(table(found))
+
+
+def run(experiment: Experiment, data_path: Path, out: Path, names: Sequence[str] | None, further: Sequence[str]) -> dict[str, Any]:
+    """Train and evaluate every arm that is not there yet, and compare them on test."""
+    data, (reference, *others) = Dataset.load(data_path), experiment.arms
+    folders: dict[str, list[Path]] = {}
+    for arm in [reference, *(others if names is None else names)]:
+        assignments = [*experiment.settings, *further, *experiment.arms[arm]]
+        configs = [LaserConfig().override([*assignments, f"seed={seed}"]) for seed in experiment.seeds]
+        folders[arm] = [train(out, arm, config, data, data_path) for config in configs]
+    return {
+        "experiment": experiment.name,
+        "question": experiment.question,
+        "dataset": data.name,
+        "fingerprint": data.fingerprint,
+        "settings": [*experiment.settings, *further],
+        "seeds": list(experiment.seeds),
+        "arms": [describe(experiment, arm, folders[reference], folders[arm]) for arm in folders],
+    }
+
+
+def train(out: Path, arm: str, config: LaserConfig, data: Dataset, data_path: Path) -> Path:
+    """Train one arm with one seed, with what another arm of the same seed has already trained."""
+    folder = out / arm.replace(" ", "-").replace("/", "-") / f"seed-{config.seed}"
+    run = RunFolder.begin(folder, config, data, data_path, command=["python", *sys.argv], resume=True)
+    if not run.finished:
+        sys.stderr.write(f"{arm}, seed {config.seed}\n")
+        borrow(out, folder, config)
+        with run.work():
+            train_run(run, data, [EpochLog(folder)])
+        run.finish()
+    return folder
+
+
+def borrow(out: Path, folder: Path, config: LaserConfig) -> None:
+    """Copy the finished id-based fits of a run whose settings for them are the same."""
+    for other in sorted(out.glob(f"*/seed-{config.seed}/run.json")):
+        kept = RunFolder.open(other.parent)
+        same = (kept.config.collaborative, kept.config.fit_collaborative) == (config.collaborative, config.fit_collaborative)
+        if other.parent == folder or not kept.finished or not same:
+            continue
+        for name in ("collaborative", *refit_settings(config)):
+            if (other.parent / name).is_dir() and not (folder / name).exists():
+                shutil.copytree(other.parent / name, folder / name)
+        if (kept.config.prompt, kept.config.llm) == (config.prompt, config.llm) and (other.parent / VECTORS).is_file():
+            shutil.copy(other.parent / VECTORS, folder / VECTORS)
+
+
+def describe(experiment: Experiment, arm: str, reference: Sequence[Path], folders: Sequence[Path]) -> dict[str, Any]:
+    """Return an arm's figures on validation and test, and how it differs from the reference."""
+    found: dict[str, Any] = {"arm": arm, "changes": list(experiment.arms[arm])}
+    for part in ("valid", "test"):
+        rows = summarise_runs(folders, part).rows  # type: ignore[arg-type]
+        found[part] = {
+            protocol: {metric: [row.figures[metric].mean, row.figures[metric].deviation] for metric in METRICS}
+            for protocol, row in rows.items()
+        }
+    row = summarise_runs(folders, "test").rows["all"]
+    found |= {"seconds": row.seconds, "parameters": row.parameters}
+    if folders != reference:
+        found["against_reference"] = differences(compare_runs([*reference, *folders]))
+    return found
+
+
+def differences(compared: Compared) -> dict[str, Any]:
+    """Return reference minus arm in N@10, by protocol; alone of its table, the arm's p-values are as corrected for two metrics."""
+    tests = {table.protocol: next(test for test in table.tests if test.metric == "ndcg@10") for table in compared.tables}
+    return {
+        protocol: {
+            "reference_minus_arm": test.difference,
+            "low": test.low,
+            "high": test.high,
+            "p_t": test.p_t,
+            "p_wilcoxon": test.p_wilcoxon,
+        }
+        for protocol, test in tests.items()
+    }
+
+
+def table(found: dict[str, Any]) -> str:
+    """Return the test figures as Markdown, a table a protocol."""
+    lines = [f"{found['question']} ({found['dataset']}, seeds {', '.join(map(str, found['seeds']))})"]
+    for protocol in PROTOCOLS:
+        lines += [
+            "",
+            f"Test, {TITLES[protocol]}:",
+            "",
+            "| | " + " | ".join(SHORT[metric] for metric in METRICS) + " | N@10 against the first |",
+        ]
+        lines.append("|---" * (len(METRICS) + 2) + "|")
+        for arm in found["arms"]:
+            figures = " | ".join(f"{arm['test'][protocol][metric][0]:.4f}"[1:] for metric in METRICS)
+            test = arm.get("against_reference", {}).get(protocol)
+            against = f"{-test['reference_minus_arm']:+.4f}, p = {test['p_t']:.3f}" if test else "–"
+            lines.append(f"| {arm['arm']} | {figures} | {against} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
