@@ -15,6 +15,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from laserrec.assets import cache_folder
@@ -216,6 +217,19 @@ class Laser:
             UnknownIdError: the catalogue does not hold it.
         """
         return self._texts.items[self._find(item_id)].get("title", item_id)
+
+    def item_vectors(self) -> NDArray[np.float32]:
+        """Return the unit vectors by which items are compared with a history, [N, H] in index order."""
+        with self._lock:
+            return np.asarray(self._ready().directions.numpy(), np.float32)
+
+    def experts(self, histories: Sequence[Sequence[str]]) -> list[int] | None:
+        """Return which of the M-Former's query experts reads each history of item ids; None where it has none."""
+        _check_request(histories, k=1)
+        with self._lock:
+            rows = Ragged.from_rows([[self._find(item_id) for item_id in history] for history in histories])
+            chosen = self._system.experts(*padded(rows))
+        return None if chosen is None else [int(expert) for expert in chosen]
 
     @property
     def catalogue(self) -> list[dict[str, str]]:

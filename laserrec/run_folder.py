@@ -1,6 +1,6 @@
 """A run on disk: what was trained on what, with which settings, and where its results lie.
 
-    run.json                 dataset (path, name, fingerprint), command line, settings, version, threads, times, what was predicted of them
+    run.json                 dataset (path, name, fingerprint), command line, settings, versions, machine, times, what was predicted of them
     config.json              the settings, as `laserrec train --config` takes them
     <fit>/                   checkpoint and metrics.jsonl of each fit
     model/                   the trained model
@@ -12,11 +12,13 @@ Knows nothing of commands and of what is printed.
 from __future__ import annotations
 
 import os
+import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
@@ -38,6 +40,8 @@ from laserrec.training.session import Session
 Part = Literal["valid", "test"]
 PARTS: tuple[Part, ...] = get_args(Part)
 FORMAT = 2
+LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "polars")
+"""Whose versions a run notes."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,7 @@ class RunFolder:
         about = {
             "format": FORMAT,
             "version": __version__,
+            "environment": environment(),
             "command": list(command),
             "data": {
                 "name": data.name,
@@ -270,7 +275,7 @@ class RunFolder:
                 f"{self.path} was begun on {trained['name']!r} (fingerprint {trained['fingerprint'][:12]}…); received {data.name!r} "
                 f"({data.fingerprint[:12]}…). Resume with the same data, or choose another folder with --out."
             )
-        own, received = _flat(self.config.model_dump(mode="json")), _flat(config.model_dump(mode="json"))
+        own, received = flat_settings(self.config.model_dump(mode="json")), flat_settings(config.model_dump(mode="json"))
         # What the run's plan chose was unset, and still is where the same settings are given again.
         received |= {key: own[key] for key in self.about.get("plan", {}).get("chosen", {}) if received[key] is None}
         changed = [f"{key} = {received[key]!r} (the run's: {own[key]!r})" for key in own if own[key] != received[key]]
@@ -324,12 +329,19 @@ def read_results(run: RunFolder) -> list[Result]:
     return [read_result(run, part) for part in PARTS if run.ranks(part).is_file()]
 
 
+def environment() -> dict[str, Any]:
+    """Return what this machine runs a model with: versions, system, processors."""
+    versions = {name: metadata.version(name) for name in LIBRARIES}
+    return {"python": platform.python_version(), **versions, "system": platform.platform(), "processors": os.cpu_count()}
+
+
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat_settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings with names such as stage1.epochs."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+        flat |= flat_settings(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
     return flat

@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from laserrec import __version__
-from laserrec.cli import assets, baseline, bench, compare, data, demo, evaluate, recommend, train, tune
+from laserrec.cli import assets, baseline, bench, compare, data, demo, evaluate, recommend, report, train, tune
 from laserrec.cli.support import UsageError
 from laserrec.errors import InterruptedTraining, LaserrecError
 
@@ -25,6 +25,7 @@ app.command("baseline")(baseline.baseline)
 app.command("tune")(tune.tune)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
+app.command("report")(report.report)
 app.command("recommend")(recommend.recommend)
 app.add_typer(assets.app, name="assets")
 app.add_typer(bench.app, name="bench")

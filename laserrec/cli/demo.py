@@ -52,13 +52,29 @@ def demo(
         with run.work() as clock:
             found = demonstrate(dataset, run, [clock, ProgressBar(console), EpochLog(out)], say)
         run.finish()
+        with console.status("Writing the report"):
+            report = _report(run, folder)
     if as_json:
+        say(report)
         print_json(found.as_dict() | {"predicted": [asdict(figure) for figure in run.compared]})
     else:
-        _show(found, run, folder)
+        _show(found, run, folder, report)
 
 
-def _show(found: Demonstration, run: RunFolder, folder: Path) -> None:
+def _report(run: RunFolder, data: Path) -> str:
+    """Write the run's report, and say where; the demonstration does without it where its packages are not installed."""
+    from laserrec.errors import MissingExtraError
+    from laserrec.report.page import write_report
+
+    path = run.path / "report.html"
+    try:
+        write_report(run, path, data)
+    except MissingExtraError as missing:
+        return f"No report was written. {missing}"
+    return f"Report, to be opened in a browser: {path}"
+
+
+def _show(found: Demonstration, run: RunFolder, folder: Path, report: str) -> None:
     from laserrec.cli.show import PROTOCOL_TITLES, show_comparison, show_recommendations, show_results
 
     out, seconds = run.path, run.about["seconds"]
@@ -71,6 +87,7 @@ def _show(found: Demonstration, run: RunFolder, folder: Path) -> None:
     for example in found.examples:
         show_recommendations(example.history, example.found, f"User {example.user}, who then took: {example.following}")
     show_comparison(run.compared)
+    typer.echo(report)
     typer.echo(
         f"Everything is in {out} ({seconds:,.0f} s): run.json, results.json, ranks of every model, and the model itself. Try next:\n"
         f"  laserrec recommend {out} --user {shlex.quote(found.examples[0].user)} -k 5\n"

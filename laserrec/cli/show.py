@@ -69,11 +69,11 @@ def show_recommendations(history: Sequence[str], found: Sequence[Recommendation]
 
 def show_summary(console: Console, plan: Plan) -> None:
     """Print a plan in a few lines, before a run starts."""
-    from laserrec.planning.plan import gib
+    from laserrec.planning.plan import duration, gib
 
     memory, disk = plan.memory, plan.disk
     lines = [
-        f"Predicted: {_duration(plan.at_most)} at most (fits may stop early), {gib(memory.peak)} of memory of {gib(memory.available)}, "
+        f"Predicted: {duration(plan.at_most)} at most (fits may stop early), {gib(memory.peak)} of memory of {gib(memory.available)}, "
         f"{gib(disk.texts)} of disk for encoded texts, {gib(disk.run)} for the run."
     ]
     lines += [f"Chosen for this machine: {key} = {value}." for key, value in plan.chosen.items()]
@@ -85,14 +85,14 @@ def show_plan(plan: Plan) -> None:
     """Print everything that a plan predicts."""
     from rich.console import Console
 
-    from laserrec.planning.plan import gib
+    from laserrec.planning.plan import duration, gib
 
     memory, disk = plan.memory, plan.disk
     table = _table("Time", "Once", "An epoch", "Epochs", "At most")
     for phase in plan.phases:
-        epochs = (_duration(phase.epoch), f"at most {phase.epochs}") if phase.epochs else ("", "")
-        table.add_row(phase.name, _duration(phase.once), *epochs, _duration(phase.at_most))
-    table.add_row("together", "", "", "", _duration(plan.at_most), style="bold")
+        epochs = (duration(phase.epoch), f"at most {phase.epochs}") if phase.epochs else ("", "")
+        table.add_row(phase.name, duration(phase.once), *epochs, duration(phase.at_most))
+    table.add_row("together", "", "", "", duration(plan.at_most), style="bold")
     rooms = _table("Room", "Predicted", "There is")
     rooms.add_row("memory, at its peak", gib(memory.peak), gib(memory.available), style="bold")
     rooms.add_row("  process with the language model", gib(memory.process), "")
@@ -117,13 +117,13 @@ def show_comparison(compared: Sequence[Compared]) -> None:
     """Print what was predicted of a run beside what it took; nothing for a run without a plan."""
     from rich.console import Console
 
-    from laserrec.planning.plan import gib
+    from laserrec.planning.plan import duration, gib
 
     if not compared:
         return
     table = _table("Predicted and actual", "Epochs", "Predicted", "Actual", "Off by")
     for row in compared:
-        shown = gib if row.unit == "bytes" else _duration
+        shown = gib if row.unit == "bytes" else duration
         off = f"{row.predicted / row.actual - 1:+.0%}" if row.actual else ""
         table.add_row(row.what, str(row.epochs or ""), shown(row.predicted), shown(row.actual), off)
     Console(highlight=False).print(table)
@@ -165,14 +165,6 @@ def _table(first: str, *others: str) -> Table:
     for name in others:
         table.add_column(name, justify="right", no_wrap=True)
     return table
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _compact(count: int) -> str:

@@ -164,8 +164,22 @@ def compare_runs(paths: Sequence[Path], part: Part = "test", data: Path | None =
             f"{place} has fingerprint {dataset.fingerprint[:12]}…; the runs were evaluated on {about['fingerprint'][:12]}…. "
             "Give their dataset with --data."
         )
-    tables = [_table(entries, dataset, part, protocol) for protocol in PROTOCOLS]
-    return Compared(str(about["dataset"]), str(about["fingerprint"]), part, len(entries[0].evaluations[0]), tables)
+    return compare_entries(entries, dataset, part)
+
+
+def compare_entries(entries: Sequence[Entry], data: Dataset, part: Part) -> Compared:
+    """Compare what was read; of a single model there are figures and slices, and no test.
+
+    Args:
+        entries: the models; the first is tested against the others.
+        data: the dataset that they were evaluated on.
+        part: which cases.
+
+    Raises:
+        MissingExtraError: there is something to test, and SciPy is not installed.
+    """
+    tables = [_table(entries, data, part, protocol) for protocol in PROTOCOLS]
+    return Compared(data.name, data.fingerprint, part, len(entries[0].evaluations[0]), tables)
 
 
 def _table(entries: Sequence[Entry], data: Dataset, part: Part, protocol: Protocol) -> Table:

@@ -36,7 +36,7 @@ def grids(compared: Compared) -> list[Grid]:
     found = []
     for table in compared.tables:
         title = _title(compared, table.protocol)
-        found += [_figures(table.rows, table.published, title), _tests(table, title), _slices(table, title)]
+        found += [_figures(table.rows, table.published, title), tests_grid(table, title), slices_grid(table, title)]
     return found
 
 
@@ -115,7 +115,8 @@ def _published(row: Published) -> list[str]:
     return [f"published: {row.name}", *figures, *["–"] * 5]
 
 
-def _tests(table: Table, title: str) -> Grid:
+def tests_grid(table: Table, title: str) -> Grid:
+    """Lay out the tests of the first model against the others."""
     head = ["Against", "Metric", "Difference", "95 %", "d", "Ahead / behind", "p (t)", "p (Wilcoxon)"]
     return Grid(f"{title}: {table.rows[0].name} against the others", head, [_test(test) for test in table.tests])
 
@@ -130,16 +131,18 @@ def _test(test: PairedTest) -> list[str]:
         ends,
         "–" if test.effect is None else f"{test.effect:+.3f}",
         counts,
-        _p(test.p_t),
-        _p(test.p_wilcoxon),
+        p_text(test.p_t),
+        p_text(test.p_wilcoxon),
     ]
 
 
-def _p(value: float) -> str:
+def p_text(value: float) -> str:
+    """Return a p-value as tables show it."""
     return "<.0001" if value < 1e-4 else f"{value:.4f}"
 
 
-def _slices(table: Table, title: str) -> Grid:
+def slices_grid(table: Table, title: str) -> Grid:
+    """Lay out how every model does on each kind of case."""
     names = [row.name for row in table.rows]
     rows = [[f"{one.by}: {one.label}", f"{one.cases:,}", *(f"{one.values[name]:.4f}" for name in names)] for one in table.slices]
     return Grid(f"{title}: {SHORT[SLICED]} by kind of user and item", ["Slice", "Users", *names], rows)

@@ -171,6 +171,13 @@ class LaserSystem:
         return scorer.directions(users) @ scorer.directions(self.model.item_states).T, fused
 
     @torch.no_grad()
+    def experts(self, items: Tensor, mask: Tensor) -> Tensor | None:
+        """Return the query expert that reads each history, int64 [B]; None where the prefix is not an M-Former's."""
+        self.model.eval()
+        routing = self.model.virtual(*self.collaborative.states(items, mask))[1]
+        return None if routing is None else routing.chosen
+
+    @torch.no_grad()
     def scores(self, items: Tensor, mask: Tensor) -> Tensor:
         """Score the whole catalogue for evaluation or a request: [B, N]."""
         self.model.eval()

@@ -15,7 +15,8 @@ from laserrec.nn.products import products
 class Ranker:
     """A view of a system for requests and evaluation; make another one when weights change or items come.
 
-    It holds the directions of the item matrix, [N, H], which training computes anew at every step.
+    Attributes:
+        directions: unit vectors of the item matrix, [N, H], which training computes anew at every step.
     """
 
     @torch.no_grad()
@@ -23,7 +24,7 @@ class Ranker:
         """Put the system into evaluation mode and prepare its catalogue."""
         system.model.eval()
         self._system = system
-        self._directions = system.model.scorer.directions(system.model.item_states)
+        self.directions = system.model.scorer.directions(system.model.item_states)
 
     @torch.no_grad()
     def scores(self, items: Tensor, mask: Tensor) -> Tensor:
@@ -31,4 +32,4 @@ class Ranker:
         system, scorer = self._system, self._system.model.scorer
         users, _ = system.embed(items, mask)
         fused = system.collaborative.scores(items, mask) if scorer.trust is not None else None
-        return scorer.combine(products(scorer.directions(users), self._directions), fused, items, mask)
+        return scorer.combine(products(scorer.directions(users), self.directions), fused, items, mask)

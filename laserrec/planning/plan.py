@@ -234,6 +234,15 @@ def compare(plan: Mapping[str, Any], measured: Mapping[str, Any]) -> list[Compar
     return rows
 
 
+def duration(seconds: float) -> str:
+    """Return a number of seconds in words."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
 def gib(count: float) -> str:
     """Return a number of bytes in words."""
     if count < 2**20:

@@ -45,6 +45,7 @@ def test_the_guide_runs(fresh: Path, laserrec: Run) -> None:
                 assert code == 0, f"{line}: {err}"
                 assert out.strip(), line
     assert (fresh / "figures" / "test.json").is_file()
+    assert (fresh / "figures" / "shop.html").is_file()
     assert (fresh / "models" / "shop-with-new").is_dir()
 
 

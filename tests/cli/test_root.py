@@ -39,7 +39,7 @@ def test_help_is_quick(words: tuple[str, ...]) -> None:
 
 def test_every_command_is_listed() -> None:
     shown = process("--help").stdout
-    assert all(name in shown for name in ("demo", "data", "train", "evaluate", "recommend", "assets"))
+    assert all(name in shown for name in ("demo", "data", "train", "evaluate", "report", "recommend", "assets"))
 
 
 def test_without_a_command_the_help_is_shown(laserrec: Run) -> None:

@@ -88,6 +88,7 @@ def test_commands_and_python_run(shop: Path, monkeypatch: pytest.MonkeyPatch, ca
         if language == "python":
             exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
     assert (shop / "runs" / "shop-python").is_dir()
+    assert (shop / "runs" / "comparison" / "report.html").is_file()
 
 
 @pytest.mark.parametrize("line", commands("make"))

@@ -32,6 +32,7 @@ LAYERS = (
     ("run_folder",),
     ("baseline_runs",),
     ("comparison",),
+    ("report",),
     ("tuning",),
     ("demo",),
     ("bench",),
@@ -98,7 +99,20 @@ def test_importing_the_package_is_light() -> None:
     assert loaded_after("import laserrec, laserrec.errors, laserrec.assets") == set()
 
 
-COMMANDS = ("", "data", "data prepare", "assets fetch", "train", "evaluate", "baseline", "tune", "compare", "recommend", "bench train")
+COMMANDS = (
+    "",
+    "data",
+    "data prepare",
+    "assets fetch",
+    "train",
+    "evaluate",
+    "baseline",
+    "tune",
+    "compare",
+    "report",
+    "recommend",
+    "bench train",
+)
 
 
 @pytest.mark.parametrize("arguments", [command.split() for command in COMMANDS], ids=" ".join)

@@ -31,6 +31,18 @@ def test_every_item_once_best_first_with_its_title(trained: Laser) -> None:
     assert trained.title("map") == "Map of the Alps"
 
 
+def test_vectors_and_experts(trained: Laser) -> None:
+    vectors = trained.item_vectors()
+    assert vectors.shape == (len(IDS), 32)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
+    histories = [after(start, 5) for start in range(8)]
+    together = trained.experts(histories)
+    assert together == [expert for history in histories for expert in trained.experts([history]) or []]
+    assert set(together or []) <= {0, 1}
+    with pytest.raises(UnknownIdError):
+        trained.experts([["tents"]])
+
+
 def test_what_was_seen_is_left_out_unless_asked_for(trained: Laser) -> None:
     history = ["tent", "kite", "tent"]
     (left,), (whole,) = trained.recommend([history], k=100), trained.recommend([history], k=100, exclude_seen=False)

@@ -1,0 +1,280 @@
+"""Charts as what Plotly draws; colours are names of the page's variables, so that they follow its light and dark.
+
+Knows nothing of where the figures come from: names and labels are text, and made Plotly's text here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from laserrec.report.markup import label
+
+COLOURS = tuple(f"var(--series-{number})" for number in range(8))
+"""Of series: told apart with every kind of colour vision, and by their markers too."""
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "triangle-down", "cross", "circle-open")
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid", "dash")
+INK, FAINT, RULE, PANEL, PAGE = (f"var(--{name})" for name in ("ink", "faint", "rule", "panel", "page"))
+
+Spec = dict[str, Any]
+"""An object of Plotly's schema."""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart.
+
+    Attributes:
+        caption: what it shows, above it; also read aloud.
+        data: its traces.
+        layout: axes and height.
+    """
+
+    caption: str
+    data: Sequence[Spec]
+    layout: Spec
+
+
+@dataclass(frozen=True)
+class Series:
+    """A line or a group of bars.
+
+    Attributes:
+        name: in the legend.
+        values: one a label; None where there is none.
+    """
+
+    name: str
+    values: Sequence[float | None]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure with its interval.
+
+    Attributes:
+        name: whose.
+        mean: the figure.
+        low: lower end; None where there is no interval.
+        high: upper end.
+    """
+
+    name: str
+    mean: float
+    low: float | None = None
+    high: float | None = None
+
+
+def axis(name: str, **more: Any) -> Spec:  # noqa: ANN401 - any of Plotly's settings
+    """Return an axis with a title; what stands at it is never cut off."""
+    base = {
+        "title": {"text": name, "standoff": 10},
+        "automargin": True,
+        "gridcolor": RULE,
+        "linecolor": FAINT,
+        "zerolinecolor": RULE,
+        "zeroline": False,
+        "fixedrange": True,
+    }
+    return base | more
+
+
+def layout(height: int, **more: Any) -> Spec:  # noqa: ANN401 - any of Plotly's settings
+    """Return what all charts share."""
+    base = {
+        "height": height,
+        "autosize": True,
+        "margin": {"l": 10, "r": 16, "t": 10, "b": 10},
+        "font": {"family": "system-ui, sans-serif", "size": 13, "color": INK},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "hoverlabel": {"bgcolor": PANEL, "bordercolor": FAINT, "font": {"color": INK}, "align": "left"},
+        "legend": {"orientation": "h", "x": 0, "y": 1.02, "xanchor": "left", "yanchor": "bottom", "traceorder": "normal"},
+        "showlegend": False,
+        "dragmode": False,
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": FAINT, "activecolor": INK},
+        "uirevision": "kept",
+    }
+    return base | more
+
+
+def bars(caption: str, labels: Sequence[str], sizes: Sequence[int], x: str, y: str) -> Chart:
+    """Draw how many there are of each label."""
+    trace = {
+        "type": "bar",
+        "x": list(map(label, labels)),
+        "y": list(sizes),
+        "marker": {"color": COLOURS[0]},
+        "hovertemplate": f"%{{x}}: %{{y:,}} {y}<extra></extra>",
+    }
+    return Chart(caption, [trace], layout(280, xaxis=axis(x, type="category"), yaxis=axis(y, tickformat=",~s"), bargap=0.15))
+
+
+def stacked(caption: str, labels: Sequence[str], shares: Sequence[Series], x: str, y: str) -> Chart:
+    """Draw shares that add up to one."""
+    traces = [
+        {
+            "type": "bar",
+            "name": label(each.name),
+            "x": list(map(label, labels)),
+            "y": list(each.values),
+            "marker": {"color": COLOURS[place % 8], "line": {"color": PAGE, "width": 1}},
+            "hovertemplate": "%{x}, %{fullData.name}: %{y:.1%}<extra></extra>",
+        }
+        for place, each in enumerate(shares)
+    ]
+    axes = {"xaxis": axis(x, type="category"), "yaxis": axis(y, tickformat=".0%", range=[0, 1])}
+    return Chart(caption, traces, layout(320, barmode="stack", showlegend=True, bargap=0.15, **axes))
+
+
+def beside(caption: str, labels: Sequence[str], groups: Sequence[Series], x: str) -> Chart:
+    """Draw lying bars beside each other, the first label at the top."""
+    traces = [
+        {
+            "type": "bar",
+            "orientation": "h",
+            "name": label(each.name),
+            "y": list(map(label, labels)),
+            "x": list(each.values),
+            "marker": {"color": COLOURS[place % 8]},
+            "hovertemplate": "%{y}, %{fullData.name}: %{x:,.1f}<extra></extra>",
+        }
+        for place, each in enumerate(groups)
+    ]
+    axes = {"xaxis": axis(x, rangemode="tozero"), "yaxis": axis("", type="category", autorange="reversed")}
+    return Chart(caption, traces, layout(110 + 38 * len(labels), barmode="group", showlegend=len(groups) > 1, **axes))
+
+
+def intervals(caption: str, figures: Sequence[Interval], published: Sequence[Interval], x: str) -> Chart:
+    """Draw figures as points with their intervals, the first at the top; published ones are hollow."""
+    names = [label(each.name) for each in (*figures, *published)]
+
+    def trace(shown: Sequence[Interval], hollow: bool) -> Spec:
+        high = [0.0 if each.high is None else each.high - each.mean for each in shown]
+        low = [0.0 if each.low is None else each.mean - each.low for each in shown]
+        return {
+            "type": "scatter",
+            "mode": "markers",
+            "x": [each.mean for each in shown],
+            "y": [label(each.name) for each in shown],
+            "marker": {"color": FAINT if hollow else COLOURS[0], "size": 9, "symbol": "diamond-open" if hollow else "circle"},
+            "error_x": {"type": "data", "array": high, "arrayminus": low, "color": COLOURS[0], "thickness": 2, "visible": not hollow},
+            "hovertemplate": "%{y}: %{x:.4f}<extra></extra>",
+        }
+
+    traces = [trace(figures, hollow=False), *([trace(published, hollow=True)] if published else [])]
+    rows = axis("", type="category", categoryorder="array", categoryarray=names[::-1], range=[-0.6, len(names) - 0.4])
+    return Chart(caption, traces, layout(80 + 28 * len(names), xaxis=axis(x, rangemode="tozero", nticks=6), yaxis=rows))
+
+
+def lines(caption: str, labels: Sequence[str], series: Sequence[Series], x: str, y: str) -> Chart:
+    """Draw a line a series over labels."""
+    traces = [line(place, each, list(map(label, labels))) for place, each in enumerate(series)]
+    axes = {"xaxis": axis(x, type="category"), "yaxis": axis(y, rangemode="tozero", tickformat=".2f")}
+    return Chart(caption, traces, layout(340, showlegend=True, **axes))
+
+
+def line(place: int, series: Series, x: Sequence[object], **more: Any) -> Spec:  # noqa: ANN401 - any of Plotly's settings
+    """Return one line, with the colour, marker and dash of its place."""
+    look = {
+        "line": {"color": COLOURS[place % 8], "width": 2, "dash": DASHES[place % 8]},
+        "marker": {"color": COLOURS[place % 8], "size": 7, "symbol": SYMBOLS[place % 8]},
+        "hovertemplate": "%{fullData.name}, %{x}: %{y:.4f}<extra></extra>",
+        "cliponaxis": False,
+    }
+    return {"type": "scatter", "mode": "lines+markers", "name": label(series.name), "x": list(x), "y": list(series.values), **look, **more}
+
+
+def curves(caption: str, epochs: Sequence[int], loss: Sequence[float | None], valid: Sequence[Series], best: int) -> Chart:
+    """Draw a fit: the loss above, validation metrics below, a rule at the epoch that was kept."""
+    above = line(0, Series("training loss", loss), epochs, yaxis="y2")
+    below = [line(place, each, epochs) for place, each in enumerate(valid, start=1)]
+    rule = {"type": "line", "x0": best, "x1": best, "yref": "paper", "y0": 0, "y1": 1, "line": {"color": FAINT, "width": 1, "dash": "dot"}}
+    note = {"x": best, "y": 0, "yref": "paper", "yanchor": "bottom", "text": "kept", "showarrow": False, "font": {"color": FAINT}}
+    side = {"xanchor": "right", "xshift": -3} if best > (epochs[-1] + epochs[0]) / 2 else {"xanchor": "left", "xshift": 3}
+    whole = {**({"nticks": 6} if epochs[-1] > 6 else {"dtick": 1}), "range": [epochs[0] - 0.3, max(epochs[-1], 1) + 0.3]}
+    return Chart(
+        caption,
+        [above, *below],
+        layout(
+            400,
+            showlegend=True,
+            shapes=[rule],
+            annotations=[note | side],
+            xaxis=axis("epoch", **whole),
+            yaxis=axis("validation", domain=[0, 0.46], rangemode="tozero", nticks=5),
+            yaxis2=axis("loss", domain=[0.54, 1], nticks=5),
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class Points:
+    """Points of one kind in a plane.
+
+    Attributes:
+        name: in the legend.
+        x: coordinates.
+        y: coordinates.
+        texts: shown when they are pointed at.
+        values: colour them by a scale; by their kind where there are none.
+    """
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    texts: Sequence[str]
+    values: Sequence[float] = ()
+
+
+def plane(caption: str, kinds: Sequence[Points], paths: Sequence[Points], axes: tuple[str, str], scale: Mapping[str, Any]) -> Chart:
+    """Draw points, and paths through them, each ending in a star."""
+    traces = [_points(place, each, scale) for place, each in enumerate(kinds)]
+    traces += [_path(place, each) for place, each in enumerate(paths)]
+    free = {"fixedrange": False, "zeroline": True}
+    legend = {"orientation": "h", "x": 0, "y": -0.13, "xanchor": "left", "yanchor": "top", "itemsizing": "constant"}
+    sides = {"xaxis": axis(axes[0], **free), "yaxis": axis(axes[1], **free)}
+    return Chart(
+        caption,
+        traces,
+        layout(
+            640, margin={"l": 10, "r": 16, "t": 36, "b": 10}, showlegend=True, legend=legend, dragmode="pan", hovermode="closest", **sides
+        ),
+    )
+
+
+def _points(place: int, points: Points, scale: Mapping[str, Any]) -> Spec:
+    colour: Spec = {"color": COLOURS[place % 8]}
+    if points.values:
+        colour = {"color": list(points.values), "colorscale": [[0, "var(--low)"], [1, "var(--high)"]], "showscale": True, "colorbar": scale}
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": label(points.name),
+        "x": list(points.x),
+        "y": list(points.y),
+        "text": list(map(label, points.texts)),
+        "hovertemplate": "%{text}<extra></extra>",
+        "marker": {"size": 6, "opacity": 0.65, "symbol": SYMBOLS[place % 8], **colour},
+    }
+
+
+def _path(place: int, points: Points) -> Spec:
+    last = len(points.x) - 1
+    return {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "name": label(points.name),
+        "x": list(points.x),
+        "y": list(points.y),
+        "text": list(map(label, points.texts)),
+        "hovertemplate": "%{text}<extra></extra>",
+        "line": {"color": INK, "width": 2, "dash": DASHES[place % 8]},
+        "marker": {
+            "color": INK,
+            "size": [15 if step == last else 9 for step in range(last + 1)],
+            "symbol": ["star" if step == last else SYMBOLS[place % 8] for step in range(last + 1)],
+            "line": {"color": PAGE, "width": 1},
+        },
+    }

@@ -1,0 +1,71 @@
+"""A few users, what they took, what they would have been shown, and what they took next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from laserrec.data.dataset import Cases, Dataset
+from laserrec.evaluation import Evaluation
+from laserrec.recommender import Laser, Recommendation
+
+LIST = 10
+
+
+@dataclass(frozen=True)
+class Example:
+    """One user before their test event.
+
+    Attributes:
+        user: their id.
+        history: titles, oldest first.
+        target: id of the test event's item.
+        following: its title.
+        rank: its rank with seen items left out.
+        repeated: whether the history has it already, so that a list without seen items cannot show it.
+        found: best first, seen items left out.
+    """
+
+    user: str
+    history: Sequence[str]
+    target: str
+    following: str
+    rank: int
+    repeated: bool
+    found: Sequence[Recommendation]
+
+
+def spread(cases: Cases, count: int) -> Cases:
+    """Return `count` cases spread evenly over all of them, or all where there are no more."""
+    rows: NDArray[np.int64] = np.unique(np.linspace(0, len(cases) - 1, min(count, len(cases))).astype(np.int64))
+    return cases.take(rows)
+
+
+def examples(laser: Laser, data: Dataset, cases: Cases, evaluation: Evaluation) -> list[Example]:
+    """Recommend to users as they stood before their test event.
+
+    Args:
+        laser: the trained model.
+        data: its dataset.
+        cases: the users.
+        evaluation: the model's ranks of all test cases.
+    """
+    ranks = dict(zip(evaluation.users.tolist(), evaluation.ranks["unseen"].tolist(), strict=True))
+    histories = [[data.item_ids[item] for item in history] for history in cases.histories]
+    lists = laser.recommend(histories, k=LIST)
+    targets = [data.item_ids[target] for target in cases.targets]
+    return [
+        Example(
+            data.user_ids[user],
+            [laser.title(item) for item in history],
+            target,
+            laser.title(target),
+            ranks[user],
+            target in history,
+            found,
+        )
+        for user, history, target, found in zip(cases.users.tolist(), histories, targets, lists, strict=True)
+    ]

@@ -1,0 +1,88 @@
+"""Everything a report tells, as data; knows nothing of pages and charts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from laserrec.comparison.compare import Compared, compare_entries
+from laserrec.comparison.entries import read_entries
+from laserrec.planning.plan import Compared as Predicted
+from laserrec.recommender import Laser
+from laserrec.report.examples import Example, examples, spread
+from laserrec.report.fits import Fit, read_fits
+from laserrec.report.item_map import ItemMap, item_map
+from laserrec.report.population import Population, population
+from laserrec.report.routing import Routing, routing
+from laserrec.run_folder import RunFolder
+
+USERS = 10
+PATHS = 3
+STEPS = 8
+"""Events of a path in the map."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """A run.
+
+    Attributes:
+        about: what run.json holds.
+        population: its data.
+        compared: figures, tests and slices; the run comes first, then the models below it.
+        fits: every fit.
+        routing: who reads whom; None without experts to choose from.
+        items: the map of the catalogue.
+        examples: a few users.
+        costs: seconds and trained parameters of each part of the model.
+        predicted: what was predicted beside what it took; empty for a run without a plan.
+    """
+
+    about: Mapping[str, Any]
+    population: Population
+    compared: Compared
+    fits: Sequence[Fit]
+    routing: Routing | None
+    items: ItemMap
+    examples: Sequence[Example]
+    costs: Mapping[str, Mapping[str, float]]
+    predicted: Sequence[Predicted]
+
+
+def gather(run: RunFolder, data_path: Path | None = None) -> Report:
+    """Read a run, and ask its model what no file tells.
+
+    Args:
+        run: with a trained model, evaluated on test.
+        data_path: where the dataset lies now, when it was moved.
+
+    Raises:
+        DataError: the run was not evaluated, or its dataset cannot be found or is another one.
+        CheckpointError: training did not get so far, or a file is damaged.
+        MissingExtraError: there are models to test against, and SciPy is not installed.
+    """
+    model, data = run.model, run.dataset(data_path)
+    entries = read_entries([run.path, *_beside(run)], "test")
+    compared, fits = compare_entries(entries, data, "test"), read_fits(run)
+    laser = Laser.load(model)
+    cases = spread(data.cases("test"), USERS)
+    walks = [[*cases.histories[row][1 - STEPS :].tolist(), int(cases.targets[row])] for row in range(len(cases))]
+    paths = [(data.user_ids[user], walk) for user, walk in zip(cases.users.tolist(), walks, strict=True)]
+    return Report(
+        run.about,
+        population(data),
+        compared,
+        fits,
+        routing(laser, data),
+        item_map(laser, data, paths[:: max(1, USERS // PATHS)][:PATHS]),
+        examples(laser, data, cases, entries[0].evaluations[0]),
+        laser.costs,
+        run.compared,
+    )
+
+
+def _beside(run: RunFolder) -> list[Path]:
+    """Return the folders of the models that were evaluated below a run."""
+    return sorted(path.parent for path in run.path.glob("*/ranks-test.parquet") if not (path.parent / "run.json").is_file())

@@ -1,0 +1,83 @@
+"""HTML in which whatever comes from outside is text: every string is escaped when it enters, unless it was made here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from html import escape
+from unicodedata import bidirectional
+
+VOID = ("meta",)
+FROM_THE_RIGHT = {"R", "AL", "AN", "RLE", "RLO", "RLI"}
+
+
+class Html(str):
+    """Text that is HTML already."""
+
+
+def element(tag: str, *content: str, **attributes: str) -> Html:
+    """Return an element; what is not `Html` is escaped, and a `_` at an attribute's end, or inside as `-`, is Python's.
+
+    Args:
+        tag: its name.
+        content: what stands inside.
+        attributes: such as `class_="wide"` and `aria_label="…"`.
+    """
+    named = "".join(f' {name.rstrip("_").replace("_", "-")}="{escape(value)}"' for name, value in attributes.items())
+    return Html(f"<{tag}{named}>" + ("" if tag in VOID else f"{joined(content)}</{tag}>"))
+
+
+def joined(parts: Iterable[str]) -> Html:
+    """Return parts one after the other."""
+    return Html("".join(part if isinstance(part, Html) else escape(part) for part in parts))
+
+
+def title(text: str) -> Html:
+    """Return the title or id of an item or user: its direction of writing ends where it ends."""
+    return element("bdi", text)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, texts: int = 1) -> Html:
+    """Return a table that scrolls sideways where it is too wide.
+
+    Args:
+        head: the columns' names.
+        rows: as many cells each.
+        texts: so many columns, from the left, hold words; the others figures.
+    """
+
+    def cell(tag: str, place: int, content: str) -> Html:
+        return element(tag, content, **({} if place < texts else {"class_": "figure-cell"}))
+
+    top = element("tr", *(cell("th", place, name) for place, name in enumerate(head)))
+    body = [element("tr", *(cell("td", place, content) for place, content in enumerate(row))) for row in rows]
+    return element("div", element("table", element("thead", top), element("tbody", *body)), class_="scroll")
+
+
+def facts(pairs: Iterable[tuple[str, str]]) -> Html:
+    """Return names and what they stand for, as a list."""
+    return element("dl", *(element("div", element("dt", name), element("dd", value)) for name, value in pairs))
+
+
+def folded(summary: str, *content: str) -> Html:
+    """Return what is only shown on demand."""
+    return element("details", element("summary", summary), *content)
+
+
+def script_json(value: object) -> Html:
+    """Return JSON that can stand inside a script element: nothing in it can end the element."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for letter in "<>&\u2028\u2029":
+        text = text.replace(letter, f"\\u{ord(letter):04x}")
+    return Html(text)
+
+
+def label(text: str, limit: int = 90) -> str:
+    """Return text from outside as Plotly draws it: Plotly reads a little HTML, and a label has one line.
+
+    Invisible marks keep writing from right to left to itself.
+    """
+    line = " ".join(text.split())
+    short = line if len(line) <= limit else line[: limit - 1] + "…"
+    turned = any(bidirectional(letter) in FROM_THE_RIGHT for letter in short)
+    return f"\u2068{escape(short, quote=False)}\u2069" if turned else escape(short, quote=False)

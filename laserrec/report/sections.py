@@ -1,0 +1,178 @@
+"""The sections of a report that tell of its data and how the run did."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import groupby
+
+from laserrec.comparison.compare import METRICS, SLICED, TESTED, Compared, Figure, Table
+from laserrec.comparison.layout import NOTE, SHORT, TITLES, Grid, p_text, slices_grid, tests_grid
+from laserrec.comparison.published import Published
+from laserrec.data.tables import PARTS
+from laserrec.report import charts
+from laserrec.report.charts import Chart, Interval, Series
+from laserrec.report.markup import Html, element, facts, folded, joined, table
+from laserrec.report.population import Population
+
+LISTS = {"coverage@10": "{:.1%}", "novelty@10": "{:.2f}"}
+"""What is measured of the recommended lists themselves, and how it is written."""
+
+
+class Canvas:
+    """Takes the charts of a page and gives the places where they are drawn.
+
+    Attributes:
+        charts: by the id of their place.
+    """
+
+    def __init__(self) -> None:
+        """Begin without any."""
+        self.charts: dict[str, Chart] = {}
+
+    def place(self, chart: Chart) -> Html:
+        """Return a chart's figure."""
+        name = f"chart-{len(self.charts) + 1}"
+        self.charts[name] = chart
+        style = f"height:{chart.layout['height']}px"
+        drawn = element("div", id=name, style=style, role="img", aria_label=chart.caption)
+        return element("figure", element("figcaption", chart.caption), drawn)
+
+    def row(self, *drawn: Chart) -> Html:
+        """Return charts beside each other, where there is room: two share the width, more stand in columns."""
+        return element("div", *map(self.place, drawn), class_="charts two" if len(drawn) == 2 else "charts")
+
+
+def summary(compared: Compared) -> Html:
+    """Return the outcome in a sentence a protocol."""
+    return joined(element("p", element("b", f"{TITLES[found.protocol].capitalize()}: "), _verdict(found)) for found in compared.tables)
+
+
+def _verdict(found: Table) -> str:
+    ours, *others = found.rows
+    figure = ours.figures[SLICED]
+    text = f"{ours.name} has {SHORT[SLICED]} {figure.mean:.4f} (95 % interval {figure.low:.4f} to {figure.high:.4f})"
+    if not others:
+        return f"{text}; no other model was evaluated beside it."
+    rival = max(others, key=lambda row: row.figures[SLICED].mean)
+    test = next(test for test in found.tests if (test.rival, test.metric) == (rival.name, SLICED))
+    ends = f"{test.difference:+.4f}, {test.low:+.4f} to {test.high:+.4f}; paired t-test, p {_sign(p_text(test.p_t))}, Holm-corrected"
+    return f"{text}. The best of the others, {rival.name}, has {rival.figures[SLICED].mean:.4f} (difference {ends})."
+
+
+def _sign(p_value: str) -> str:
+    return p_value.replace("<", "< ") if p_value.startswith("<") else f"= {p_value}"
+
+
+def data_section(found: Population, canvas: Canvas) -> Html:
+    """Describe the data."""
+    seen = found.inspection
+    split = seen.split.kind + "".join(f", {name} {value}" for name, value in seen.split.parameters.items())
+    leaks = seen.leaks
+    told = facts(
+        [
+            ("users", f"{seen.users:,}"),
+            ("items", f"{seen.items:,}"),
+            ("events", f"{seen.interactions:,}"),
+            *((f"events of {part}", f"{seen.part_interactions[part]:,}") for part in PARTS),
+            *((f"users evaluated on {part}", f"{count:,}") for part, count in seen.cases.items()),
+            ("density", f"{seen.density:.3%}"),
+            ("split", split),
+            ("median history", f"{seen.history_length.median:,.0f} events"),
+            ("events of the top tenth of items", f"{seen.top_tenth:.1%}"),
+            ("items without a training event", f"{seen.never_trained:,}"),
+            ("items without text", f"{seen.without_text:.1%}"),
+            ("test targets seen before", f"{seen.seen_targets:.1%}"),
+            (
+                "leaks into train",
+                "none found" if not leaks.found else f"{leaks.same_event + leaks.later_training + leaks.after_cut:,} events",
+            ),
+        ]
+    )
+    drawn = canvas.row(
+        charts.bars("Events a user", found.lengths.labels, found.lengths.sizes, "events of a user, all parts", "users"),
+        charts.bars("Training events an item", found.popularity.labels, found.popularity.sizes, "events of an item in train", "items"),
+    )
+    known = [element("p", f"This is {seen.known_as}.")] if seen.known_as else []
+    return joined([*known, told, element("p", "Fingerprint of the split: ", element("code", seen.fingerprint)), drawn])
+
+
+def results_section(compared: Compared, canvas: Canvas) -> Html:
+    """Show every model's figures, a protocol after the other."""
+    parts: list[Html] = []
+    if len(compared.tables[0].rows) < 2:
+        parts.append(
+            element(
+                "p", "No baseline was evaluated in this run's folder, so there is nothing to test against. ", _BASELINES, class_="faint"
+            )
+        )
+    for found in compared.tables:
+        scope = f"{compared.dataset}, {compared.part}, {compared.cases:,} users, all items ranked"
+        parts += [element("h3", TITLES[found.protocol].capitalize()), element("p", scope, class_="faint")]
+        parts += [_figures(found), canvas.row(*(_intervals(found, metric) for metric in TESTED))]
+        if found.tests:
+            grid = tests_grid(found, "")
+            parts += [element("h4", f"{found.rows[0].name} against the others, paired"), _grid(grid)]
+    return joined([*parts, element("p", NOTE, class_="faint")])
+
+
+_BASELINES = joined(
+    [
+        element("code", "laserrec demo --data …"),
+        " trains them in one run with Laser; ",
+        element("code", "laserrec baseline"),
+        " and ",
+        element("code", "laserrec compare"),
+        " set them beside it afterwards.",
+    ]
+)
+
+
+def _figures(found: Table) -> Html:
+    head = ["Model", *(SHORT[metric] for metric in METRICS), *(name.capitalize() for name in LISTS)]
+    rows = [[row.name, *(_figure(row.figures[metric]) for metric in METRICS), *_lists(row.lists)] for row in found.rows]
+    others = [[f"published: {row.name}", *_published(row), *_lists({})] for row in found.published]
+    return table(head, [*rows, *others])
+
+
+def _figure(figure: Figure) -> Html:
+    return joined([f"{figure.mean:.4f}", element("small", f"{figure.low:.4f}–{figure.high:.4f}")])
+
+
+def _lists(lists: Mapping[str, float]) -> list[str]:
+    return [form.format(lists[name]) if name in lists else "–" for name, form in LISTS.items()]
+
+
+def _published(row: Published) -> list[str]:
+    return [f"{row.metrics[metric]:.4f}" if metric in row.metrics else "–" for metric in METRICS]
+
+
+def _intervals(found: Table, metric: str) -> Chart:
+    ours = [Interval(row.name, row.figures[metric].mean, row.figures[metric].low, row.figures[metric].high) for row in found.rows]
+    others = [Interval(f"{row.name}, published", row.metrics[metric]) for row in found.published if metric in row.metrics]
+    caption = f"{SHORT[metric]}, {TITLES[found.protocol]}, with 95 % intervals"
+    return charts.intervals(caption, ours, others, SHORT[metric])
+
+
+def _grid(grid: Grid) -> Html:
+    return table(grid.head, grid.rows)
+
+
+def slices_section(compared: Compared, canvas: Canvas) -> Html:
+    """Show where the models do well, a protocol after the other."""
+    parts: list[Html] = []
+    for found in compared.tables:
+        parts.append(element("h3", TITLES[found.protocol].capitalize()))
+        names = [row.name for row in found.rows]
+        drawn = []
+        for by, group in groupby(found.slices, key=lambda one: one.by):
+            kinds = list(group)
+            series = [Series(name, [kind.values[name] for kind in kinds]) for name in names]
+            caption = f"{SHORT[SLICED]} by {by}, {TITLES[found.protocol]}"
+            drawn.append(charts.lines(caption, [kind.label for kind in kinds], series, by, SHORT[SLICED]))
+        parts += [canvas.row(*drawn), folded("The same as a table, with the number of users", _grid(slices_grid(found, "")))]
+    return joined(parts)
+
+
+def section(name: str, heading: str, content: Html) -> Html:
+    """Return a section that the page's list of contents can point to."""
+    return element("section", element("h2", heading), content, id=name)

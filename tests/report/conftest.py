@@ -1,0 +1,66 @@
+"""A demonstration's run on a hostile shop."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+for folder in ("core", "report"):
+    sys.path.append(str(Path(__file__).parents[1] / folder))
+
+
+def write_dataset(folder: Path) -> None:
+    """User u takes seven of ten items in a row, from the u-th; the last tests, the one before validates."""
+    from hostile import GENRES, TITLES, USERS
+
+    from laserrec.data.dataset import Dataset
+    from laserrec.data.splits import SplitInfo
+    from laserrec.data.tables import PART_TYPE
+
+    rows = [
+        (user, f"<{(place + step) % 10}>", 100 * place + step, "train" if step < 5 else ("valid", "test")[step - 5])
+        for place, user in enumerate(USERS)
+        for step in range(7)
+    ]
+    schema = {"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64, "part": PART_TYPE}
+    items = {"item_id": [f"<{place}>" for place in range(10)], "title": TITLES, "genre": GENRES * 2}
+    events = pl.DataFrame(rows, schema=schema, orient="row")
+    Dataset.build("<shop>", pl.DataFrame(items), events, SplitInfo("leave-one-out", {})).save(folder)
+
+
+@pytest.fixture(scope="session")
+def demonstrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `data`, `llm`, `cache` and `run`."""
+    import tiny
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from laserrec.data.dataset import Dataset
+    from laserrec.demo import demonstrate
+    from laserrec.run_folder import RunFolder
+    from laserrec.training.observers import EpochLog
+
+    folder = tmp_path_factory.mktemp("demonstrated")
+    write_dataset(folder / "data")
+    torch.manual_seed(0)
+    tiny.tokenizer().save_pretrained(folder / "llm")
+    AutoModelForCausalLM.from_config(tiny.llm_config("llama-grouped"), dtype=torch.float32).save_pretrained(folder / "llm")
+    fits = {name: {"epochs": 2} for name in ("fit_collaborative", "stage1", "stage2")}
+    config = tiny.config(llm={"model": str(folder / "llm")}, collaborative={"width": 8, "max_history": 10}, **fits)
+    data, path = Dataset.load(folder / "data"), folder / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LASERREC_CACHE", str(folder / "cache"))
+        run = RunFolder.begin(path, config, data, folder / "data", command=["laserrec", "demo", "--out", "a b"])
+        with run.work() as clock:
+            demonstrate(data, run, [clock, EpochLog(path)])
+        run.finish()
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _use_cache(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "demonstrated" in request.fixturenames:
+        monkeypatch.setenv("LASERREC_CACHE", str(request.getfixturevalue("demonstrated") / "cache"))

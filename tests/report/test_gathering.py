@@ -1,0 +1,142 @@
+"""What a report is made of: expected values by hand, or from scikit-learn."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.decomposition import PCA
+from sklearn.metrics import normalized_mutual_info_score
+
+from laserrec.comparison.compare import compare_runs
+from laserrec.data.dataset import Dataset
+from laserrec.demo import BESIDE
+from laserrec.errors import CheckpointError
+from laserrec.report.fits import read_fits
+from laserrec.report.gather import Report, gather
+from laserrec.report.item_map import OTHER, item_kinds, principal_plane
+from laserrec.report.population import Histogram
+from laserrec.report.routing import associate, normalised_information
+from laserrec.run_folder import RunFolder
+
+
+@pytest.fixture(scope="module")
+def report(demonstrated: Path) -> Report:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LASERREC_CACHE", str(demonstrated / "cache"))
+        return gather(RunFolder.open(demonstrated / "run"))
+
+
+def test_bars_begin_and_end_where_counts_do() -> None:
+    found = Histogram.of(np.array([2, 3, 4, 4, 7, 120]))
+    assert found.labels[:4] == ["2", "3–4", "5–6", "7–9"]
+    assert found.labels[-1] == "100–149"
+    assert list(found.sizes) == [1, 3, 0, 1, 0, 0, 0, 0, 0, 0, 1]
+    assert Histogram.of(np.array([0, 0, 1])) == Histogram(["0", "1"], [2, 1])
+    assert Histogram.of(np.array([700_000])).labels == ["700,000–999,999"]
+    assert Histogram.of(np.empty(0, np.int64)) == Histogram([], [])
+
+
+def test_normalised_information() -> None:
+    # Rows tell columns: I = H = H, so 1. Independent counts: 0. One column alone tells nothing.
+    assert normalised_information(np.array([[4, 0], [0, 6]])) == pytest.approx(1)
+    assert normalised_information(np.array([[2, 4], [3, 6]])) == pytest.approx(0, abs=1e-12)
+    assert normalised_information(np.array([[5], [7]])) == pytest.approx(0, abs=1e-12)
+    assert normalised_information(np.array([[5]])) == 0
+    rows, columns = np.random.default_rng(0).integers(0, [[4], [3]], (2, 500))
+    table = np.zeros((4, 3), np.int64)
+    np.add.at(table, (rows, columns), 1)
+    assert normalised_information(table) == pytest.approx(normalized_mutual_info_score(rows, columns))
+
+
+def test_association() -> None:
+    values = np.repeat([3, 5, 8, 20], 10)
+    told = associate("length", values, (values > 5).astype(np.int64), 2)
+    assert list(told.labels) == ["3", "5", "8", "20"]
+    assert told.counts == [[10, 0], [10, 0], [0, 10], [0, 10]]
+    # H(kind) = ln 4, H(expert) = I = ln 2: 2 ln 2 / (ln 4 + ln 2) = 2/3; no permutation of 999 comes near.
+    assert told.information == pytest.approx(2 / 3)
+    assert told.p_value == 1 / 1000
+    assert told.chance < 0.1
+    alternating = associate("length", values, np.tile([0, 1], 20), 2)
+    assert (alternating.information, alternating.p_value) == (pytest.approx(0, abs=1e-12), 1.0)
+    assert associate("length", values, np.zeros(40, np.int64), 2).p_value == 1.0
+
+
+def test_principal_plane_is_that_of_pca() -> None:
+    vectors = np.random.default_rng(0).normal(size=(50, 8)).astype(np.float32) @ np.diag([5, 3, 1, 1, 1, 1, 1, 1]).astype(np.float32)
+    reference = PCA(2).fit(vectors)
+    expected = reference.transform(vectors)
+    places, explained = principal_plane(vectors)
+    np.testing.assert_allclose(np.abs(places), np.abs(expected), rtol=1e-3, atol=1e-3)
+    assert explained == pytest.approx(tuple(reference.explained_variance_ratio_), rel=1e-4)
+    assert principal_plane(np.ones((3, 4), np.float32))[1] == (0, 0)
+
+
+def test_kinds_of_items() -> None:
+    paths = [{"title": "t", "category": f"Shop & Co {word} more", "id": str(place)} for place, word in enumerate(["Tents,", "Pans"] * 5)]
+    assert item_kinds(paths) == ("category", ["Tents", "Pans"] * 5)
+    genres = [{"genre": genre} for genre in ["Drama War", "Drama", "Comedy", "Crime"]] + [{}]
+    assert item_kinds(genres) == ("genre", ["Drama", "Drama", "Comedy", "Crime", OTHER])
+    assert item_kinds([{"brand": f"b{place}"} for place in range(40)]) == (None, [])
+    assert item_kinds([{"brand": "one"}] * 9) == (None, [])
+    assert item_kinds([{"title": "one"}, {"title": "two"}]) == (None, [])
+
+
+def test_fits_in_order_with_the_epoch_that_was_kept(report: Report, demonstrated: Path) -> None:
+    names = [fit.name for fit in report.fits]
+    assert names[:4] == ["collaborative", "stage1", "stage2", "bert4rec"]
+    assert names[3:] == sorted(names[3:])
+    assert {f"{name}/metrics.jsonl" for name in names} == {
+        path.relative_to(demonstrated / "run").as_posix() for path in demonstrated.glob("run/*/metrics.jsonl")
+    }
+    stage = report.fits[1]
+    lines = [json.loads(line) for line in (demonstrated / "run" / "stage1" / "metrics.jsonl").read_text().splitlines()]
+    assert [epoch.loss for epoch in stage.epochs] == [None, *(line["train"]["loss"] for line in lines[1:])]
+    assert stage.best.valid["ndcg@10"] == max(line["valid"]["ndcg@10"] for line in lines)
+    assert not stage.epochs[0].expert_load
+    assert sum(stage.epochs[1].expert_load) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]\n", '{"epoch": 0}\n'])
+def test_a_damaged_log_is_told(text: str, demonstrated: Path, tmp_path: Path) -> None:
+    (tmp_path / "stage1").mkdir()
+    (tmp_path / "stage1" / "metrics.jsonl").write_text(text)
+    run = RunFolder.open(demonstrated / "run")
+    with pytest.raises(CheckpointError, match="is not a log of epochs"):
+        read_fits(RunFolder(tmp_path, run.config, run.about))
+
+
+def test_figures_are_those_of_the_comparison(report: Report, demonstrated: Path) -> None:
+    run = demonstrated / "run"
+    expected = compare_runs([run, *(run / name for name in sorted(BESIDE))])
+    assert report.compared.as_dict() == expected.as_dict()
+
+
+def test_every_user_is_read_by_one_expert(report: Report) -> None:
+    routing = report.routing
+    assert routing is not None
+    assert routing.users == sum(routing.load) == 8
+    for found in routing.associations:
+        assert np.sum(found.counts, axis=0).tolist() == list(routing.load)
+    # Every history has six items, so its length tells nothing.
+    assert (routing.associations[0].labels, routing.associations[0].information) == (["6"], 0)
+
+
+def test_paths_end_at_the_test_event(report: Report, demonstrated: Path) -> None:
+    data = Dataset.load(demonstrated / "data")
+    titles = {user: [data.items["title"][int(item)] for item in row] for user, row in zip(data.user_ids, data.histories(), strict=True)}
+    assert len(report.items.paths) == 3
+    for path in report.items.paths:
+        assert [report.items.titles[place] for place in path.items] == titles[path.user]
+
+
+def test_examples_are_lists_of_unseen_items(report: Report) -> None:
+    assert len(report.examples) == 8
+    for example in report.examples:
+        shown = [item.item_id for item in example.found]
+        assert len(shown) == 4  # of ten items, six were seen
+        assert shown.index(example.target) + 1 == example.rank
+        assert not {item.title for item in example.found} & set(example.history)
