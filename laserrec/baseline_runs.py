@@ -21,17 +21,18 @@ from laserrec.baselines.seen import SeenPenalty
 from laserrec.baselines.sequential import Sequential
 from laserrec.config import CollaborativeConfig, FitConfig, LaserConfig
 from laserrec.data.dataset import Dataset
-from laserrec.errors import DataError
+from laserrec.errors import ConfigError, DataError
 from laserrec.evaluation import Evaluation, evaluate
+from laserrec.nn.ensemble import Ensemble
 from laserrec.recommender import load_backbone
 from laserrec.run_folder import Part, Result, RunFolder
-from laserrec.training.fit import fit_collaborative
+from laserrec.training.fit import fit_collaborative, fit_refits, reads_texts, refit_settings
 from laserrec.training.session import Session
 from laserrec.training.text_vectors import TextVectors, text_vectors
 
 Trained = Literal["sasrec", "bert4rec", "gru4rec", "sasrec-text", "gru4rec-text", "unisrec-text", "unisrec", "sasrec-text-id"]
-BaselineName = Literal["popularity", "last-text", Trained]
-BASELINES: tuple[BaselineName, ...] = ("popularity", "last-text", *get_args(Trained))
+BaselineName = Literal["popularity", "last-text", Trained, "ensemble"]
+BASELINES: tuple[BaselineName, ...] = ("popularity", "last-text", *get_args(Trained), "ensemble")
 Say = Callable[[str], None]
 """Told in words what is under way."""
 
@@ -124,9 +125,9 @@ def _described(name: BaselineName, config: LaserConfig) -> dict[str, Any]:
         return {}
     if name == "last-text":
         return prompt
-    settings, learning = trained_settings(config, name)
+    settings, learning = (config.collaborative, config.fit_collaborative) if name == "ensemble" else trained_settings(config, name)
     own = {"collaborative": settings.model_dump(mode="json"), "fit_collaborative": learning.model_dump(mode="json")}
-    return own if settings.items == "id" else own | prompt
+    return own if settings.items == "id" and name != "ensemble" else own | prompt
 
 
 def _fitted(name: BaselineName, data: Dataset, config: LaserConfig, session: Session, say: Say) -> tuple[Baseline, float]:
@@ -137,12 +138,28 @@ def _fitted(name: BaselineName, data: Dataset, config: LaserConfig, session: Ses
         say("Last-item text: the language model reads every title")
         read = _read(data, config, session)
         return _penalised(data, LastItemText(read.values)), read.seconds
+    if name == "ensemble":
+        return _ensemble(data, config, session, say)
     recipe, (settings, learning) = RECIPES[name], trained_settings(config, name)
     say(f"{recipe.label}: all of the training data")
     texts = None if settings.items == "id" else _read(data, config, session)
     trained = fit_collaborative(data, settings, learning, seed=config.seed, session=session, hold_out=0, name=name, texts=texts)
     seconds = trained.result.seconds + (texts.seconds if texts else 0.0)
     return Sequential(trained.model, recipe.label, trained.parameters), seconds
+
+
+def _ensemble(data: Dataset, config: LaserConfig, session: Session, say: Say) -> tuple[Baseline, float]:
+    """Return what Laser fuses in the end, without the language model's own score beside it."""
+    if not refit_settings(config):
+        raise ConfigError(
+            "collaborative.refits is empty, so there is no ensemble; name the members, such as collaborative.refits=['id', 'both']."
+        )
+    say("Ensemble: the recommenders whose mean score Laser fuses")
+    texts = _read(data, config, session) if reads_texts(config) else None
+    refits = fit_refits(data, config, session=session, texts=texts)
+    seconds = sum(refit.result.seconds for refit in refits) + (texts.seconds if texts else 0.0)
+    model = Ensemble([refit.model for refit in refits])
+    return Sequential(model, f"Ensemble of {len(refits)}", sum(refit.parameters for refit in refits)), seconds
 
 
 def _read(data: Dataset, config: LaserConfig, session: Session) -> TextVectors:

@@ -21,11 +21,12 @@ from laserrec.planning.plan import Plan
 from laserrec.planning.preflight import Rivals, preflight
 from laserrec.recommender import Laser, Recommendation
 from laserrec.run_folder import Result, RunFolder, read_result, train_run
+from laserrec.training.fit import refit_settings
 from laserrec.training.loop import Observer
 from laserrec.training.session import Session
 
 TRAINED: tuple[Trained, ...] = ("sasrec", "bert4rec", "sasrec-text-id")
-BESIDE: tuple[BaselineName, ...] = ("popularity", "last-text", *TRAINED)
+BESIDE: tuple[BaselineName, ...] = ("popularity", "last-text", *TRAINED, "ensemble")
 """What Laser stands beside."""
 
 SETTINGS: Mapping[str, Any] = {}
@@ -149,8 +150,9 @@ def demonstrate(data: Dataset, run: RunFolder, observers: Sequence[Observer] = (
         InterruptedTraining: Ctrl-C; call again to continue.
     """
     session = Session(run.path, resume=True, observers=observers)
-    results = [measure_baseline(name, data, run, session, say)["test"] for name in BESIDE]
-    say("Laser: its own recommender without the last training event, stage 1, stage 2, and further recommenders to fuse")
+    beside = [name for name in BESIDE if name != "ensemble" or refit_settings(run.config)]
+    results = [measure_baseline(name, data, run, session, say)["test"] for name in beside]
+    say("Laser: its own recommender without the last training event, stage 1, stage 2, and the ensemble fused")
     laser = train_run(run, data, observers)
     results.append(read_result(run, "test"))
     found = Demonstration(results, [Verdict.of(results, protocol) for protocol in PROTOCOLS], _examples(data, laser))

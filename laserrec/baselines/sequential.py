@@ -5,14 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from laserrec.nn.ensemble import Ensemble
 from laserrec.nn.sequential import SequentialRecommender
 from laserrec.training.collaborative import score_recent
 
 
 class Sequential:
-    """A sequential recommender, scoring with the most recent items that it reads."""
+    """A sequential recommender, or several as one, scoring with the most recent items that it reads."""
 
-    def __init__(self, model: SequentialRecommender, name: str, trained_parameters: int) -> None:
+    def __init__(self, model: SequentialRecommender | Ensemble, name: str, trained_parameters: int) -> None:
         """Wrap a trained model, which goes to evaluation mode.
 
         Args:

@@ -29,6 +29,7 @@ class Name(StrEnum):
     unisrec_text = "unisrec-text"
     unisrec = "unisrec"
     sasrec_text_id = "sasrec-text-id"
+    ensemble = "ensemble"
 
 
 def baseline(

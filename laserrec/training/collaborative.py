@@ -17,6 +17,7 @@ from laserrec.data.dataset import Cases
 from laserrec.data.ragged import Ragged
 from laserrec.evaluation import evaluate
 from laserrec.nn.bert4rec import BERT4Rec
+from laserrec.nn.ensemble import Ensemble
 from laserrec.nn.gru4rec import GRU4Rec
 from laserrec.nn.histories import recent
 from laserrec.nn.item_table import TextTable
@@ -98,6 +99,6 @@ class CollaborativeTask:
         return evaluate(score, self.valid, batch_size=VALIDATION_BATCH, device=self.model.item_vectors.device).metrics("all")
 
 
-def score_recent(model: SequentialRecommender, items: Tensor, mask: Tensor) -> Tensor:
+def score_recent(model: SequentialRecommender | Ensemble, items: Tensor, mask: Tensor) -> Tensor:
     """Score the catalogue [B, N] after histories of any length, of which the model reads the most recent items."""
     return model.scores(*recent(items, mask, model.max_history))

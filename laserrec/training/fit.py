@@ -141,15 +141,24 @@ def fit_laser(laser: LaserSystem, data: Dataset, config: LaserConfig, *, llm: st
     return results
 
 
+def fit_refits(data: Dataset, config: LaserConfig, *, session: Session, texts: TextVectors | None = None) -> list[Collaborative]:
+    """Train the recommenders whose mean score Laser fuses in the end, on all positions; arguments as in `fit_collaborative`.
+
+    Continuing from the weights at hand costs as much as starting afresh and ends slightly below it (docs/log.md).
+    """
+    return [
+        fit_collaborative(data, settings, config.fit_collaborative, seed=seed, session=session, hold_out=0, name=name, texts=texts)
+        for name, (settings, seed) in refit_settings(config).items()
+    ]
+
+
 def refit_collaborative(
     laser: LaserSystem, data: Dataset, config: LaserConfig, *, session: Session, texts: TextVectors | None = None
 ) -> list[Collaborative]:
-    """Fuse the scores of recommenders trained on the positions held out as well, and keep them where that validates better.
-
-    Continuing from the weights at hand costs as much as starting afresh and ends slightly below it (docs/log.md).
+    """Train the refits, and fuse their scores where that validates better.
 
     Args:
-        laser: trained; the scorer of its collaborative view may be replaced.
+        laser: trained; the scorer of its collaborative view, and the score's scalars, may be replaced.
         data: histories to learn from and cases to validate on.
         config: the run's settings.
         session: where and how the fits are kept.
@@ -158,19 +167,7 @@ def refit_collaborative(
     Returns:
         The refits; none where nothing was held out, or nothing is fused.
     """
-    refits = [
-        fit_collaborative(
-            data,
-            settings,
-            config.fit_collaborative,
-            seed=seed,
-            session=session,
-            hold_out=0,
-            name=name,
-            texts=texts,
-        )
-        for name, (settings, seed) in refit_settings(config).items()
-    ]
+    refits = fit_refits(data, config, session=session, texts=texts)
     if refits:
         cases = validation_cases(data, config.stage2, config.seed)
         _take_scores(laser, Ensemble([refit.model for refit in refits]), refits[0].seen, cases, config)
