@@ -172,7 +172,8 @@ def lines(caption: str, labels: Sequence[str], series: Sequence[Series], x: str,
     """Draw a line a series over labels."""
     traces = [line(place, each, list(map(label, labels))) for place, each in enumerate(series)]
     axes = {"xaxis": axis(x, type="category"), "yaxis": axis(y, rangemode="tozero", tickformat=".2f")}
-    return Chart(caption, traces, layout(340, showlegend=True, **axes))
+    # In a narrow column the legend has a line for each series.
+    return Chart(caption, traces, layout(270 + 19 * len(series), showlegend=True, **axes))
 
 
 def line(place: int, series: Series, x: Sequence[object], **more: Any) -> Spec:  # noqa: ANN401 - any of Plotly's settings
