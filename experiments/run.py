@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="dataset folder")
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--results", type=Path, default=FOLDER.parent / "results", help="folder of the results")
-    parser.add_argument("--arms", nargs="+", help="these alone, after the reference")
+    parser.add_argument("--arms", nargs="+", help="these alone, after the reference, and those that are finished")
     parser.add_argument("--set", dest="assignments", nargs="*", default=[], metavar="KEY=VALUE", help="further settings of every arm")
     chosen = parser.parse_args()
     experiment = Experiment.read(FOLDER / f"{chosen.experiment}.toml")
@@ -78,8 +78,12 @@ def main() -> None:
 def run(experiment: Experiment, data_path: Path, out: Path, names: Sequence[str] | None, further: Sequence[str]) -> dict[str, Any]:
     """Train and evaluate every arm that is not there yet, and compare them on test."""
     data, (reference, *others) = Dataset.load(data_path), experiment.arms
+    unknown = set(names or ()) - set(experiment.arms)
+    if unknown:
+        raise SystemExit(f"{experiment.name} has no arm {', '.join(sorted(unknown))}; it has {', '.join(experiment.arms)}.")
+    chosen = [arm for arm in others if names is None or arm in names or finished(out, arm, experiment.seeds)]
     folders: dict[str, list[Path]] = {}
-    for arm in [reference, *(others if names is None else names)]:
+    for arm in [reference, *chosen]:
         assignments = [*experiment.settings, *further, *experiment.arms[arm]]
         configs = [LaserConfig().override([*assignments, f"seed={seed}"]) for seed in experiment.seeds]
         folders[arm] = [train(out, arm, config, data, data_path) for config in configs]
@@ -96,7 +100,7 @@ def run(experiment: Experiment, data_path: Path, out: Path, names: Sequence[str]
 
 def train(out: Path, arm: str, config: LaserConfig, data: Dataset, data_path: Path) -> Path:
     """Train one arm with one seed, with what another arm of the same seed has already trained."""
-    folder = out / arm.replace(" ", "-").replace("/", "-") / f"seed-{config.seed}"
+    folder = place(out, arm, config.seed)
     run = RunFolder.begin(folder, config, data, data_path, command=["python", *sys.argv], resume=True)
     if not run.finished:
         sys.stderr.write(f"{arm}, seed {config.seed}\n")
@@ -107,6 +111,16 @@ def train(out: Path, arm: str, config: LaserConfig, data: Dataset, data_path: Pa
     return folder
 
 
+def place(out: Path, arm: str, seed: int) -> Path:
+    """Return the folder of an arm's run."""
+    return out / arm.replace(" ", "-").replace("/", "-") / f"seed-{seed}"
+
+
+def finished(out: Path, arm: str, seeds: Sequence[int]) -> bool:
+    """Whether all runs of an arm are there, from an earlier call: they stay in the table."""
+    return all((place(out, arm, seed) / "run.json").is_file() and RunFolder.open(place(out, arm, seed)).finished for seed in seeds)
+
+
 def borrow(out: Path, folder: Path, config: LaserConfig) -> None:
     """Copy the finished id-based fits of a run whose settings for them are the same."""
     for other in sorted(out.glob(f"*/seed-{config.seed}/run.json")):
@@ -114,11 +128,23 @@ def borrow(out: Path, folder: Path, config: LaserConfig) -> None:
         same = (kept.config.collaborative, kept.config.fit_collaborative) == (config.collaborative, config.fit_collaborative)
         if other.parent == folder or not kept.finished or not same:
             continue
-        for name in ("collaborative", *refit_settings(config)):
-            if (other.parent / name).is_dir() and not (folder / name).exists():
-                shutil.copytree(other.parent / name, folder / name)
-        if (kept.config.prompt, kept.config.llm) == (config.prompt, config.llm) and (other.parent / VECTORS).is_file():
-            shutil.copy(other.parent / VECTORS, folder / VECTORS)
+        texts = (kept.config.prompt, kept.config.llm) == (config.prompt, config.llm)
+        refits = {name: settings for name, (settings, _) in refit_settings(config).items()}
+        for name, settings in {"collaborative": config.collaborative, **refits}.items():
+            if settings.items == "id" or texts:
+                copy(other.parent / name, folder / name)
+        if texts:
+            copy(other.parent / VECTORS, folder / VECTORS)
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a file or folder that is there and not yet here, whole or not at all."""
+    if target.exists() or not source.exists():
+        return
+    aside = target.with_name(f".{target.name}.copied")
+    shutil.rmtree(aside, ignore_errors=True)
+    shutil.copytree(source, aside) if source.is_dir() else shutil.copy(source, aside)
+    aside.rename(target)
 
 
 def describe(experiment: Experiment, arm: str, reference: Sequence[Path], folders: Sequence[Path]) -> dict[str, Any]:
@@ -164,7 +190,7 @@ def table(found: dict[str, Any]) -> str:
         ]
         lines.append("|---" * (len(METRICS) + 2) + "|")
         for arm in found["arms"]:
-            figures = " | ".join(f"{arm['test'][protocol][metric][0]:.4f}"[1:] for metric in METRICS)
+            figures = " | ".join(f"{arm['test'][protocol][metric][0]:.4f}".removeprefix("0") for metric in METRICS)
             test = arm.get("against_reference", {}).get(protocol)
             against = f"{-test['reference_minus_arm']:+.4f}, p = {test['p_t']:.3f}" if test else "–"
             lines.append(f"| {arm['arm']} | {figures} | {against} |")

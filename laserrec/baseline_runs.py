@@ -95,7 +95,7 @@ def measure_baseline(
         popularity = np.bincount(data.training_histories().values, minlength=len(data.item_ids))
         for part in missing:
             about: dict[str, Any] = {"model": model.name, "dataset": data.name, "fingerprint": data.fingerprint, "part": part}
-            about |= {"seconds": seconds, "parameters": model.trained_parameters, "settings": _described(name, run.config)}
+            about |= {"seconds": seconds, "parameters": model.trained_parameters, "settings": _described(name, run)}
             found = evaluate(model.scores, data.cases(part), popularity=popularity, about=about)
             found.save(paths[part], data.user_ids, data.item_ids)
     kept = {part: Evaluation.load(path) for part, path in paths.items()}
@@ -118,15 +118,17 @@ def trained_settings(config: LaserConfig, name: Trained) -> tuple[CollaborativeC
     return settings.model_copy(update=which), learning
 
 
-def _described(name: BaselineName, config: LaserConfig) -> dict[str, Any]:
-    """Return the settings that a baseline depends on, but for the seed."""
+def _described(name: BaselineName, run: RunFolder) -> dict[str, Any]:
+    """Return the settings that a baseline depends on, but for the seed and for what a plan chose."""
+    config = run.config.override([f"{key}=none" for key in run.about.get("plan", {}).get("chosen", {})])
     prompt = {"llm": config.llm.model_dump(mode="json"), "prompt": config.prompt.model_dump(mode="json")}
     if name == "popularity":
         return {}
     if name == "last-text":
         return prompt
     settings, learning = (config.collaborative, config.fit_collaborative) if name == "ensemble" else trained_settings(config, name)
-    own = {"collaborative": settings.model_dump(mode="json"), "fit_collaborative": learning.model_dump(mode="json")}
+    unused = {"hold_out"} if name == "ensemble" else {"hold_out", "refits"}
+    own = {"collaborative": settings.model_dump(mode="json", exclude=unused), "fit_collaborative": learning.model_dump(mode="json")}
     return own if settings.items == "id" and name != "ensemble" else own | prompt
 
 
@@ -152,7 +154,8 @@ def _ensemble(data: Dataset, config: LaserConfig, session: Session, say: Say) ->
     """Return what Laser fuses in the end, without the language model's own score beside it."""
     if not refit_settings(config):
         raise ConfigError(
-            "collaborative.refits is empty, so there is no ensemble; name the members, such as collaborative.refits=['id', 'both']."
+            "There is no ensemble: collaborative.refits is empty, collaborative.hold_out is 0 or score.fuse_collaborative is false. "
+            "Set all three, such as collaborative.refits=['id', 'both']."
         )
     say("Ensemble: the recommenders whose mean score Laser fuses")
     texts = _read(data, config, session) if reads_texts(config) else None

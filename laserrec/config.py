@@ -167,7 +167,8 @@ class CollaborativeConfig(_Section):
     @property
     def name(self) -> str:
         """What folders and logs call it."""
-        return self.model + {"id": "", "text": "-text", "both": "-text-id"}[self.items]
+        experts = f"-x{self.text_experts}" if self.items != "id" and self.text_experts > 1 else ""
+        return self.model + {"id": "", "text": "-text", "both": "-text-id"}[self.items] + experts
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:

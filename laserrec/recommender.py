@@ -221,7 +221,7 @@ class Laser:
     def item_vectors(self) -> NDArray[np.float32]:
         """Return the unit vectors by which items are compared with a history, [N, H] in index order."""
         with self._lock:
-            return np.asarray(self._ready().directions.numpy(), np.float32)
+            return np.array(self._ready().directions.numpy(), np.float32)
 
     def experts(self, histories: Sequence[Sequence[str]]) -> list[int] | None:
         """Return which of the M-Former's query experts reads each history of item ids; None where it has none."""

@@ -66,7 +66,8 @@ def _show(found: list[Tuning], out: Path) -> None:
         settings = ", ".join(
             f"{name} = {value:.3g}" if isinstance(value, float) else f"{name} = {value}" for name, value in each.settings.items()
         )
+        given = "it diverged" if each.defaults is None else f"{each.defaults:.4f}"
         typer.echo(
-            f"{each.model}: {each.score:.4f} on validation (as given: {each.defaults:.4f}) after {each.trials} trials, "
-            f"{each.pruned} of them stopped early.\n  {settings}\n  {out / each.model / 'best.json'}"
+            f"{each.model}: {each.score:.4f} on validation (as given: {given}) after {each.trials} trials, {each.pruned} of them stopped "
+            f"early.\n  {settings}\n  {out / each.model / 'best.json'}"
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from laserrec.nn.sequential import SequentialRecommender
@@ -27,4 +26,8 @@ class Ensemble(nn.Module):
 
     def scores(self, items: Tensor, mask: Tensor) -> Tensor:
         """Score every item as the next one of each history, [B, N]; arguments as in `SequentialRecommender.scores`."""
-        return torch.stack([member.scores(items, mask) for member in self.members]).mean(0)
+        first, *others = self.members
+        total = first.scores(items, mask)
+        for member in others:  # one by one: a long catalogue's scores are never held for all of them
+            total = total + member.scores(items, mask)
+        return total / len(self.members)

@@ -36,7 +36,7 @@ class TextTable(nn.Module):
         count, inputs = texts.shape
         self.experts = experts
         self.register_buffer("texts", texts)
-        self.maps = nn.Parameter(torch.randn(inputs, experts * width) * START * (experts / inputs) ** 0.5)
+        self.maps = nn.Parameter(torch.randn(inputs, experts * width) * START * (experts / max(inputs, 1)) ** 0.5)
         self.bias = nn.Parameter(torch.zeros(experts * width))
         self.gate = nn.Parameter(torch.zeros(inputs, experts)) if experts > 1 else None
         self.ids = nn.Parameter(torch.randn(count, width) * START / 5) if ids else None

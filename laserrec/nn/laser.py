@@ -139,8 +139,7 @@ class LaserSystem:
 
         A function of the item matrix and its measures alone: the trained read-out changes at every step, the neighbours must not.
         """
-        if not bool(self.collaborative.scored.all()):
-            self.collaborative.place_new(normalize(self.model.scorer.standard(self.model.item_states), dim=-1))
+        self.collaborative.place_new(normalize(self.model.scorer.standard(self.model.item_states), dim=-1))
 
     @torch.no_grad()
     def add_items(self, count: int) -> None:

@@ -148,6 +148,7 @@ class _Preflight:
         self.items, self.share = len(data.item_ids), 1 if config.prompt.order == "text_first" else 8
         self.popularity = np.bincount(data.training_histories().values, minlength=self.items)
         self.tried: dict[tuple[CollaborativeConfig, FitConfig], FitCost] = {}
+        self.fits: list[tuple[CollaborativeConfig, FitConfig]] = []
 
     def plan(self, folder: Path) -> Plan:
         """Try everything, and put the plan together."""
@@ -164,7 +165,7 @@ class _Preflight:
             chosen=chosen,
             phases=[*before, *self._stages(laser, texts), Phase(REST, self._rest(laser, identity))],
             memory=self._memory(settled, identity, laser, texts),
-            disk=self._disk(folder, laser, len(id_based)),
+            disk=self._disk(folder, laser),
             threads=torch.get_num_threads(),
             seconds=0.0,
         )
@@ -192,6 +193,7 @@ class _Preflight:
         fits = {name: (*settings, 0) for name, settings in self.rivals.fits.items()}
         fits["collaborative"] = (*own, config.collaborative.hold_out)
         fits |= {name: (settings, config.fit_collaborative, 0) for name, (settings, _) in refit_settings(config).items()}
+        self.fits = [(model, fit) for model, fit, _ in fits.values()]
         found = {}
         for name, (model, fit, hold_out) in fits.items():
             task = self._id_task(model, fit, hold_out)
@@ -320,12 +322,15 @@ class _Preflight:
         peak = max(laser.process + max(self.texts.memory + training, writing), peak_memory())
         return Memory(peak, laser.process, self.texts.memory, self.texts.unlimited_memory, training, self.available)
 
-    def _disk(self, folder: Path, laser: _Laser, id_based: int) -> Disk:
+    def _disk(self, folder: Path, laser: _Laser) -> Disk:
         data, own = self.data, self.tried[self.config.collaborative, self.config.fit_collaborative]
         ranks = RANK_BYTES * (len(data.cases("valid")) + len(data.cases("test")))
-        model = laser.weights + own.checkpoint // 2 + int(data.items.estimated_size())
+        # A checkpoint holds the weights four times: as they are, at their best, and Adam's two moments.
+        recommenders = own.checkpoint // 4 * (1 + len(refit_settings(self.config)))
+        model = laser.weights + recommenders + int(data.items.estimated_size())
         vectors = 4 * self.items * self.backbone.width if self._vectors_needed else 0
-        run = 2 * laser.fit.checkpoint + id_based * own.checkpoint + model + ranks + vectors
+        id_based = sum(self.tried[settings].checkpoint for settings in self.fits)
+        run = 2 * laser.fit.checkpoint + id_based + model + ranks + vectors
         texts = texts_folder()
         return Disk(
             texts=self.texts.missing_bytes,

@@ -77,6 +77,8 @@ def fit_collaborative(
     model = build_recommender(model_config, len(data.item_ids), None if texts is None else whiten(texts.values))
     task = CollaborativeTask(model, data.training_histories(), validation_cases(data, config, seed), hold_out=hold_out)
     identity = {"data": data.fingerprint, "seed": seed, "hold_out": hold_out, **_dump(model=model_config, fit=config)}
+    if texts is not None and model_config.items != "id":
+        identity["texts"] = dict(texts.source)
     result = fit(
         task,
         config,
@@ -180,7 +182,8 @@ def refit_settings(config: LaserConfig) -> dict[str, tuple[CollaborativeConfig, 
         return {}
     found: dict[str, tuple[CollaborativeConfig, int]] = {}
     for items in config.collaborative.refits:
-        settings = config.collaborative.model_copy(update={"items": items})
+        experts = 1 if items == "id" else config.collaborative.text_experts
+        settings = config.collaborative.model_copy(update={"items": items, "text_experts": experts})
         alike = sum(other.items == items for other, _ in found.values())
         found[f"{settings.name}-{alike + 1}" if alike else settings.name] = settings, config.seed + REFIT_SEEDS * alike
     return found

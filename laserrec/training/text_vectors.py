@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -26,10 +30,12 @@ class TextVectors:
     Attributes:
         values: float32 [N, H].
         seconds: that reading them took, now or when it was done.
+        source: what they follow from: the LLM's fingerprint, the texts' checksum, where texts are cut.
     """
 
     values: Tensor
     seconds: float
+    source: Mapping[str, Any]
 
 
 def text_vectors(data: Dataset, prompt: PromptConfig, backbone: Backbone, session: Session) -> TextVectors:
@@ -41,13 +47,14 @@ def text_vectors(data: Dataset, prompt: PromptConfig, backbone: Backbone, sessio
         backbone: the frozen LLM.
         session: where they are kept, and who watches.
     """
-    path, about = session.folder / FILE, {"data": data.fingerprint, "llm": backbone.fingerprint(), "prompt": prompt.model_dump(mode="json")}
+    path, began, template = session.folder / FILE, time.monotonic(), Template(prompt)
+    texts = [template.item_text(item) for item in data.attributes()]
+    checksum = hashlib.sha256(json.dumps(texts).encode()).hexdigest()
+    source = {"llm": backbone.fingerprint(), "texts": checksum, "max_tokens": prompt.max_item_tokens}
     if path.is_file():
         tensors, kept = read_tensors(path)
-        if kept.get("about") == about:
-            return TextVectors(tensors["vectors"], kept["seconds"])
-    began, template = time.monotonic(), Template(prompt)
-    texts = [template.item_text(item) for item in data.attributes()]
+        if kept.get("source") == source:
+            return TextVectors(tensors["vectors"], kept["seconds"], source)
 
     def told(done: int) -> None:
         for observer in session.observers:
@@ -61,5 +68,5 @@ def text_vectors(data: Dataset, prompt: PromptConfig, backbone: Backbone, sessio
         for observer in session.observers:
             observer.end()
     seconds = time.monotonic() - began
-    write_tensors(path, {"vectors": vectors}, {"about": about, "seconds": seconds})
-    return TextVectors(vectors, seconds)
+    write_tensors(path, {"vectors": vectors}, {"source": source, "seconds": seconds})
+    return TextVectors(vectors, seconds, source)

@@ -54,11 +54,8 @@ IDS: Space = {
     "collaborative.blocks": OneOf((1, 2, 3)),
     "collaborative.dropout": OneOf((0.1, 0.3, 0.5)),
 }
-TEXTS: Space = {**IDS, "collaborative.text_experts": OneOf((1, 4, 8))}
 
 
 def space_of(model: Tuned) -> Space:
     """Return what is searched for a model; sizes that make it another model are not."""
-    if model == "laser":
-        return LASER
-    return IDS if RECIPES[model].model["items"] == "id" else TEXTS
+    return LASER if model == "laser" else IDS

@@ -21,7 +21,7 @@ from laserrec.baseline_runs import trained_settings
 from laserrec.checkpoint import write_json
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
-from laserrec.errors import MissingExtraError, NonFiniteLossError, TrainingError
+from laserrec.errors import ConfigError, MissingExtraError, NonFiniteLossError, TrainingError
 from laserrec.recommender import Laser, load_backbone
 from laserrec.training.fit import fit_collaborative
 from laserrec.training.loop import Observer
@@ -43,7 +43,7 @@ class Tuning:
         trials: made, pruned ones among them.
         pruned: stopped early for falling behind.
         score: the best validation score.
-        defaults: the score of the settings that the search started from; its first trial.
+        defaults: the score of the settings that the search started from; None if that trial diverged.
         settings: the best trial's.
     """
 
@@ -51,7 +51,7 @@ class Tuning:
     trials: int
     pruned: int
     score: float
-    defaults: float
+    defaults: float | None
     settings: Mapping[str, Value]
 
     def as_dict(self) -> dict[str, Any]:
@@ -73,24 +73,25 @@ class Search:
 
         Raises:
             MissingExtraError: Optuna is not installed.
+            ConfigError: the search in the folder departs from other settings.
         """
         self._optuna = _optuna()
         self.model, self.data, self.folder = model, data, folder / model
-        self.start = _start(model, config)
+        self.start, self._refits = _start(model, config), config.collaborative.refits
         self.folder.mkdir(parents=True, exist_ok=True)
         self._study = self._optuna.create_study(
             study_name=f"{model} on {data.fingerprint[:12]}",
             storage=f"sqlite:///{(folder / 'study.db').resolve()}",
             direction="maximize",
-            sampler=self._optuna.samplers.TPESampler(seed=config.seed, n_startup_trials=STARTING_TRIALS),
             pruner=self._optuna.pruners.MedianPruner(n_startup_trials=STARTING_TRIALS, n_warmup_steps=WARM_UP_EPOCHS),
             load_if_exists=True,
         )
+        self._require_same_settings()
         states = self._optuna.trial.TrialState
         self._counted = (states.COMPLETE, states.PRUNED)
         for left in self._study.get_trials(deepcopy=False, states=(states.RUNNING,)):  # of a process that was killed
             self._study.tell(left.number, state=states.FAIL)
-        given = {name: _value(self.start, name) for name in space_of(model)}
+        self._given = given = {name: _value(self.start, name) for name in space_of(model)}
         self._space = {name: where.including(given[name]) for name, where in space_of(model).items()}
         if not self.trials and not self._study.get_trials(deepcopy=False, states=(states.WAITING,)):
             self._study.enqueue_trial(given)
@@ -107,14 +108,29 @@ class Search:
         Raises:
             TrainingError: no trial was completed.
         """
-        made = self._study.get_trials(deepcopy=False, states=self._counted)
-        complete = [trial for trial in made if trial.value is not None and trial.state == self._counted[0]]
+        made, complete = self.trials, self._complete
         if not complete:
+            fit = "stage1" if self.model == "laser" else "fit_collaborative"
             raise TrainingError(
-                f"No trial of {self.model} was completed; start from a lower learning rate, say --set stage1.learning_rate=1e-4."
+                f"No trial of {self.model} was completed; start from a lower learning rate: --set {fit}.learning_rate=1e-4."
             )
         best = self._study.best_trial
-        return Tuning(self.model, len(made), len(made) - len(complete), best.value, complete[0].value, dict(best.params))
+        given = next((trial.value for trial in complete if trial.params == self._given), None)
+        return Tuning(self.model, made, made - len(complete), best.value, given, dict(best.params))
+
+    @property
+    def _complete(self) -> list[Any]:
+        return self._study.get_trials(deepcopy=False, states=self._counted[:1])  # type: ignore[no-any-return]
+
+    def _require_same_settings(self) -> None:
+        """Refuse to go on with a search that departs from other settings: its scores would not be comparable."""
+        own, kept = self.start.model_dump(mode="json"), self._study.user_attrs.get("settings")
+        if kept is None:
+            self._study.set_user_attr("settings", own)
+        elif kept != own:
+            raise ConfigError(
+                f"{self.folder} holds a search that departs from other settings. Go on with those, or choose another folder with --out."
+            )
 
     def step(self, observers: Sequence[Observer] = ()) -> None:
         """Make one more trial, and write the best settings so far.
@@ -125,8 +141,13 @@ class Search:
         Raises:
             InterruptedTraining: Ctrl-C; the trial is made anew by whoever goes on.
         """
+        # Seeded by place, so that a search that was stopped goes on as if it had not been.
+        self._study.sampler = self._optuna.samplers.TPESampler(seed=self.start.seed + self.trials, n_startup_trials=STARTING_TRIALS)
         self._study.optimize(partial(self._try, observers=observers), n_trials=1)
-        write_json(self.folder / "best.json", self._settled(self.found.settings).model_dump(mode="json"))
+        if self._complete:
+            best = self._settled(self.found.settings)
+            refits = best.collaborative.model_copy(update={"refits": self._refits})
+            write_json(self.folder / "best.json", best.model_copy(update={"collaborative": refits}).model_dump(mode="json"))
 
     def _settled(self, values: Mapping[str, Value]) -> LaserConfig:
         return self.start.override([f"{name}={value}" for name, value in values.items()])

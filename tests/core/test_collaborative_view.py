@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from laserrec.nn.collaborative import NEIGHBOURS, CollaborativeView
+from laserrec.nn.ensemble import Ensemble
 
 UNKNOWN = (2, 7)
 
@@ -143,3 +144,20 @@ def test_each_recommender_has_items_of_its_own() -> None:
     torch.testing.assert_close(scores[:, places], standard(other.scores(*tiny.batch([[1]]))[0, places])[None])
     unscored = (~scored).nonzero()[:, 0].tolist()
     torch.testing.assert_close(scores[0, 0], scores[0, frozen.neighbours[unscored.index(0)]].mean())
+
+
+def test_scores_of_an_ensemble_that_knows_every_item_need_no_neighbours() -> None:
+    config = tiny.config(collaborative={"width": 8, "blocks": 1, "heads": 2, "max_history": 5, "seen_penalty": False})
+    known = torch.ones(len(tiny.ITEMS), dtype=torch.bool)
+    known[list(UNKNOWN)] = False
+    system = tiny.system(config, known=known)
+    system.model.item_states.normal_()
+    system.place_new()
+    assert len(system.collaborative.neighbours) == len(UNKNOWN)
+    # What a refit knows beside the held-out model: the items that occur in held-out events alone.
+    system.collaborative.score_with(Ensemble([tiny.sasrec()]), torch.ones_like(known))
+    system.place_new()
+    assert len(system.collaborative.neighbours) == 0
+    case = tiny.batch([[0, 1]])
+    raw = system.collaborative.scorer.scores(*case)
+    torch.testing.assert_close(system.collaborative.scores(*case)[0], standard(raw[0]))

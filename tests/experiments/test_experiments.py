@@ -59,4 +59,6 @@ def test_arms_share_what_does_not_differ_and_are_tested_against_the_first(
     assert sum(line.startswith("| no prefix") for line in lines) == 2  # a table a protocol
     assert {line.count("|") for line in lines if line.startswith("|")} == {7}
     again = runner.run(experiment, tmp_path / "data", tmp_path / "out", ["no prefix"], further)
-    assert again["arms"] == found["arms"][:2]
+    assert again["arms"] == found["arms"]  # what is finished stays in the table
+    with pytest.raises(SystemExit, match="has no arm fewer; it has all, no prefix, no ids"):
+        runner.run(experiment, tmp_path / "data", tmp_path / "out", ["fewer"], further)

@@ -56,7 +56,10 @@ def test_whitened_vectors_are_centred_uncorrelated_and_equally_strong() -> None:
 
 
 def test_equal_texts_whiten_to_nothing() -> None:
-    assert whiten(torch.ones(4, 3)).shape == (4, 0)
+    nothing = whiten(torch.ones(4, 3))
+    assert nothing.shape == (4, 0)
+    assert TextTable(nothing, 8, ids=True).weight.shape == (4, 8)  # a catalogue without texts: ids alone
+    assert whiten(torch.zeros(1, 3)).shape == (1, 0)
 
 
 def models() -> list[SequentialRecommender]:

@@ -11,9 +11,9 @@ import pytest
 
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
-from laserrec.errors import InterruptedTraining, NonFiniteLossError, TrainingError
+from laserrec.errors import ConfigError, InterruptedTraining, NonFiniteLossError, TrainingError
 from laserrec.tuning import study as module
-from laserrec.tuning.space import Between, OneOf, space_of
+from laserrec.tuning.space import TUNED, Between, OneOf, space_of
 from laserrec.tuning.study import Search
 
 pytest.importorskip("optuna")
@@ -41,9 +41,9 @@ def test_a_space_is_widened_by_what_is_given() -> None:
     assert OneOf((1, 2)).including(2) == OneOf([1, 2])
 
 
-def test_only_what_reads_texts_searches_their_maps() -> None:
-    assert "collaborative.text_experts" in space_of("unisrec")
-    assert "collaborative.text_experts" not in space_of("sasrec")
+def test_nothing_that_makes_another_model_is_searched() -> None:
+    for model in TUNED:
+        assert not {"collaborative.model", "collaborative.items", "collaborative.text_experts"} & space_of(model).keys()
 
 
 def test_a_search_starts_from_what_is_given_and_goes_on(data: Dataset, config: LaserConfig, tmp_path: Path) -> None:
@@ -63,6 +63,21 @@ def test_a_search_starts_from_what_is_given_and_goes_on(data: Dataset, config: L
     best = LaserConfig.load(tmp_path / "sasrec" / "best.json")
     assert best.collaborative.width == again.found.settings["collaborative.width"]
     assert not (tmp_path / "sasrec" / "trial").exists()
+
+
+def test_a_search_goes_on_as_if_it_had_not_been_stopped(data: Dataset, config: LaserConfig, tmp_path: Path) -> None:
+    whole = Search("sasrec", data, config, tmp_path / "whole")
+    for _ in range(4):
+        whole.step()
+    for _ in range(4):
+        Search("sasrec", data, config, tmp_path / "parts").step()
+    ours, theirs = (
+        [trial.params for trial in search._study.trials] for search in (whole, Search("sasrec", data, config, tmp_path / "parts"))
+    )
+    assert ours == theirs
+    assert len({str(params) for params in ours}) == 4
+    with pytest.raises(ConfigError, match="departs from other settings"):
+        Search("sasrec", data, config.override(["fit_collaborative.epochs=9"]), tmp_path / "parts")
 
 
 def test_an_interrupted_trial_does_not_count(data: Dataset, config: LaserConfig, tmp_path: Path) -> None:
@@ -98,5 +113,5 @@ def test_laser_shares_its_recommender_between_trials(data: Dataset, config: Lase
     search.step()
     assert kept.stat().st_mtime_ns == before
     best = json.loads((tmp_path / "laser" / "best.json").read_text())
-    assert best["collaborative"]["refits"] == []
+    assert best["collaborative"]["refits"] == list(config.collaborative.refits)
     assert best["mformer"]["experts"] == search.found.settings["mformer.experts"]
