@@ -162,7 +162,7 @@ class CollaborativeConfig(_Section):
     hold_out: int = Field(1, ge=0)
     """Training positions at each history's end that it is not trained on, so that Laser learns how far to trust it (stacking)."""
     refits: tuple[ItemsFrom, ...] = ("id", "both", "both", "both", "both")
-    """Once Laser is trained, train one of each on the positions held out too, and fuse their mean score if it validates better."""
+    """Once Laser is trained, train one of each on all positions, and fuse the mean score of all, or of a kind, that validates best."""
 
     @property
     def name(self) -> str:

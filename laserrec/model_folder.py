@@ -219,8 +219,8 @@ def _recommender(config: LaserConfig, catalogue_size: int, prefix: str, tensors:
 
 
 def _ensemble(config: LaserConfig, catalogue_size: int, tensors: Mapping[str, Tensor]) -> Ensemble:
-    members = [f"scorer.member{number}." for number in range(len(config.collaborative.refits))]
-    return Ensemble([_recommender(config, catalogue_size, member, tensors) for member in members])
+    members = sorted({name.split(".")[1] for name in tensors if name.startswith("scorer.")}, key=lambda member: (len(member), member))
+    return Ensemble([_recommender(config, catalogue_size, f"scorer.{member}.", tensors) for member in members])
 
 
 def _locate(source: str | Path) -> Path:

@@ -287,7 +287,7 @@ class _Preflight:
         valid, test = (len(self.data.cases(part)) for part in ("valid", "test"))
         took = self.loading + laser.fit.save + laser.case * (valid + test)
         if refit_settings(self.config):
-            took += 2 * laser.fit.case * min(valid, self.config.stage2.validation_cases or valid)
+            took += 4 * laser.fit.case * min(valid, self.config.stage2.validation_cases or valid)
         took += len(self.rivals.fits) * test * identity.case
         return took + (self._untrained(valid, test) if self.rivals.untrained else 0.0)
 

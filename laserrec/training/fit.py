@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -157,7 +158,7 @@ def fit_refits(data: Dataset, config: LaserConfig, *, session: Session, texts: T
 def refit_collaborative(
     laser: LaserSystem, data: Dataset, config: LaserConfig, *, session: Session, texts: TextVectors | None = None
 ) -> list[Collaborative]:
-    """Train the refits, and fuse their scores where that validates better.
+    """Train the refits, and fuse the scores of all of them, or of one kind, where that validates better.
 
     Args:
         laser: trained; the scorer of its collaborative view, and the score's scalars, may be replaced.
@@ -171,8 +172,12 @@ def refit_collaborative(
     """
     refits = fit_refits(data, config, session=session, texts=texts)
     if refits:
+        kinds: dict[str, list[SequentialRecommender]] = {}
+        for refit, kind in zip(refits, config.collaborative.refits, strict=True):
+            kinds.setdefault(kind, []).append(refit.model)
+        groups = [[refit.model for refit in refits], *(kinds.values() if len(kinds) > 1 else ())]
         cases = validation_cases(data, config.stage2, config.seed)
-        _take_scores(laser, Ensemble([refit.model for refit in refits]), refits[0].seen, cases, config)
+        _take_best(laser, [Ensemble(group) for group in groups], refits, cases, config)
     return refits
 
 
@@ -194,22 +199,28 @@ def reads_texts(config: LaserConfig) -> bool:
     return any(settings.items != "id" for settings in (config.collaborative, *(refit for refit, _ in refit_settings(config).values())))
 
 
-def _take_scores(laser: LaserSystem, scorer: Ensemble, scored: Tensor, cases: Cases, config: LaserConfig) -> None:
-    """Fuse the scores of other recommenders, with the scalars fitted to them on validation, unless that validates no better."""
-    view, scalars = laser.collaborative, laser.model.scorer.scalars
-    before, kept, known = validation_score(laser, cases, config.stage2.metric), view.scorer, view.scored
+def _take_best(laser: LaserSystem, scorers: Sequence[Ensemble], refits: Sequence[Collaborative], cases: Cases, config: LaserConfig) -> None:
+    """Fuse the scores that validate best: those at hand, or one of several ensembles' with the scalars fitted to it on validation."""
+    view, scalars, metric = laser.collaborative, laser.model.scorer.scalars, config.stage2.metric
     starts = [scalar.detach().clone() for scalar in scalars]
-    view.score_with(scorer, scored)
+    best = validation_score(laser, cases, metric), view.scorer, view.scored, starts
+    for scorer in scorers:
+        _set_scores(laser, scorer, refits[0].seen, starts)
+        if config.score.calibrate:
+            fitted = cases.take(np.arange(min(len(cases), cases_held(len(laser.model.item_states)))))
+            calibrate(laser, *padded(fitted.histories), torch.from_numpy(fitted.targets))
+        reached = validation_score(laser, cases, metric)
+        if reached > best[0]:
+            best = reached, scorer, refits[0].seen, [scalar.detach().clone() for scalar in scalars]
+    _set_scores(laser, *best[1:])
+
+
+@torch.no_grad()
+def _set_scores(laser: LaserSystem, scorer: SequentialRecommender | Ensemble, scored: Tensor, values: Sequence[Tensor]) -> None:
+    laser.collaborative.score_with(scorer, scored)
+    for scalar, value in zip(laser.model.scorer.scalars, values, strict=True):
+        scalar.copy_(value)
     laser.place_new()
-    if config.score.calibrate:
-        fitted = cases.take(np.arange(min(len(cases), cases_held(len(laser.model.item_states)))))
-        calibrate(laser, *padded(fitted.histories), torch.from_numpy(fitted.targets))
-    if validation_score(laser, cases, config.stage2.metric) <= before:
-        view.score_with(kept, known)
-        laser.place_new()
-        with torch.no_grad():
-            for scalar, start in zip(scalars, starts, strict=True):
-                scalar.copy_(start)
 
 
 def validation_cases(data: Dataset, config: FitConfig, seed: int) -> Cases:
