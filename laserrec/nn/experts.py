@@ -71,7 +71,8 @@ class QueryExperts(nn.Module):
         Under `paper` the choice is hard and the task loss never reaches the router. Under `gated` the tokens are multiplied by a gate
         that equals one but carries the gradient of the router's probability (straight-through).
         """
-        tokens = self.tokens[routing.chosen]
+        # Not by indexing: its backward adds rows that chose the same expert from several threads, in whatever order they come.
+        tokens = self.tokens.index_select(0, routing.chosen)
         if self.routing == "paper":
             return tokens
         gate = 1 + (routing.weight - routing.weight.detach())
