@@ -24,7 +24,7 @@ from laserrec.bench.figures import provenance
 from laserrec.comparison.compare import Compared, compare_runs, summarise_runs
 from laserrec.comparison.layout import SHORT, TITLES
 from laserrec.evaluation import PROTOCOLS
-from laserrec.run_folder import RunFolder, train_run
+from laserrec.run_folder import PARTS, RunFolder, train_run
 from laserrec.training.fit import refit_settings
 from laserrec.training.observers import EpochLog
 from laserrec.training.text_vectors import FILE as VECTORS
@@ -150,8 +150,8 @@ def copy(source: Path, target: Path) -> None:
 def describe(experiment: Experiment, arm: str, reference: Sequence[Path], folders: Sequence[Path]) -> dict[str, Any]:
     """Return an arm's figures on validation and test, and how it differs from the reference."""
     found: dict[str, Any] = {"arm": arm, "changes": list(experiment.arms[arm])}
-    for part in ("valid", "test"):
-        rows = summarise_runs(folders, part).rows  # type: ignore[arg-type]
+    for part in PARTS:
+        rows = summarise_runs(folders, part).rows
         found[part] = {
             protocol: {metric: [row.figures[metric].mean, row.figures[metric].deviation] for metric in METRICS}
             for protocol, row in rows.items()

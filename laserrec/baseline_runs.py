@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from laserrec.baselines.last_text import LastItemText
 from laserrec.baselines.popularity import Popularity
 from laserrec.baselines.seen import SeenPenalty
 from laserrec.baselines.sequential import Sequential
-from laserrec.config import CollaborativeConfig, FitConfig, LaserConfig
+from laserrec.config import CollaborativeConfig, FitConfig, ItemsFrom, LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.errors import ConfigError, DataError
 from laserrec.evaluation import Evaluation, evaluate
@@ -33,6 +33,7 @@ from laserrec.training.text_vectors import TextVectors, text_vectors
 Trained = Literal["sasrec", "bert4rec", "gru4rec", "sasrec-text", "gru4rec-text", "unisrec-text", "unisrec", "sasrec-text-id"]
 BaselineName = Literal["popularity", "last-text", Trained, "ensemble"]
 BASELINES: tuple[BaselineName, ...] = ("popularity", "last-text", *get_args(Trained), "ensemble")
+Section = TypeVar("Section", CollaborativeConfig, FitConfig)
 Say = Callable[[str], None]
 """Told in words what is under way."""
 
@@ -43,29 +44,33 @@ class Recipe:
 
     Attributes:
         label: what tables call it.
-        model: its settings where they differ from the run's own.
+        model: its architecture.
+        items: what its item vectors are made from.
+        text_experts: maps from a text to a vector.
+        settings: of its sizes and dropout, where they differ from the usual ones.
         fit: how it is trained, where that differs.
     """
 
     label: str
-    model: Mapping[str, Any]
+    model: Literal["sasrec", "bert4rec", "gru4rec"]
+    items: ItemsFrom
+    text_experts: int = 1
+    settings: Mapping[str, Any] = field(default_factory=dict)
     fit: Mapping[str, Any] = field(default_factory=dict)
 
 
-_UNISREC = {"model": "sasrec", "text_experts": 8}
+ONE_LAYER = {"blocks": 1}
+"""Customary for GRU4Rec."""
 RECIPES: Mapping[Trained, Recipe] = {
-    "sasrec": Recipe("SASRec", {"model": "sasrec", "items": "id", "text_experts": 1}),
+    "sasrec": Recipe("SASRec", "sasrec", "id"),
     # Chosen on Scientific's validation (docs/log.md).
-    "bert4rec": Recipe(
-        "BERT4Rec", {"model": "bert4rec", "items": "id", "text_experts": 1, "dropout": 0.3}, {"learning_rate": 3e-3, "patience": 6}
-    ),
-    # A single layer is customary.
-    "gru4rec": Recipe("GRU4Rec", {"model": "gru4rec", "items": "id", "text_experts": 1, "blocks": 1}),
-    "sasrec-text": Recipe("SASRec on text", {"model": "sasrec", "items": "text", "text_experts": 1}),
-    "gru4rec-text": Recipe("GRU4Rec on text", {"model": "gru4rec", "items": "text", "text_experts": 1, "blocks": 1}),
-    "unisrec-text": Recipe("UniSRec (text)", _UNISREC | {"items": "text"}),
-    "unisrec": Recipe("UniSRec (text + id)", _UNISREC | {"items": "both"}),
-    "sasrec-text-id": Recipe("SASRec (text + id)", {"model": "sasrec", "items": "both", "text_experts": 1}),
+    "bert4rec": Recipe("BERT4Rec", "bert4rec", "id", settings={"dropout": 0.3}, fit={"learning_rate": 3e-3, "patience": 6}),
+    "gru4rec": Recipe("GRU4Rec", "gru4rec", "id", settings=ONE_LAYER),
+    "sasrec-text": Recipe("SASRec on text", "sasrec", "text"),
+    "gru4rec-text": Recipe("GRU4Rec on text", "gru4rec", "text", settings=ONE_LAYER),
+    "unisrec-text": Recipe("UniSRec (text)", "sasrec", "text", text_experts=8),
+    "unisrec": Recipe("UniSRec (text + id)", "sasrec", "both", text_experts=8),
+    "sasrec-text-id": Recipe("SASRec (text + id)", "sasrec", "both"),
 }
 """UniSRec is its item encoder in SASRec, trained from scratch on one catalogue: without pre-training and its contrastive tasks."""
 
@@ -102,20 +107,18 @@ def measure_baseline(
     return {part: Result(each, each.about["seconds"], each.about["parameters"]) for part, each in kept.items()}
 
 
-WHICH = {"model", "items", "text_experts"}
-"""Settings that make a model another one."""
-
-
 def trained_settings(config: LaserConfig, name: Trained) -> tuple[CollaborativeConfig, FitConfig]:
     """Return how a baseline is built and trained: as the settings say, and where they are the defaults of another model, by its recipe."""
-    recipe, settings, learning, default = RECIPES[name], config.collaborative, config.fit_collaborative, LaserConfig()
-    which = {key: value for key, value in recipe.model.items() if key in WHICH}
-    if settings.model != recipe.model["model"]:
-        given = default.collaborative
-        which |= {key: value for key, value in recipe.model.items() if getattr(settings, key) == getattr(given, key)}
-        own = {key: value for key, value in recipe.fit.items() if getattr(learning, key) == getattr(default.fit_collaborative, key)}
-        learning = learning.model_copy(update=own)
-    return settings.model_copy(update=which), learning
+    recipe, usual, settings, learning = RECIPES[name], LaserConfig(), config.collaborative, config.fit_collaborative
+    if settings.model != recipe.model:
+        settings = _where_usual(settings, usual.collaborative, recipe.settings)
+        learning = _where_usual(learning, usual.fit_collaborative, recipe.fit)
+    return settings.model_copy(update={"model": recipe.model, "items": recipe.items, "text_experts": recipe.text_experts}), learning
+
+
+def _where_usual(section: Section, usual: Section, changes: Mapping[str, Any]) -> Section:
+    """Return settings with those changes that nobody has decided about."""
+    return section.model_copy(update={key: value for key, value in changes.items() if getattr(section, key) == getattr(usual, key)})
 
 
 def _described(name: BaselineName, run: RunFolder) -> dict[str, Any]:

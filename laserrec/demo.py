@@ -20,6 +20,7 @@ from laserrec.evaluation import PROTOCOLS, Protocol, compare
 from laserrec.planning.plan import Plan
 from laserrec.planning.preflight import Rivals, preflight
 from laserrec.recommender import Laser, Recommendation
+from laserrec.report.examples import spread
 from laserrec.run_folder import Result, RunFolder, read_result, train_run
 from laserrec.training.fit import refit_settings
 from laserrec.training.loop import Observer
@@ -162,10 +163,9 @@ def demonstrate(data: Dataset, run: RunFolder, observers: Sequence[Observer] = (
 
 def _examples(data: Dataset, laser: Laser) -> list[Example]:
     """Take users spread over the test cases, each as they stood before their test event."""
-    cases = data.cases("test")
-    chosen = sorted({place * (len(cases) - 1) // max(EXAMPLES - 1, 1) for place in range(EXAMPLES)})
+    cases = spread(data.cases("test"), EXAMPLES)
     examples = []
-    for row in chosen:
+    for row in range(len(cases)):
         history = [data.item_ids[item] for item in cases.histories[row]]
         found = laser.recommend([history], k=5)[0]
         titles = [laser.title(item) for item in history]

@@ -368,18 +368,8 @@ def _is_text(value: object) -> bool:
 
 def _encode(texts: ItemTexts, session: Session) -> dict[str, Any]:
     """Encode all texts, or take them from the user's cache, while the observers watch; return what it cost."""
-
-    def told(done: int) -> None:
-        for observer in session.observers:
-            observer.on_step(done, {})
-
-    for observer in session.observers:
-        observer.begin(f"texts, {texts.bytes / 2**30:.1f} GiB", texts.count, 0)
-    try:
+    with session.watched(f"texts, {texts.bytes / 2**30:.1f} GiB", texts.count) as told:
         texts.encode_once(cache_folder() / "texts", told)
-    finally:
-        for observer in session.observers:
-            observer.end()
     return {"seconds": texts.seconds, "parameters": 0, "bytes": texts.bytes}
 
 

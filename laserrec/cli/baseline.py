@@ -46,8 +46,7 @@ def baseline(
     """Train baselines on a dataset and evaluate them on validation and test, with Laser's settings where both have them."""
     from laserrec.baseline_runs import measure_baseline
     from laserrec.cli.show import show_results
-    from laserrec.cli.support import print_json, progress_console, resumable
-    from laserrec.config import LaserConfig
+    from laserrec.cli.support import print_json, progress_console, read_settings, resumable
     from laserrec.data.dataset import Dataset
     from laserrec.run_folder import PARTS, RunFolder
     from laserrec.training.observers import EpochLog, ProgressBar
@@ -55,8 +54,7 @@ def baseline(
 
     if (out / "model").is_dir():
         raise UsageError(f"{out} is a run of `laserrec train`; give baselines a folder of their own.")
-    settings = LaserConfig.load(config) if config else LaserConfig()
-    settings = settings.override([*(assignments or []), *([] if seed is None else [f"seed={seed}"])])
+    settings = read_settings(config, assignments, seed)
     dataset, console = Dataset.load(data), progress_console()
     run = RunFolder.begin(out, settings, dataset, data, command=["laserrec", *sys.argv[1:]], resume=True)
     session = Session(out, resume=True, observers=[ProgressBar(console), EpochLog(out)])

@@ -117,15 +117,11 @@ def show_comparison(compared: Sequence[Compared]) -> None:
     """Print what was predicted of a run beside what it took; nothing for a run without a plan."""
     from rich.console import Console
 
-    from laserrec.planning.plan import duration, gib
-
     if not compared:
         return
     table = _table("Predicted and actual", "Epochs", "Predicted", "Actual", "Off by")
     for row in compared:
-        shown = gib if row.unit == "bytes" else duration
-        off = f"{row.predicted / row.actual - 1:+.0%}" if row.actual else ""
-        table.add_row(row.what, str(row.epochs or ""), shown(row.predicted), shown(row.actual), off)
+        table.add_row(row.what, str(row.epochs or ""), *row.texts)
     Console(highlight=False).print(table)
     typer.echo("Predicted time is that of the epochs that were made.")
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
@@ -14,6 +14,8 @@ from laserrec.errors import DataError, InterruptedTraining
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from laserrec.config import LaserConfig
 
 # The root of what Typer raises for a wrong command line has no public name of its own.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -40,6 +42,20 @@ def resumable(command: str) -> Iterator[None]:
         yield
     except (InterruptedTraining, KeyboardInterrupt) as stop:
         raise InterruptedTraining(f"Stopped. What is done is kept; continue with: {command}") from stop
+
+
+def read_settings(
+    file: Path | None, assignments: Sequence[str] | None, seed: int | None = None, preset: Literal["default", "paper"] = "default"
+) -> LaserConfig:
+    """Return the settings that a command's options describe: those of a file or a preset, with `--set` and `--seed` over them.
+
+    Raises:
+        ConfigError: a key is unknown or a value out of range.
+    """
+    from laserrec.config import LaserConfig
+
+    settings = LaserConfig.load(file) if file else LaserConfig.preset(preset)
+    return settings.override([*(assignments or []), *([] if seed is None else [f"seed={seed}"])])
 
 
 def print_json(value: Mapping[str, Any]) -> None:

@@ -186,12 +186,11 @@ def _show(run: RunFolder, data: Dataset, as_json: bool) -> None:
 
 def _settings(config: Path | None, preset: Preset | None, assignments: list[str], seed: int | None) -> LaserConfig | None:
     """Return the settings that the options describe; None when there are none."""
-    from laserrec.config import LaserConfig
+    from laserrec.cli.support import read_settings
 
     if config is None and preset is None and not assignments and seed is None:
         return None
-    settings = LaserConfig.load(config) if config else LaserConfig.preset(preset.value if preset else "default")
-    return settings.override([*assignments, *([] if seed is None else [f"seed={seed}"])])
+    return read_settings(config, assignments, seed, preset.value if preset else "default")
 
 
 def _observers(run: RunFolder, console: Console, tensorboard: bool) -> list[Observer]:

@@ -40,13 +40,12 @@ def tune(
     as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
 ) -> None:
     """Search settings of models by their validation score, with the same budget for each; needs the extra `tune`."""
-    from laserrec.cli.support import print_json, progress_console, resumable
-    from laserrec.config import LaserConfig
+    from laserrec.cli.support import print_json, progress_console, read_settings, resumable
     from laserrec.data.dataset import Dataset
     from laserrec.training.observers import ProgressBar
     from laserrec.tuning.study import Search
 
-    settings = (LaserConfig.load(config) if config else LaserConfig()).override(assignments or [])
+    settings = read_settings(config, assignments)
     dataset, console, found = Dataset.load(data), progress_console(), []
     with resumable(shlex.join(["laserrec", *sys.argv[1:]])):
         for model in models:

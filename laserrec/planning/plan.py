@@ -177,6 +177,12 @@ class Compared:
     actual: float
     epochs: int | None = None
 
+    @property
+    def texts(self) -> tuple[str, str, str]:
+        """What was predicted, what it came to and how far off that was, in words; the last is empty where it came to nothing."""
+        shown = gib if self.unit == "bytes" else duration
+        return shown(self.predicted), shown(self.actual), f"{self.predicted / self.actual - 1:+.0%}" if self.actual else ""
+
 
 class PhaseClock:
     """Watches the fits of a run and notes what each took.

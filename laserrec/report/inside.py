@@ -190,12 +190,7 @@ def _spent(seconds: float) -> str:
 
 def _predicted(report: Report) -> Html:
     head = ["Predicted and actual", "Epochs", "Predicted", "Actual", "Off by"]
-    rows = []
-    for row in report.predicted:
-        shown = gib if row.unit == "bytes" else duration
-        off = f"{row.predicted / row.actual - 1:+.0%}" if row.actual else "–"
-        rows.append([row.what, str(row.epochs or "–"), shown(row.predicted), shown(row.actual), off])
-    return table(head, rows)
+    return table(head, [[row.what, *(text or "–" for text in (str(row.epochs or ""), *row.texts))] for row in report.predicted])
 
 
 def repeat_section(about: Mapping[str, Any]) -> Html:

@@ -9,7 +9,7 @@ Dimensions: R users, E experts, K kinds.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,7 +89,7 @@ def routing(laser: Laser, data: Dataset) -> Routing | None:
         associate("popularity of the items in the history", popularity, chosen, count),
     ]
     corrected = holm([found.p_value for found in found_by])
-    associations = [_corrected(found, p_value) for found, p_value in zip(found_by, corrected, strict=True)]
+    associations = [replace(found, p_value=p_value) for found, p_value in zip(found_by, corrected, strict=True)]
     return Routing(len(chosen), np.bincount(chosen, minlength=count).tolist(), associations)
 
 
@@ -137,7 +137,3 @@ def _kinds(values: NDArray[np.int64]) -> tuple[list[str], NDArray[np.int64]]:
     starts = np.unique(np.quantile(values, np.arange(KINDS) / KINDS, method="inverted_cdf"))
     kinds = np.searchsorted(starts, values, side="right") - 1
     return [interval_label(values[kinds == kind].min(), values[kinds == kind].max()) for kind in range(len(starts))], kinds
-
-
-def _corrected(found: Association, p_value: float) -> Association:
-    return Association(found.by, found.labels, found.counts, found.information, found.chance, p_value)

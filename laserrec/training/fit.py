@@ -75,11 +75,12 @@ def fit_collaborative(
         The model, its item vectors fixed to plain embeddings whatever they were made from.
     """
     torch.manual_seed(seed)
-    model = build_recommender(model_config, len(data.item_ids), None if texts is None else whiten(texts.values))
+    read = None if model_config.items == "id" else texts
+    model = build_recommender(model_config, len(data.item_ids), None if read is None else whiten(read.values))
     task = CollaborativeTask(model, data.training_histories(), validation_cases(data, config, seed), hold_out=hold_out)
     identity = {"data": data.fingerprint, "seed": seed, "hold_out": hold_out, **_dump(model=model_config, fit=config)}
-    if texts is not None and model_config.items != "id":
-        identity["texts"] = dict(texts.source)
+    if read is not None:
+        identity["texts"] = dict(read.source)
     result = fit(
         task,
         config,
@@ -177,7 +178,7 @@ def refit_collaborative(
             kinds.setdefault(kind, []).append(refit.model)
         groups = [[refit.model for refit in refits], *(kinds.values() if len(kinds) > 1 else ())]
         cases = validation_cases(data, config.stage2, config.seed)
-        _take_best(laser, [Ensemble(group) for group in groups], refits, cases, config)
+        _take_best(laser, [Ensemble(group) for group in groups], refits[0].seen, cases, config)
     return refits
 
 
@@ -199,19 +200,19 @@ def reads_texts(config: LaserConfig) -> bool:
     return any(settings.items != "id" for settings in (config.collaborative, *(refit for refit, _ in refit_settings(config).values())))
 
 
-def _take_best(laser: LaserSystem, scorers: Sequence[Ensemble], refits: Sequence[Collaborative], cases: Cases, config: LaserConfig) -> None:
+def _take_best(laser: LaserSystem, scorers: Sequence[Ensemble], scored: Tensor, cases: Cases, config: LaserConfig) -> None:
     """Fuse the scores that validate best: those at hand, or one of several ensembles' with the scalars fitted to it on validation."""
     view, scalars, metric = laser.collaborative, laser.model.scorer.scalars, config.stage2.metric
     starts = [scalar.detach().clone() for scalar in scalars]
     best = validation_score(laser, cases, metric), view.scorer, view.scored, starts
     for scorer in scorers:
-        _set_scores(laser, scorer, refits[0].seen, starts)
+        _set_scores(laser, scorer, scored, starts)
         if config.score.calibrate:
             fitted = cases.take(np.arange(min(len(cases), cases_held(len(laser.model.item_states)))))
             calibrate(laser, *padded(fitted.histories), torch.from_numpy(fitted.targets))
         reached = validation_score(laser, cases, metric)
         if reached > best[0]:
-            best = reached, scorer, refits[0].seen, [scalar.detach().clone() for scalar in scalars]
+            best = reached, scorer, scored, [scalar.detach().clone() for scalar in scalars]
     _set_scores(laser, *best[1:])
 
 

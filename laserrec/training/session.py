@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,3 +23,19 @@ class Session:
     folder: Path
     resume: bool = False
     observers: Sequence[Observer] = ()
+
+    @contextmanager
+    def watched(self, name: str, steps: int) -> Iterator[Callable[[int], None]]:
+        """Let the observers watch work that is no fit; yields what is to be told how many of the `steps` are done."""
+
+        def told(done: int) -> None:
+            for observer in self.observers:
+                observer.on_step(done, {})
+
+        for observer in self.observers:
+            observer.begin(name, steps, 0)
+        try:
+            yield told
+        finally:
+            for observer in self.observers:
+                observer.end()

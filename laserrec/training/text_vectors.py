@@ -55,18 +55,8 @@ def text_vectors(data: Dataset, prompt: PromptConfig, backbone: Backbone, sessio
         tensors, kept = read_tensors(path)
         if kept.get("source") == source:
             return TextVectors(tensors["vectors"], kept["seconds"], source)
-
-    def told(done: int) -> None:
-        for observer in session.observers:
-            observer.on_step(done, {})
-
-    for observer in session.observers:
-        observer.begin(PHASE, len(texts), 0)
-    try:
+    with session.watched(PHASE, len(texts)) as told:
         vectors = mean_states(backbone, texts, max_tokens=prompt.max_item_tokens, told=told)
-    finally:
-        for observer in session.observers:
-            observer.end()
     seconds = time.monotonic() - began
     write_tensors(path, {"vectors": vectors}, {"source": source, "seconds": seconds})
     return TextVectors(vectors, seconds, source)

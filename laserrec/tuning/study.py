@@ -26,7 +26,7 @@ from laserrec.recommender import Laser, load_backbone
 from laserrec.training.fit import fit_collaborative
 from laserrec.training.loop import Observer
 from laserrec.training.session import Session
-from laserrec.training.text_vectors import text_vectors
+from laserrec.training.text_vectors import TextVectors, text_vectors
 from laserrec.tuning.space import Between, OneOf, Tuned, Value, space_of
 
 WARM_UP_EPOCHS = 3
@@ -78,6 +78,7 @@ class Search:
         self._optuna = _optuna()
         self.model, self.data, self.folder = model, data, folder / model
         self.start, self._refits = _start(model, config), config.collaborative.refits
+        self._texts: TextVectors | None = None
         self.folder.mkdir(parents=True, exist_ok=True)
         self._study = self._optuna.create_study(
             study_name=f"{model} on {data.fingerprint[:12]}",
@@ -167,11 +168,12 @@ class Search:
 
     def _try_baseline(self, config: LaserConfig, observers: Sequence[Observer]) -> float:
         settings, learning = config.collaborative, config.fit_collaborative
-        reading = Session(self.folder.parent, resume=True, observers=observers[:-1])
-        texts = None if settings.items == "id" else text_vectors(self.data, config.prompt, load_backbone(config), reading)
+        if settings.items != "id" and self._texts is None:  # which no trial changes
+            reading = Session(self.folder.parent, observers=observers[:-1])
+            self._texts = text_vectors(self.data, config.prompt, load_backbone(config), reading)
         session = Session(self.folder / "trial", observers=observers)
         fitted = fit_collaborative(
-            self.data, settings, learning, seed=config.seed, session=session, hold_out=0, name=self.model, texts=texts
+            self.data, settings, learning, seed=config.seed, session=session, hold_out=0, name=self.model, texts=self._texts
         )
         return fitted.result.best_score
 
