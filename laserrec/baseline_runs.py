@@ -16,6 +16,7 @@ import numpy as np
 
 from laserrec.baselines.base import Baseline
 from laserrec.baselines.last_text import LastItemText
+from laserrec.baselines.neighbours import ItemNeighbours
 from laserrec.baselines.popularity import Popularity
 from laserrec.baselines.seen import SeenPenalty
 from laserrec.baselines.sequential import Sequential
@@ -23,16 +24,16 @@ from laserrec.config import CollaborativeConfig, FitConfig, ItemsFrom, LaserConf
 from laserrec.data.dataset import Dataset
 from laserrec.errors import ConfigError, DataError
 from laserrec.evaluation import Evaluation, evaluate
-from laserrec.nn.ensemble import Ensemble
 from laserrec.recommender import load_backbone
 from laserrec.run_folder import Part, Result, RunFolder
-from laserrec.training.fit import fit_collaborative, fit_refits, reads_texts, refit_settings
+from laserrec.training.fit import fit_collaborative, fit_refits, neighbours_of, reads_texts, refit_settings, validation_cases
+from laserrec.training.neighbours import blend, count_neighbours
 from laserrec.training.session import Session
 from laserrec.training.text_vectors import TextVectors, text_vectors
 
 Trained = Literal["sasrec", "bert4rec", "gru4rec", "sasrec-text", "gru4rec-text", "unisrec-text", "unisrec", "sasrec-text-id"]
-BaselineName = Literal["popularity", "last-text", Trained, "ensemble"]
-BASELINES: tuple[BaselineName, ...] = ("popularity", "last-text", *get_args(Trained), "ensemble")
+BaselineName = Literal["popularity", "item-knn", "last-text", Trained, "ensemble"]
+BASELINES: tuple[BaselineName, ...] = ("popularity", "item-knn", "last-text", *get_args(Trained), "ensemble")
 Section = TypeVar("Section", CollaborativeConfig, FitConfig)
 Say = Callable[[str], None]
 """Told in words what is under way."""
@@ -125,12 +126,12 @@ def _described(name: BaselineName, run: RunFolder) -> dict[str, Any]:
     """Return the settings that a baseline depends on, but for the seed and for what a plan chose."""
     config = run.config.override([f"{key}=none" for key in run.about.get("plan", {}).get("chosen", {})])
     prompt = {"llm": config.llm.model_dump(mode="json"), "prompt": config.prompt.model_dump(mode="json")}
-    if name == "popularity":
+    if name == "popularity" or name == "item-knn":
         return {}
     if name == "last-text":
         return prompt
     settings, learning = (config.collaborative, config.fit_collaborative) if name == "ensemble" else trained_settings(config, name)
-    unused = {"hold_out"} if name == "ensemble" else {"hold_out", "refits"}
+    unused = {"hold_out"} if name == "ensemble" else {"hold_out", "refits", "neighbours"}
     own = {"collaborative": settings.model_dump(mode="json", exclude=unused), "fit_collaborative": learning.model_dump(mode="json")}
     return own if settings.items == "id" and name != "ensemble" else own | prompt
 
@@ -139,6 +140,8 @@ def _fitted(name: BaselineName, data: Dataset, config: LaserConfig, session: Ses
     """Return a baseline and the seconds that it took."""
     if name == "popularity":
         return _penalised(data, Popularity.fit(data.training_histories(), len(data.item_ids))), 0.0
+    if name == "item-knn":
+        return ItemNeighbours(count_neighbours(data.training_histories(), len(data.item_ids))), 0.0
     if name == "last-text":
         say("Last-item text: the language model reads every title")
         read = _read(data, config, session)
@@ -164,8 +167,10 @@ def _ensemble(data: Dataset, config: LaserConfig, session: Session, say: Say) ->
     texts = _read(data, config, session) if reads_texts(config) else None
     refits = fit_refits(data, config, session=session, texts=texts)
     seconds = sum(refit.result.seconds for refit in refits) + (texts.seconds if texts else 0.0)
-    model = Ensemble([refit.model for refit in refits])
-    return Sequential(model, f"Ensemble of {len(refits)}", sum(refit.parameters for refit in refits)), seconds
+    neighbours = neighbours_of(data, config)
+    model = blend([refit.model for refit in refits], neighbours, validation_cases(data, config.stage2, config.seed))
+    name = f"Ensemble of {len(refits)}" + (" and neighbours" if neighbours is not None else "")
+    return Sequential(model, name, sum(refit.parameters for refit in refits) + len(model.shares)), seconds
 
 
 def _read(data: Dataset, config: LaserConfig, session: Session) -> TextVectors:

@@ -118,9 +118,13 @@ class ScoreConfig(_Section):
     learn_temperature: bool = True
     """Train 1/τ; the paper fixes τ = 0.05."""
     standardise: bool = True
-    """Centre and scale states by the catalogue's mean and deviation before the cosine; the paper does not."""
+    """Centre and scale states and even out their directions, as the catalogue's spread tells, before the cosine; the paper does not."""
     linear_read_out: bool = True
     """One trained linear map, started at the identity, over users' and items' states; the paper has none."""
+    nearest: bool = True
+    """Add κ · (how near an item is to those of the history by their own states), κ trained; the paper does not."""
+    nearness: float = 0.1
+    """κ at the start."""
     fuse_collaborative: bool = True
     """Add γ · (standardised score of the collaborative model), γ trained; the paper does not."""
     trust: float = 1.0
@@ -130,7 +134,7 @@ class ScoreConfig(_Section):
     penalty: float = 2.0
     """δ at the start."""
     calibrate: bool = True
-    """Fit 1/τ, γ and δ, those that are trained, on training targets before anything else; the paper has none to fit."""
+    """Fit 1/τ, κ, γ and δ, those that are trained, on training targets before anything else; the paper has none to fit."""
     balance: float = Field(0.01, ge=0)
     """λ, weight of the load-balancing loss (paper §3.3.1)."""
 
@@ -163,6 +167,8 @@ class CollaborativeConfig(_Section):
     """Training positions at each history's end that it is not trained on, so that Laser learns how far to trust it (stacking)."""
     refits: tuple[ItemsFrom, ...] = ("id", "both", "both", "both", "both")
     """Once Laser is trained, train one of each on all positions, and fuse the mean score of all, or of a kind, that validates best."""
+    neighbours: bool = True
+    """Blend neighbours, items that were taken together, into what is fused then; how much is fitted on validation."""
 
     @property
     def name(self) -> str:
@@ -329,6 +335,7 @@ PAPER: dict[str, Any] = {
         "learn_temperature": False,
         "standardise": False,
         "linear_read_out": False,
+        "nearest": False,
         "fuse_collaborative": False,
         "seen_penalty": False,
         "calibrate": False,

@@ -27,7 +27,7 @@ from laserrec.training.loop import Observer
 from laserrec.training.session import Session
 
 TRAINED: tuple[Trained, ...] = ("sasrec", "bert4rec", "sasrec-text-id")
-BESIDE: tuple[BaselineName, ...] = ("popularity", "last-text", *TRAINED, "ensemble")
+BESIDE: tuple[BaselineName, ...] = ("popularity", "item-knn", "last-text", *TRAINED, "ensemble")
 """What Laser stands beside."""
 
 SETTINGS: Mapping[str, Any] = {}

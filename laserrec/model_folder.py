@@ -28,10 +28,14 @@ from laserrec.errors import AssetError, CheckpointError
 from laserrec.nn.collaborative import CollaborativeView
 from laserrec.nn.ensemble import Ensemble
 from laserrec.nn.laser import LaserModel
+from laserrec.nn.neighbours import Neighbours
 from laserrec.nn.sequential import SequentialRecommender
 from laserrec.training.collaborative import build_recommender
+from laserrec.training.neighbours import FLOOR
 
-FORMAT = 3
+FORMAT = 4
+NEIGHBOURS = "neighbours.items"
+"""How the name of a table of neighbours ends."""
 SEALED = ("laser.safetensors", "collaborative.safetensors", "items.parquet")
 """Files whose sha256 laser.json holds; the settings beside them may be edited, say to name another place of the LLM."""
 FILES = ("config.json", "laser.json", *SEALED)
@@ -118,8 +122,9 @@ class ModelFolder:
             counts = [len(catalogue), *(len(tensor) if tensor.ndim else 0 for tensor in (known, scored, weights["item_states"]))]
             if len(set(counts)) > 1:
                 raise ValueError(f"its files do not belong together, of {counts[0]} items the weights have {counts[1:]}")
-            _check_numbers({**weights, **tensors})
             _check_masks(known, scored, about["known"])
+            _check_numbers(weights, len(catalogue))
+            _check_numbers(tensors, about["known"])
             view = CollaborativeView(_recommender(config, about["known"], "model.", tensors), known)
             own = not any(name.startswith("scorer.") for name in tensors)
             view.score_with(view.model if own else _ensemble(config, about["known"], tensors), scored)
@@ -193,10 +198,17 @@ def _read_items(path: Path) -> list[dict[str, str]]:
     return [{key: value for key, value in row.items() if value is not None} for row in table.iter_rows(named=True)]
 
 
-def _check_numbers(tensors: Mapping[str, Tensor]) -> None:
-    wrong = [name for name, tensor in tensors.items() if tensor.dtype != torch.float32 or not tensor.isfinite().all()]
+def _check_numbers(tensors: Mapping[str, Tensor], count: int) -> None:
+    """Refuse weights that are not finite float32, and tables of neighbours that name other items than the first `count`."""
+    tables = {name: tensor for name, tensor in tensors.items() if name.endswith(NEIGHBOURS)}
+    wrong = [
+        name for name, tensor in tensors.items() if name not in tables and not (tensor.dtype == torch.float32 and tensor.isfinite().all())
+    ]
     if wrong:
         raise ValueError(f"weights must be finite float32; {', '.join(wrong)} are not")
+    wrong = [name for name, table in tables.items() if table.dtype != torch.int32 or bool(((table < 0) | (table >= count)).any())]
+    if wrong:
+        raise ValueError(f"neighbours must be int32 from 0 to {count - 1}; {', '.join(wrong)} are not")
 
 
 def _check_masks(known: Tensor, scored: Tensor, size: object) -> None:
@@ -219,8 +231,13 @@ def _recommender(config: LaserConfig, catalogue_size: int, prefix: str, tensors:
 
 
 def _ensemble(config: LaserConfig, catalogue_size: int, tensors: Mapping[str, Tensor]) -> Ensemble:
-    members = sorted({name.split(".")[1] for name in tensors if name.startswith("scorer.")}, key=lambda member: (len(member), member))
-    return Ensemble([_recommender(config, catalogue_size, f"scorer.{member}.", tensors) for member in members])
+    parts = {name.split(".")[1] for name in tensors if name.startswith("scorer.")} - {"neighbours", "shares"}
+    members = [
+        _recommender(config, catalogue_size, f"scorer.{member}.", tensors) for member in sorted(parts, key=lambda part: (len(part), part))
+    ]
+    ensemble = Ensemble(members, Neighbours(catalogue_size, FLOOR) if f"scorer.{NEIGHBOURS}" in tensors else None)
+    ensemble.load_state_dict({name.removeprefix("scorer."): tensor for name, tensor in tensors.items() if name.startswith("scorer.")})
+    return ensemble
 
 
 def _locate(source: str | Path) -> Path:

@@ -20,6 +20,7 @@ class Name(StrEnum):
     """Baselines that the command knows."""
 
     popularity = "popularity"
+    item_knn = "item-knn"
     last_text = "last-text"
     sasrec = "sasrec"
     bert4rec = "bert4rec"

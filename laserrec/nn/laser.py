@@ -20,13 +20,17 @@ from laserrec.nn.collaborative import CollaborativeView
 from laserrec.nn.experts import Routing
 from laserrec.nn.histories import recent
 from laserrec.nn.mformer import LinearPrefix, MFormer
+from laserrec.nn.neighbours import Neighbours
 from laserrec.nn.readers import Reader
-from laserrec.nn.scoring import Scorer
+from laserrec.nn.scoring import Evidence, Scorer
 from laserrec.nn.virtual_tokens import VirtualTokens
+
+NEAR_FLOOR = 1e-4
+"""What nearness by text is as good as none; two items' is 1 where they are alike and about 5e-5 where they have nothing in common."""
 
 
 class LaserModel(nn.Module):
-    """The trained part: virtual tokens, M-Former, scorer; the item matrix Î as a buffer; and the tokens and M-Former that made it.
+    """The trained part: virtual tokens, M-Former, scorer; the item matrix Î and its neighbours as buffers; and what made Î.
 
     Training goes on after the item matrix was made (paper §3.3.2). An item that comes later must stand among the others, so it is embedded
     with what made them, of which a copy is kept.
@@ -62,6 +66,7 @@ class LaserModel(nn.Module):
         if self.item_source is not None:
             self.item_source.requires_grad_(False)
         self.scorer = Scorer(config.score, backbone.width)
+        self.neighbours = Neighbours(catalogue_size, NEAR_FLOOR) if config.score.nearest else None
         self.register_buffer("item_states", torch.zeros(catalogue_size, backbone.width))
 
     def virtual(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Routing | None]:
@@ -126,11 +131,13 @@ class LaserSystem:
         return self.item_reader.read(items, mask, self.model.item_virtual(*self.collaborative.states(items, mask)))
 
     def refresh(self) -> None:
-        """Recompute the item matrix, its mean and deviation, and the neighbours of new items, with the present weights (paper §3.3.2)."""
+        """Recompute the item matrix, its measures and its neighbours, with the present weights (paper §3.3.2)."""
         count = len(self.model.item_states)
         self.model.keep_item_side()
         self.model.item_states.copy_(self.embed_items(torch.arange(count)))
         self.model.scorer.measure(self.model.item_states)
+        if self.model.neighbours is not None:
+            self.model.neighbours.find(self._standard_directions(self.model.item_states))
         self.place_new()
 
     @torch.no_grad()
@@ -139,35 +146,44 @@ class LaserSystem:
 
         A function of the item matrix and its measures alone: the trained read-out changes at every step, the neighbours must not.
         """
-        self.collaborative.place_new(normalize(self.model.scorer.standard(self.model.item_states), dim=-1))
+        self.collaborative.place_new(self._standard_directions(self.model.item_states))
+
+    def _standard_directions(self, states: Tensor) -> Tensor:
+        return normalize(self.model.scorer.standard(states), dim=-1)
 
     @torch.no_grad()
     def add_items(self, count: int) -> None:
         """Take `count` new items, whose texts the reader has already taken: embed them and append them to the item matrix."""
-        known = len(self.model.item_states)
+        known, near = len(self.model.item_states), self.model.neighbours
         self.collaborative.extend(count)
         try:
-            added = self.embed_items(torch.arange(known, known + count))
+            states = torch.cat([self.model.item_states, self.embed_items(torch.arange(known, known + count))])
+            found = None if near is None else near.extended(self._standard_directions(states))
         except BaseException:
             self.collaborative.shrink(count)
             raise
-        self.model.item_states = torch.cat([self.model.item_states, added])
+        self.model.item_states = states
+        if near is not None and found is not None:
+            near.items, near.weights = found
         self.place_new()
 
     def logits(self, items: Tensor, mask: Tensor) -> tuple[Tensor, Routing | None]:
         """Score the whole catalogue: [B, N], with gradients where the model trains."""
         users, routing = self.embed(items, mask)
-        fused = self.collaborative.scores(items, mask) if self.model.scorer.trust is not None else None
-        return self.model.scorer(users, self.model.item_states, fused, items, mask), routing
+        return self.model.scorer(users, self.model.item_states, *self.beside(items, mask), items, mask), routing
+
+    def beside(self, items: Tensor, mask: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Return what is scored beside the language model's reading: nearness by text and the collaborative score, each [B, N] or None."""
+        near = None if self.model.neighbours is None else self.model.neighbours.scores(items, mask)
+        return near, None if self.model.scorer.trust is None else self.collaborative.scores(items, mask)
 
     @torch.no_grad()
-    def evidence(self, items: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return what scores are made of: cosines [B, N], and the collaborative scores [B, N] where they are fused."""
+    def evidence(self, items: Tensor, mask: Tensor) -> Evidence:
+        """Return what scores are made of."""
         self.model.eval()
         scorer = self.model.scorer
         users, _ = self.embed(items, mask)
-        fused = self.collaborative.scores(items, mask) if scorer.trust is not None else None
-        return scorer.directions(users) @ scorer.directions(self.model.item_states).T, fused
+        return Evidence(scorer.directions(users) @ scorer.directions(self.model.item_states).T, *self.beside(items, mask))
 
     @torch.no_grad()
     def experts(self, items: Tensor, mask: Tensor) -> Tensor | None:

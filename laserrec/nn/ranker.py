@@ -10,6 +10,7 @@ from torch import Tensor
 
 from laserrec.nn.laser import LaserSystem
 from laserrec.nn.products import products
+from laserrec.nn.scoring import Evidence
 
 
 class Ranker:
@@ -31,5 +32,5 @@ class Ranker:
         """Score the whole catalogue after histories, int64 [B, S] under mask bool [B, S]: [B, N], as `LaserSystem.scores` does."""
         system, scorer = self._system, self._system.model.scorer
         users, _ = system.embed(items, mask)
-        fused = system.collaborative.scores(items, mask) if scorer.trust is not None else None
-        return scorer.combine(products(scorer.directions(users), self.directions), fused, items, mask)
+        found = Evidence(products(scorer.directions(users), self.directions), *system.beside(items, mask))
+        return scorer.combine(found, items, mask)

@@ -1,8 +1,9 @@
 """From two embeddings to a score: cosine over the catalogue (paper §3.1.2, §3.3.1), and the terms that laserrec adds to it.
 
-    score(u, i) = scale · cos(A ĥ_u, A ĥ_i) + γ · c(u, i) − δ · [i in u's history]
+    score(u, i) = scale · cos(A ĥ_u, A ĥ_i) + κ · n(u, i) + γ · c(u, i) − δ · [i in u's history]
 
-ĥ is the standardised state, A the linear read-out, c the collaborative score. With everything switched off this is the paper's
+ĥ is the standardised state, A the linear read-out, n how near the item is to those of the history by their ĥ (`neighbours`), c the
+collaborative score. With everything switched off this is the paper's
 cos(h_u, h_i) / τ.
 
 Dimensions: B batch, S history, N catalogue, H width of the LLM.
@@ -11,6 +12,7 @@ Dimensions: B batch, S history, N catalogue, H width of the LLM.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,15 +21,31 @@ from torch.nn.functional import normalize
 from laserrec.config import ScoreConfig
 from laserrec.nn.histories import lower_seen
 
+RIDGE = 0.1
+"""Added to the variances of standardised coordinates, whose mean is 1, so that directions in which the items hardly differ stay small."""
 GAIN = 10.0
-"""Adam moves a parameter by about the learning rate a step; the three scalars, stored divided by this, follow ten times faster."""
+"""Adam moves a parameter by about the learning rate a step; the four scalars, stored divided by this, follow ten times faster."""
+
+
+class Evidence(NamedTuple):
+    """What a score is made of; None for a term that is switched off.
+
+    Attributes:
+        cosines: of a history's and every item's direction, [B, N].
+        near: n(u, i), [B, N].
+        collaborative: c(u, i), [B, N].
+    """
+
+    cosines: Tensor
+    near: Tensor | None
+    collaborative: Tensor | None
 
 
 class Scorer(nn.Module):
     """Scores the whole catalogue for each embedded history."""
 
     mean: Tensor
-    deviation: Tensor
+    mixing: Tensor
 
     def __init__(self, config: ScoreConfig, width: int) -> None:
         """Build the scorer.
@@ -41,9 +59,10 @@ class Scorer(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(-math.log(config.temperature) / GAIN), requires_grad=config.learn_temperature)
         self.read_out = nn.Parameter(torch.eye(width)) if config.linear_read_out else None
         self.trust = nn.Parameter(torch.tensor(config.trust / GAIN)) if config.fuse_collaborative else None
+        self.nearness = nn.Parameter(torch.tensor(config.nearness / GAIN)) if config.nearest else None
         self.penalty = nn.Parameter(torch.tensor(config.penalty / GAIN)) if config.seen_penalty else None
         self.register_buffer("mean", torch.zeros(width))
-        self.register_buffer("deviation", torch.ones(width))
+        self.register_buffer("mixing", torch.eye(width))
 
     @property
     def scale(self) -> Tensor:
@@ -52,31 +71,47 @@ class Scorer(nn.Module):
 
     @property
     def scalars(self) -> list[nn.Parameter]:
-        """Those of 1/τ, γ and δ that are trained, as they are stored."""
-        return [scalar for scalar in (self.log_scale, self.trust, self.penalty) if scalar is not None and scalar.requires_grad]
+        """Those of 1/τ, κ, γ and δ that are trained, as they are stored."""
+        return [
+            scalar for scalar in (self.log_scale, self.nearness, self.trust, self.penalty) if scalar is not None and scalar.requires_grad
+        ]
 
+    @torch.no_grad()
     def measure(self, items: Tensor) -> None:
-        """Take the catalogue's mean and deviation of each coordinate from raw item states [N, H]."""
+        """Take from raw item states [N, H] where the catalogue lies and how it spreads.
+
+        Each coordinate is scaled to deviation 1, and of the covariance C that is left the inverse fourth root is applied: it halves, on a
+        logarithmic scale, the differences in strength between directions. A language model's states differ mostly in a few that say little.
+        """
         self.mean.copy_(items.mean(0))
-        self.deviation.copy_(items.std(0, correction=0).clamp(min=1e-6))
+        centred = items.double() - items.double().mean(0)
+        scale = centred.std(0, correction=0).clamp(min=1e-6)
+        values, directions = torch.linalg.eigh((centred / scale).T @ (centred / scale) / len(items))
+        root = directions * (values.clamp(min=0) + RIDGE).pow(-0.25) @ directions.T
+        self.mixing.copy_(root / scale[:, None])
 
     def standard(self, states: Tensor) -> Tensor:
-        """Centre and scale raw states [.., H] as the catalogue was measured; leave them raw where that is switched off."""
-        return (states - self.mean) / self.deviation if self.standardise else states
+        """Centre, scale and even out raw states [.., H] as the catalogue was measured; leave them raw where that is switched off."""
+        return (states - self.mean) @ self.mixing if self.standardise else states
 
     def directions(self, states: Tensor) -> Tensor:
         """Turn raw states [.., H] into the unit vectors whose products are compared."""
-        states = self.standard(states)
-        if self.read_out is not None:
-            states = states @ self.read_out.T
-        return normalize(states, dim=-1)
+        if self.read_out is None:
+            return normalize(self.standard(states), dim=-1)
+        if not self.standardise:
+            return normalize(states @ self.read_out.T, dim=-1)
+        # The two maps as one: a catalogue is multiplied once.
+        return normalize((states - self.mean) @ (self.mixing @ self.read_out.T), dim=-1)
 
-    def forward(self, users: Tensor, items: Tensor, collaborative: Tensor | None, history: Tensor, mask: Tensor) -> Tensor:
+    def forward(
+        self, users: Tensor, items: Tensor, near: Tensor | None, collaborative: Tensor | None, history: Tensor, mask: Tensor
+    ) -> Tensor:
         """Score all items for each history.
 
         Args:
             users: raw embeddings of histories [B, H].
             items: raw embeddings of the catalogue [N, H].
+            near: scores of the items' neighbours by text [B, N], where they count.
             collaborative: scores of the collaborative model [B, N], where they are fused.
             history: the histories' item indices int64 [B, S]; those beyond the catalogue are texts that cannot be recommended.
             mask: bool [B, S].
@@ -84,11 +119,12 @@ class Scorer(nn.Module):
         Returns:
             Scores [B, N]; their softmax is the model's distribution over the next item.
         """
-        return self.combine(self.directions(users) @ self.directions(items).T, collaborative, history, mask)
+        return self.combine(Evidence(self.directions(users) @ self.directions(items).T, near, collaborative), history, mask)
 
-    def combine(self, cosines: Tensor, collaborative: Tensor | None, history: Tensor, mask: Tensor) -> Tensor:
-        """Add the terms of a score, given cosines [B, N]; everything else as in `forward`."""
-        scores = self.scale * cosines
-        if self.trust is not None and collaborative is not None:
-            scores = torch.addcmul(scores, GAIN * self.trust, collaborative)
+    def combine(self, evidence: Evidence, history: Tensor, mask: Tensor) -> Tensor:
+        """Add up the terms of a score [B, N]; everything else as in `forward`."""
+        scores = self.scale * evidence.cosines
+        for weight, term in ((self.nearness, evidence.near), (self.trust, evidence.collaborative)):
+            if weight is not None and term is not None:
+                scores = torch.addcmul(scores, GAIN * weight, term)
         return scores if self.penalty is None else lower_seen(scores, history, mask, GAIN * self.penalty)

@@ -1,10 +1,12 @@
-"""Finding where the score's three scalars start: 1/τ, γ and δ, fitted on training targets while nothing else is trained.
+"""Finding where the score's scalars start: 1/τ, κ, γ and δ, fitted on training targets while nothing else is trained.
 
 How far an id-based model can be trusted differs from catalogue to catalogue, and a scalar moves slowly under the learning rate of
 matrices: with few histories an epoch, training alone would end far from the right weights.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -34,21 +36,32 @@ def calibrate(laser: LaserSystem, items: Tensor, mask: Tensor, targets: Tensor) 
         return
     starts = [scalar.detach().clone() for scalar in scalars]
     parts = [
-        (*laser.evidence(items[rows], mask[rows]), items[rows], mask[rows], targets[rows]) for rows in torch.arange(len(items)).split(BATCH)
+        (laser.evidence(items[rows], mask[rows]), items[rows], mask[rows], targets[rows]) for rows in torch.arange(len(items)).split(BATCH)
     ]
-    optimizer = torch.optim.LBFGS(scalars, max_iter=50, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
-        optimizer.zero_grad()
         total = sum(((scalar - start) ** 2 for scalar, start in zip(scalars, starts, strict=True)), torch.zeros(())) * PULL
-        for cosines, collaborative, histories, real, following in parts:
-            logits = scorer.combine(cosines, collaborative, histories, real)
+        for evidence, histories, real, following in parts:
+            logits = scorer.combine(evidence, histories, real)
             total = total + cross_entropy(logits, following, reduction="sum") / len(items)
-        total.backward()
         return total
 
-    optimizer.step(loss)
-    if not all(bool(torch.isfinite(scalar)) for scalar in scalars):
+    minimise(loss, scalars)
+
+
+def minimise(loss: Callable[[], Tensor], scalars: Sequence[Tensor]) -> None:
+    """Set a few scalars to where a loss is smallest; to where they were, should that not be finite."""
+    starts = [scalar.detach().clone() for scalar in scalars]
+    optimizer = torch.optim.LBFGS(scalars, max_iter=50, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        value = loss()
+        value.backward()
+        return value
+
+    optimizer.step(closure)
+    if not all(bool(torch.isfinite(scalar).all()) for scalar in scalars):
         with torch.no_grad():
             for scalar, start in zip(scalars, starts, strict=True):
                 scalar.copy_(start)

@@ -18,10 +18,12 @@ from laserrec.nn.collaborative import CollaborativeView
 from laserrec.nn.ensemble import Ensemble
 from laserrec.nn.item_table import whiten
 from laserrec.nn.laser import LaserModel, LaserSystem
+from laserrec.nn.neighbours import Neighbours
 from laserrec.nn.sequential import SequentialRecommender
 from laserrec.training.calibrate import calibrate, cases_held
 from laserrec.training.collaborative import CollaborativeTask, build_recommender
 from laserrec.training.loop import FitResult, fit
+from laserrec.training.neighbours import blend, count_neighbours
 from laserrec.training.session import Session
 from laserrec.training.stages import LaserTask, padded, validation_score
 from laserrec.training.text_vectors import TextVectors
@@ -177,9 +179,15 @@ def refit_collaborative(
         for refit, kind in zip(refits, config.collaborative.refits, strict=True):
             kinds.setdefault(kind, []).append(refit.model)
         groups = [[refit.model for refit in refits], *(kinds.values() if len(kinds) > 1 else ())]
-        cases = validation_cases(data, config.stage2, config.seed)
-        _take_best(laser, [Ensemble(group) for group in groups], refits[0].seen, cases, config)
+        cases, neighbours = validation_cases(data, config.stage2, config.seed), neighbours_of(data, config)
+        scorers = [blend(group, neighbours, cases) for group in groups]
+        _take_best(laser, scorers, refits[0].seen, cases, config)
     return refits
+
+
+def neighbours_of(data: Dataset, config: LaserConfig) -> Neighbours | None:
+    """Count the neighbours that an ensemble of these settings is blended with; None for none."""
+    return count_neighbours(data.training_histories(), len(data.item_ids)) if config.collaborative.neighbours else None
 
 
 def refit_settings(config: LaserConfig) -> dict[str, tuple[CollaborativeConfig, int]]:

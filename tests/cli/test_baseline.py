@@ -16,6 +16,7 @@ from laserrec.data.dataset import Dataset
 from laserrec.evaluation import Evaluation
 
 Run = Callable[..., tuple[int, str, str]]
+UNTRAINED = ("Popularity", "Item neighbours", "Last-item text")
 SMALL = ("--set", "collaborative.width=8", "--set", "fit_collaborative.epochs=2")
 
 
@@ -35,7 +36,13 @@ def test_baselines_are_trained_once_and_compared(laserrec: Run, shop: Path, word
     results = json.loads(out)["results"]
     assert [(row["model"], row["part"]) for row in results] == [
         (model, part)
-        for model in ("Popularity", "Last-item text", *(recipe.label for recipe in RECIPES.values()), "Ensemble of 5")
+        for model in (
+            "Popularity",
+            "Item neighbours",
+            "Last-item text",
+            *(recipe.label for recipe in RECIPES.values()),
+            "Ensemble of 5 and neighbours",
+        )
         for part in ("valid", "test")
     ]
     ranks = pl.read_parquet(shop / "baselines" / "sasrec-text-id" / "ranks-test.parquet")

@@ -20,9 +20,9 @@ def system(**score: Any) -> LaserSystem:  # noqa: ANN401 - settings of any type
 
 
 def objective(laser: LaserSystem, case: tuple[torch.Tensor, torch.Tensor], targets: torch.Tensor, trust: float, start: float) -> float:
-    cosines, collaborative = laser.evidence(*case)
-    assert collaborative is not None
-    scores = laser.model.scorer.scale * cosines + trust * collaborative
+    evidence = laser.evidence(*case)
+    assert evidence.collaborative is not None
+    scores = laser.model.scorer.scale * evidence.cosines + trust * evidence.collaborative
     seen = torch.zeros_like(scores)
     for row, (items, mask) in enumerate(zip(*case, strict=True)):
         seen[row, items[mask]] = 1.0
@@ -31,7 +31,7 @@ def objective(laser: LaserSystem, case: tuple[torch.Tensor, torch.Tensor], targe
 
 
 def test_the_trust_is_the_best_of_a_grid() -> None:
-    laser = system(penalty=2.0, trust=1.0, learn_temperature=False)
+    laser = system(penalty=2.0, trust=1.0, nearest=False, learn_temperature=False)
     laser.model.scorer.penalty.requires_grad_(False)  # type: ignore[union-attr]
     case = tiny.batch([[0, 1, 2], [3, 4], [5], [6, 7, 8], [2, 9], [1, 5]])
     collaborative = laser.collaborative.scores(*case)
@@ -44,7 +44,7 @@ def test_the_trust_is_the_best_of_a_grid() -> None:
 
 
 def test_what_is_not_trained_stays() -> None:
-    laser = system(learn_temperature=False, fuse_collaborative=False, seen_penalty=False)
+    laser = system(learn_temperature=False, nearest=False, fuse_collaborative=False, seen_penalty=False)
     before = {name: tensor.clone() for name, tensor in laser.model.state_dict().items()}
     calibrate(laser, *tiny.batch([[0, 1], [2]]), torch.tensor([3, 4]))
     assert all(torch.equal(before[name], tensor) for name, tensor in laser.model.state_dict().items())

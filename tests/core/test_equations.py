@@ -17,7 +17,8 @@ from laserrec.nn.scoring import Scorer
 from laserrec.nn.virtual_tokens import VirtualTokens
 
 OFF: dict[str, Any] = {
-    "learn_temperature": False, "standardise": False, "linear_read_out": False, "fuse_collaborative": False, "seen_penalty": False,
+    "learn_temperature": False, "standardise": False, "linear_read_out": False, "nearest": False,
+    "fuse_collaborative": False, "seen_penalty": False,
 }  # fmt: skip
 ln = math.log
 
@@ -183,7 +184,7 @@ NOBODY = torch.zeros(1, 1, dtype=torch.int64), torch.zeros(1, 1, dtype=torch.boo
 
 def test_cosine_over_temperature() -> None:
     scorer = Scorer(ScoreConfig(temperature=0.05, **OFF), 2)
-    assert scorer(USERS, ITEMS, None, *NOBODY)[0].tolist() == pytest.approx([20, 0, 12], rel=1e-5)
+    assert scorer(USERS, ITEMS, None, None, *NOBODY)[0].tolist() == pytest.approx([20, 0, 12], rel=1e-5)
     assert not any(parameter.requires_grad for parameter in scorer.parameters())
 
 
@@ -214,23 +215,40 @@ def test_total_loss_adds_lambda_times_balance() -> None:
     assert step.scalars["expert_load/0"] + step.scalars["expert_load/1"] == 1
 
 
-@pytest.mark.parametrize(("trust", "penalty"), [(0.5, 3.0), (-1.0, 0.0)])
-def test_all_terms_of_the_score(trust: float, penalty: float) -> None:
-    config = ScoreConfig(temperature=0.5, standardise=False, linear_read_out=False, trust=trust, penalty=penalty)
-    collaborative, history = torch.tensor([[1.0, -2.0, 4.0]]), torch.tensor([[2, 2, 0, 7]])
-    mask = torch.tensor([[True, True, False, True]])
-    found = Scorer(config, 2)(USERS, ITEMS, collaborative, history, mask)[0].tolist()
-    # 2 · (1, 0, .6) + γ c − δ (0, 0, 1): a repeat counts once, padding and an item beyond the catalogue not at all.
-    assert found == pytest.approx([2 + trust, -2 * trust, 1.2 + 4 * trust - penalty], rel=1e-5)
+@pytest.mark.parametrize(("trust", "penalty", "nearness"), [(0.5, 3.0, 0.25), (-1.0, 0.0, -2.0)])
+def test_all_terms_of_the_score(trust: float, penalty: float, nearness: float) -> None:
+    config = ScoreConfig(temperature=0.5, standardise=False, linear_read_out=False, trust=trust, penalty=penalty, nearness=nearness)
+    collaborative, near = torch.tensor([[1.0, -2.0, 4.0]]), torch.tensor([[0.0, 3.0, 1.0]])
+    history, mask = torch.tensor([[2, 2, 0, 7]]), torch.tensor([[True, True, False, True]])
+    found = Scorer(config, 2)(USERS, ITEMS, near, collaborative, history, mask)[0].tolist()
+    # 2 · (1, 0, .6) + κ n + γ c − δ (0, 0, 1): a repeat counts once, padding and an item beyond the catalogue not at all.
+    expected = [2 + trust, 3 * nearness - 2 * trust, 1.2 + nearness + 4 * trust - penalty]
+    assert found == pytest.approx(expected, rel=1e-5)
 
 
-def test_standardised_states() -> None:
+def test_standardised_states_are_evened_out() -> None:
     scorer = Scorer(ScoreConfig(linear_read_out=False), 2)
     scorer.measure(torch.tensor([[1.0, 10.0], [3.0, 30.0]]))
     assert scorer.mean.tolist() == [2, 20]
-    assert scorer.deviation.tolist() == [1, 10]
-    # (3, 20) is one deviation right of the mean; (5, 60) is (3, 4) deviations away, 5 in length.
-    torch.testing.assert_close(scorer.directions(torch.tensor([[3.0, 20.0], [5.0, 60.0]])), torch.tensor([[1.0, 0.0], [0.6, 0.8]]))
+    # Standardised, the two items are ∓(1, 1): variance 2 along (1, 1)/√2, none along (1, -1)/√2; .1 is added to both.
+    along, across = 2.1**-0.25, 0.1**-0.25
+    found = scorer.standard(torch.tensor([[3.0, 30.0], [3.0, 20.0]]))
+    expected = torch.tensor([[along, along], [(along + across) / 2, (along - across) / 2]])
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(scorer.directions(torch.tensor([[3.0, 30.0]])), torch.tensor([[0.5**0.5, 0.5**0.5]]))
+
+
+def test_evening_halves_differences_of_strength() -> None:
+    generator = torch.Generator().manual_seed(0)
+    basis = torch.linalg.qr(torch.randn(6, 6, generator=generator)).Q
+    states = torch.randn(4000, 6, generator=generator) * torch.tensor([8.0, 4.0, 4.0, 2.0, 2.0, 2.0]) @ basis
+    scorer = Scorer(ScoreConfig(linear_read_out=False), 6)
+    scorer.measure(states)
+    scaled = (states - states.mean(0)) / states.std(0)
+    before = torch.linalg.eigvalsh(torch.cov(scaled.T, correction=0)).double()
+    after = torch.linalg.eigvalsh(torch.cov(scorer.standard(states).T, correction=0)).double()
+    # Variance v becomes v · ((v + .1)^-¼)² = v / √(v + .1).
+    torch.testing.assert_close(after.sort().values, (before / (before + 0.1).sqrt()).sort().values, rtol=1e-3, atol=1e-4)
 
 
 def test_constant_coordinates_do_not_divide_by_zero() -> None:
@@ -241,12 +259,12 @@ def test_constant_coordinates_do_not_divide_by_zero() -> None:
 
 def test_linear_read_out_starts_at_the_identity_and_turns_both_sides() -> None:
     scorer = Scorer(ScoreConfig(temperature=1.0, **OFF | {"linear_read_out": True}), 2)
-    assert scorer(USERS, ITEMS, None, *NOBODY)[0].tolist() == pytest.approx([1, 0, 0.6])
+    assert scorer(USERS, ITEMS, None, None, *NOBODY)[0].tolist() == pytest.approx([1, 0, 0.6])
     assert scorer.read_out is not None
     with torch.no_grad():
         scorer.read_out.copy_(torch.tensor([[1.0, 0.0], [0.0, 0.5]]))
     # (3, 4) becomes (3, 2).
-    assert scorer(USERS, ITEMS, None, *NOBODY)[0].tolist() == pytest.approx([1, 0, 3 / math.sqrt(13)])
+    assert scorer(USERS, ITEMS, None, None, *NOBODY)[0].tolist() == pytest.approx([1, 0, 3 / math.sqrt(13)])
 
 
 def test_words_start_the_virtual_tokens() -> None:

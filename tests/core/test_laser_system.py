@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,15 @@ import tiny
 import torch
 from tokenizers.pre_tokenizers import ByteLevel
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from laserrec.checkpoint import read_tensors
 from laserrec.config import FitConfig, LaserConfig
 from laserrec.errors import ConfigError
 from laserrec.nn.backbone import Backbone
 from laserrec.nn.experts import Router
-from laserrec.nn.laser import LaserSystem
+from laserrec.nn.laser import NEAR_FLOOR, LaserSystem
+from laserrec.nn.neighbours import Neighbours
 from laserrec.training.loop import CHECKPOINT, fit
 from laserrec.training.texts import ItemTexts
 
@@ -262,11 +265,18 @@ def test_an_item_is_a_history_of_itself() -> None:
     assert not laser.model.item_states.requires_grad
 
 
-def test_refresh_measures_the_catalogue() -> None:
+def test_refresh_measures_the_catalogue_and_finds_its_neighbours() -> None:
     laser = lively()
-    states = laser.model.item_states
-    close(laser.model.scorer.mean, sum(states) / len(states))  # type: ignore[arg-type]
-    close(laser.model.scorer.deviation, (sum((row - laser.model.scorer.mean) ** 2 for row in states) / len(states)) ** 0.5)  # type: ignore[arg-type]
+    states, scorer = laser.model.item_states, laser.model.scorer
+    close(scorer.mean, sum(states) / len(states))  # type: ignore[arg-type]
+    # The items' directions spread around their mean.
+    close(scorer.standard(states).mean(0), torch.zeros(tiny.WIDTH))
+    assert laser.model.neighbours is not None
+    directions = [row / row.norm() for row in scorer.standard(states)]
+    for item in (0, 5, 11):
+        expected = {other: math.exp(10 * (float(directions[item] @ directions[other]) - 1)) for other in range(12) if other != item}
+        pairs = zip(laser.model.neighbours.items[item].tolist(), laser.model.neighbours.weights[item].tolist(), strict=True)
+        assert {other: weight for other, weight in pairs if weight > 0} == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.parametrize("variant", ["default", "prefix_first"])
@@ -280,6 +290,9 @@ def test_items_added_later_are_as_items_known_from_the_start(variant: str) -> No
     part.reader, part.collaborative.known = texts.reader, known[:10]
     part.collaborative.scored = known[:10]
     part.model.item_states = part.model.item_states[:10].clone()
+    part.model.scorer.load_state_dict(whole.model.scorer.state_dict())
+    part.model.neighbours = Neighbours(10, NEAR_FLOOR)
+    part.model.neighbours.find(normalize(part.model.scorer.standard(part.model.item_states), dim=-1))
     before, _ = part.model.item_states.clone(), part.place_new()
     texts.extend(tiny.ITEMS[10:])
     part.add_items(2)

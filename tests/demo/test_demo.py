@@ -21,7 +21,16 @@ from laserrec.training.loop import Observer
 from laserrec.training.observers import EpochLog
 
 FILMS = ("Heat", "Alien", "Fargo", "Big Night", "Sneakers", "Dr. Strangelove", "Babe", "Seven", "Clerks", "Brazil")
-MODELS = ["Popularity", "Last-item text", "SASRec", "BERT4Rec", "SASRec (text + id)", "Ensemble of 5", "Laser"]
+MODELS = [
+    "Popularity",
+    "Item neighbours",
+    "Last-item text",
+    "SASRec",
+    "BERT4Rec",
+    "SASRec (text + id)",
+    "Ensemble of 5 and neighbours",
+    "Laser",
+]
 
 
 @pytest.fixture(scope="module")
@@ -79,9 +88,9 @@ def test_every_model_on_the_same_cases(done: tuple[Path, Demonstration, list[str
     for result in found.results:
         assert result.evaluation.users.tolist() == cases.users.tolist()
         assert result.evaluation.targets.tolist() == cases.targets.tolist()
-    assert [min(result.parameters, 2) for result in found.results] == [1, 1, 2, 2, 2, 2, 2]
+    assert [min(result.parameters, 2) for result in found.results] == [1, 0, 1, 2, 2, 2, 2, 2]
     assert len(said) == 6
-    for folder in ("popularity", "last-text", "sasrec", "bert4rec", "sasrec-text-id", "ensemble"):
+    for folder in ("popularity", "item-knn", "last-text", "sasrec", "bert4rec", "sasrec-text-id", "ensemble"):
         assert Evaluation.load(path / folder / "ranks-test.parquet").about["fingerprint"] == data.fingerprint
     assert (path / "model" / "laser.safetensors").is_file()
     assert (path / "ranks-test.parquet").is_file()

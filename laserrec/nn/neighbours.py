@@ -1,0 +1,101 @@
+"""Each item's nearest others, and what they say of a history: items near to what it holds, the recent counting more.
+
+    n(u, i) = log(1 + Σ_h DECAY^age(h) · w(h, i) / floor),  0 for the history's own items
+
+One shape for two kinds of nearness: how often items were taken together (`training.neighbours`), and how near their texts are.
+
+Dimensions: B batch, S history, N catalogue, K neighbours, H width of the vectors. Knows nothing of files, texts or training.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from laserrec.nn.histories import recent
+
+COUNT = 100
+"""K; an item with fewer has weights of 0 for the rest."""
+HISTORY = 10
+"""Most recent items that count."""
+DECAY = 0.85
+"""Weight of an item over that of the one that came after it."""
+SHARPNESS = 10.0
+"""Vectors with cosine c have the weight exp(SHARPNESS · (c − 1))."""
+AT_ONCE = 1024
+
+
+class Neighbours(nn.Module):
+    """A table of neighbours, fixed once it is made.
+
+    Attributes:
+        items: int32 [N, K].
+        weights: float [N, K], not below 0.
+    """
+
+    items: Tensor
+    weights: Tensor
+
+    def __init__(self, count: int, floor: float) -> None:
+        """Make room for a catalogue's neighbours.
+
+        Args:
+            count: N.
+            floor: how much nearness is hardly more than none.
+        """
+        super().__init__()
+        self.floor = floor
+        self.register_buffer("items", torch.zeros(count, COUNT, dtype=torch.int32))
+        self.register_buffer("weights", torch.zeros(count, COUNT))
+
+    def scores(self, items: Tensor, mask: Tensor) -> Tensor:
+        """Score every item after histories, int64 [B, S] under mask bool [B, S]: [B, N], 0 where nothing is near.
+
+        Items beyond the table are left out.
+        """
+        count = len(self.items)
+        mask = mask & (items < count)
+        row, place = mask.nonzero(as_tuple=True)
+        last, real = recent(torch.where(mask, items, 0), mask, HISTORY)
+        age = real.sum(1, keepdim=True) - 1 - torch.arange(last.shape[1])
+        shares = torch.where(real, DECAY ** age.clamp(min=0), 0.0)
+        near = (self.weights[last] * shares[..., None]).flatten(1)
+        scores = near.new_zeros(len(items), count).scatter_add_(1, self.items[last].long().flatten(1), near)
+        scores[row, items[row, place]] = 0
+        return scores.div_(self.floor).log1p_()
+
+    @torch.no_grad()
+    def find(self, directions: Tensor) -> None:
+        """Take the nearest others of every item by unit vectors [N, H]."""
+        parts = [_nearest(directions, rows) for rows in torch.arange(len(directions)).split(AT_ONCE)]
+        self.items, self.weights = (torch.cat(part) for part in zip(*parts, strict=True))
+
+    @torch.no_grad()
+    def extended(self, directions: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the table, items and weights, with those that it lacks of all unit vectors [N + n, H].
+
+        New items get neighbours, and become neighbours of those that they are nearest to.
+        """
+        known = len(self.items)
+        new = torch.arange(known, len(directions))
+        found = [_nearest(directions, rows) for rows in new.split(AT_ONCE)]
+        items, weights = torch.cat([self.items, *(part[0] for part in found)]), torch.cat([self.weights, *(part[1] for part in found)])
+        for rows in torch.arange(known).split(AT_ONCE) if len(new) else ():
+            nearer = torch.cat([weights[rows], _weights(directions[rows] @ directions[known:].T)], dim=1)
+            weights[rows], places = nearer.topk(COUNT, dim=1)
+            items[rows] = torch.cat([items[rows], new.int().expand(len(rows), -1)], dim=1).gather(1, places)
+        return items, weights
+
+
+def _nearest(directions: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Return neighbours int32 [R, K] and weights [R, K] of some rows among all unit vectors [N, H]."""
+    cosines = directions[rows] @ directions.T
+    cosines[torch.arange(len(rows)), rows] = -torch.inf
+    nearest = cosines.topk(min(COUNT, len(directions)), dim=1)
+    missing = (0, COUNT - nearest.values.shape[1])
+    return pad(nearest.indices.int(), missing), pad(_weights(nearest.values), missing)
+
+
+def _weights(cosines: Tensor) -> Tensor:
+    return (SHARPNESS * (cosines - 1)).exp()

@@ -1,0 +1,99 @@
+"""Items that were taken together: counted against loops, kept by number, and blended by what validates."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn.functional import cross_entropy
+
+from laserrec.data.dataset import Cases
+from laserrec.data.ragged import Ragged
+from laserrec.nn.neighbours import COUNT, Neighbours
+from laserrec.nn.sasrec import SASRec
+from laserrec.training.neighbours import blend, count_neighbours
+
+ITEMS = 12
+
+
+def counted(histories: list[list[int]]) -> dict[tuple[int, int], float]:
+    """The definition, pair by pair; distances weigh 1000, 800, 640 … thousandths, half of that backwards."""
+    pairs: dict[tuple[int, int], int] = defaultdict(int)
+    events: dict[int, int] = defaultdict(int)
+    for history in histories:
+        for place, item in enumerate(history):
+            events[item] += 1
+            for apart, other in enumerate(history[place + 1 : place + 8]):
+                if other != item:
+                    pairs[item, other] += round(1000 * 0.8**apart)
+                    pairs[other, item] += round(500 * 0.8**apart)
+    return {(i, j): count / 1000 / math.sqrt((events[i] + 10) * (events[j] + 10)) for (i, j), count in pairs.items()}
+
+
+@given(st.lists(st.lists(st.integers(0, ITEMS - 1), max_size=12), min_size=1, max_size=8))
+def test_counts_are_those_of_the_definition(histories: list[list[int]]) -> None:
+    neighbours = count_neighbours(Ragged.from_rows(histories), ITEMS)
+    found = {
+        (item, other): weight
+        for item in range(ITEMS)
+        for other, weight in zip(neighbours.items[item].tolist(), neighbours.weights[item].tolist(), strict=True)
+        if weight > 0
+    }
+    assert found == pytest.approx(counted(histories), rel=1e-5)
+
+
+def test_the_nearest_are_kept() -> None:
+    others = COUNT + 20
+    histories = [[0, 1 + other] for other in range(others) for _ in range(1 + (other >= 20))]
+    neighbours = count_neighbours(Ragged.from_rows(histories), 1 + others)
+    assert sorted(neighbours.items[0].tolist()) == list(range(21, 1 + others))
+    assert (neighbours.weights[0] > 0).all()
+
+
+def recommender() -> SASRec:
+    torch.manual_seed(0)
+    return SASRec(catalogue_size=ITEMS, width=8, blocks=1, heads=2, max_history=5, dropout=0.5)
+
+
+def cases(follow: int) -> Cases:
+    """Histories of one item, each followed by the item `follow` places on."""
+    items = np.arange(ITEMS)
+    return Cases(items, Ragged.from_rows([[item] for item in items]), (items + follow) % ITEMS)
+
+
+def test_a_blend_gives_neighbours_the_share_that_fits_best() -> None:
+    neighbours = count_neighbours(Ragged.from_rows([[item, (item + 1) % ITEMS] for item in range(ITEMS)] * 3 + [[0, 5], [3, 9]]), ITEMS)
+    mixed = Cases(
+        np.arange(24), Ragged.from_rows([[item % ITEMS] for item in range(24)]), (np.arange(24) + 1 + np.arange(24) // 18) % ITEMS
+    )
+    ensemble = blend([recommender(), recommender()], neighbours, mixed)
+    assert ensemble.shares[1] > 0.1
+    items, mask = torch.from_numpy(mixed.histories.values)[:, None], torch.ones(24, 1, dtype=torch.bool)
+
+    def loss(first: float, second: float) -> float:
+        logits = first * ensemble.mean(items, mask) + second * neighbours.scores(items, mask)
+        return float(cross_entropy(logits, torch.from_numpy(mixed.targets)))
+
+    with torch.no_grad():
+        first, second = ensemble.shares.tolist()
+        assert all(
+            loss(first, second) <= loss(first + a, second + b) + 1e-6 for a in (-0.2, 0, 0.2) for b in (-0.2, 0, 0.2) if first + a >= 0
+        )
+        torch.testing.assert_close(
+            ensemble.scores(items, mask), first * ensemble.mean(items, mask) + second * neighbours.scores(items, mask)
+        )
+
+
+def test_misleading_neighbours_get_no_share() -> None:
+    neighbours = count_neighbours(Ragged.from_rows([[item, (item + 1) % ITEMS] for item in range(ITEMS)]), ITEMS)
+    assert blend([recommender()], neighbours, cases(5)).shares[1] == 0
+
+
+def test_without_neighbours_or_cases_nothing_is_fitted() -> None:
+    assert blend([recommender()], None, cases(1)).shares.tolist() == [1, 0]
+    assert blend([recommender()], Neighbours(ITEMS, 0.1), cases(1).take(np.arange(0))).shares.tolist() == [1, 0]
