@@ -28,6 +28,7 @@ from laserrec.nn.arena import available_memory
 from laserrec.nn.collaborative import CollaborativeView
 from laserrec.nn.laser import LaserSystem
 from laserrec.nn.mean_states import mean_states
+from laserrec.nn.neighbours import COUNT
 from laserrec.nn.ranker import Ranker
 from laserrec.nn.text_cache import TextCache
 from laserrec.nn.text_store import SHARD_BYTES
@@ -59,6 +60,8 @@ ROWS, CASES, ITEMS = 64, 64, 128
 ID_ROWS, ID_CASES = 256, 512
 RANK_BYTES = 64
 """Of a row of the ranks' table, about."""
+NEIGHBOUR_BYTES = 8 * COUNT
+"""Of an item's neighbours in a model folder."""
 
 
 @dataclass(frozen=True)
@@ -323,11 +326,13 @@ class _Preflight:
         return Memory(peak, laser.process, self.texts.memory, self.texts.unlimited_memory, training, self.available)
 
     def _disk(self, folder: Path, laser: _Laser) -> Disk:
-        data, own = self.data, self.tried[self.config.collaborative, self.config.fit_collaborative]
+        data, config = self.data, self.config
+        own = self.tried[config.collaborative, config.fit_collaborative]
         ranks = RANK_BYTES * (len(data.cases("valid")) + len(data.cases("test")))
         # A checkpoint holds the weights four times: as they are, at their best, and Adam's two moments.
-        recommenders = own.checkpoint // 4 * (1 + len(refit_settings(self.config)))
-        model = laser.weights + recommenders + int(data.items.estimated_size())
+        recommenders = own.checkpoint // 4 * (1 + len(refit_settings(config)))
+        neighbours = NEIGHBOUR_BYTES * self.items if config.collaborative.neighbours and refit_settings(config) else 0
+        model = laser.weights + recommenders + neighbours + int(data.items.estimated_size())
         vectors = 4 * self.items * self.backbone.width if self._vectors_needed else 0
         id_based = sum(self.tried[settings].checkpoint for settings in self.fits)
         run = 2 * laser.fit.checkpoint + id_based + model + ranks + vectors

@@ -15,9 +15,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from laserrec import model_folder
+from laserrec.data.ragged import Ragged
 from laserrec.errors import CheckpointError
 from laserrec.model_folder import FILES, SEALED, ModelFolder, checksums
 from laserrec.nn.ensemble import Ensemble
+from laserrec.training.neighbours import count_neighbours
 
 WEIGHTS, VIEW = "laser.safetensors", "collaborative.safetensors"
 CATALOGUE = [{"item_id": f"i{place}", **item} for place, item in enumerate(tiny.ITEMS)]
@@ -31,7 +33,10 @@ def model(scorer: bool = True) -> ModelFolder:
     )
     system = tiny.system(config, known=torch.arange(COUNT) < COUNT - 2)
     if scorer:
-        system.collaborative.score_with(Ensemble([tiny.sasrec(), tiny.sasrec()]), torch.arange(COUNT) < COUNT - 1)
+        neighbours = count_neighbours(Ragged.from_rows([[0, 1, 2], [3, 4, 1]]), COUNT)
+        ensemble = Ensemble([tiny.sasrec(), tiny.sasrec()], neighbours)
+        ensemble.shares.copy_(torch.tensor([0.5, 0.25]))
+        system.collaborative.score_with(ensemble, torch.arange(COUNT) < COUNT - 1)
     return ModelFolder(config, CATALOGUE, system.collaborative, system.model.state_dict(), {"dataset": "x"}, {})
 
 
@@ -125,6 +130,21 @@ def broken(value: float) -> Callable[[Tensor], Tensor]:
 def test_numbers_that_are_none(folder: Path, file: str, name: str, change: Callable[[Tensor], Tensor]) -> None:
     tensors(folder, file, lambda found: found.update({name: change(found[name])}))
     with pytest.raises(CheckpointError, match=f"finite float32; {name}"):
+        ModelFolder.read(folder)
+
+
+@pytest.mark.parametrize(("file", "name"), [(WEIGHTS, "neighbours.items"), (VIEW, "scorer.neighbours.items")])
+@pytest.mark.parametrize("change", [lambda table: table + COUNT, lambda table: table - 1, Tensor.long, Tensor.float])
+def test_neighbours_outside_the_catalogue(folder: Path, file: str, name: str, change: Callable[[Tensor], Tensor]) -> None:
+    tensors(folder, file, lambda found: found.update({name: change(found[name])}))
+    with pytest.raises(CheckpointError, match=f"neighbours must be int32 from 0 to {COUNT - 1}; {name}"):
+        ModelFolder.read(folder)
+
+
+@pytest.mark.parametrize("name", ["scorer.neighbours.weights", "scorer.shares"])
+def test_a_blend_of_another_shape(folder: Path, name: str) -> None:
+    tensors(folder, VIEW, lambda found: found.update({name: found[name][:1].clone()}))
+    with pytest.raises(CheckpointError, match="size mismatch"):
         ModelFolder.read(folder)
 
 
