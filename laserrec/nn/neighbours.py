@@ -23,7 +23,8 @@ DECAY = 0.85
 """Weight of an item over that of the one that came after it."""
 SHARPNESS = 10.0
 """Vectors with cosine c have the weight exp(SHARPNESS · (c − 1))."""
-AT_ONCE = 1024
+HELD = 2**25
+"""Cosines that are held at a time while neighbours are found."""
 
 
 class Neighbours(nn.Module):
@@ -68,7 +69,7 @@ class Neighbours(nn.Module):
     @torch.no_grad()
     def find(self, directions: Tensor) -> None:
         """Take the nearest others of every item by unit vectors [N, H]."""
-        parts = [_nearest(directions, rows) for rows in torch.arange(len(directions)).split(AT_ONCE)]
+        parts = [_nearest(directions, rows) for rows in _in_parts(torch.arange(len(directions)), len(directions))]
         self.items, self.weights = (torch.cat(part) for part in zip(*parts, strict=True))
 
     @torch.no_grad()
@@ -79,13 +80,18 @@ class Neighbours(nn.Module):
         """
         known = len(self.items)
         new = torch.arange(known, len(directions))
-        found = [_nearest(directions, rows) for rows in new.split(AT_ONCE)]
+        found = [_nearest(directions, rows) for rows in _in_parts(new, len(directions))]
         items, weights = torch.cat([self.items, *(part[0] for part in found)]), torch.cat([self.weights, *(part[1] for part in found)])
-        for rows in torch.arange(known).split(AT_ONCE) if len(new) else ():
+        for rows in _in_parts(torch.arange(known), COUNT + len(new)) if len(new) else ():
             nearer = torch.cat([weights[rows], _weights(directions[rows] @ directions[known:].T)], dim=1)
             weights[rows], places = nearer.topk(COUNT, dim=1)
             items[rows] = torch.cat([items[rows], new.int().expand(len(rows), -1)], dim=1).gather(1, places)
         return items, weights
+
+
+def _in_parts(rows: Tensor, width: int) -> tuple[Tensor, ...]:
+    """Divide rows so that a part of them, times a width, is not more than may be held."""
+    return tuple(rows.split(max(1, HELD // max(width, 1))))
 
 
 def _nearest(directions: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
