@@ -26,8 +26,8 @@ from laserrec.errors import ConfigError, DataError
 from laserrec.evaluation import Evaluation, evaluate
 from laserrec.recommender import load_backbone
 from laserrec.run_folder import Part, Result, RunFolder
-from laserrec.training.fit import fit_collaborative, fit_refits, neighbours_of, reads_texts, refit_settings, validation_cases
-from laserrec.training.neighbours import blend, count_neighbours
+from laserrec.training.fit import blend_refits, fit_collaborative, fit_refits, reads_texts, refit_settings
+from laserrec.training.neighbours import count_neighbours
 from laserrec.training.session import Session
 from laserrec.training.text_vectors import TextVectors, text_vectors
 
@@ -167,10 +167,11 @@ def _ensemble(data: Dataset, config: LaserConfig, session: Session, say: Say) ->
     texts = _read(data, config, session) if reads_texts(config) else None
     refits = fit_refits(data, config, session=session, texts=texts)
     seconds = sum(refit.result.seconds for refit in refits) + (texts.seconds if texts else 0.0)
-    neighbours = neighbours_of(data, config)
-    model = blend([refit.model for refit in refits], neighbours, validation_cases(data, config.stage2, config.seed))
-    name = f"Ensemble of {len(refits)}" + (" and neighbours" if neighbours is not None else "")
-    return Sequential(model, name, sum(refit.parameters for refit in refits) + len(model.shares)), seconds
+    (model,) = blend_refits([[refit.model for refit in refits]], data, config)
+    name, parameters = f"Ensemble of {len(refits)}", sum(refit.parameters for refit in refits)
+    if model.neighbours is not None:
+        name, parameters = f"{name} and neighbours", parameters + len(model.shares)
+    return Sequential(model, name, parameters), seconds
 
 
 def _read(data: Dataset, config: LaserConfig, session: Session) -> TextVectors:

@@ -8,7 +8,7 @@ from laserrec.nn.neighbours import Neighbours
 
 
 class ItemNeighbours:
-    """Scores items by how often they were taken near those of the history; its own items come last."""
+    """Scores items by how often they were taken near those of the history; its own items get nothing, as those that never were."""
 
     name = "Item neighbours"
     trained_parameters = 0

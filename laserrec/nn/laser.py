@@ -110,7 +110,7 @@ class LaserSystem:
         """Put the parts together."""
         self.model, self.reader, self.collaborative, self.max_history = model, reader, collaborative, max_history
         self.item_reader = item_reader or reader
-        # Neighbours follow from the item matrix, so they are found again whenever a checkpoint brings another one.
+        # Stand-ins of new items follow from the item matrix, so they are found again whenever a checkpoint brings another one.
         model.register_load_state_dict_post_hook(lambda *_: self.place_new())  # type: ignore[no-untyped-call]
 
     def embed(self, items: Tensor, mask: Tensor) -> tuple[Tensor, Routing | None]:
@@ -136,9 +136,10 @@ class LaserSystem:
         self.model.keep_item_side()
         self.model.item_states.copy_(self.embed_items(torch.arange(count)))
         self.model.scorer.measure(self.model.item_states)
+        directions = self._standard_directions(self.model.item_states)
         if self.model.neighbours is not None:
-            self.model.neighbours.find(self._standard_directions(self.model.item_states))
-        self.place_new()
+            self.model.neighbours.find(directions)
+        self.collaborative.place_new(directions)
 
     @torch.no_grad()
     def place_new(self) -> None:
@@ -158,14 +159,15 @@ class LaserSystem:
         self.collaborative.extend(count)
         try:
             states = torch.cat([self.model.item_states, self.embed_items(torch.arange(known, known + count))])
-            found = None if near is None else near.extended(self._standard_directions(states))
+            directions = self._standard_directions(states)
+            found = None if near is None else near.extended(directions)
+            self.collaborative.place_new(directions)
         except BaseException:
             self.collaborative.shrink(count)
             raise
         self.model.item_states = states
         if near is not None and found is not None:
             near.items, near.weights = found
-        self.place_new()
 
     def logits(self, items: Tensor, mask: Tensor) -> tuple[Tensor, Routing | None]:
         """Score the whole catalogue: [B, N], with gradients where the model trains."""

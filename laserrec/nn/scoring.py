@@ -22,7 +22,7 @@ from laserrec.config import ScoreConfig
 from laserrec.nn.histories import lower_seen
 
 RIDGE = 0.1
-"""Added to the variances of standardised coordinates, whose mean is 1, so that directions in which the items hardly differ stay small."""
+"""Added to the variances along directions, 1 in the mean, so that those in which the items hardly differ stay small."""
 GAIN = 10.0
 """Adam moves a parameter by about the learning rate a step; the four scalars, stored divided by this, follow ten times faster."""
 
@@ -84,9 +84,11 @@ class Scorer(nn.Module):
         logarithmic scale, the differences in strength between directions. A language model's states differ mostly in a few that say little.
         """
         self.mean.copy_(items.mean(0))
-        centred = items.double() - items.double().mean(0)
-        scale = centred.std(0, correction=0).clamp(min=1e-6)
-        values, directions = torch.linalg.eigh((centred / scale).T @ (centred / scale) / len(items))
+        exact = items.double()
+        exact = exact - exact.mean(0)
+        scale = exact.std(0, correction=0).clamp(min=1e-6)
+        exact = exact / scale
+        values, directions = torch.linalg.eigh(exact.T @ exact / len(items))
         root = directions * (values.clamp(min=0) + RIDGE).pow(-0.25) @ directions.T
         self.mixing.copy_(root / scale[:, None])
 

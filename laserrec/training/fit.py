@@ -18,7 +18,6 @@ from laserrec.nn.collaborative import CollaborativeView
 from laserrec.nn.ensemble import Ensemble
 from laserrec.nn.item_table import whiten
 from laserrec.nn.laser import LaserModel, LaserSystem
-from laserrec.nn.neighbours import Neighbours
 from laserrec.nn.sequential import SequentialRecommender
 from laserrec.training.calibrate import calibrate, cases_held
 from laserrec.training.collaborative import CollaborativeTask, build_recommender
@@ -179,15 +178,15 @@ def refit_collaborative(
         for refit, kind in zip(refits, config.collaborative.refits, strict=True):
             kinds.setdefault(kind, []).append(refit.model)
         groups = [[refit.model for refit in refits], *(kinds.values() if len(kinds) > 1 else ())]
-        cases, neighbours = validation_cases(data, config.stage2, config.seed), neighbours_of(data, config)
-        scorers = [blend(group, neighbours, cases) for group in groups]
-        _take_best(laser, scorers, refits[0].seen, cases, config)
+        _take_best(laser, blend_refits(groups, data, config), refits[0].seen, validation_cases(data, config.stage2, config.seed), config)
     return refits
 
 
-def neighbours_of(data: Dataset, config: LaserConfig) -> Neighbours | None:
-    """Count the neighbours that an ensemble of these settings is blended with; None for none."""
-    return count_neighbours(data.training_histories(), len(data.item_ids)) if config.collaborative.neighbours else None
+def blend_refits(groups: Sequence[Sequence[SequentialRecommender]], data: Dataset, config: LaserConfig) -> list[Ensemble]:
+    """Make an ensemble of each group of refits, blended with neighbours where the settings say so."""
+    cases, wanted = validation_cases(data, config.stage2, config.seed), config.collaborative.neighbours
+    neighbours = count_neighbours(data.training_histories(), len(data.item_ids)) if wanted else None
+    return [blend(group, neighbours, cases) for group in groups]
 
 
 def refit_settings(config: LaserConfig) -> dict[str, tuple[CollaborativeConfig, int]]:

@@ -50,7 +50,7 @@ def count_neighbours(histories: Ragged, catalogue_size: int) -> Neighbours:
             pl.DataFrame({"item": item, "other": other, "weight": np.full(len(item), round(weight * fading))})
             for item, other, weight in ((first, second, FORWARD), (second, first, BACKWARD))
         ]
-        # Distance by distance, so that the pairs of a long log are never all held.
+        # Distance by distance: pairs that come again are added up before the next are made. Distinct ones are all held, 150 bytes each.
         pairs = pl.concat([pairs, *found]).group_by("item", "other").agg(pl.col("weight").sum())
     events = np.bincount(histories.values, minlength=catalogue_size)
     return _table(pairs.filter(pl.col("item") != pl.col("other")), events)
