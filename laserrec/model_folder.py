@@ -36,6 +36,8 @@ from laserrec.training.neighbours import FLOOR
 FORMAT = 4
 NEIGHBOURS = "neighbours.items"
 """How the name of a table of neighbours ends."""
+NOT_NEGATIVE, LARGEST = ("neighbours.weights", "scorer.shares"), 1e6
+"""How names of what neighbours weigh end, and what is far beyond all that counting and fitting give: more would end in infinity."""
 SEALED = ("laser.safetensors", "collaborative.safetensors", "items.parquet")
 """Files whose sha256 laser.json holds; the settings beside them may be edited, say to name another place of the LLM."""
 FILES = ("config.json", "laser.json", *SEALED)
@@ -206,6 +208,9 @@ def _check_numbers(tensors: Mapping[str, Tensor], count: int) -> None:
     ]
     if wrong:
         raise ValueError(f"weights must be finite float32; {', '.join(wrong)} are not")
+    wrong = [name for name, tensor in tensors.items() if name.endswith(NOT_NEGATIVE) and bool(((tensor < 0) | (tensor > LARGEST)).any())]
+    if wrong:
+        raise ValueError(f"weights of neighbours must be from 0 to {LARGEST:g}; {', '.join(wrong)} are not")
     wrong = [name for name, table in tables.items() if table.dtype != torch.int32 or bool(((table < 0) | (table >= count)).any())]
     if wrong:
         raise ValueError(f"neighbours must be int32 from 0 to {count - 1}; {', '.join(wrong)} are not")

@@ -99,6 +99,6 @@ def blend(members: Sequence[SequentialRecommender], neighbours: Neighbours | Non
 
     minimise(loss, [shares])
     found = shares.detach().clamp(min=0)
-    if found[0] > 0:
+    if found.any():  # else nothing is known, and the members' mean is as good as any
         ensemble.shares.copy_(found)
     return ensemble

@@ -141,6 +141,14 @@ def test_neighbours_outside_the_catalogue(folder: Path, file: str, name: str, ch
         ModelFolder.read(folder)
 
 
+@pytest.mark.parametrize(("file", "name"), [(WEIGHTS, "neighbours.weights"), (VIEW, "scorer.neighbours.weights"), (VIEW, "scorer.shares")])
+@pytest.mark.parametrize("value", [-0.5, 1e30])
+def test_neighbours_that_would_end_in_nan(folder: Path, file: str, name: str, value: float) -> None:
+    tensors(folder, file, lambda found: found.update({name: broken(value)(found[name])}))
+    with pytest.raises(CheckpointError, match=f"must be from 0 to 1e\\+06; {name}"):
+        ModelFolder.read(folder)
+
+
 @pytest.mark.parametrize("name", ["scorer.neighbours.weights", "scorer.shares"])
 def test_a_blend_of_another_shape(folder: Path, name: str) -> None:
     tensors(folder, VIEW, lambda found: found.update({name: found[name][:1].clone()}))

@@ -89,6 +89,18 @@ def test_a_blend_gives_neighbours_the_share_that_fits_best() -> None:
         )
 
 
+def test_good_neighbours_are_kept_beside_members_that_mislead() -> None:
+    neighbours = count_neighbours(Ragged.from_rows([[item, (item + 1) % ITEMS] for item in range(ITEMS)]), ITEMS)
+    for seed in range(4):
+        torch.manual_seed(seed)
+        member = SASRec(catalogue_size=ITEMS, width=8, blocks=1, heads=2, max_history=5, dropout=0.5)
+        few = cases(1).take(np.arange(2))
+        ensemble = blend([member], neighbours, few)
+        items, mask = torch.from_numpy(few.histories.values)[:, None], torch.ones(2, 1, dtype=torch.bool)
+        assert ensemble.shares[1] > 0
+        assert ensemble.scores(items, mask).argmax(1).tolist() == few.targets.tolist()
+
+
 def test_misleading_neighbours_get_no_share() -> None:
     neighbours = count_neighbours(Ragged.from_rows([[item, (item + 1) % ITEMS] for item in range(ITEMS)]), ITEMS)
     assert blend([recommender()], neighbours, cases(5)).shares[1] == 0
