@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from laserrec.assets import cache_folder
+from laserrec.checks import check_item, check_request
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.data.ragged import Ragged
@@ -31,6 +32,7 @@ from laserrec.nn.gguf import resolve_llm
 from laserrec.nn.laser import LaserSystem
 from laserrec.nn.ranker import Ranker
 from laserrec.ranking import best, exclude
+from laserrec.training.collaborative import build_recommender
 from laserrec.training.fit import Collaborative, build_laser, fit_collaborative, fit_laser, reads_texts, refit_collaborative
 from laserrec.training.loop import FitResult
 from laserrec.training.session import Session
@@ -96,8 +98,8 @@ class Laser:
                 return cls.fit(data, config, session=Session(Path(folder)))
         config = config or LaserConfig()
         backbone = load_backbone(config)
-        texts = ItemTexts(backbone, config.prompt, data.attributes(), config.virtual.read_out, config.llm)
-        texts.template.check([column for column in data.items.columns if column not in {"item_id", "title"}])
+        start = None if config.start is None else ModelFolder.read(config.start).check_llm(backbone.fingerprint())
+        texts = _texts(backbone, config, data)
         vectors = text_vectors(data, config.prompt, backbone, session) if reads_texts(config) else None
         collaborative = fit_collaborative(
             data,
@@ -112,13 +114,44 @@ class Laser:
         encoding = _encode(texts, session)
         view = CollaborativeView(collaborative.model, collaborative.seen)
         system = build_laser(config, backbone, texts, view)
+        if start is not None:
+            start.start(system.model)
         stages = fit_laser(system, data, config, llm=backbone.fingerprint(), session=session)
         refits = refit_collaborative(system, data, config, session=session, texts=vectors)
-        provenance = {"dataset": data.name, "fingerprint": data.fingerprint, "llm_fingerprint": backbone.fingerprint()}
-        laser = cls(config, data.item_ids, texts, system, provenance)
+        laser = cls(config, data.item_ids, texts, system, _provenance(data, backbone, start))
         if vectors is not None:
             encoding["seconds"] += vectors.seconds
         laser.costs = {"texts": encoding} | _costs([collaborative, *refits], stages, system)
+        return laser
+
+    @classmethod
+    def transfer(cls, source: str | Path, data: Dataset, *, session: Session | None = None) -> Self:
+        """Carry a trained model over to another catalogue as it is: nothing is learnt from the dataset's events (paper §4.3, zero-shot).
+
+        Items are known by their texts alone, and no id-based recommender reads the histories. To train further, see the setting `start`.
+
+        Args:
+            source: a model folder, or a Hugging Face repository.
+            data: the other catalogue.
+            session: who watches; nothing is kept.
+
+        Raises:
+            CheckpointError: the folder is damaged, or the LLM at hand is not the one it was trained around.
+            AssetError: the folder, or the LLM, cannot be had.
+            DataError: the prompt names an attribute that the catalogue does not have.
+        """
+        stored = ModelFolder.read(source)
+        config, backbone = stored.config, load_backbone(stored.config)
+        stored.check_llm(backbone.fingerprint())
+        texts = _texts(backbone, config, data)
+        encoding = _encode(texts, session or Session(Path()))
+        count = len(data.item_ids)
+        view = CollaborativeView(build_recommender(config.collaborative, count), torch.zeros(count, dtype=torch.bool))
+        system = build_laser(config, backbone, texts, view)
+        stored.start(system.model)
+        system.refresh()
+        laser = cls(config, data.item_ids, texts, system, _provenance(data, backbone, stored))
+        laser.costs = {"texts": encoding}
         return laser
 
     def evaluate(self, data: Dataset, split: Literal["valid", "test"] = "test") -> Evaluation:
@@ -156,7 +189,7 @@ class Laser:
             UnknownIdError: an id that the catalogue does not hold; the message names the closest known ones.
             DataError: an empty history, or k below 1.
         """
-        _check_request(histories, k)
+        check_request(histories, k)
         with self._lock:
             return self._rank([[self._find(item_id) for item_id in history] for history in histories], k, exclude_seen)
 
@@ -170,7 +203,7 @@ class Laser:
         Raises:
             DataError: an empty history, or k below 1.
         """
-        _check_request(texts, k)
+        check_request(texts, k)
         flat = [{"title": text} for history in texts for text in history]
         with self._lock:
             starts = (np.cumsum([0, *map(len, texts)]) + len(self.item_ids)).tolist()
@@ -196,7 +229,7 @@ class Laser:
     def _add(self, items: Sequence[Mapping[str, str]]) -> None:
         added: dict[str, dict[str, str]] = {}
         for place, item in enumerate(items, start=1):
-            item_id, attributes = _check_item(item, place)
+            item_id, attributes = check_item(item, place)
             if item_id in self._index or item_id in added:
                 raise DataError(f"New item {place} has the id {item_id!r}, which is in use; choose another. No item was added.")
             added[item_id] = attributes
@@ -225,7 +258,7 @@ class Laser:
 
     def experts(self, histories: Sequence[Sequence[str]]) -> list[int] | None:
         """Return which of the M-Former's query experts reads each history of item ids; None where it has none."""
-        _check_request(histories, k=1)
+        check_request(histories, k=1)
         with self._lock:
             rows = Ragged.from_rows([[self._find(item_id) for item_id in history] for history in histories])
             chosen = self._system.experts(*padded(rows))
@@ -334,36 +367,17 @@ def load_backbone(config: LaserConfig) -> Backbone:
     return Backbone.load(resolve_llm(llm.model), layers=llm.layers, dtype=llm.dtype, weights=llm.weights, compiled=llm.compiled)
 
 
-def _check_request(histories: Sequence[Sequence[str]], k: int) -> None:
-    if k < 1:
-        raise DataError(f"Received k = {k}; at least one item must be asked for.")
-    # A string is a sequence of strings too, its letters, so one pair of brackets too few would pass.
-    for history in [histories] if isinstance(histories, str) else histories:
-        if isinstance(history, str) or not all(map(_is_text, history)):
-            raise DataError(f"Received the history {history!r}; expected is a list of histories, each a list of strings: [['...', '...']].")
-        if not len(history):
-            raise DataError("Received an empty history; a recommendation needs at least one item or text.")
+def _texts(backbone: Backbone, config: LaserConfig, data: Dataset) -> ItemTexts:
+    """Return the texts of a dataset's items; nothing is encoded yet."""
+    texts = ItemTexts(backbone, config.prompt, data.attributes(), config.virtual.read_out, config.llm)
+    texts.template.check([column for column in data.items.columns if column not in {"item_id", "title"}])
+    return texts
 
 
-def _check_item(item: Mapping[str, str], place: int) -> tuple[str, dict[str, str]]:
-    """Return a new item's id and its attributes, without those that are empty."""
-    if not isinstance(item, Mapping):
-        raise DataError(f"New item {place} is {item!r}; expected is an object with an item_id and a title. No item was added.")
-    given = {key: value for key, value in item.items() if value is not None and value != ""}
-    wrong = {key: value for key, value in given.items() if not (_is_text(key) and _is_text(value))}
-    if wrong:
-        raise DataError(f"New item {place} has attributes that are not text: {wrong!r}; write them as strings. No item was added.")
-    item_id = given.pop("item_id", None)
-    if item_id is None:
-        raise DataError(f"New item {place} has no item_id; give it one that is not in use. No item was added.")
-    if not given:
-        raise DataError(f"New item {item_id!r} has no text; give at least its title. No item was added.")
-    return item_id, given
-
-
-def _is_text(value: object) -> bool:
-    """Tell strings that can be written down; halves of surrogate pairs, which JSON lets through, cannot."""
-    return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
+def _provenance(data: Dataset, backbone: Backbone, start: ModelFolder | None) -> dict[str, Any]:
+    """Return what a model was trained on, and what the one that it started from was trained on."""
+    own = {"dataset": data.name, "fingerprint": data.fingerprint, "llm_fingerprint": backbone.fingerprint()}
+    return own if start is None else own | {"start": dict(start.provenance)}
 
 
 def _encode(texts: ItemTexts, session: Session) -> dict[str, Any]:

@@ -300,11 +300,22 @@ def train_run(run: RunFolder, data: Dataset, observers: Sequence[Observer] = ())
     if run.finished:
         return Laser.load(run.model)
     laser = Laser.fit(data, run.config, session=Session(run.path, resume=True, observers=observers))
+    _keep(run, laser, data)
+    return laser
+
+
+def transfer_run(run: RunFolder, source: str | Path, data: Dataset, observers: Sequence[Observer] = ()) -> Laser:
+    """Carry a model over to a run's dataset without training, save it, evaluate it, and keep the ranks; arguments as in `train_run`."""
+    laser = Laser.transfer(source, data, session=Session(run.path, observers=observers))
+    _keep(run, laser, data)
+    return laser
+
+
+def _keep(run: RunFolder, laser: Laser, data: Dataset) -> None:
     laser.save(run.path / "model")
     for part in PARTS:
         if len(data.cases(part)):
             evaluate_run(run, laser, data, part)
-    return laser
 
 
 def evaluate_run(run: RunFolder, laser: Laser, data: Dataset, part: Part) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from laserrec import __version__
-from laserrec.cli import assets, baseline, bench, compare, data, demo, evaluate, recommend, report, train, tune
+from laserrec.cli import assets, baseline, bench, compare, data, demo, evaluate, recommend, report, train, transfer, tune
 from laserrec.cli.support import UsageError
 from laserrec.errors import InterruptedTraining, LaserrecError
 
@@ -23,6 +23,7 @@ app.add_typer(data.app, name="data")
 app.command("train")(train.train)
 app.command("baseline")(baseline.baseline)
 app.command("tune")(tune.tune)
+app.command("transfer")(transfer.transfer)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from laserrec.cli.support import UsageError
+
 if TYPE_CHECKING:
     from laserrec.data.inspection import Distribution, Inspection
     from laserrec.data.prepare import PrepareSummary
@@ -108,6 +110,32 @@ def prepare(
         typer.echo(json.dumps({"name": dataset.name, "out": str(out), **summary.as_dict()}, ensure_ascii=False))
     else:
         _show_summary(dataset.name, out, summary)
+
+
+@app.command()
+def restrict(
+    path: Annotated[Path, typer.Argument(help="A dataset folder.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    users: Annotated[float | None, typer.Option(help="Share of users to learn from, such as 0.05.")] = None,
+    hidden_items: Annotated[float | None, typer.Option(help="Share of items that training must not know of, such as 0.1.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draw.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Replace the folder if it exists.")] = False,
+) -> None:
+    """Make a dataset that is harder to learn from, with the same test events: fewer users, or items that are new."""
+    from laserrec.data.dataset import Dataset
+    from laserrec.data.restrict import hide_items, keep_users
+
+    if (users is None) == (hidden_items is None):
+        raise UsageError("Give one of --users and --hidden-items.")
+    data = Dataset.load(path)
+    restricted = keep_users(data, users, seed) if users is not None else hide_items(data, hidden_items or 0.0, seed)
+    restricted.save(out, replace=force)
+    learnt = restricted.training_histories().lengths
+    typer.echo(
+        f"{restricted.name} → {out}: {learnt.sum():,} events of {(learnt > 0).sum():,} users to learn from, "
+        f"{len(restricted.cases('valid')):,} validation and {len(restricted.cases('test')):,} test cases, "
+        f"fingerprint {restricted.fingerprint}"
+    )
 
 
 @app.command()

@@ -20,7 +20,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from laserrec.data.events import Events
+from laserrec.data.events import BEFORE, Events
 from laserrec.data.ids import places_among
 from laserrec.data.ragged import Ragged
 from laserrec.data.splits import SplitInfo, SplitKind, fingerprint
@@ -120,11 +120,8 @@ class Dataset:
         path = Path(path)
         manifest = _read_manifest(path)
         split = _read_split(manifest.get("split"), path)
-        details = {
-            key: value for key, value in manifest.items() if key not in {"format", "name", "fingerprint", "split", "counts", "files"}
-        }
         items, interactions = (_read_table(path / name, manifest["files"].get(name)) for name in _TABLES)
-        dataset = cls.build(str(manifest["name"]), items, interactions, split, details)
+        dataset = cls.build(str(manifest["name"]), items, interactions, split, _details(manifest))
         if dataset.fingerprint != manifest["fingerprint"]:
             raise DataError(
                 f"{path}: the tables have fingerprint {dataset.fingerprint[:12]}…, the manifest says {str(manifest['fingerprint'])[:12]}…; "
@@ -166,6 +163,11 @@ class Dataset:
         files = {name: SourceFile.of(folder / name).sha256 for name in _TABLES}
         manifest = json.dumps({**self.manifest, "files": files}, indent=2, ensure_ascii=False)
         (folder / "manifest.json").write_text(manifest + "\n", encoding="utf-8")
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """What the manifest tells beyond what every dataset's does: sources, options."""
+        return _details(self.manifest)
 
     @cached_property
     def item_ids(self) -> tuple[str, ...]:
@@ -217,29 +219,23 @@ class Dataset:
         lengths = np.bincount(self.events.user, minlength=len(self.events.users))
         return Ragged(self.events.item, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
 
-    @property
-    def _parts(self) -> NDArray[np.int8]:
-        if self.events.part is None:
-            raise ValueError("The events of a dataset are divided.")
-        return self.events.part
-
     def histories(self) -> Ragged:
         """Return every user's item indices in order, one row a user."""
         return self._histories
 
     def training_histories(self) -> Ragged:
         """Return every user's item indices of part train in order, one row a user; a row may be empty."""
-        return _before(self._histories, self._parts, 1)
+        return _within(self._histories, self.events.parts, 0, 1)
 
     def cases(self, part: Literal["valid", "test"]) -> Cases:
         """Return one case a user: their first event of `part`, and all of their events before it.
 
         Users without an event in `part`, or without one before it, have no case.
         """
-        events, parts = self._histories, self._parts
+        events, parts = self._histories, self.events.parts
         code = PARTS.index(part)
-        before = _before(events, parts, code)
-        until = _before(events, parts, code + 1)
+        before = _within(events, parts, BEFORE, code)
+        until = _within(events, parts, BEFORE, code + 1)
         users = np.flatnonzero((before.lengths > 0) & (until.lengths > before.lengths)).astype(np.int64)
         targets = events.values[events.offsets[users] + before.lengths[users]]
         return Cases(users, before.take(users), targets)
@@ -250,9 +246,13 @@ class Dataset:
         return [{name: value for name, value in row.items() if value is not None} for row in rows]
 
 
-def _before(events: Ragged, parts: NDArray[np.int8], code: int) -> Ragged:
-    """Return the events whose part comes before `code`: a prefix of each row, since parts do not decrease within one."""
-    kept = parts < code
+def _details(manifest: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in manifest.items() if key not in {"format", "name", "fingerprint", "split", "counts", "files"}}
+
+
+def _within(events: Ragged, parts: NDArray[np.int8], first: int, end: int) -> Ragged:
+    """Return the events of the parts from code `first` to before `end`: one stretch of each row, since parts do not decrease within one."""
+    kept = (parts >= first) & (parts < end)
     ends = np.concatenate([[0], np.cumsum(kept)])[events.offsets]
     return Ragged(events.values[kept], ends.astype(np.int64))
 
@@ -274,7 +274,8 @@ def _checked_items(items: pl.DataFrame) -> pl.DataFrame:
 
 def _checked_events(table: pl.DataFrame, items: pl.DataFrame) -> Events:
     for name, kind in _EVENTS.items():
-        if table.schema.get(name) != kind:
+        # Parts were an enumeration without history once; its codes are the same.
+        if table.schema.get(name) not in ((kind, pl.Enum(PARTS)) if name == PART else (kind,)):
             raise DataError(f"The interactions need a column {name!r} of type {kind}; received {table.schema.get(name, 'none')}.")
     table = table.select(list(_EVENTS))
     if not table.height:
@@ -285,7 +286,7 @@ def _checked_events(table: pl.DataFrame, items: pl.DataFrame) -> Events:
     if (np.diff(events.user) < 0).any():
         events = events.take(np.argsort(events.user, kind="stable"))
     if events.part is not None and ((np.diff(events.part) < 0) & (np.diff(events.user) == 0)).any():
-        raise DataError("A user's events must be in order, train before valid before test.")
+        raise DataError("A user's events must be in order, history before train before valid before test.")
     return dataclasses.replace(events, items=items[ITEM], item=places_among(events.items, items[ITEM])[events.item])
 
 

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from laserrec.data.ids import distinct, gather
 from laserrec.data.tables import ITEM, PART, PART_TYPE, PARTS, TIME, USER
 
+BEFORE = -1
+"""Code of the part `history`: it comes before train. In tables it is the last, so that the others' codes are there as here."""
+
 
 @dataclass(frozen=True)
 class Events:
@@ -23,7 +26,7 @@ class Events:
         user: each event's user, int64 [rows].
         item: each event's item, int64 [rows].
         time: int64 [rows]; microseconds in what a reader gives, seconds in a dataset.
-        part: 0 train, 1 valid, 2 test, int8 [rows]; None where the events are not divided.
+        part: -1 history, 0 train, 1 valid, 2 test, int8 [rows]; None where the events are not divided.
     """
 
     users: pl.Series
@@ -42,11 +45,21 @@ class Events:
         """
         with ThreadPoolExecutor(2) as pool:
             (users, user), (items, item) = pool.map(distinct, (table[USER], table[ITEM]))
-        part = table[PART].to_physical().to_numpy().astype(np.int8) if PART in table.columns else None
+        part = None
+        if PART in table.columns:
+            part = table[PART].to_physical().to_numpy().astype(np.int8)
+            part = np.where(part == len(PARTS), BEFORE, part).astype(np.int8)
         return cls(users, items, user, item, table[TIME].to_numpy(), part)
 
     def __len__(self) -> int:
         return len(self.user)
+
+    @property
+    def parts(self) -> NDArray[np.int8]:
+        """Each event's part, int8 [rows], of events that are divided."""
+        if self.part is None:
+            raise ValueError("These events are not divided into parts.")
+        return self.part
 
     def take(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> Events:
         """Return some rows, chosen by a mask or by their numbers."""
@@ -65,7 +78,7 @@ class Events:
         """Return the events as a table of ids, times and, if they are divided, parts."""
         columns = {USER: gather(self.users, self.user), ITEM: gather(self.items, self.item), TIME: pl.Series(self.time)}
         if self.part is not None:
-            columns[PART] = gather(pl.Series(PARTS, dtype=PART_TYPE), self.part.astype(np.int64))
+            columns[PART] = gather(PART_TYPE.categories.cast(PART_TYPE), self.part.astype(np.int64) % len(PART_TYPE.categories))
         return pl.DataFrame(columns)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from laserrec.data.dataset import Dataset
 from laserrec.data.splits import SplitInfo, known_split
-from laserrec.data.tables import ITEM, PART, PARTS, TIME, TITLE, USER
+from laserrec.data.tables import HISTORY, ITEM, PART, PARTS, TIME, TITLE, USER
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Inspection:
         users: number of users.
         items: number of items.
         interactions: number of events.
-        part_interactions: events of each part.
+        part_interactions: events of each part; those that are read and not trained on where there are any.
         cases: users who are evaluated in valid and in test.
         density: interactions / (users · items).
         history_length: events a user.
@@ -128,7 +128,7 @@ def inspect(dataset: Dataset) -> Inspection:
         users=len(dataset.user_ids),
         items=items.height,
         interactions=events.height,
-        part_interactions={part: int((events[PART] == part).sum()) for part in PARTS},
+        part_interactions={part: int((events[PART] == part).sum()) for part in PARTS} | _read_only(events),
         cases={"valid": len(dataset.cases("valid")), "test": len(test)},
         density=events.height / (len(dataset.user_ids) * items.height),
         history_length=Distribution.of(histories.lengths),
@@ -148,12 +148,18 @@ def inspect(dataset: Dataset) -> Inspection:
 def leaks(dataset: Dataset) -> Leaks:
     """Check that nothing of valid or test, and nothing later, is in train."""
     events = dataset.interactions
-    train, held_out = events.filter(pl.col(PART) == "train"), events.filter(pl.col(PART) != "train")
+    train, held_out = events.filter(pl.col(PART) == "train"), events.filter(pl.col(PART).is_in(["valid", "test"]))
     same = held_out.join(train.select(USER, ITEM, TIME).unique(), on=[USER, ITEM, TIME], how="semi").height
     first = held_out.group_by(USER).agg(pl.col(TIME).min().alias("first"))
     later = train.join(first, on=USER).filter(pl.col(TIME) > pl.col("first")).height
     cut = dataset.split.parameters.get("valid_from") if dataset.split.kind == "global-time" else None
     return Leaks(same, later, train.filter(pl.col(TIME) >= cut).height if cut is not None else 0)
+
+
+def _read_only(events: pl.DataFrame) -> dict[str, int]:
+    """Return how many events are read and not trained on, where there are any: most datasets have none."""
+    count = int((events[PART] == HISTORY).sum())
+    return {HISTORY: count} if count else {}
 
 
 def _seen(dataset: Dataset) -> float:

@@ -117,13 +117,11 @@ def fingerprint(events: Events) -> str:
     Args:
         events: divided, sorted by user, each user's rows in order; every user has one. `items` is the catalogue, in any order.
     """
-    if events.part is None:
-        raise ValueError("Only divided events have a fingerprint.")
     place = np.empty(len(events.items), dtype=np.int64)
     place[events.items.arg_sort().to_numpy()] = np.arange(len(place))
     digest = hashlib.sha256(b"laserrec split 1\n")
     for ids in (events.items.sort(), events.users):
         digest.update(json.dumps(ids.to_list(), ensure_ascii=True, separators=(",", ":")).encode())
-    for codes in (events.user, place[events.item], events.part):
+    for codes in (events.user, place[events.item], events.parts):
         digest.update(np.ascontiguousarray(codes, dtype="<i8").data)
     return digest.hexdigest()

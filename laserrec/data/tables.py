@@ -18,7 +18,9 @@ TIME = "timestamp"
 PART = "part"
 TITLE = "title"
 PARTS = ("train", "valid", "test")
-PART_TYPE = pl.Enum(PARTS)
+HISTORY = "history"
+"""The part of events that cases are read with and nothing is trained on: of users, or of a time, that a dataset leaves out of training."""
+PART_TYPE = pl.Enum((*PARTS, HISTORY))
 MICROSECONDS = 1_000_000
 """Readers give times in microseconds, so that events within one second keep their order; a dataset stores seconds."""
 

@@ -8,7 +8,6 @@ from itertools import groupby
 from laserrec.comparison.compare import METRICS, SLICED, TESTED, Compared, Figure, Table
 from laserrec.comparison.layout import NOTE, SHORT, TITLES, Grid, p_text, slices_grid, tests_grid
 from laserrec.comparison.published import Published
-from laserrec.data.tables import PARTS
 from laserrec.report import charts
 from laserrec.report.charts import Chart, Interval, Series
 from laserrec.report.markup import Html, element, facts, folded, joined, table
@@ -73,7 +72,7 @@ def data_section(found: Population, canvas: Canvas) -> Html:
             ("users", f"{seen.users:,}"),
             ("items", f"{seen.items:,}"),
             ("events", f"{seen.interactions:,}"),
-            *((f"events of {part}", f"{seen.part_interactions[part]:,}") for part in PARTS),
+            *((f"events of {part}", f"{count:,}") for part, count in seen.part_interactions.items()),
             *((f"users evaluated on {part}", f"{count:,}") for part, count in seen.cases.items()),
             ("density", f"{seen.density:.3%}"),
             ("split", split),

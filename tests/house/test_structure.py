@@ -26,7 +26,7 @@ LAYERS = (
     ("evaluation",),
     ("training",),
     ("baselines",),
-    ("model_folder",),
+    ("model_folder", "checks"),
     ("recommender",),
     ("planning",),
     ("run_folder",),

@@ -1,0 +1,82 @@
+"""Harder datasets from a prepared one: fewer users to learn from, or items that training knows nothing of.
+
+What is evaluated stays as it was, so that figures tell what learning from less costs: the test cases of low-resource training are those of
+the whole dataset, with the same histories.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from laserrec.data.dataset import Dataset
+from laserrec.data.events import BEFORE, Events
+from laserrec.data.tables import PARTS
+from laserrec.errors import DataError
+
+TRAIN, VALID, TEST = range(len(PARTS))
+
+
+def keep_users(data: Dataset, share: float, seed: int = 0) -> Dataset:
+    """Learn and validate on some users only; what the others did before their test event becomes history that is read and not learnt from.
+
+    A larger share with the same seed holds all users of a smaller one.
+
+    Args:
+        data: the dataset.
+        share: of the users who have training events, above 0 and at most 1; at least one user is kept.
+        seed: of the draw.
+
+    Returns:
+        A dataset of the same catalogue, users, events and test cases.
+
+    Raises:
+        DataError: the share is not above 0, or above 1.
+    """
+    if not 0 < share <= 1:
+        raise DataError(f"The share of users must be above 0 and at most 1; received {share}.")
+    events = data.events
+    parts = events.parts
+    trained = np.unique(events.user[parts == TRAIN])
+    kept = np.random.default_rng(seed).permutation(trained)[: max(1, round(share * len(trained)))]
+    learnt = np.zeros(len(events.users), dtype=bool)
+    learnt[kept] = True
+    read_only = ~learnt[events.user] & (parts < TEST)
+    part = np.where(read_only, BEFORE, parts).astype(np.int8)
+    return _derived(data, replace(events, part=part), f"{share:.0%} of users", {"users": share, "seed": seed})
+
+
+def hide_items(data: Dataset, share: float, seed: int = 0) -> Dataset:
+    """Take every event with some items out of training and validation: in test they are new items, known by their text alone.
+
+    Test events stay, so their targets may be hidden items; histories lack them, as they would if the items had just come.
+
+    Args:
+        data: the dataset.
+        share: of the catalogue, above 0 and below 1.
+        seed: of the draw.
+
+    Returns:
+        A dataset of the same catalogue; users who are left without any event are left out.
+
+    Raises:
+        DataError: the share is outside its limits, or leaves nothing to learn from.
+    """
+    if not 0 < share < 1:
+        raise DataError(f"The share of hidden items must be above 0 and below 1; received {share}.")
+    events, count = data.events, len(data.item_ids)
+    hidden = np.zeros(count, dtype=bool)
+    hidden[np.random.default_rng(seed).choice(count, max(1, round(share * count)), replace=False)] = True
+    kept = events.take((events.parts == TEST) | ~hidden[events.item])
+    if not (kept.parts == TRAIN).any():
+        raise DataError(f"{share:.0%} of the items are in all training events; hide fewer.")
+    users, user = np.unique(kept.user, return_inverse=True)
+    kept = replace(kept, users=kept.users.gather(users), user=user.astype(np.int64))
+    return _derived(data, kept, f"{share:.0%} of items hidden", {"hidden_items": share, "seed": seed})
+
+
+def _derived(data: Dataset, events: Events, how: str, parameters: dict[str, Any]) -> Dataset:
+    about = {"restricted": {"fingerprint": data.fingerprint, **parameters}}
+    return Dataset.of(f"{data.name}, {how}", data.items, events, data.split, data.details | about)
