@@ -34,7 +34,7 @@ class LLMConfig(_Section):
     layers: int | None = Field(None, ge=1)
     """Decoder layers to keep, from the bottom; all of them when unset."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    """Type of the frozen weights and of the arithmetic through them."""
+    """Type of the frozen weights, and of the arithmetic through them but where the processor is slow at bfloat16: there it is float32."""
     weights: Literal["full", "int8", "nf4", "fp8"] = "full"
     """How the weights inside the layers are kept: as `dtype`, or in 8 bits (int8, fp8) or 4 (nf4); the arithmetic stays `dtype`'s."""
     compiled: bool = False

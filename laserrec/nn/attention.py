@@ -86,7 +86,7 @@ class Group:
         """
         keys, values = kernels.turn(key, *self.turn), value.transpose(1, 2)
         if self.context is not None and self.context_turn is not None:
-            both = self.context.layer(layer, self.length)
+            both = self.context.layer(layer, self.length).to(key.dtype)
             kernels.turn_over(both[:, 0, :, : -self.length], *self.context_turn)
             both[:, 0, :, -self.length :], both[:, 1, :, -self.length :] = keys, values
             keys, values = both.unbind(1)

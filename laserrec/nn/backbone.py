@@ -21,6 +21,7 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTo
 from laserrec.errors import AssetError, ConfigError
 from laserrec.nn.kernels import can_compile
 from laserrec.nn.packed import pack
+from laserrec.nn.processor import fast_bfloat16
 from laserrec.nn.quantised import quantise
 
 LAYER_LISTS = ("layers", "h", "blocks")
@@ -52,6 +53,7 @@ class Backbone:
         self.model = model.eval().requires_grad_(requires_grad=False)
         self.tokenizer = tokenizer
         self._fingerprint: str | None = None
+        self._widened_from: torch.dtype | None = None
         self.width: int = model.get_input_embeddings().weight.shape[1]
         if layers is not None:
             _keep_layers(model, layers)
@@ -71,7 +73,7 @@ class Backbone:
         Args:
             path: the id or the folder.
             layers: keep this many decoder layers from the bottom; all when None.
-            dtype: of the weights and of the arithmetic.
+            dtype: of the weights and of the arithmetic; the arithmetic is float32 where the processor is slow at bfloat16.
             weights: how the linear layers' weights are kept; `full` is as `dtype`.
             compiled: compile the elementwise kernels, where a compiler is at hand.
 
@@ -92,8 +94,16 @@ class Backbone:
         backbone = cls(model, tokenizer, layers)
         if weights != "full":
             quantise(backbone.model, weights)
+        if backbone.dtype == torch.bfloat16 and not fast_bfloat16():
+            backbone.widen()
         backbone.compiled = compiled and can_compile()
         return backbone
+
+    def widen(self) -> None:
+        """Compute in float32 from here on, with the values that the weights have."""
+        self.fingerprint()  # of the weights as they came
+        self._widened_from = self.dtype
+        self.model.float()
 
     def for_reading(self) -> Backbone:
         """Lay the weights out for the processor, in place: faster with few rows, and without gradients from here on."""
@@ -103,8 +113,13 @@ class Backbone:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of the arithmetic, and of the weights that are not quantised."""
+        """Type of the arithmetic, and of the weights in memory that are not quantised."""
         return self.embeddings.weight.dtype
+
+    @property
+    def kept(self) -> torch.dtype:
+        """Type in which encoded texts are kept: that of the weights as they were loaded."""
+        return self._widened_from or self.dtype
 
     @property
     def embeddings(self) -> nn.Embedding:

@@ -73,9 +73,9 @@ def cache_bytes(tokens: int, decoder: RotaryDecoder, numbers: Numbers = "exact")
     """Return the bytes of the keys and values of `tokens` tokens on disk: 2 · layers · G · (bytes of C numbers) each.
 
     C numbers take C · 2 bytes in bfloat16, C · 4 in float32, and C + 2 in int8, with their scale. In memory they always have the decoder's
-    own type.
+    type for them.
     """
-    width = decoder.head_width + SCALE.itemsize if numbers == "int8" else decoder.head_width * decoder.dtype.itemsize
+    width = decoder.head_width + SCALE.itemsize if numbers == "int8" else decoder.head_width * decoder.kept.itemsize
     return tokens * len(decoder) * 2 * decoder.kv_heads * width
 
 
@@ -114,7 +114,7 @@ class Encoder:
 
     def __init__(self, backbone: Backbone) -> None:
         """Wrap the LLM, which must be one that `RotaryDecoder` knows."""
-        self.backbone, self.decoder = backbone, RotaryDecoder(backbone.model, fused=backbone.compiled)
+        self.backbone, self.decoder = backbone, RotaryDecoder(backbone.model, kept=backbone.kept, fused=backbone.compiled)
 
     @property
     def row(self) -> tuple[int, int, int]:
@@ -139,8 +139,8 @@ class Encoder:
         real = inside < lengths[:, None]
         collected: list[tuple[Tensor, Tensor]] = []
         self.decoder.forward(self.backbone.embed(tokens), start + inside, context, collected)
-        rows = torch.empty(len(self.decoder) * int(lengths.sum()), *self.row, dtype=self.decoder.dtype)
+        rows = torch.empty(len(self.decoder) * int(lengths.sum()), *self.row, dtype=self.decoder.kept)
         first = (len(self.decoder) * (lengths.cumsum(0) - lengths))[:, None] + inside
         for layer, (key, value) in enumerate(collected):
-            rows[(first + layer * lengths[:, None])[real]] = torch.stack([key[real], value[real]], dim=1)
+            rows[(first + layer * lengths[:, None])[real]] = torch.stack([key[real], value[real]], dim=1).to(rows.dtype)
         return rows

@@ -1,0 +1,15 @@
+"""What this machine's processor multiplies well."""
+
+from __future__ import annotations
+
+import torch
+
+
+def fast_bfloat16() -> bool:
+    """Tell whether products in bfloat16 are worth it here.
+
+    A processor without instructions for it, say of most laptops, multiplies bfloat16 five to eight times slower than float32
+    (docs/performance.md).
+    """
+    known = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported")
+    return known and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
