@@ -131,7 +131,7 @@ def borrow(out: Path, folder: Path, config: LaserConfig) -> None:
         texts = (kept.config.prompt, kept.config.llm) == (config.prompt, config.llm)
         refits = {name: settings for name, (settings, _) in refit_settings(config).items()}
         for name, settings in {"collaborative": config.collaborative, **refits}.items():
-            if settings.items == "id" or texts:
+            if texts or not settings.reads_texts:
                 copy(other.parent / name, folder / name)
         if texts:
             copy(other.parent / VECTORS, folder / VECTORS)

@@ -20,7 +20,7 @@ from laserrec.baselines.neighbours import ItemNeighbours
 from laserrec.baselines.popularity import Popularity
 from laserrec.baselines.seen import SeenPenalty
 from laserrec.baselines.sequential import Sequential
-from laserrec.config import CollaborativeConfig, FitConfig, ItemsFrom, LaserConfig
+from laserrec.config import Architecture, CollaborativeConfig, FitConfig, ItemsFrom, LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.errors import ConfigError, DataError
 from laserrec.evaluation import Evaluation, evaluate
@@ -31,7 +31,7 @@ from laserrec.training.neighbours import count_neighbours
 from laserrec.training.session import Session
 from laserrec.training.text_vectors import TextVectors, text_vectors
 
-Trained = Literal["sasrec", "bert4rec", "gru4rec", "sasrec-text", "gru4rec-text", "unisrec-text", "unisrec", "sasrec-text-id"]
+Trained = Literal["sasrec", "bert4rec", "gru4rec", "sasrec-text", "gru4rec-text", "fdsa", "unisrec-text", "unisrec", "sasrec-text-id"]
 BaselineName = Literal["popularity", "item-knn", "last-text", Trained, "ensemble"]
 BASELINES: tuple[BaselineName, ...] = ("popularity", "item-knn", "last-text", *get_args(Trained), "ensemble")
 Section = TypeVar("Section", CollaborativeConfig, FitConfig)
@@ -53,7 +53,7 @@ class Recipe:
     """
 
     label: str
-    model: Literal["sasrec", "bert4rec", "gru4rec"]
+    model: Architecture
     items: ItemsFrom
     text_experts: int = 1
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -69,11 +69,16 @@ RECIPES: Mapping[Trained, Recipe] = {
     "gru4rec": Recipe("GRU4Rec", "gru4rec", "id", settings=ONE_LAYER),
     "sasrec-text": Recipe("SASRec on text", "sasrec", "text"),
     "gru4rec-text": Recipe("GRU4Rec on text", "gru4rec", "text", settings=ONE_LAYER),
+    "fdsa": Recipe("FDSA", "fdsa", "id"),
     "unisrec-text": Recipe("UniSRec (text)", "sasrec", "text", text_experts=8),
     "unisrec": Recipe("UniSRec (text + id)", "sasrec", "both", text_experts=8),
     "sasrec-text-id": Recipe("SASRec (text + id)", "sasrec", "both"),
 }
-"""UniSRec is its item encoder in SASRec, trained from scratch on one catalogue: without pre-training and its contrastive tasks."""
+"""Of models that are pre-trained on several catalogues, what is left when they are trained from scratch on one.
+
+UniSRec (Hou et al., KDD 2022) is its item encoder in SASRec, without its contrastive tasks. ZESRec (Ding et al., 2021) is "gru4rec-text": a
+recurrent network over item vectors from texts, without ids.
+"""
 
 
 def measure_baseline(
@@ -133,7 +138,7 @@ def _described(name: BaselineName, run: RunFolder) -> dict[str, Any]:
     settings, learning = (config.collaborative, config.fit_collaborative) if name == "ensemble" else trained_settings(config, name)
     unused = {"hold_out"} if name == "ensemble" else {"hold_out", "refits", "neighbours"}
     own = {"collaborative": settings.model_dump(mode="json", exclude=unused), "fit_collaborative": learning.model_dump(mode="json")}
-    return own if settings.items == "id" and name != "ensemble" else own | prompt
+    return own | prompt if settings.reads_texts or name == "ensemble" else own
 
 
 def _fitted(name: BaselineName, data: Dataset, config: LaserConfig, session: Session, say: Say) -> tuple[Baseline, float]:
@@ -150,7 +155,7 @@ def _fitted(name: BaselineName, data: Dataset, config: LaserConfig, session: Ses
         return _ensemble(data, config, session, say)
     recipe, (settings, learning) = RECIPES[name], trained_settings(config, name)
     say(f"{recipe.label}: all of the training data")
-    texts = None if settings.items == "id" else _read(data, config, session)
+    texts = _read(data, config, session) if settings.reads_texts else None
     trained = fit_collaborative(data, settings, learning, seed=config.seed, session=session, hold_out=0, name=name, texts=texts)
     seconds = trained.result.seconds + (texts.seconds if texts else 0.0)
     return Sequential(trained.model, recipe.label, trained.parameters), seconds

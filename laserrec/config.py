@@ -139,14 +139,15 @@ class ScoreConfig(_Section):
     """λ, weight of the load-balancing loss (paper §3.3.1)."""
 
 
+Architecture = Literal["sasrec", "bert4rec", "gru4rec", "fdsa"]
 ItemsFrom = Literal["id", "text", "both"]
 
 
 class CollaborativeConfig(_Section):
     """The id-based recommender: trained first, then frozen."""
 
-    model: Literal["sasrec", "bert4rec", "gru4rec"] = "sasrec"
-    """Architecture."""
+    model: Architecture = "sasrec"
+    """Architecture; `fdsa` reads the items' texts beside their vectors, whatever those are."""
     items: ItemsFrom = "id"
     """What its item vectors are: trained for each id, made from what the frozen LLM says of the text, or the sum of both."""
     text_experts: int = Field(1, ge=1)
@@ -162,7 +163,7 @@ class CollaborativeConfig(_Section):
     dropout: float = Field(0.5, ge=0, lt=1)
     """Dropout of embeddings, attention and feed-forward."""
     seen_penalty: bool = True
-    """Subtract a trained δ from the items of the history; neither paper does."""
+    """Subtract a trained δ from the items of the history; none of the papers does."""
     hold_out: int = Field(1, ge=0)
     """Training positions at each history's end that it is not trained on, so that Laser learns how far to trust it (stacking)."""
     refits: tuple[ItemsFrom, ...] = ("id", "both", "both", "both", "both")
@@ -175,6 +176,11 @@ class CollaborativeConfig(_Section):
         """What folders and logs call it."""
         experts = f"-x{self.text_experts}" if self.items != "id" and self.text_experts > 1 else ""
         return self.model + {"id": "", "text": "-text", "both": "-text-id"}[self.items] + experts
+
+    @property
+    def reads_texts(self) -> bool:
+        """Whether anything that it reads is made from the items' texts."""
+        return self.items != "id" or self.model == "fdsa"
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:

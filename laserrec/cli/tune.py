@@ -23,6 +23,7 @@ class Model(StrEnum):
     gru4rec = "gru4rec"
     sasrec_text = "sasrec-text"
     gru4rec_text = "gru4rec-text"
+    fdsa = "fdsa"
     unisrec_text = "unisrec-text"
     unisrec = "unisrec"
     sasrec_text_id = "sasrec-text-id"

@@ -45,7 +45,7 @@ class SequentialRecommender(nn.Module, ABC):
 
     @torch.no_grad()
     def fix_items(self) -> None:
-        """Replace item vectors made from texts by embeddings equal to them."""
+        """Replace what is made from texts, item vectors here, by embeddings equal to it."""
         self.items = nn.Embedding.from_pretrained(self.item_vectors.clone(), freeze=False)
 
     @abstractmethod

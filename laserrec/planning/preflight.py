@@ -176,7 +176,7 @@ class _Preflight:
     def _id_task(self, model: CollaborativeConfig, fit: FitConfig, hold_out: int) -> CollaborativeTask:
         torch.manual_seed(0)
         cases = validation_cases(self.data, fit, self.config.seed)
-        texts = None if model.items == "id" else torch.randn(self.items, self.backbone.width)
+        texts = torch.randn(self.items, self.backbone.width) if model.reads_texts else None
         return CollaborativeTask(build_recommender(model, self.items, texts), self.data.training_histories(), cases, hold_out=hold_out)
 
     def _try_id(self, task: CollaborativeTask, model: CollaborativeConfig, fit: FitConfig) -> FitCost:
@@ -205,7 +205,7 @@ class _Preflight:
 
     @property
     def _vectors_needed(self) -> bool:
-        rivals = any(model.items != "id" for model, _ in self.rivals.fits.values())
+        rivals = any(model.reads_texts for model, _ in self.rivals.fits.values())
         return reads_texts(self.config) or self.rivals.untrained or rivals
 
     def _vectors(self) -> list[Phase]:

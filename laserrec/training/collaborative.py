@@ -18,6 +18,7 @@ from laserrec.data.ragged import Ragged
 from laserrec.evaluation import evaluate
 from laserrec.nn.bert4rec import BERT4Rec
 from laserrec.nn.ensemble import Ensemble
+from laserrec.nn.fdsa import FDSA
 from laserrec.nn.gru4rec import GRU4Rec
 from laserrec.nn.histories import recent
 from laserrec.nn.item_table import TextTable
@@ -34,8 +35,8 @@ def build_recommender(config: CollaborativeConfig, catalogue_size: int, texts: T
     Args:
         config: its architecture.
         catalogue_size: N.
-        texts: whitened vectors of the items' texts [N, F], where `config.items` asks for them; without, the recommender is built as it is
-            once its item vectors are fixed.
+        texts: whitened vectors of the items' texts [N, F], where `config.reads_texts`; without, the recommender is built as it is once
+            its item vectors and features are fixed.
     """
     sizes = config.model_dump(include={"width", "blocks", "heads", "max_history", "dropout", "seen_penalty"})
     model: SequentialRecommender
@@ -43,6 +44,8 @@ def build_recommender(config: CollaborativeConfig, catalogue_size: int, texts: T
         model = SASRec(catalogue_size=catalogue_size, **sizes)
     elif config.model == "bert4rec":
         model = BERT4Rec(catalogue_size=catalogue_size, **sizes)
+    elif config.model == "fdsa":
+        model = FDSA(catalogue_size=catalogue_size, features=texts, **sizes)
     else:
         del sizes["heads"]
         model = GRU4Rec(catalogue_size=catalogue_size, **sizes)

@@ -70,13 +70,13 @@ def fit_collaborative(
         session: where and how the fit is kept.
         hold_out: training events at each history's end that it must not learn from.
         name: what logs and the folder call it.
-        texts: vectors of the items' texts, where `model_config.items` asks for them.
+        texts: vectors of the items' texts, where `model_config.reads_texts`.
 
     Returns:
-        The model, its item vectors fixed to plain embeddings whatever they were made from.
+        The model, its item vectors and features fixed to plain embeddings whatever they were made from.
     """
     torch.manual_seed(seed)
-    read = None if model_config.items == "id" else texts
+    read = texts if model_config.reads_texts else None
     model = build_recommender(model_config, len(data.item_ids), None if read is None else whiten(read.values))
     task = CollaborativeTask(model, data.training_histories(), validation_cases(data, config, seed), hold_out=hold_out)
     identity = {"data": data.fingerprint, "seed": seed, "hold_out": hold_out, **_dump(model=model_config, fit=config)}
@@ -203,8 +203,8 @@ def refit_settings(config: LaserConfig) -> dict[str, tuple[CollaborativeConfig, 
 
 
 def reads_texts(config: LaserConfig) -> bool:
-    """Tell whether an id-based recommender of the run makes its item vectors from texts."""
-    return any(settings.items != "id" for settings in (config.collaborative, *(refit for refit, _ in refit_settings(config).values())))
+    """Tell whether an id-based recommender of the run reads texts."""
+    return any(settings.reads_texts for settings in (config.collaborative, *(refit for refit, _ in refit_settings(config).values())))
 
 
 def _take_best(laser: LaserSystem, scorers: Sequence[Ensemble], scored: Tensor, cases: Cases, config: LaserConfig) -> None:

@@ -168,7 +168,7 @@ class Search:
 
     def _try_baseline(self, config: LaserConfig, observers: Sequence[Observer]) -> float:
         settings, learning = config.collaborative, config.fit_collaborative
-        if settings.items != "id" and self._texts is None:  # which no trial changes
+        if settings.reads_texts and self._texts is None:  # which no trial changes
             reading = Session(self.folder.parent, observers=observers[:-1])
             self._texts = text_vectors(self.data, config.prompt, load_backbone(config), reading)
         session = Session(self.folder / "trial", observers=observers)

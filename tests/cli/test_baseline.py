@@ -9,11 +9,15 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from laserrec.baseline_runs import BASELINES, RECIPES, trained_settings
+from laserrec.baseline_runs import BASELINES, RECIPES, measure_baseline, trained_settings
+from laserrec.checkpoint import read_tensors
 from laserrec.cli.baseline import Name
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.evaluation import Evaluation
+from laserrec.nn.item_table import whiten
+from laserrec.run_folder import PARTS, RunFolder
+from laserrec.training.session import Session
 
 Run = Callable[..., tuple[int, str, str]]
 UNTRAINED = ("Popularity", "Item neighbours", "Last-item text")
@@ -87,6 +91,32 @@ def test_what_another_model_needs_holds_where_nothing_is_given() -> None:
     assert (settings.dropout, learning.learning_rate, learning.patience) == (0.2, 0.01, 6)
     tuned = LaserConfig().override(["collaborative.model=bert4rec", "collaborative.dropout=0.5"])
     assert trained_settings(tuned, "bert4rec")[0].dropout == 0.5
+
+
+def test_fdsa_reads_texts_beside_ids_and_takes_what_was_tuned(laserrec: Run, shop: Path, words: tuple[object, ...]) -> None:
+    assert laserrec("baseline", "fdsa", "sasrec", *words)[0] == 0
+    fdsa, sasrec = (Evaluation.load(shop / "baselines" / name / "ranks-test.parquet").about for name in ("fdsa", "sasrec"))
+    assert (fdsa["model"], fdsa["settings"]["collaborative"]["model"], fdsa["settings"]["collaborative"]["items"]) == ("FDSA", "fdsa", "id")
+    # Which language model read what is part of what it is; ids alone depend on neither.
+    assert {"llm", "prompt"} <= fdsa["settings"].keys()
+    assert not {"llm", "prompt"} & sasrec["settings"].keys()
+    assert (shop / "baselines" / "text-vectors.safetensors").is_file()
+    tuned = LaserConfig().override(["collaborative.model=fdsa", "collaborative.dropout=0.3", "collaborative.blocks=1"])
+    settings, _ = trained_settings(tuned, "fdsa")
+    assert (settings.model, settings.dropout, settings.blocks, settings.reads_texts) == ("fdsa", 0.3, 1, True)
+
+
+def test_fdsa_is_measured_with_the_parameters_that_training_set(shop: Path) -> None:
+    data, config = Dataset.load(shop / "data"), LaserConfig.load(shop / "laser.toml")
+    run = RunFolder.begin(shop / "measured", config, data, shop / "data", command=[])
+    measured = measure_baseline("fdsa", data, run, Session(run.path), parts=PARTS)
+    assert {part: len(each.evaluation) for part, each in measured.items()} == {"valid": 8, "test": 8}
+    items, width, positions, blocks = 10, 8, 10, 2
+    texts = whiten(read_tensors(run.path / "text-vectors.safetensors")[0]["vectors"]).shape[1]
+    block = 4 * (width + 1) * width + (width + 1) * 4 * width + (4 * width + 1) * width + 4 * width
+    stream = positions * width + 2 * width + blocks * block
+    expected = items * width + (texts + 1) * width + 2 * stream + (2 * width + 1) * width + 1  # the last is the penalty
+    assert measured["test"].parameters == expected
 
 
 def test_a_dataset_without_cases_is_refused(laserrec: Run, shop: Path, words: tuple[object, ...]) -> None:

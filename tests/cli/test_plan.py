@@ -69,6 +69,13 @@ def test_prefix_first_has_no_texts_to_encode(laserrec: Run) -> None:
     assert plan["phases"][PHASES.index("stage1")]["epoch"] > 0
 
 
+@pytest.mark.parametrize(("model", "before"), [("sasrec", []), ("fdsa", ["text vectors"])])
+def test_texts_are_read_as_vectors_where_a_model_wants_them(laserrec: Run, model: str, before: list[str]) -> None:
+    own = ("--set", f"collaborative.model={model}", "--set", "collaborative.refits=[]")
+    plan = json.loads(laserrec(*WORDS, "--plan", "--json", *own)[1])
+    assert [phase["name"] for phase in plan["phases"]] == [*before, "collaborative", "texts", "stage1", "stage2", "rest"]
+
+
 def test_a_run_keeps_its_plan_and_is_compared_with_it(laserrec: Run, shop: Path) -> None:
     code, out, err = laserrec(*WORDS)
     assert code == 0

@@ -1,4 +1,4 @@
-"""SASRec and GRU4Rec: causality, and a loss that equals one prediction at a time."""
+"""SASRec, GRU4Rec and FDSA: causality, and a loss that equals one prediction at a time."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from laserrec.nn.causal import CausalRecommender
+from laserrec.nn.fdsa import FDSA
 from laserrec.nn.gru4rec import GRU4Rec
 from laserrec.nn.sasrec import SASRec
 
 
 @pytest.fixture(
-    params=[partial(build, seen_penalty=penalty) for build in (partial(SASRec, heads=3), GRU4Rec) for penalty in (False, True)],
-    ids=["sasrec", "sasrec-penalty", "gru4rec", "gru4rec-penalty"],
+    params=[
+        partial(build, seen_penalty=penalty)
+        for build in (partial(SASRec, heads=3), GRU4Rec, partial(FDSA, heads=3))
+        for penalty in (False, True)
+    ],
+    ids=["sasrec", "sasrec-penalty", "gru4rec", "gru4rec-penalty", "fdsa", "fdsa-penalty"],
 )
 def model(request: pytest.FixtureRequest) -> CausalRecommender:
     torch.manual_seed(0)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 
 from laserrec.nn.bert4rec import BERT4Rec
 from laserrec.nn.ensemble import Ensemble
+from laserrec.nn.fdsa import FDSA
 from laserrec.nn.gru4rec import GRU4Rec
 from laserrec.nn.item_table import TextTable, whiten
 from laserrec.nn.sasrec import SASRec
@@ -64,8 +66,9 @@ def test_equal_texts_whiten_to_nothing() -> None:
 
 def models() -> list[SequentialRecommender]:
     torch.manual_seed(0)
-    sizes = {"catalogue_size": 6, "width": 8, "blocks": 1, "max_history": 3, "dropout": 0.0, "seen_penalty": True}
-    built: list[SequentialRecommender] = [SASRec(heads=2, **sizes), BERT4Rec(heads=2, **sizes), GRU4Rec(**sizes)]  # type: ignore[arg-type]
+    sizes: dict[str, Any] = {"catalogue_size": 6, "width": 8, "blocks": 1, "max_history": 3, "dropout": 0.0, "seen_penalty": True}
+    built: list[SequentialRecommender] = [SASRec(heads=2, **sizes), BERT4Rec(heads=2, **sizes), GRU4Rec(**sizes)]
+    built.append(FDSA(heads=2, features=torch.randn(6, 4), **sizes))
     for model in built:
         model.items = TextTable(torch.randn(6, 4), 8, ids=True, experts=2)
     return built
@@ -87,6 +90,6 @@ def test_fixed_items_score_as_the_texts_did(model: SequentialRecommender) -> Non
 def test_an_ensemble_scores_by_the_mean() -> None:
     members = [model.eval() for model in models()]
     ensemble = Ensemble(members)
-    expected = sum(member.scores(ITEMS, MASK) for member in members) / 3
+    expected = sum(member.scores(ITEMS, MASK) for member in members) / 4
     torch.testing.assert_close(ensemble.scores(ITEMS, MASK), expected)
     assert sum(p.numel() for p in ensemble.parameters()) == sum(p.numel() for member in members for p in member.parameters())

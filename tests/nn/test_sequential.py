@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from laserrec.nn.bert4rec import BERT4Rec
+from laserrec.nn.fdsa import FDSA
 from laserrec.nn.gru4rec import GRU4Rec
 from laserrec.nn.sasrec import SASRec
 from laserrec.nn.sequential import GROUPS, SeenPenalty, SequentialRecommender, drop_last, last_states, mean_cross_entropy
@@ -22,11 +23,13 @@ N, S = 23, 7
         partial(SASRec, heads=2),
         partial(BERT4Rec, heads=2),
         GRU4Rec,
+        partial(FDSA, heads=2),
         partial(SASRec, heads=2, seen_penalty=True),
         partial(BERT4Rec, heads=2, seen_penalty=True),
         partial(GRU4Rec, seen_penalty=True),
+        partial(FDSA, heads=2, seen_penalty=True),
     ],
-    ids=["sasrec", "bert4rec", "gru4rec", "sasrec-penalty", "bert4rec-penalty", "gru4rec-penalty"],
+    ids=["sasrec", "bert4rec", "gru4rec", "fdsa", "sasrec-penalty", "bert4rec-penalty", "gru4rec-penalty", "fdsa-penalty"],
 )
 def model(request: pytest.FixtureRequest) -> SequentialRecommender:
     torch.manual_seed(0)
@@ -148,8 +151,8 @@ def test_seen_penalty_counts_an_item_once() -> None:
     assert penalty.scaled.grad.item() == -30
 
 
-@pytest.mark.parametrize("kind", [SASRec, BERT4Rec])
-def test_penalty_is_the_only_difference(kind: type[SASRec | BERT4Rec]) -> None:
+@pytest.mark.parametrize("kind", [SASRec, BERT4Rec, FDSA])
+def test_penalty_is_the_only_difference(kind: type[SASRec | BERT4Rec | FDSA]) -> None:
     plain = kind(catalogue_size=N, width=8, blocks=1, heads=2, max_history=S, dropout=0.0).eval()
     penalised = kind(catalogue_size=N, width=8, blocks=1, heads=2, max_history=S, dropout=0.0, seen_penalty=True).eval()
     penalised.load_state_dict(plain.state_dict(), strict=False)

@@ -52,6 +52,15 @@ def test_without_the_encoded_texts_the_scores_are_the_same_but_for_rounding(
         assert [item.score for item in row] == pytest.approx([item.score for item in expected], abs=1e-5)
 
 
+def test_an_id_based_recommender_of_two_streams_comes_back(data: Dataset, llm: Path, tmp_path: Path) -> None:
+    laser = Laser.fit(data, small_shop.config(llm, collaborative={"model": "fdsa"}))
+    laser.save(tmp_path / "model")
+    assert exact(Laser.load(tmp_path / "model")) == exact(laser)
+    tensors = load_file(tmp_path / "model" / "collaborative.safetensors")
+    assert tensors["model.feature_stream.items.weight"].shape == (12, 8)  # plain tables, whatever they were made from
+    assert not any("texts" in name or "maps" in name for name in tensors)
+
+
 def test_what_is_told_about_a_model_comes_back(trained: Laser, saved: Path, data: Dataset) -> None:
     again = Laser.load(str(saved))
     assert (again.config, again.catalogue, again.item_ids) == (trained.config, trained.catalogue, trained.item_ids)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from laserrec.config import CollaborativeConfig, FitConfig
+from laserrec.config import Architecture, CollaborativeConfig, FitConfig
 from laserrec.data.dataset import Cases
 from laserrec.data.ragged import Ragged
 from laserrec.nn.bert4rec import BERT4Rec
+from laserrec.nn.fdsa import FDSA
+from laserrec.nn.item_table import TextTable
 from laserrec.nn.sasrec import SASRec
 from laserrec.training.collaborative import CollaborativeTask, build_recommender, score_recent
 from laserrec.training.loop import fit
@@ -26,11 +29,12 @@ def cycles(lengths: list[int]) -> Ragged:
     return Ragged.from_rows([[(7 * user + step) % N for step in range(length)] for user, length in enumerate(lengths)])
 
 
-def task(hold_out: int = 0, model: Literal["sasrec", "bert4rec"] = "sasrec") -> CollaborativeTask:
+def task(hold_out: int = 0, model: Architecture = "sasrec") -> CollaborativeTask:
     torch.manual_seed(0)
+    config = CollaborativeConfig(model=model, **SETTINGS)
     histories = cycles([6] * 24)
     targets = (np.array([row[-1] for row in histories]) + 1) % N
-    recommender = build_recommender(CollaborativeConfig(model=model, **SETTINGS), N)
+    recommender = build_recommender(config, N, torch.randn(N, 4) if config.reads_texts else None)
     return CollaborativeTask(recommender, histories, Cases(np.arange(24), histories, targets), hold_out=hold_out)
 
 
@@ -48,10 +52,43 @@ def test_builder() -> None:
     assert bert4rec.penalty is not None
 
 
-@pytest.mark.parametrize("model", ["sasrec", "bert4rec"])
+def test_builder_gives_the_texts_to_whatever_reads_them() -> None:
+    texts = torch.randn(3, 2)
+    for items, kind in (("id", nn.Embedding), ("text", TextTable), ("both", TextTable)):
+        built = build_recommender(CollaborativeConfig(model="fdsa", items=items, text_experts=2), 3, texts)
+        assert isinstance(built, FDSA)
+        assert isinstance(built.items, kind)
+        assert isinstance(built.feature_stream.items, TextTable)
+        assert built.feature_stream.items.experts == 1
+    without = build_recommender(CollaborativeConfig(model="fdsa"), 3)
+    assert isinstance(without, FDSA)
+    assert isinstance(without.feature_stream.items, nn.Embedding)
+    assert [CollaborativeConfig(model=model).reads_texts for model in get_args(Architecture)] == [False, False, False, True]
+
+
+@pytest.mark.parametrize("model", ["sasrec", "bert4rec", "fdsa"])
 @pytest.mark.parametrize("hold_out", [0, 1])
-def test_learns_who_follows_whom(tmp_path: Path, model: Literal["sasrec", "bert4rec"], hold_out: int) -> None:
-    assert train(task(hold_out, model), tmp_path, epochs=25 if model == "sasrec" else 120, patience=120) > 0.8
+def test_learns_who_follows_whom(tmp_path: Path, model: Architecture, hold_out: int) -> None:
+    assert train(task(hold_out, model), tmp_path, epochs=120 if model == "bert4rec" else 25, patience=120) > 0.8
+
+
+def test_the_loss_of_two_streams_falls(tmp_path: Path) -> None:
+    trained, rows = task(model="fdsa"), torch.arange(24)
+    before = trained.step(rows, 1).loss.item()
+    assert before == pytest.approx(np.log(N), abs=0.6)  # nothing is known yet
+    train(trained, tmp_path)
+    assert trained.step(rows, 1).loss.item() < before / 3
+
+
+def test_texts_tell_what_ids_cannot(tmp_path: Path) -> None:
+    """Item 32 + k follows items of kind k, and an item's text tells its kind: so what follows is known for items that nobody took."""
+    kinds = np.arange(32) % 4
+    texts = torch.cat([torch.eye(4)[kinds], torch.zeros(4, 4)])
+    histories = Ragged.from_rows([[item, 32 + kinds[item]] for item in range(16)] * 4)
+    unseen = Cases(np.arange(16), Ragged.from_rows([[item] for item in range(16, 32)]), 32 + kinds[16:])
+    torch.manual_seed(0)
+    model = build_recommender(CollaborativeConfig(model="fdsa", **SETTINGS), 36, texts)
+    assert train(CollaborativeTask(model, histories, unseen, hold_out=0), tmp_path) > 0.8
 
 
 def test_short_histories_are_left_out_and_long_ones_cut() -> None:

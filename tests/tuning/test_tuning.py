@@ -65,6 +65,16 @@ def test_a_search_starts_from_what_is_given_and_goes_on(data: Dataset, config: L
     assert not (tmp_path / "sasrec" / "trial").exists()
 
 
+def test_what_reads_texts_is_searched_like_what_does_not(data: Dataset, config: LaserConfig, tmp_path: Path) -> None:
+    assert space_of("fdsa") == space_of("sasrec")
+    search = Search("fdsa", data, config, tmp_path)
+    search.step()
+    assert (search.found.trials, search.found.score) == (1, search.found.defaults)
+    best = LaserConfig.load(tmp_path / "fdsa" / "best.json")
+    assert (best.collaborative.model, best.collaborative.items) == ("fdsa", "id")
+    assert (tmp_path / "text-vectors.safetensors").is_file()
+
+
 def test_a_search_goes_on_as_if_it_had_not_been_stopped(data: Dataset, config: LaserConfig, tmp_path: Path) -> None:
     whole = Search("sasrec", data, config, tmp_path / "whole")
     for _ in range(4):
