@@ -10,8 +10,6 @@ id-based recommenders have the same settings share them. Writes `results/NAME.js
 from __future__ import annotations
 
 import argparse
-import json
-import shutil
 import sys
 import tomllib
 from collections.abc import Sequence
@@ -19,15 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runs import finished, train, write_results
+
 from laserrec import Dataset, LaserConfig
-from laserrec.bench.figures import provenance
 from laserrec.comparison.compare import Compared, compare_runs, summarise_runs
 from laserrec.comparison.layout import SHORT, TITLES
 from laserrec.evaluation import PROTOCOLS
-from laserrec.run_folder import PARTS, RunFolder, train_run
-from laserrec.training.fit import refit_settings
-from laserrec.training.observers import EpochLog
-from laserrec.training.text_vectors import FILE as VECTORS
+from laserrec.run_folder import PARTS
 
 FOLDER = Path(__file__).parent
 METRICS = ("recall@10", "ndcg@10", "recall@50", "mrr")
@@ -69,9 +65,7 @@ def main() -> None:
     chosen = parser.parse_args()
     experiment = Experiment.read(FOLDER / f"{chosen.experiment}.toml")
     found = run(experiment, chosen.data, chosen.out / experiment.name, chosen.arms, chosen.assignments)
-    chosen.results.mkdir(parents=True, exist_ok=True)
-    written = found | provenance(["python", *sys.argv])
-    (chosen.results / f"{experiment.name}.json").write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+    write_results(chosen.results, found)
     sys.stdout.write(table(found))
 
 
@@ -96,55 +90,6 @@ def run(experiment: Experiment, data_path: Path, out: Path, names: Sequence[str]
         "seeds": list(experiment.seeds),
         "arms": [describe(experiment, arm, folders[reference], folders[arm]) for arm in folders],
     }
-
-
-def train(out: Path, arm: str, config: LaserConfig, data: Dataset, data_path: Path) -> Path:
-    """Train one arm with one seed, with what another arm of the same seed has already trained."""
-    folder = place(out, arm, config.seed)
-    run = RunFolder.begin(folder, config, data, data_path, command=["python", *sys.argv], resume=True)
-    if not run.finished:
-        sys.stderr.write(f"{arm}, seed {config.seed}\n")
-        borrow(out, folder, config)
-        with run.work():
-            train_run(run, data, [EpochLog(folder)])
-        run.finish()
-    return folder
-
-
-def place(out: Path, arm: str, seed: int) -> Path:
-    """Return the folder of an arm's run."""
-    return out / arm.replace(" ", "-").replace("/", "-") / f"seed-{seed}"
-
-
-def finished(out: Path, arm: str, seeds: Sequence[int]) -> bool:
-    """Whether all runs of an arm are there, from an earlier call: they stay in the table."""
-    return all((place(out, arm, seed) / "run.json").is_file() and RunFolder.open(place(out, arm, seed)).finished for seed in seeds)
-
-
-def borrow(out: Path, folder: Path, config: LaserConfig) -> None:
-    """Copy the finished id-based fits of a run whose settings for them are the same."""
-    for other in sorted(out.glob(f"*/seed-{config.seed}/run.json")):
-        kept = RunFolder.open(other.parent)
-        same = (kept.config.collaborative, kept.config.fit_collaborative) == (config.collaborative, config.fit_collaborative)
-        if other.parent == folder or not kept.finished or not same:
-            continue
-        texts = (kept.config.prompt, kept.config.llm) == (config.prompt, config.llm)
-        refits = {name: settings for name, (settings, _) in refit_settings(config).items()}
-        for name, settings in {"collaborative": config.collaborative, **refits}.items():
-            if texts or not settings.reads_texts:
-                copy(other.parent / name, folder / name)
-        if texts:
-            copy(other.parent / VECTORS, folder / VECTORS)
-
-
-def copy(source: Path, target: Path) -> None:
-    """Copy a file or folder that is there and not yet here, whole or not at all."""
-    if target.exists() or not source.exists():
-        return
-    aside = target.with_name(f".{target.name}.copied")
-    shutil.rmtree(aside, ignore_errors=True)
-    shutil.copytree(source, aside) if source.is_dir() else shutil.copy(source, aside)
-    aside.rename(target)
 
 
 def describe(experiment: Experiment, arm: str, reference: Sequence[Path], folders: Sequence[Path]) -> dict[str, Any]:

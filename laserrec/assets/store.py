@@ -44,10 +44,10 @@ def texts_folder() -> Path:
 
 @dataclass(frozen=True)
 class KeptTexts:
-    """Texts encoded for one language model and instruction.
+    """Texts encoded for one language model and instruction, or read as one vector each.
 
     Attributes:
-        path: their folder.
+        path: their folder, or the vectors' file.
         bytes: what it takes.
         unused_days: since a run last opened it.
     """
@@ -70,7 +70,7 @@ def kept_texts() -> list[KeptTexts]:
 
 def remove_texts(texts: KeptTexts) -> bool:
     """Remove encoded texts; return False, and remove nothing, while a run is adding to them."""
-    if texts.path.is_file():  # as older versions kept them
+    if texts.path.is_file():  # texts as one vector each
         texts.path.unlink()
         return True
     lock = FileLock(texts.path / ".lock")

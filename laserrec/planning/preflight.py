@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +52,7 @@ from laserrec.training.collaborative import CollaborativeTask, build_recommender
 from laserrec.training.fit import build_laser, reads_texts, refit_settings, validation_cases
 from laserrec.training.stages import LaserTask, padded
 from laserrec.training.text_vectors import PHASE as VECTORS
+from laserrec.training.text_vectors import item_texts, vectors_file, vectors_source
 from laserrec.training.texts import ItemTexts
 
 SAMPLE_TOKENS = 2000
@@ -203,14 +204,16 @@ class _Preflight:
             found[name] = _phase(name, self._try_id(task, model, fit), fit, len(task), len(task.valid))
         return found
 
-    @property
-    def _vectors_needed(self) -> bool:
+    @cached_property
+    def _vectors_missing(self) -> bool:
         rivals = any(model.reads_texts for model, _ in self.rivals.fits.values())
-        return reads_texts(self.config) or self.rivals.untrained or rivals
+        needed = reads_texts(self.config) or self.rivals.untrained or rivals
+        source = vectors_source(item_texts(self.data, self.config.prompt), self.config.prompt, self.backbone)
+        return needed and not vectors_file(source).is_file()
 
     def _vectors(self) -> list[Phase]:
-        """Return the phase of reading every text as one vector, if anything of the run needs them."""
-        if not self._vectors_needed:
+        """Return the phase of reading every text as one vector, if anything of the run needs them and no run has made them."""
+        if not self._vectors_missing:
             return []
         chosen = [self.texts.template.item_text(self.texts.items[item]) for item in some(self.items, ITEMS)]
         limit = self.config.prompt.max_item_tokens
@@ -333,13 +336,13 @@ class _Preflight:
         recommenders = own.checkpoint // 4 * (1 + len(refit_settings(config)))
         neighbours = NEIGHBOUR_BYTES * self.items if config.collaborative.neighbours and refit_settings(config) else 0
         model = laser.weights + recommenders + neighbours + int(data.items.estimated_size())
-        vectors = 4 * self.items * self.backbone.width if self._vectors_needed else 0
+        vectors = 4 * self.items * self.backbone.width
         id_based = sum(self.tried[settings].checkpoint for settings in self.fits)
-        run = 2 * laser.fit.checkpoint + id_based + model + ranks + vectors
+        run = 2 * laser.fit.checkpoint + id_based + model + ranks
         texts = texts_folder()
         return Disk(
-            texts=self.texts.missing_bytes,
-            texts_all=self.texts.bytes,
+            texts=self.texts.missing_bytes + vectors * self._vectors_missing,
+            texts_all=self.texts.bytes + vectors,
             texts_before=folder_bytes(texts),
             texts_free=free_bytes(texts),
             run=run,

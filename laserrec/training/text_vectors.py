@@ -1,25 +1,28 @@
-"""Each item's text as one vector, for models that read vectors in the place of words; computed once a run."""
+"""Each item's text as one vector, for models that read vectors in the place of words; computed once and kept beside the encoded texts."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from laserrec.assets.store import texts_folder
 from laserrec.checkpoint import read_tensors, write_tensors
 from laserrec.config import PromptConfig
 from laserrec.data.dataset import Dataset
 from laserrec.data.prompts import Template
+from laserrec.errors import CheckpointError
 from laserrec.nn.backbone import Backbone
 from laserrec.nn.mean_states import mean_states
 from laserrec.training.session import Session
 
-FILE = "text-vectors.safetensors"
 PHASE = "text vectors"
 
 
@@ -39,24 +42,60 @@ class TextVectors:
 
 
 def text_vectors(data: Dataset, prompt: PromptConfig, backbone: Backbone, session: Session) -> TextVectors:
-    """Return the mean last-layer state of each item's text: as kept in the session's folder, or computed now.
+    """Return the mean last-layer state of each item's text: as kept in the user's cache by whatever run, or computed now.
 
     Args:
         data: whose items.
         prompt: what their texts are made of, and where they are cut.
         backbone: the frozen LLM.
-        session: where they are kept, and who watches.
+        session: who watches.
+
+    Raises:
+        CheckpointError: the cache cannot be written to.
     """
-    path, began, template = session.folder / FILE, time.monotonic(), Template(prompt)
-    texts = [template.item_text(item) for item in data.attributes()]
-    checksum = hashlib.sha256(json.dumps(texts).encode()).hexdigest()
-    source = {"llm": backbone.fingerprint(), "texts": checksum, "max_tokens": prompt.max_item_tokens}
-    if path.is_file():
-        tensors, kept = read_tensors(path)
-        if kept.get("source") == source:
-            return TextVectors(tensors["vectors"], kept["seconds"], source)
+    began, texts = time.monotonic(), item_texts(data, prompt)
+    source = vectors_source(texts, prompt, backbone)
+    path = vectors_file(source)
+    kept = _read(path, source, (len(texts), backbone.width))
+    if kept is not None:
+        return kept
     with session.watched(PHASE, len(texts)) as told:
         vectors = mean_states(backbone, texts, max_tokens=prompt.max_item_tokens, told=told)
     seconds = time.monotonic() - began
     write_tensors(path, {"vectors": vectors}, {"source": source, "seconds": seconds})
     return TextVectors(vectors, seconds, source)
+
+
+def item_texts(data: Dataset, prompt: PromptConfig) -> list[str]:
+    """Return each item's text, in index order."""
+    template = Template(prompt)
+    return [template.item_text(item) for item in data.attributes()]
+
+
+def vectors_source(texts: Sequence[str], prompt: PromptConfig, backbone: Backbone) -> dict[str, Any]:
+    """Return what vectors follow from: the LLM's fingerprint, the texts' checksum, where texts are cut."""
+    checksum = hashlib.sha256(json.dumps(texts).encode()).hexdigest()
+    return {"llm": backbone.fingerprint(), "texts": checksum, "max_tokens": prompt.max_item_tokens}
+
+
+def vectors_file(source: Mapping[str, Any]) -> Path:
+    """Return where the vectors that follow from something are kept, once they are computed."""
+    digest = hashlib.sha256(json.dumps(source, sort_keys=True).encode()).hexdigest()
+    return texts_folder() / f"vectors-{digest[:16]}.safetensors"
+
+
+def _read(path: Path, source: Mapping[str, Any], shape: tuple[int, int]) -> TextVectors | None:
+    """Read kept vectors; None where there are none, or none that can be used, which are then computed again."""
+    if not path.is_file():
+        return None
+    try:
+        tensors, kept = read_tensors(path)
+    except CheckpointError:
+        return None
+    values, seconds = tensors.get("vectors"), kept.get("seconds")
+    if kept.get("source") != source or values is None or not isinstance(seconds, float):
+        return None
+    if values.shape != shape or values.dtype != torch.float32 or not values.isfinite().all():
+        return None
+    path.touch()
+    return TextVectors(values, seconds, source)

@@ -9,6 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from laserrec.assets.store import texts_folder
 from laserrec.baseline_runs import BASELINES, RECIPES, measure_baseline, trained_settings
 from laserrec.checkpoint import read_tensors
 from laserrec.cli.baseline import Name
@@ -100,7 +101,7 @@ def test_fdsa_reads_texts_beside_ids_and_takes_what_was_tuned(laserrec: Run, sho
     # Which language model read what is part of what it is; ids alone depend on neither.
     assert {"llm", "prompt"} <= fdsa["settings"].keys()
     assert not {"llm", "prompt"} & sasrec["settings"].keys()
-    assert (shop / "baselines" / "text-vectors.safetensors").is_file()
+    assert list(texts_folder().glob("vectors-*.safetensors"))
     tuned = LaserConfig().override(["collaborative.model=fdsa", "collaborative.dropout=0.3", "collaborative.blocks=1"])
     settings, _ = trained_settings(tuned, "fdsa")
     assert (settings.model, settings.dropout, settings.blocks, settings.reads_texts) == ("fdsa", 0.3, 1, True)
@@ -112,7 +113,8 @@ def test_fdsa_is_measured_with_the_parameters_that_training_set(shop: Path) -> N
     measured = measure_baseline("fdsa", data, run, Session(run.path), parts=PARTS)
     assert {part: len(each.evaluation) for part, each in measured.items()} == {"valid": 8, "test": 8}
     items, width, positions, blocks = 10, 8, 10, 2
-    texts = whiten(read_tensors(run.path / "text-vectors.safetensors")[0]["vectors"]).shape[1]
+    (kept,) = texts_folder().glob("vectors-*.safetensors")
+    texts = whiten(read_tensors(kept)[0]["vectors"]).shape[1]
     block = 4 * (width + 1) * width + (width + 1) * 4 * width + (4 * width + 1) * width + 4 * width
     stream = positions * width + 2 * width + blocks * block
     expected = items * width + (texts + 1) * width + 2 * stream + (2 * width + 1) * width + 1  # the last is the penalty

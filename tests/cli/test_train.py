@@ -44,7 +44,6 @@ def test_a_run_folder_says_what_was_done(shop: Path) -> None:
         "stage2",
         "sasrec",
         "sasrec-text-id",
-        "text-vectors.safetensors",
         "model",
         "ranks-valid.parquet",
         "ranks-test.parquet",

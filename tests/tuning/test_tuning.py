@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from laserrec.assets.store import texts_folder
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.errors import ConfigError, InterruptedTraining, NonFiniteLossError, TrainingError
@@ -72,7 +73,7 @@ def test_what_reads_texts_is_searched_like_what_does_not(data: Dataset, config: 
     assert (search.found.trials, search.found.score) == (1, search.found.defaults)
     best = LaserConfig.load(tmp_path / "fdsa" / "best.json")
     assert (best.collaborative.model, best.collaborative.items) == ("fdsa", "id")
-    assert (tmp_path / "text-vectors.safetensors").is_file()
+    assert list(texts_folder().glob("vectors-*.safetensors"))
 
 
 def test_a_search_goes_on_as_if_it_had_not_been_stopped(data: Dataset, config: LaserConfig, tmp_path: Path) -> None:

@@ -1,0 +1,71 @@
+"""What the experiments share: runs that are trained once, take over what others of them have trained, and results as JSON."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from laserrec import Dataset, LaserConfig
+from laserrec.bench.figures import provenance
+from laserrec.run_folder import RunFolder, train_run
+from laserrec.training.fit import refit_settings
+from laserrec.training.observers import EpochLog
+
+
+def train(out: Path, arm: str, config: LaserConfig, data: Dataset, data_path: Path) -> Path:
+    """Train one arm with one seed, with what another arm of the same seed has already trained."""
+    folder = place(out, arm, config.seed)
+    run = RunFolder.begin(folder, config, data, data_path, command=["python", *sys.argv], resume=True)
+    if not run.finished:
+        sys.stderr.write(f"{arm}, seed {config.seed}\n")
+        borrow(out, folder, config, data)
+        with run.work():
+            train_run(run, data, [EpochLog(folder)])
+        run.finish()
+    return folder
+
+
+def place(out: Path, arm: str, seed: int) -> Path:
+    """Return the folder of an arm's run."""
+    return out / arm.replace(" ", "-").replace("/", "-") / f"seed-{seed}"
+
+
+def finished(out: Path, arm: str, seeds: Sequence[int]) -> bool:
+    """Whether all runs of an arm are there, from an earlier call: they stay in the table."""
+    return all((place(out, arm, seed) / "run.json").is_file() and RunFolder.open(place(out, arm, seed)).finished for seed in seeds)
+
+
+def borrow(out: Path, folder: Path, config: LaserConfig, data: Dataset) -> None:
+    """Copy the finished id-based fits of a run on the same data whose settings for them are the same."""
+    for other in sorted(out.glob(f"*/seed-{config.seed}/run.json")):
+        kept = RunFolder.open(other.parent)
+        same = (kept.config.collaborative, kept.config.fit_collaborative) == (config.collaborative, config.fit_collaborative)
+        same = same and kept.about["data"]["fingerprint"] == data.fingerprint
+        if other.parent == folder or not kept.finished or not same:
+            continue
+        texts = (kept.config.prompt, kept.config.llm) == (config.prompt, config.llm)
+        refits = {name: settings for name, (settings, _) in refit_settings(config).items()}
+        for name, settings in {"collaborative": config.collaborative, **refits}.items():
+            if texts or not settings.reads_texts:
+                copy(other.parent / name, folder / name)
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a file or folder that is there and not yet here, whole or not at all."""
+    if target.exists() or not source.exists():
+        return
+    aside = target.with_name(f".{target.name}.copied")
+    shutil.rmtree(aside, ignore_errors=True)
+    shutil.copytree(source, aside) if source.is_dir() else shutil.copy(source, aside)
+    aside.rename(target)
+
+
+def write_results(folder: Path, found: Mapping[str, Any]) -> None:
+    """Write what an experiment found, with date, versions and command, as `NAME.json`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = {**found, **provenance(["python", *sys.argv])}
+    (folder / f"{found['experiment']}.json").write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
