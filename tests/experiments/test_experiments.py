@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -10,10 +11,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from laserrec.baseline_runs import BASELINES
 from laserrec.config import LaserConfig
+from laserrec.data.dataset import Dataset
 
 FOLDER = Path(__file__).parents[2] / "experiments"
-sys.path[:0] = [str(Path(__file__).parents[1] / "recommender"), str(Path(__file__).parents[1] / "core")]
+sys.path[:0] = [str(FOLDER), str(Path(__file__).parents[1] / "recommender"), str(Path(__file__).parents[1] / "core")]
 
 import small_shop  # noqa: E402 - found on the path above
 
@@ -21,6 +24,11 @@ import small_shop  # noqa: E402 - found on the path above
 @pytest.fixture(scope="module")
 def runner() -> SimpleNamespace:
     return SimpleNamespace(**runpy.run_path(str(FOLDER / "run.py"), run_name="runner"))
+
+
+def small_settings(llm: Path) -> list[str]:
+    small = [f"{section}.{key}={value}" for section, values in small_shop.SMALL.items() for key, value in values.items()]
+    return [*(line.replace("'", '"') for line in small), f"llm.model={llm}", "llm.dtype=float32"]
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.toml")), ids=lambda path: path.stem)
@@ -38,13 +46,12 @@ def test_arms_share_what_does_not_differ_and_are_tested_against_the_first(
     monkeypatch.setenv("LASERREC_CACHE", str(tmp_path / "cache"))
     small_shop.dataset().save(tmp_path / "data")
     llm = small_shop.write_llm(tmp_path / "llm")
-    small = [f"{section}.{key}={value}" for section, values in small_shop.SMALL.items() for key, value in values.items()]
     (tmp_path / "asked.toml").write_text(
         'question = "Does it?"\nseeds = [0, 1]\nsettings = []\n[arms]\nall = []\n"no prefix" = ["virtual.prefix_length=0"]\n'
         '"no ids" = ["collaborative.items=text"]\n'
     )
     experiment = runner.Experiment.read(tmp_path / "asked.toml")
-    further = [*(line.replace("'", '"') for line in small), f"llm.model={llm}", "llm.dtype=float32"]
+    further = small_settings(llm)
     found = runner.run(experiment, tmp_path / "data", tmp_path / "out", None, further)
     assert [arm["arm"] for arm in found["arms"]] == ["all", "no prefix", "no ids"]
     assert "against_reference" not in found["arms"][0]
@@ -62,3 +69,61 @@ def test_arms_share_what_does_not_differ_and_are_tested_against_the_first(
     assert again["arms"] == found["arms"]  # what is finished stays in the table
     with pytest.raises(SystemExit, match="has no arm fewer; it has all, no prefix, no ids"):
         runner.run(experiment, tmp_path / "data", tmp_path / "out", ["fewer"], further)
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("restricted/*.toml")), ids=lambda path: path.stem)
+def test_every_restricted_experiment_is_valid(path: Path) -> None:
+    experiment = SimpleNamespace(**runpy.run_path(str(FOLDER / "restricted.py"), run_name="runner")).Experiment.read(path)
+    assert experiment.question.endswith("?")
+    assert LaserConfig().override(experiment.settings) != LaserConfig()
+    assert set(experiment.baselines) <= set(BASELINES)
+    assert all(set(how) <= {"users", "hidden_items"} and len(how) <= 1 for how in experiment.datasets.values())
+
+
+def test_the_same_models_on_harder_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = SimpleNamespace(**runpy.run_path(str(FOLDER / "restricted.py"), run_name="runner"))
+    monkeypatch.setenv("LASERREC_CACHE", str(tmp_path / "cache"))
+    small_shop.dataset().save(tmp_path / "data")
+    (tmp_path / "hard.toml").write_text(
+        'question = "Is it?"\nseed = 0\nsettings = ["stage2.epochs=0"]\nbaselines = ["item-knn", "ensemble"]\n'
+        "[datasets]\nhalf = { users = 0.5 }\ncold = { hidden_items = 0.3 }\nwhole = {}\n"
+    )
+    experiment, further = runner.Experiment.read(tmp_path / "hard.toml"), small_settings(small_shop.write_llm(tmp_path / "llm"))
+    found = runner.run(experiment, tmp_path / "data", tmp_path / "out", None, further)
+    half, cold, whole = found["datasets"]
+    assert (half["learnt_from"], whole["learnt_from"]) == ({"users": 6, "events": 30}, {"users": 11, "events": 55})
+    assert half["kinds"]["all"]["cases"] == whole["kinds"]["all"]["cases"] == 11
+    kinds = cold["kinds"]
+    assert set(half["kinds"]) == {"all"}
+    assert kinds["hidden"]["cases"] + kinds["known"]["cases"] == kinds["all"]["cases"]
+    # Each of the ring's items is one test target, so as many cases have a hidden one as items were hidden that somebody takes.
+    trained = set(Dataset.load(tmp_path / "out" / "cold" / "data").training_histories().values.tolist())
+    assert kinds["hidden"]["cases"] == 11 - len(trained)
+    models = kinds["hidden"]["all"]["models"]
+    assert list(models) == ["Laser", "Item neighbours", "Ensemble of 2 and neighbours"]
+    assert set(kinds["hidden"]["all"]["lead_of_the_first"]) == set(models) - {"Laser"}
+    assert json.dumps(found)
+    lines = runner.table(found).splitlines()
+    assert sum(line.startswith("| Laser |") for line in lines) == 2 * 3  # protocols by kinds
+    assert runner.run(experiment, tmp_path / "data", tmp_path / "out", ["cold"], further)["datasets"] == [cold]
+    with pytest.raises(SystemExit, match="has no dataset none; it has half, cold, whole"):
+        runner.run(experiment, tmp_path / "data", tmp_path / "out", ["none"], further)
+
+
+def test_every_way_round_between_two_catalogues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = SimpleNamespace(**runpy.run_path(str(FOLDER / "transfer.py"), run_name="runner"))
+    monkeypatch.setenv("LASERREC_CACHE", str(tmp_path / "cache"))
+    for name, users in (("one", 11), ("two", 8)):
+        data = small_shop.dataset(users)
+        Dataset.of(name, data.items, data.events, data.split).save(tmp_path / name)
+    further = small_settings(small_shop.write_llm(tmp_path / "llm"))
+    found = runner.run([tmp_path / "one", tmp_path / "two"], tmp_path / "out", further)
+    told = [(row["target"], row["source"], row["share_of_users"], row["cases"]) for row in found["rows"]]
+    assert told == [
+        (target, source, share, cases)
+        for target, other, cases in (("one", "two", 11), ("two", "one", 8))
+        for source, share in ((other, 0.0), (None, 0.01), (other, 0.01), (None, 0.05), (other, 0.05), (None, 1.0))
+    ]
+    assert json.dumps(found)
+    assert len(re.findall(r"^\| (?:one|two) \|", runner.table(found), re.MULTILINE)) == 2 * len(told)
+    assert runner.run([tmp_path / "one", tmp_path / "two"], tmp_path / "out", further)["rows"] == found["rows"]

@@ -1,0 +1,93 @@
+"""A trained model over another catalogue: as it is, and as where training starts from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+import small_shop
+import torch
+
+from laserrec import Dataset, Laser
+from laserrec.data.splits import SplitInfo
+from laserrec.data.tables import PART_TYPE
+from laserrec.errors import CheckpointError, ConfigError
+from laserrec.model_folder import ModelFolder
+
+PENS = ("Fountain pen", "Ballpoint pen", "Ink bottle", "Pencil", "Sharpener", "Rubber")
+
+
+def stationery() -> Dataset:
+    """Five users who take five of six items in a row, from the u-th."""
+    parts = ("train", "train", "train", "valid", "test")
+    rows = [(f"c{user}", f"s{(user + step) % 6}", step, part) for user in range(5) for step, part in enumerate(parts)]
+    schema = {"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64, "part": PART_TYPE}
+    items = pl.DataFrame({"item_id": [f"s{place}" for place in range(6)], "title": PENS})
+    return Dataset.build("stationery", items, pl.DataFrame(rows, schema=schema, orient="row"), SplitInfo("leave-one-out", {}))
+
+
+def test_what_was_trained_goes_along_and_what_was_measured_does_not(saved: Path) -> None:
+    source, moved = ModelFolder.read(saved).weights, Laser.transfer(saved, stationery())._system
+    weights = moved.model.state_dict()
+    kept = [name for name in weights if name.startswith(("tokens.", "source.")) or name in {"scorer.read_out", "scorer.log_scale"}]
+    assert len(kept) > 5
+    assert all(torch.equal(weights[name], source[name]) for name in kept)
+    assert weights["item_states"].shape[0] == 6
+    assert torch.allclose(weights["scorer.mean"], weights["item_states"].mean(0))
+    assert not torch.allclose(weights["scorer.mean"], source["scorer.mean"])
+
+
+def test_nothing_is_learnt_from_the_events(saved: Path) -> None:
+    data = stationery()
+    other = Dataset.of("others", data.items, data.events.take(data.events.user < 3).compact(), data.split)
+    first, second = (Laser.transfer(saved, each).recommend([["s0", "s1"]], k=6) for each in (data, other))
+    assert first == second
+    assert {found.item_id for found in first[0]} == {"s2", "s3", "s4", "s5"}  # what was seen is left out
+
+
+def test_no_id_based_score_is_fused(saved: Path) -> None:
+    system = Laser.transfer(saved, stationery())._system
+    items, mask = torch.tensor([[0, 1]]), torch.ones(1, 2, dtype=torch.bool)
+    assert not system.collaborative.scores(items, mask).any()
+    assert not system.collaborative.states(items, mask)[1].any()
+
+
+def test_it_is_evaluated_saved_and_told_where_it_comes_from(saved: Path, data: Dataset, tmp_path: Path) -> None:
+    moved = Laser.transfer(saved, stationery())
+    assert len(moved.evaluate(stationery())) == 5
+    moved.save(tmp_path / "moved")
+    again = Laser.load(tmp_path / "moved")
+    assert again.recommend([["s0"]], k=3) == moved.recommend([["s0"]], k=3)
+    assert again.provenance["dataset"] == "stationery"
+    assert again.provenance["start"]["fingerprint"] == data.fingerprint
+    again.add_items([{"item_id": "s6", "title": "Blotting paper"}])
+    assert "s6" in {found.item_id for found in again.recommend([["s0"]], k=7)[0]}
+
+
+def test_training_starts_from_a_model(saved: Path, llm: Path) -> None:
+    still = {"stage1": {"epochs": 0}, "stage2": {"epochs": 0}, "collaborative": {"refits": []}, "score": {"calibrate": False}}
+    config = small_shop.config(llm, **still).model_copy(update={"start": str(saved)})
+    begun, afresh = (Laser.fit(stationery(), each) for each in (config, config.model_copy(update={"start": None})))
+    source = ModelFolder.read(saved).weights
+    assert torch.equal(begun._system.model.tokens.suffix, source["tokens.suffix"])
+    assert not torch.equal(afresh._system.model.tokens.suffix, source["tokens.suffix"])
+    assert begun.provenance["start"]["dataset"] == "shop"
+
+
+def test_a_model_of_other_sizes_is_refused(saved: Path, llm: Path) -> None:
+    config = small_shop.config(llm, virtual={"prefix_length": 3}).model_copy(update={"start": str(saved)})
+    with pytest.raises(ConfigError, match=r"other virtual tokens or another M-Former: .*tokens\.prefix.* do not fit"):
+        Laser.fit(stationery(), config)
+
+
+def test_a_score_may_have_other_terms(saved: Path, llm: Path) -> None:
+    still = {"stage1": {"epochs": 0}, "stage2": {"epochs": 0}, "collaborative": {"refits": []}}
+    config = small_shop.config(llm, score={"fuse_collaborative": False}, **still).model_copy(update={"start": str(saved)})
+    assert Laser.fit(stationery(), config)._system.model.scorer.trust is None
+
+
+def test_another_language_model_is_refused(saved: Path, tmp_path: Path) -> None:
+    stranger = small_shop.config(small_shop.write_llm(tmp_path / "other", seed=1)).model_copy(update={"start": str(saved)})
+    with pytest.raises(CheckpointError, match="trained around a language model with fingerprint"):
+        Laser.fit(stationery(), stranger)
