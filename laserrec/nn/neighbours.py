@@ -23,6 +23,8 @@ DECAY = 0.85
 """Weight of an item over that of the one that came after it."""
 SHARPNESS = 10.0
 """Vectors with cosine c have the weight exp(SHARPNESS · (c − 1))."""
+EVENTS_FLOOR = 0.02
+"""Nearness by events that is as good as none; two items that were taken together once have about 0.1 where each was taken a few times."""
 HELD = 2**25
 """Cosines that are held at a time while neighbours are found."""
 

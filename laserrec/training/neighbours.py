@@ -18,13 +18,11 @@ from laserrec.data.dataset import Cases
 from laserrec.data.ragged import Ragged
 from laserrec.nn.ensemble import Ensemble
 from laserrec.nn.histories import recent
-from laserrec.nn.neighbours import COUNT, Neighbours
+from laserrec.nn.neighbours import COUNT, EVENTS_FLOOR, Neighbours
 from laserrec.nn.sequential import SequentialRecommender
 from laserrec.training.calibrate import BATCH, cases_held, minimise
 from laserrec.training.stages import padded
 
-FLOOR = 0.02
-"""Nearness that is as good as none; two items that were taken together once have about 0.1 where each was taken a few times."""
 REACH = 7
 """Events that two items may lie apart."""
 FORWARD, BACKWARD, FADING = 1000, 500, 0.8
@@ -64,7 +62,7 @@ def _table(pairs: pl.DataFrame, events: NDArray[np.int64]) -> Neighbours:
     item, other, weight = item[order], other[order], weight[order]
     place = np.arange(len(item)) - np.searchsorted(item, item)
     kept = place < COUNT
-    neighbours = Neighbours(len(events), FLOOR)
+    neighbours = Neighbours(len(events), EVENTS_FLOOR)
     where = torch.from_numpy(item[kept]), torch.from_numpy(place[kept])
     neighbours.items[where] = torch.from_numpy(other[kept]).int()
     neighbours.weights[where] = torch.from_numpy(weight[kept]).float()
