@@ -143,9 +143,9 @@ class LaserSystem:
 
     @torch.no_grad()
     def place_new(self) -> None:
-        """Give items that the collaborative model does not know their nearest known neighbours.
+        """Give items that the collaborative model does not know their stand-ins.
 
-        A function of the item matrix and its measures alone: the trained read-out changes at every step, the neighbours must not.
+        A function of the item matrix and its measures alone: the trained read-out changes at every step, the stand-ins must not.
         """
         self.collaborative.place_new(self._standard_directions(self.model.item_states))
 

@@ -79,7 +79,7 @@ def test_round_trip(tmp_path: Path, scorer: bool) -> None:
     assert not any(parameter.requires_grad for parameter in view.model.parameters())
     case = tiny.batch([[0, 1, 2], [3]])
     assert torch.equal(view.states(*case)[0], expected.states(*case)[0])
-    expected.neighbours = view.neighbours  # found anew from the item matrix by whoever loads
+    expected.stand_ins = view.stand_ins  # found anew from the item matrix by whoever loads
     assert torch.equal(view.scores(*case), expected.scores(*case))
     assert all(torch.equal(tensor, found.weights[name]) for name, tensor in written.weights.items())
 
