@@ -8,6 +8,8 @@ Dimensions: B batch, S history, W width of the states, N catalogue (known and ne
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -86,15 +88,21 @@ class CollaborativeView:
             scores[:, (~self.scored).nonzero()[:, 0]] = scores[:, self.stand_ins].mean(-1)
         return scores
 
-    def place_new(self, directions: Tensor) -> None:
-        """Find stand-ins for every item that is not scored, its nearest scored ones, by the unit vectors of their texts [N, H]."""
+    def place_new(self, directions: Callable[[], Tensor]) -> None:
+        """Find stand-ins for every item that is not scored: its nearest scored ones by text.
+
+        Args:
+            directions: gives the unit vectors of the items' texts [N, H]; asked only where there is an item to place.
+        """
         places, others = self.scored.nonzero()[:, 0], (~self.scored).nonzero()[:, 0]
         count = min(STAND_INS, len(places))
         if not count or not len(others):
             self.stand_ins = torch.empty(0, STAND_INS, dtype=torch.int64)
             return
+        vectors = directions()
+        candidates = vectors[places].T
         # In parts, so that a large catalogue's similarities are never held at once.
-        parts = [(part @ directions[places].T).topk(count, dim=1).indices for part in directions[others].split(PLACED_AT_ONCE)]
+        parts = [(part @ candidates).topk(count, dim=1).indices for part in vectors[others].split(PLACED_AT_ONCE)]
         self.stand_ins = places[torch.cat(parts)]
 
 

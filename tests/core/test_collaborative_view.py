@@ -75,7 +75,7 @@ def test_scores_are_standardised_over_known_items() -> None:
 def test_an_unknown_item_scores_as_its_stand_ins() -> None:
     frozen = view()
     angle = torch.linspace(0, 3, 12)
-    frozen.place_new(torch.stack([angle.cos(), angle.sin()], dim=1))
+    frozen.place_new(lambda: torch.stack([angle.cos(), angle.sin()], dim=1))
     # On a circle, the nearest known of 2 and of 7 by angle; 2 and 7 themselves are unknown.
     near = {2: {0, 1, 3, 4, 5}, 7: {5, 6, 8, 9, 10}}
     assert len(near[2]) == STAND_INS
@@ -88,7 +88,7 @@ def test_an_unknown_item_scores_as_its_stand_ins() -> None:
 
 def test_fewer_known_items_than_stand_ins() -> None:
     frozen = view(unknown=tuple(range(3, 12)))
-    frozen.place_new(torch.randn(12, 4))
+    frozen.place_new(lambda: torch.randn(12, 4))
     assert frozen.stand_ins.shape == (9, 3)
     assert frozen.scores(*tiny.batch([[0, 1]])).isfinite().all()
 
@@ -100,7 +100,7 @@ def test_new_items_extend_the_catalogue() -> None:
     directions = torch.eye(14)
     directions[12], directions[13] = directions[4], directions[6]
     directions[12, :3] += 0.1
-    frozen.place_new(directions)
+    frozen.place_new(lambda: directions)
     scores = frozen.scores(*tiny.batch([[0, 13, 1], [3, 12]]))
     torch.testing.assert_close(scores[:, :12], before)
     assert frozen.stand_ins[0, 0] == 4
@@ -135,7 +135,7 @@ def test_each_recommender_has_items_of_its_own() -> None:
     scored = frozen.known.clone()
     scored[0] = False
     frozen.score_with(other, scored)
-    frozen.place_new(torch.nn.functional.normalize(torch.randn(len(scored), 4), dim=-1))
+    frozen.place_new(lambda: torch.nn.functional.normalize(torch.randn(len(scored), 4), dim=-1))
     case = tiny.batch([[0, 1]])
     _, mask = frozen.states(*case)
     assert mask.sum() == 2  # item 0's state is read
