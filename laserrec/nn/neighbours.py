@@ -78,16 +78,19 @@ class Neighbours(nn.Module):
     def extended(self, directions: Tensor) -> tuple[Tensor, Tensor]:
         """Return the table, items and weights, with those that it lacks of all unit vectors [N + n, H].
 
-        New items get neighbours, and become neighbours of those that they are nearest to.
+        New items get neighbours, and become neighbours of those that they are nearest to. Where none is as near as the farthest neighbour,
+        a row stays as it is.
         """
         known = len(self.items)
         new = torch.arange(known, len(directions))
         found = [_nearest(directions, rows) for rows in _in_parts(new, len(directions))]
         items, weights = torch.cat([self.items, *(part[0] for part in found)]), torch.cat([self.weights, *(part[1] for part in found)])
-        for rows in _in_parts(torch.arange(known), COUNT + len(new)) if len(new) else ():
-            nearer = torch.cat([weights[rows], _weights(directions[rows] @ directions[known:].T)], dim=1)
-            weights[rows], places = nearer.topk(COUNT, dim=1)
-            items[rows] = torch.cat([items[rows], new.int().expand(len(rows), -1)], dim=1).gather(1, places)
+        tables = (_in_parts(table[:known], COUNT + len(new)) for table in (directions, items, weights))
+        for vectors, others, nearness in zip(*tables, strict=True) if len(new) else ():
+            near = _weights(vectors @ directions[known:].T)
+            rows = (near.amax(1) >= nearness.amin(1)).nonzero()[:, 0]
+            nearness[rows], places = torch.cat([nearness[rows], near[rows]], dim=1).topk(COUNT, dim=1)
+            others[rows] = torch.cat([others[rows], new.int().expand(len(rows), -1)], dim=1).gather(1, places)
         return items, weights
 
 
