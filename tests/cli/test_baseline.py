@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 
+from laserrec import baseline_runs
 from laserrec.baseline_runs import BASELINES, RECIPES, trained_settings
 from laserrec.cli.baseline import Name
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.evaluation import Evaluation
+from laserrec.training import fit
 
 Run = Callable[..., tuple[int, str, str]]
+REFITS = ("sasrec", "sasrec-text-id", "sasrec-text-id-2", "sasrec-text-id-3", "sasrec-text-id-4")
 UNTRAINED = ("Popularity", "Item neighbours", "Last-item text")
 SMALL = ("--set", "collaborative.width=8", "--set", "fit_collaborative.epochs=2")
 
@@ -56,6 +61,23 @@ def test_baselines_are_trained_once_and_compared(laserrec: Run, shop: Path, word
     assert code == 0, err
     assert "Laser against the others" in out
     assert "GRU4Rec" in out
+
+
+def test_counting_and_blending_are_part_of_the_seconds(laserrec: Run, shop: Path, words: tuple[object, ...]) -> None:
+    def slow(work: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *given: (time.sleep(0.3), work(*given))[1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        for place in (baseline_runs, fit):
+            patch.setattr(place, "count_neighbours", slow(fit.count_neighbours))
+        patch.setattr(fit, "blend", slow(fit.blend))
+        found = json.loads(laserrec("baseline", "popularity", "item-knn", "ensemble", *words, "--json")[1])["results"]
+    seconds = {row["model"]: row["seconds"] for row in found if row["part"] == "test"}
+    assert seconds["Popularity"] == 0
+    assert seconds["Item neighbours"] >= 0.3
+    records = [(shop / "baselines" / name / "metrics.jsonl").read_text().splitlines()[-1] for name in REFITS]
+    fits = sum(json.loads(record)["seconds"] for record in records)
+    assert seconds["Ensemble of 5 and neighbours"] >= fits + 0.6
 
 
 def test_what_is_refused(laserrec: Run, words: tuple[object, ...]) -> None:
