@@ -134,7 +134,9 @@ def _described(name: BaselineName, run: RunFolder) -> dict[str, Any]:
     settings, learning = (config.collaborative, config.fit_collaborative) if name == "ensemble" else trained_settings(config, name)
     unused = {"hold_out"} if name == "ensemble" else {"hold_out", "refits", "neighbours"}
     own = {"collaborative": settings.model_dump(mode="json", exclude=unused), "fit_collaborative": learning.model_dump(mode="json")}
-    return own if settings.items == "id" and name != "ensemble" else own | prompt
+    if name == "ensemble":  # neighbours are blended by the cases that stage 2 validates on
+        return own | prompt | {"stage2": {"validation_cases": config.stage2.validation_cases}}
+    return own if settings.items == "id" else own | prompt
 
 
 def _fitted(name: BaselineName, data: Dataset, config: LaserConfig, session: Session, say: Say) -> tuple[Baseline, float]:

@@ -101,6 +101,16 @@ def test_settings_that_are_given_are_used_and_kept(laserrec: Run, shop: Path, wo
         assert (settings["model"], settings["blocks"], settings["text_experts"], settings["items"]) == (model, blocks, 1, "id")
 
 
+def test_an_ensemble_is_described_by_the_cases_that_it_is_blended_by(laserrec: Run, shop: Path, words: tuple[object, ...]) -> None:
+    small = ("--set", 'collaborative.refits=["id", "id"]', "--set", "stage2.validation_cases=5")
+    assert laserrec("baseline", "ensemble", "sasrec", *words, *small)[0] == 0
+    ensemble, sasrec = (
+        Evaluation.load(shop / "baselines" / name / "ranks-test.parquet").about["settings"] for name in ("ensemble", "sasrec")
+    )
+    assert ensemble["stage2"] == {"validation_cases": 5}
+    assert "stage2" not in sasrec
+
+
 def test_what_another_model_needs_holds_where_nothing_is_given() -> None:
     settings, learning = trained_settings(LaserConfig(), "bert4rec")
     assert (settings.dropout, learning.learning_rate, learning.patience) == (0.3, 3e-3, 6)
