@@ -71,7 +71,7 @@ class Neighbours(nn.Module):
     @torch.no_grad()
     def find(self, directions: Tensor) -> None:
         """Take the nearest others of every item by unit vectors [N, H]."""
-        parts = [_nearest(directions, rows) for rows in _in_parts(torch.arange(len(directions)), len(directions))]
+        parts = [nearest(directions, rows) for rows in _in_parts(torch.arange(len(directions)), len(directions))]
         self.items, self.weights = (torch.cat(part) for part in zip(*parts, strict=True))
 
     @torch.no_grad()
@@ -83,7 +83,7 @@ class Neighbours(nn.Module):
         """
         known = len(self.items)
         new = torch.arange(known, len(directions))
-        found = [_nearest(directions, rows) for rows in _in_parts(new, len(directions))]
+        found = [nearest(directions, rows) for rows in _in_parts(new, len(directions))]
         items, weights = torch.cat([self.items, *(part[0] for part in found)]), torch.cat([self.weights, *(part[1] for part in found)])
         tables = (_in_parts(table[:known], COUNT + len(new)) for table in (directions, items, weights))
         for vectors, others, nearness in zip(*tables, strict=True) if len(new) else ():
@@ -94,18 +94,18 @@ class Neighbours(nn.Module):
         return items, weights
 
 
-def _in_parts(rows: Tensor, width: int) -> tuple[Tensor, ...]:
-    """Divide rows so that a part of them, times a width, is not more than may be held."""
-    return tuple(rows.split(max(1, HELD // max(width, 1))))
-
-
-def _nearest(directions: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+def nearest(directions: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Return neighbours int32 [R, K] and weights [R, K] of some rows among all unit vectors [N, H]."""
     cosines = directions[rows] @ directions.T
     cosines[torch.arange(len(rows)), rows] = -torch.inf
     nearest = cosines.topk(min(COUNT, len(directions)), dim=1)
     missing = (0, COUNT - nearest.values.shape[1])
     return pad(nearest.indices.int(), missing), pad(_weights(nearest.values), missing)
+
+
+def _in_parts(rows: Tensor, width: int) -> tuple[Tensor, ...]:
+    """Divide rows so that a part of them, times a width, is not more than may be held."""
+    return tuple(rows.split(max(1, HELD // max(width, 1))))
 
 
 def _weights(cosines: Tensor) -> Tensor:
