@@ -8,6 +8,7 @@ Knows nothing of printing.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, get_args
@@ -138,7 +139,9 @@ def _described(name: BaselineName, run: RunFolder) -> dict[str, Any]:
     settings, learning = (config.collaborative, config.fit_collaborative) if name == "ensemble" else trained_settings(config, name)
     unused = {"hold_out"} if name == "ensemble" else {"hold_out", "refits", "neighbours"}
     own = {"collaborative": settings.model_dump(mode="json", exclude=unused), "fit_collaborative": learning.model_dump(mode="json")}
-    return own | prompt if settings.reads_texts or name == "ensemble" else own
+    if name == "ensemble":  # neighbours are blended by the cases that stage 2 validates on
+        return own | prompt | {"stage2": {"validation_cases": config.stage2.validation_cases}}
+    return own | prompt if settings.reads_texts else own
 
 
 def _fitted(name: BaselineName, data: Dataset, config: LaserConfig, session: Session, say: Say) -> tuple[Baseline, float]:
@@ -146,7 +149,8 @@ def _fitted(name: BaselineName, data: Dataset, config: LaserConfig, session: Ses
     if name == "popularity":
         return _penalised(data, Popularity.fit(data.training_histories(), len(data.item_ids))), 0.0
     if name == "item-knn":
-        return ItemNeighbours(count_neighbours(data.training_histories(), len(data.item_ids))), 0.0
+        began = time.monotonic()
+        return ItemNeighbours(count_neighbours(data.training_histories(), len(data.item_ids))), time.monotonic() - began
     if name == "last-text":
         say("Last-item text: the language model reads every title")
         read = _read(data, config, session)
@@ -171,8 +175,9 @@ def _ensemble(data: Dataset, config: LaserConfig, session: Session, say: Say) ->
     say("Ensemble: the recommenders whose mean score Laser fuses")
     texts = _read(data, config, session) if reads_texts(config) else None
     refits = fit_refits(data, config, session=session, texts=texts)
-    seconds = sum(refit.result.seconds for refit in refits) + (texts.seconds if texts else 0.0)
+    seconds, began = sum(refit.result.seconds for refit in refits) + (texts.seconds if texts else 0.0), time.monotonic()
     (model,) = blend_refits([[refit.model for refit in refits]], data, config)
+    seconds += time.monotonic() - began
     name, parameters = f"Ensemble of {len(refits)}", sum(refit.parameters for refit in refits)
     if model.neighbours is not None:
         name, parameters = f"{name} and neighbours", parameters + len(model.shares)

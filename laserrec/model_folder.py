@@ -28,10 +28,9 @@ from laserrec.errors import AssetError, CheckpointError, ConfigError
 from laserrec.nn.collaborative import CollaborativeView
 from laserrec.nn.ensemble import Ensemble
 from laserrec.nn.laser import LaserModel
-from laserrec.nn.neighbours import Neighbours
+from laserrec.nn.neighbours import EVENTS_FLOOR, Neighbours
 from laserrec.nn.sequential import SequentialRecommender
 from laserrec.training.collaborative import build_recommender
-from laserrec.training.neighbours import FLOOR
 
 FORMAT = 4
 NEIGHBOURS = "neighbours.items"
@@ -267,7 +266,7 @@ def _ensemble(config: LaserConfig, catalogue_size: int, tensors: Mapping[str, Te
     members = [
         _recommender(config, catalogue_size, f"scorer.{member}.", tensors) for member in sorted(parts, key=lambda part: (len(part), part))
     ]
-    ensemble = Ensemble(members, Neighbours(catalogue_size, FLOOR) if f"scorer.{NEIGHBOURS}" in tensors else None)
+    ensemble = Ensemble(members, Neighbours(catalogue_size, EVENTS_FLOOR) if f"scorer.{NEIGHBOURS}" in tensors else None)
     ensemble.load_state_dict({name.removeprefix("scorer."): tensor for name, tensor in tensors.items() if name.startswith("scorer.")})
     return ensemble
 

@@ -50,7 +50,7 @@ class Result:
 
     Attributes:
         evaluation: its ranks on one part of one dataset.
-        seconds: of training and validation; 0 for a model that is not trained.
+        seconds: of training and validation, counting and blending too; 0 for a model that takes none.
         parameters: trained ones.
     """
 

@@ -8,7 +8,11 @@ from laserrec.nn.neighbours import Neighbours
 
 
 class ItemNeighbours:
-    """Scores items by how often they were taken near those of the history; its own items get nothing, as those that never were."""
+    """Scores items by how often they were taken near those of the history.
+
+    The history's own items get 0, as those that were never taken near any of them, so it can never recommend one. There is no penalty on
+    seen items to choose: where they are ranked too, it misses whoever takes the same again.
+    """
 
     name = "Item neighbours"
     trained_parameters = 0

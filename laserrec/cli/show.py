@@ -36,7 +36,7 @@ def show_results(results: Sequence[Result]) -> None:
         for result in results:
             figures = result.evaluation.metrics(protocol)
             model, part = result.evaluation.about["model"], result.evaluation.about["part"]
-            price = (f"{result.seconds:,.0f}", _compact(result.parameters)) if result.parameters else ("–", "–")
+            price = f"{result.seconds:,.0f}" if result.seconds else "–", _compact(result.parameters) if result.parameters else "–"
             table.add_row(
                 model if len(parts) == 1 else f"{model}, {part}", *(f"{figures[metric]:.4f}" for metric in COLUMNS.values()), *price
             )

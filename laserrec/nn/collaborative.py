@@ -8,6 +8,8 @@ Dimensions: B batch, S history, W width of the states, N catalogue (known and ne
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -16,7 +18,8 @@ from laserrec.nn.ensemble import Ensemble
 from laserrec.nn.histories import recent
 from laserrec.nn.sequential import SequentialRecommender
 
-NEIGHBOURS = 5
+STAND_INS = 5
+"""Scored items whose mean score an item gets that the scorer was not trained on."""
 PLACED_AT_ONCE = 1024
 
 
@@ -28,6 +31,7 @@ class CollaborativeView:
         scorer: the recommender that gives the scores; the same one until `score_with` replaces it.
         known: True for the items that the model was trained on, bool [N]: those whose states are read.
         scored: True for the items that the scorer was trained on, bool [N].
+        stand_ins: the nearest scored items, by text, of each one that is not scored, int64 [n, 5 or fewer]; none until `place_new`.
     """
 
     def __init__(self, model: SequentialRecommender, known: Tensor) -> None:
@@ -40,7 +44,7 @@ class CollaborativeView:
         self.model = model.eval().requires_grad_(requires_grad=False)
         self.scorer: SequentialRecommender | Ensemble = self.model
         self.known = self.scored = known
-        self.neighbours = torch.empty(0, NEIGHBOURS, dtype=torch.int64)
+        self.stand_ins = torch.empty(0, STAND_INS, dtype=torch.int64)
 
     def score_with(self, scorer: SequentialRecommender | Ensemble, scored: Tensor) -> None:
         """Take the scores from other recommenders of the same catalogue: standardised scores stay comparable, states would not.
@@ -80,20 +84,26 @@ class CollaborativeView:
         centred = (raw - (raw @ scored)[:, None] / count) * scored
         deviation = (centred.square().sum(1, keepdim=True) / count).sqrt().clamp(min=1e-6)
         scores = pad(centred * (informed[:, None] / deviation), (0, len(self.scored) - raw.shape[1]))
-        if len(self.neighbours):
-            scores[:, (~self.scored).nonzero()[:, 0]] = scores[:, self.neighbours].mean(-1)
+        if len(self.stand_ins):
+            scores[:, (~self.scored).nonzero()[:, 0]] = scores[:, self.stand_ins].mean(-1)
         return scores
 
-    def place_new(self, directions: Tensor) -> None:
-        """Find the nearest scored items of every other one, by the unit vectors of their texts [N, H]."""
+    def place_new(self, directions: Callable[[], Tensor]) -> None:
+        """Find stand-ins for every item that is not scored: its nearest scored ones by text.
+
+        Args:
+            directions: gives the unit vectors of the items' texts [N, H]; asked only where there is an item to place.
+        """
         places, others = self.scored.nonzero()[:, 0], (~self.scored).nonzero()[:, 0]
-        count = min(NEIGHBOURS, len(places))
+        count = min(STAND_INS, len(places))
         if not count or not len(others):
-            self.neighbours = torch.empty(0, NEIGHBOURS, dtype=torch.int64)
+            self.stand_ins = torch.empty(0, STAND_INS, dtype=torch.int64)
             return
+        vectors = directions()
+        candidates = vectors[places].T
         # In parts, so that a large catalogue's similarities are never held at once.
-        parts = [(part @ directions[places].T).topk(count, dim=1).indices for part in directions[others].split(PLACED_AT_ONCE)]
-        self.neighbours = places[torch.cat(parts)]
+        parts = [(part @ candidates).topk(count, dim=1).indices for part in vectors[others].split(PLACED_AT_ONCE)]
+        self.stand_ins = places[torch.cat(parts)]
 
 
 def _readable(items: Tensor, mask: Tensor, known: Tensor, limit: int) -> tuple[Tensor, Tensor]:

@@ -136,18 +136,20 @@ class LaserSystem:
         self.model.keep_item_side()
         self.model.item_states.copy_(self.embed_items(torch.arange(count)))
         self.model.scorer.measure(self.model.item_states)
+        if self.model.neighbours is None:
+            self.place_new()
+            return
         directions = self._standard_directions(self.model.item_states)
-        if self.model.neighbours is not None:
-            self.model.neighbours.find(directions)
-        self.collaborative.place_new(directions)
+        self.model.neighbours.find(directions)
+        self.collaborative.place_new(lambda: directions)
 
     @torch.no_grad()
     def place_new(self) -> None:
-        """Give items that the collaborative model does not know their nearest known neighbours.
+        """Give items that the collaborative model does not know their stand-ins.
 
-        A function of the item matrix and its measures alone: the trained read-out changes at every step, the neighbours must not.
+        A function of the item matrix and its measures alone: the trained read-out changes at every step, the stand-ins must not.
         """
-        self.collaborative.place_new(self._standard_directions(self.model.item_states))
+        self.collaborative.place_new(lambda: self._standard_directions(self.model.item_states))
 
     def _standard_directions(self, states: Tensor) -> Tensor:
         return normalize(self.model.scorer.standard(states), dim=-1)
@@ -161,7 +163,7 @@ class LaserSystem:
             states = torch.cat([self.model.item_states, self.embed_items(torch.arange(known, known + count))])
             directions = self._standard_directions(states)
             found = None if near is None else near.extended(directions)
-            self.collaborative.place_new(directions)
+            self.collaborative.place_new(lambda: directions)
         except BaseException:
             self.collaborative.shrink(count)
             raise

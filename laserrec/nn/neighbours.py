@@ -23,6 +23,8 @@ DECAY = 0.85
 """Weight of an item over that of the one that came after it."""
 SHARPNESS = 10.0
 """Vectors with cosine c have the weight exp(SHARPNESS · (c − 1))."""
+EVENTS_FLOOR = 0.02
+"""Nearness by events that is as good as none; two items that were taken together once have about 0.1 where each was taken a few times."""
 HELD = 2**25
 """Cosines that are held at a time while neighbours are found."""
 
@@ -69,38 +71,41 @@ class Neighbours(nn.Module):
     @torch.no_grad()
     def find(self, directions: Tensor) -> None:
         """Take the nearest others of every item by unit vectors [N, H]."""
-        parts = [_nearest(directions, rows) for rows in _in_parts(torch.arange(len(directions)), len(directions))]
+        parts = [nearest(directions, rows) for rows in _in_parts(torch.arange(len(directions)), len(directions))]
         self.items, self.weights = (torch.cat(part) for part in zip(*parts, strict=True))
 
     @torch.no_grad()
     def extended(self, directions: Tensor) -> tuple[Tensor, Tensor]:
         """Return the table, items and weights, with those that it lacks of all unit vectors [N + n, H].
 
-        New items get neighbours, and become neighbours of those that they are nearest to.
+        New items get neighbours, and become neighbours of those that they are nearest to. Where none is as near as the farthest neighbour,
+        a row stays as it is.
         """
         known = len(self.items)
         new = torch.arange(known, len(directions))
-        found = [_nearest(directions, rows) for rows in _in_parts(new, len(directions))]
+        found = [nearest(directions, rows) for rows in _in_parts(new, len(directions))]
         items, weights = torch.cat([self.items, *(part[0] for part in found)]), torch.cat([self.weights, *(part[1] for part in found)])
-        for rows in _in_parts(torch.arange(known), COUNT + len(new)) if len(new) else ():
-            nearer = torch.cat([weights[rows], _weights(directions[rows] @ directions[known:].T)], dim=1)
-            weights[rows], places = nearer.topk(COUNT, dim=1)
-            items[rows] = torch.cat([items[rows], new.int().expand(len(rows), -1)], dim=1).gather(1, places)
+        tables = (_in_parts(table[:known], COUNT + len(new)) for table in (directions, items, weights))
+        for vectors, others, nearness in zip(*tables, strict=True) if len(new) else ():
+            near = _weights(vectors @ directions[known:].T)
+            rows = (near.amax(1) >= nearness.amin(1)).nonzero()[:, 0]
+            nearness[rows], places = torch.cat([nearness[rows], near[rows]], dim=1).topk(COUNT, dim=1)
+            others[rows] = torch.cat([others[rows], new.int().expand(len(rows), -1)], dim=1).gather(1, places)
         return items, weights
 
 
-def _in_parts(rows: Tensor, width: int) -> tuple[Tensor, ...]:
-    """Divide rows so that a part of them, times a width, is not more than may be held."""
-    return tuple(rows.split(max(1, HELD // max(width, 1))))
-
-
-def _nearest(directions: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+def nearest(directions: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Return neighbours int32 [R, K] and weights [R, K] of some rows among all unit vectors [N, H]."""
     cosines = directions[rows] @ directions.T
     cosines[torch.arange(len(rows)), rows] = -torch.inf
     nearest = cosines.topk(min(COUNT, len(directions)), dim=1)
     missing = (0, COUNT - nearest.values.shape[1])
     return pad(nearest.indices.int(), missing), pad(_weights(nearest.values), missing)
+
+
+def _in_parts(rows: Tensor, width: int) -> tuple[Tensor, ...]:
+    """Divide rows so that a part of them, times a width, is not more than may be held."""
+    return tuple(rows.split(max(1, HELD // max(width, 1))))
 
 
 def _weights(cosines: Tensor) -> Tensor:

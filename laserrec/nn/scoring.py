@@ -78,16 +78,19 @@ class Scorer(nn.Module):
 
     @torch.no_grad()
     def measure(self, items: Tensor) -> None:
-        """Take from raw item states [N, H] where the catalogue lies and how it spreads.
+        """Take from raw item states [N, H] where the catalogue lies and how it spreads; nothing where standardising is switched off.
 
         Each coordinate is scaled to deviation 1, and of the covariance C that is left the inverse fourth root is applied: it halves, on a
         logarithmic scale, the differences in strength between directions. A language model's states differ mostly in a few that say little.
         """
+        if not self.standardise:
+            return
         self.mean.copy_(items.mean(0))
-        exact = items.double()
-        exact = exact - exact.mean(0)
+        # One copy, changed in place. Sums over parts of the catalogue would need none, and end in other last bits.
+        exact = items.to(torch.float64, copy=True)
+        exact -= exact.mean(0)
         scale = exact.std(0, correction=0).clamp(min=1e-6)
-        exact = exact / scale
+        exact /= scale
         values, directions = torch.linalg.eigh(exact.T @ exact / len(items))
         root = directions * (values.clamp(min=0) + RIDGE).pow(-0.25) @ directions.T
         self.mixing.copy_(root / scale[:, None])

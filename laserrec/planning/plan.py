@@ -11,7 +11,7 @@ from laserrec.config import LaserConfig
 from laserrec.errors import ConfigError
 
 REST = "rest"
-"""Everything that is no fit and no encoding: loading, evaluation, saving."""
+"""Everything that is no fit and no encoding: loading, counting and blending neighbours, evaluation, saving."""
 
 
 @dataclass(frozen=True)

@@ -28,10 +28,10 @@ from laserrec.nn.arena import available_memory
 from laserrec.nn.collaborative import CollaborativeView
 from laserrec.nn.laser import LaserSystem
 from laserrec.nn.mean_states import mean_states
-from laserrec.nn.neighbours import COUNT
 from laserrec.nn.ranker import Ranker
 from laserrec.nn.text_cache import TextCache
 from laserrec.nn.text_store import SHARD_BYTES
+from laserrec.planning.neighbours import TABLE_BYTES, NeighbourCost, finding_memory, finding_seconds, try_neighbours
 from laserrec.planning.plan import REST, Disk, Memory, Phase, Plan
 from laserrec.planning.probe import (
     EmptyTexts,
@@ -61,8 +61,6 @@ ROWS, CASES, ITEMS = 64, 64, 128
 ID_ROWS, ID_CASES = 256, 512
 RANK_BYTES = 64
 """Of a row of the ranks' table, about."""
-NEIGHBOUR_BYTES = 8 * COUNT
-"""Of an item's neighbours in a model folder."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,8 @@ class Rivals:
 
     Attributes:
         fits: id-based models by name; one that Laser's refit would train again is trained a single time.
-        untrained: whether the baselines without training are evaluated too, on validation for their penalty and on test.
+        untrained: whether the baselines without training are evaluated too, on validation for their penalty and on test, and the ensemble
+            of what is trained anyway.
     """
 
     fits: Mapping[str, tuple[CollaborativeConfig, FitConfig]]
@@ -131,6 +130,7 @@ class _Laser:
 
     fit: FitCost
     item: float
+    finding: float
     case: float
     calibration: float
     process: int
@@ -160,6 +160,7 @@ class _Preflight:
         collaborative = self._id_task(config.collaborative, config.fit_collaborative, config.collaborative.hold_out)
         identity = self._try_id(collaborative, config.collaborative, config.fit_collaborative)
         texts, laser = self._try_texts(), self._try_laser(collaborative)
+        near = self._try_neighbours(collaborative)
         chosen = self._choose(identity, laser.fit)
         settled = config.override([f"{key}={value}" for key, value in chosen.items()])
         id_based = self._id_phases()
@@ -167,8 +168,8 @@ class _Preflight:
         return Plan(
             config=settled,
             chosen=chosen,
-            phases=[*before, *self._stages(laser, texts), Phase(REST, self._rest(laser, identity))],
-            memory=self._memory(settled, identity, laser, texts),
+            phases=[*before, *self._stages(laser, texts), Phase(REST, self._rest(laser, identity, near))],
+            memory=self._memory(settled, identity, laser, texts, near),
             disk=self._disk(folder, laser),
             threads=torch.get_num_threads(),
             seconds=0.0,
@@ -257,11 +258,21 @@ class _Preflight:
         return _Laser(
             fit=try_fit(small, config.stage1, self.kept / "stage1", rows=rows),
             item=seconds_of(partial(system.embed_items, items)) / len(items),
+            finding=finding_seconds(system.model.item_states) if config.score.nearest else 0.0,
             case=self._evaluate(system, small.valid),
             calibration=self._calibrate(system, len(task), small.valid),
             process=process,
             weights=sum(tensor.nbytes for tensor in system.model.state_dict().values()),
         )
+
+    def _try_neighbours(self, collaborative: CollaborativeTask) -> NeighbourCost:
+        """Try counting neighbours and blending them with as many models as are fused, where the run does."""
+        config = self.config
+        blended = len(refit_settings(config)) if config.collaborative.neighbours else 0
+        if not blended and not self.rivals.untrained:
+            return NeighbourCost()
+        cases = validation_cases(self.data, config.stage2, config.seed)
+        return try_neighbours(self.data.training_histories(), self.items, [collaborative.model] * blended, cases)
 
     def _calibrate(self, system: LaserSystem, rows: int, cases: Cases) -> float:
         """Return the seconds of fitting the score's scalars once."""
@@ -279,7 +290,7 @@ class _Preflight:
 
     def _stages(self, laser: _Laser, texts: _Texts) -> list[Phase]:
         config, rows = self.config, int((self.data.training_histories().lengths > 1).sum())
-        refresh, cases = laser.item * self.items, len(self.data.cases("valid"))
+        refresh, cases = laser.item * self.items + laser.finding, len(self.data.cases("valid"))
         found = []
         for name, stage, each in (("stage1", config.stage1, refresh), ("stage2", config.stage2, 0.0)):
             phase = _phase(name, laser.fit, stage, rows, min(cases, stage.validation_cases or cases))
@@ -288,22 +299,33 @@ class _Preflight:
             found.append(replace(phase, once=phase.once + once, epoch=phase.epoch + each))
         return found
 
-    def _rest(self, laser: _Laser, identity: FitCost) -> float:
+    def _rest(self, laser: _Laser, identity: FitCost, near: NeighbourCost) -> float:
         """Return the seconds of everything that is neither a fit nor encoding."""
         valid, test = (len(self.data.cases(part)) for part in ("valid", "test"))
         took = self.loading + laser.fit.save + laser.case * (valid + test)
         if refit_settings(self.config):
-            took += 4 * laser.fit.case * min(valid, self.config.stage2.validation_cases or valid)
+            took += self._fusing(laser, near)
         took += len(self.rivals.fits) * test * identity.case
-        return took + (self._untrained(valid, test) if self.rivals.untrained else 0.0)
+        return took + (self._untrained(valid, test, identity, near) if self.rivals.untrained else 0.0)
 
-    def _untrained(self, valid: int, test: int) -> float:
-        """Return the seconds of both baselines without training."""
+    def _fusing(self, laser: _Laser, near: NeighbourCost) -> float:
+        """Return the seconds of blending neighbours into all refits and into each kind of them, and of choosing what is fused."""
+        config, valid, kinds = self.config, len(self.data.cases("valid")), len(set(self.config.collaborative.refits))
+        ensembles = 1 + (kinds if kinds > 1 else 0)
+        check = laser.fit.case * min(valid, config.stage2.validation_cases or valid)
+        counting = near.counting if config.collaborative.neighbours else 0.0
+        return counting + ensembles * (near.blending + laser.calibration) + (1 + ensembles) * check
+
+    def _untrained(self, valid: int, test: int, identity: FitCost, near: NeighbourCost) -> float:
+        """Return the seconds of the three baselines without training, and of the ensemble."""
         cases = self.data.cases("valid")
         cases = cases.take(some(len(cases), ID_CASES))
         simple = SeenPenalty(Popularity.fit(self.data.training_histories(), self.items), 1.0)
         case = seconds_of(partial(evaluate, simple.scores, cases, popularity=self.popularity)) / len(cases)
-        return self.loading + 2 * case * (len(STRENGTHS) * valid + test)
+        took = self.loading + 2 * case * (len(STRENGTHS) * valid + test) + near.counting + case * test
+        if refits := len(refit_settings(self.config)):
+            took += (near.counting if self.config.collaborative.neighbours else 0.0) + near.blending + refits * test * identity.case
+        return took
 
     def _choose(self, identity: FitCost, laser: FitCost) -> dict[str, int]:
         """Choose sizes that the settings leave open, where memory asks for it."""
@@ -315,13 +337,14 @@ class _Preflight:
                 found[f"{name}.micro_batch_size"] = size
         return found
 
-    def _memory(self, config: LaserConfig, identity: FitCost, laser: _Laser, texts: _Texts) -> Memory:
+    def _memory(self, config: LaserConfig, identity: FitCost, laser: _Laser, texts: _Texts, near: NeighbourCost) -> Memory:
         scores = 4 * self.items * max(5 * cases_held(self.items) if config.score.calibrate else 0, 4 * EVALUATION_BATCH)
         stages = [(config.stage1, laser.fit), (config.stage2, laser.fit)]
         fits = [*stages, (config.fit_collaborative, identity)]
         rows = len(self.data.user_ids)
         steps = [cost.kept + cost.activations * min(fit.micro_batch_size or fit.batch_size, rows) for fit, cost in fits]
-        training = max(*steps, laser.fit.kept + scores)
+        finding = finding_memory(self.items, self.backbone.width) if config.score.nearest else 0
+        training = max(*steps, laser.fit.kept + max(scores, finding), near.memory)
         # A shard is encoded in memory before it is written; rounding it to int8 takes it in float32 twice as well.
         copies = 10 if config.llm.cache == "int8" else 1
         writing = min(SHARD_BYTES, self.texts.missing_bytes) * copies + texts.memory
@@ -334,7 +357,7 @@ class _Preflight:
         ranks = RANK_BYTES * (len(data.cases("valid")) + len(data.cases("test")))
         # A checkpoint holds the weights four times: as they are, at their best, and Adam's two moments.
         recommenders = own.checkpoint // 4 * (1 + len(refit_settings(config)))
-        neighbours = NEIGHBOUR_BYTES * self.items if config.collaborative.neighbours and refit_settings(config) else 0
+        neighbours = TABLE_BYTES * self.items if config.collaborative.neighbours and refit_settings(config) else 0
         model = laser.weights + recommenders + neighbours + int(data.items.estimated_size())
         vectors = 4 * self.items * self.backbone.width
         id_based = sum(self.tried[settings].checkpoint for settings in self.fits)

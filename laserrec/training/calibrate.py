@@ -15,7 +15,8 @@ from torch.nn.functional import cross_entropy
 from laserrec.nn.laser import LaserSystem
 
 CASES = 1000
-SCORES_HELD = 20_000_000
+SCORES_HELD = 30_000_000
+"""Kept while scalars are fitted: a case has three a catalogue's item, its cosine, its nearness and its collaborative score."""
 BATCH = 64
 PULL = 0.1
 """Weight of a stored scalar's squared distance from its start, so that few cases cannot drive it to infinity."""
@@ -70,4 +71,4 @@ def minimise(loss: Callable[[], Tensor], scalars: Sequence[Tensor]) -> None:
 
 def cases_held(catalogue_size: int) -> int:
     """Return how many cases to fit on: at most `CASES`, fewer where the catalogue's scores would take too much memory."""
-    return max(1, min(CASES, SCORES_HELD // (2 * catalogue_size)))
+    return max(1, min(CASES, SCORES_HELD // (3 * catalogue_size)))

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import polars as pl
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -18,19 +17,19 @@ from laserrec.data.dataset import Cases
 from laserrec.data.ragged import Ragged
 from laserrec.nn.ensemble import Ensemble
 from laserrec.nn.histories import recent
-from laserrec.nn.neighbours import COUNT, Neighbours
+from laserrec.nn.neighbours import COUNT, EVENTS_FLOOR, Neighbours
 from laserrec.nn.sequential import SequentialRecommender
 from laserrec.training.calibrate import BATCH, cases_held, minimise
 from laserrec.training.stages import padded
 
-FLOOR = 0.02
-"""Nearness that is as good as none; two items that were taken together once have about 0.1 where each was taken a few times."""
 REACH = 7
 """Events that two items may lie apart."""
 FORWARD, BACKWARD, FADING = 1000, 500, 0.8
 """A pair weighs most where the second item came right after the first. In whole thousandths, so that sums do not depend on their order."""
 SHRINKAGE = 10
 """Events added to each item's own, so that a pair of items that were taken once each does not outweigh well-known ones."""
+PAIRS_HELD = 2**21
+"""Pairs that are made before they are added up and only the nearest are kept; they take some 80 bytes each."""
 
 
 def count_neighbours(histories: Ragged, catalogue_size: int) -> Neighbours:
@@ -40,35 +39,50 @@ def count_neighbours(histories: Ragged, catalogue_size: int) -> Neighbours:
         histories: training histories.
         catalogue_size: N.
     """
-    pairs = pl.DataFrame(schema={"item": pl.Int64, "other": pl.Int64, "weight": pl.Int64})
-    rows = np.repeat(np.arange(len(histories)), histories.lengths)
-    for apart in range(1, REACH + 1):
-        inside = rows[:-apart] == rows[apart:]
-        first, second = histories.values[:-apart][inside], histories.values[apart:][inside]
-        fading = FADING ** (apart - 1)
-        found = [
-            pl.DataFrame({"item": item, "other": other, "weight": np.full(len(item), round(weight * fading))})
-            for item, other, weight in ((first, second, FORWARD), (second, first, BACKWARD))
-        ]
-        # Distance by distance: pairs that come again are added up before the next are made. Distinct ones are all held, 150 bytes each.
-        pairs = pl.concat([pairs, *found]).group_by("item", "other").agg(pl.col("weight").sum())
     events = np.bincount(histories.values, minlength=catalogue_size)
-    return _table(pairs.filter(pl.col("item") != pl.col("other")), events)
+    neighbours = Neighbours(catalogue_size, EVENTS_FLOOR)
+    # A pair is made from either end, so the events of an item find all of its pairs, and items can be done one part after the other.
+    for places in _in_parts(histories.values.argsort(kind="stable"), events):
+        item, other, count = _pairs(histories, places, catalogue_size)
+        _keep(neighbours, item, other, count / FORWARD / np.sqrt((events[item] + SHRINKAGE) * (events[other] + SHRINKAGE)))
+    return neighbours
 
 
-def _table(pairs: pl.DataFrame, events: NDArray[np.int64]) -> Neighbours:
+def _in_parts(places: NDArray[np.int64], events: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Divide places ordered by item where an item ends, so that a part makes about `PAIRS_HELD` pairs; an item is never divided."""
+    ends = events.cumsum()
+    wanted = np.arange(0, len(places), PAIRS_HELD // (2 * REACH))[1:]
+    return np.split(places, np.unique(ends[np.searchsorted(ends, wanted)]))
+
+
+def _pairs(
+    histories: Ragged, places: NDArray[np.int64], catalogue_size: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Return the distinct pairs of the items at some places with others, in order, and the sums of their weights."""
+    rows = np.searchsorted(histories.offsets, places, side="right") - 1
+    starts, ends = histories.offsets[rows], histories.offsets[rows + 1]
+    codes, weights = [], []
+    for apart in range(1, REACH + 1):
+        for there, weight in ((places + apart, FORWARD), (places - apart, BACKWARD)):
+            inside = (starts <= there) & (there < ends)
+            item, other = histories.values[places[inside]], histories.values[there[inside]]
+            codes.append((item * catalogue_size + other)[item != other])
+            weights.append(np.full(len(codes[-1]), round(weight * FADING ** (apart - 1))))
+    found, which = np.unique(np.concatenate(codes), return_inverse=True)
+    item, other = np.divmod(found, catalogue_size)
+    # Added up in float64, which holds sums of whole numbers exactly.
+    return item, other, np.bincount(which, np.concatenate(weights), len(found)).astype(np.float64, copy=False)
+
+
+def _keep(neighbours: Neighbours, item: NDArray[np.int64], other: NDArray[np.int64], weight: NDArray[np.float64]) -> None:
     """Keep the nearest of each item; of equal ones those with the lower index."""
-    item, other = pairs["item"].to_numpy(), pairs["other"].to_numpy()
-    weight = pairs["weight"].to_numpy() / FORWARD / np.sqrt((events[item] + SHRINKAGE) * (events[other] + SHRINKAGE))
     order = np.lexsort((other, -weight, item))
     item, other, weight = item[order], other[order], weight[order]
     place = np.arange(len(item)) - np.searchsorted(item, item)
     kept = place < COUNT
-    neighbours = Neighbours(len(events), FLOOR)
     where = torch.from_numpy(item[kept]), torch.from_numpy(place[kept])
     neighbours.items[where] = torch.from_numpy(other[kept]).int()
     neighbours.weights[where] = torch.from_numpy(weight[kept]).float()
-    return neighbours
 
 
 def blend(members: Sequence[SequentialRecommender], neighbours: Neighbours | None, cases: Cases) -> Ensemble:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from laserrec.baselines.base import Baseline
+from laserrec.baselines.neighbours import ItemNeighbours
 from laserrec.baselines.popularity import Popularity
 from laserrec.baselines.seen import SeenPenalty
 from laserrec.baselines.sequential import Sequential
@@ -13,6 +14,7 @@ from laserrec.data.dataset import Cases
 from laserrec.data.ragged import Ragged
 from laserrec.evaluation import evaluate
 from laserrec.nn.sasrec import SASRec
+from laserrec.training.neighbours import count_neighbours
 
 HISTORIES = Ragged.from_rows([[0, 1, 1], [1, 3], [0]])
 ITEMS, MASK = torch.tensor([[1, 1], [0, 0]]), torch.tensor([[True, True], [True, False]])
@@ -32,6 +34,16 @@ def test_sequential_reads_what_fits() -> None:
     torch.testing.assert_close(scores, model.scores(torch.tensor([[0, 1]]), torch.ones(1, 2, dtype=torch.bool)))
     assert not scores.requires_grad
     assert (baseline.name, baseline.trained_parameters) == ("SASRec", 7)
+
+
+def test_neighbours_never_name_an_item_of_the_history() -> None:
+    # 1 is taken twice in a row, and 0 before and after it.
+    baseline: Baseline = ItemNeighbours(count_neighbours(Ragged.from_rows([[0, 1, 1], [1, 0], [1, 3]]), 5))
+    scores = baseline.scores(ITEMS, MASK)
+    assert scores[0, 1] == scores[0, 2] == scores[1, 0] == 0
+    assert (scores[0, [0, 3]] > 0).all()
+    assert scores[1, 1] > 0
+    assert (baseline.name, baseline.trained_parameters) == ("Item neighbours", 0)
 
 
 def test_penalty_lowers_each_seen_item_once() -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 
+from laserrec import baseline_runs
 from laserrec.assets.store import texts_folder
 from laserrec.baseline_runs import BASELINES, RECIPES, measure_baseline, trained_settings
 from laserrec.checkpoint import read_tensors
@@ -18,9 +21,11 @@ from laserrec.data.dataset import Dataset
 from laserrec.evaluation import Evaluation
 from laserrec.nn.item_table import whiten
 from laserrec.run_folder import PARTS, RunFolder
+from laserrec.training import fit
 from laserrec.training.session import Session
 
 Run = Callable[..., tuple[int, str, str]]
+REFITS = ("sasrec", "sasrec-text-id", "sasrec-text-id-2", "sasrec-text-id-3", "sasrec-text-id-4")
 UNTRAINED = ("Popularity", "Item neighbours", "Last-item text")
 SMALL = ("--set", "collaborative.width=8", "--set", "fit_collaborative.epochs=2")
 
@@ -63,6 +68,23 @@ def test_baselines_are_trained_once_and_compared(laserrec: Run, shop: Path, word
     assert "GRU4Rec" in out
 
 
+def test_counting_and_blending_are_part_of_the_seconds(laserrec: Run, shop: Path, words: tuple[object, ...]) -> None:
+    def slow(work: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *given: (time.sleep(0.3), work(*given))[1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        for place in (baseline_runs, fit):
+            patch.setattr(place, "count_neighbours", slow(fit.count_neighbours))
+        patch.setattr(fit, "blend", slow(fit.blend))
+        found = json.loads(laserrec("baseline", "popularity", "item-knn", "ensemble", *words, "--json")[1])["results"]
+    seconds = {row["model"]: row["seconds"] for row in found if row["part"] == "test"}
+    assert seconds["Popularity"] == 0
+    assert seconds["Item neighbours"] >= 0.3
+    records = [(shop / "baselines" / name / "metrics.jsonl").read_text().splitlines()[-1] for name in REFITS]
+    fits = sum(json.loads(record)["seconds"] for record in records)
+    assert seconds["Ensemble of 5 and neighbours"] >= fits + 0.6
+
+
 def test_what_is_refused(laserrec: Run, words: tuple[object, ...]) -> None:
     code, _, err = laserrec("baseline", "knn", *words)
     assert code == 2
@@ -82,6 +104,16 @@ def test_settings_that_are_given_are_used_and_kept(laserrec: Run, shop: Path, wo
     for name, model, blocks in (("gru4rec", "gru4rec", 3), ("sasrec", "sasrec", 3)):
         settings = Evaluation.load(shop / "baselines" / name / "ranks-test.parquet").about["settings"]["collaborative"]
         assert (settings["model"], settings["blocks"], settings["text_experts"], settings["items"]) == (model, blocks, 1, "id")
+
+
+def test_an_ensemble_is_described_by_the_cases_that_it_is_blended_by(laserrec: Run, shop: Path, words: tuple[object, ...]) -> None:
+    small = ("--set", 'collaborative.refits=["id", "id"]', "--set", "stage2.validation_cases=5")
+    assert laserrec("baseline", "ensemble", "sasrec", *words, *small)[0] == 0
+    ensemble, sasrec = (
+        Evaluation.load(shop / "baselines" / name / "ranks-test.parquet").about["settings"] for name in ("ensemble", "sasrec")
+    )
+    assert ensemble["stage2"] == {"validation_cases": 5}
+    assert "stage2" not in sasrec
 
 
 def test_what_another_model_needs_holds_where_nothing_is_given() -> None:

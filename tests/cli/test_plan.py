@@ -13,7 +13,9 @@ import pytest
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.planning import preflight as module
-from laserrec.planning.preflight import micro_batch, preflight
+from laserrec.planning.neighbours import NeighbourCost
+from laserrec.planning.plan import Plan
+from laserrec.planning.preflight import Rivals, micro_batch, preflight
 from laserrec.run_folder import RunFolder
 
 Run = Callable[..., tuple[int, str, str]]
@@ -54,6 +56,46 @@ def test_the_figures_hang_together(laserrec: Run, shop: Path, monkeypatch: pytes
     assert plan["memory"]["peak"] >= plan["memory"]["process"] + plan["memory"]["texts"]
     assert plan["disk"]["run"] > 0
     assert (plan["chosen"], plan["warnings"]) == ({}, [])
+
+
+NEAR = NeighbourCost(counting=1000.0, blending=100.0, memory=2**40)
+
+
+def seconds(plan: Plan) -> dict[str, float]:
+    """An epoch's of stage 1 and of stage 2, and those of the rest, in whole hundreds: what is tried here takes far less."""
+    phases = {phase.name: phase for phase in plan.phases}
+    found = {"stage1": phases["stage1"].epoch, "stage2": phases["stage2"].epoch, "rest": phases["rest"].once}
+    return {name: took // 100 * 100 for name, took in found.items()}
+
+
+@pytest.mark.parametrize(
+    ("settings", "untrained", "expected"),
+    [
+        ([], False, {"stage1": 500, "stage2": 0, "rest": 1300}),  # counted once, blended into all and into both kinds
+        (['collaborative.refits=["id"]'], False, {"stage1": 500, "stage2": 0, "rest": 1100}),
+        (["collaborative.neighbours=false", "score.nearest=false"], False, {"stage1": 0, "stage2": 0, "rest": 0}),
+        (["collaborative.refits=[]"], False, {"stage1": 500, "stage2": 0, "rest": 0}),
+        ([], True, {"stage1": 500, "stage2": 0, "rest": 3400}),  # counted as a baseline and for the ensemble as well
+        (["collaborative.refits=[]"], True, {"stage1": 500, "stage2": 0, "rest": 1000}),
+    ],
+)
+def test_neighbours_are_part_of_the_time(
+    shop: Path, monkeypatch: pytest.MonkeyPatch, settings: list[str], untrained: bool, expected: dict[str, float]
+) -> None:
+    monkeypatch.setattr(module, "finding_seconds", lambda _: 500.0)
+    monkeypatch.setattr(module, "try_neighbours", lambda *_: NEAR)
+    config = LaserConfig.load(shop / "laser.toml").override(settings)
+    assert seconds(preflight(Dataset.load(shop / "data"), config, shop / "new", Rivals({}, untrained))) == expected
+
+
+def test_neighbours_are_part_of_the_memory(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, config = Dataset.load(shop / "data"), LaserConfig.load(shop / "laser.toml")
+    without = preflight(data, config.override(["collaborative.neighbours=false", "score.nearest=false"]), shop / "new").memory.training
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "try_neighbours", lambda *_: NEAR)
+        assert preflight(data, config, shop / "new").memory.training == 2**40
+    monkeypatch.setattr(module, "finding_memory", lambda count, width: 2**30 * count + width)
+    assert preflight(data, config, shop / "new").memory.training >= 10 * 2**30 + 32 > without
 
 
 def test_texts_that_are_encoded_need_no_room(laserrec: Run) -> None:

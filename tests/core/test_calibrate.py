@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import tiny
 import torch
 from torch.nn.functional import cross_entropy
@@ -54,3 +55,9 @@ def test_a_large_catalogue_is_fitted_on_fewer_cases() -> None:
     assert cases_held(4385) == 1000
     assert cases_held(100_000) == 100
     assert cases_held(100_000_000) == 1
+
+
+@pytest.mark.parametrize("items", [1, 6_667, 9_999, 10_000, 10_001, 33_333, 50_000, 70_001, 9_999_999, 10_000_001])
+def test_three_scores_an_item_are_held_of_as_many_cases_as_ever(items: int) -> None:
+    # Ten million of each kind of evidence. Fewer or more cases would change what is fitted, and so every published figure.
+    assert cases_held(items) == max(1, min(1000, 10_000_000 // items))

@@ -6,7 +6,7 @@ import tiny
 import torch
 from torch import Tensor
 
-from laserrec.nn.collaborative import NEIGHBOURS, CollaborativeView
+from laserrec.nn.collaborative import STAND_INS, CollaborativeView
 from laserrec.nn.ensemble import Ensemble
 
 UNKNOWN = (2, 7)
@@ -72,24 +72,24 @@ def test_scores_are_standardised_over_known_items() -> None:
     assert not scores[:, list(UNKNOWN)].any()
 
 
-def test_an_unknown_item_scores_as_its_nearest_known_ones() -> None:
+def test_an_unknown_item_scores_as_its_stand_ins() -> None:
     frozen = view()
     angle = torch.linspace(0, 3, 12)
-    frozen.place_new(torch.stack([angle.cos(), angle.sin()], dim=1))
+    frozen.place_new(lambda: torch.stack([angle.cos(), angle.sin()], dim=1))
     # On a circle, the nearest known of 2 and of 7 by angle; 2 and 7 themselves are unknown.
     near = {2: {0, 1, 3, 4, 5}, 7: {5, 6, 8, 9, 10}}
-    assert len(near[2]) == NEIGHBOURS
+    assert len(near[2]) == STAND_INS
     scores = frozen.scores(*tiny.batch([[0, 1], [3, 2]]))
     for item, expected in ((2, near[2]), (7, near[7])):
-        found = set(frozen.neighbours[UNKNOWN.index(item)].tolist())
+        found = set(frozen.stand_ins[UNKNOWN.index(item)].tolist())
         assert found - {4, 5, 9, 10} == expected - {4, 5, 9, 10}
         torch.testing.assert_close(scores[:, item], scores[:, sorted(found)].mean(1))
 
 
-def test_fewer_known_items_than_neighbours() -> None:
+def test_fewer_known_items_than_stand_ins() -> None:
     frozen = view(unknown=tuple(range(3, 12)))
-    frozen.place_new(torch.randn(12, 4))
-    assert frozen.neighbours.shape == (9, 3)
+    frozen.place_new(lambda: torch.randn(12, 4))
+    assert frozen.stand_ins.shape == (9, 3)
     assert frozen.scores(*tiny.batch([[0, 1]])).isfinite().all()
 
 
@@ -100,12 +100,12 @@ def test_new_items_extend_the_catalogue() -> None:
     directions = torch.eye(14)
     directions[12], directions[13] = directions[4], directions[6]
     directions[12, :3] += 0.1
-    frozen.place_new(directions)
+    frozen.place_new(lambda: directions)
     scores = frozen.scores(*tiny.batch([[0, 13, 1], [3, 12]]))
     torch.testing.assert_close(scores[:, :12], before)
-    assert frozen.neighbours[0, 0] == 4
-    assert frozen.neighbours[1, 0] == 6
-    torch.testing.assert_close(scores[:, 12], scores[:, frozen.neighbours[0]].mean(1))
+    assert frozen.stand_ins[0, 0] == 4
+    assert frozen.stand_ins[1, 0] == 6
+    torch.testing.assert_close(scores[:, 12], scores[:, frozen.stand_ins[0]].mean(1))
 
 
 def test_alone_as_in_a_batch_of_longer_ones() -> None:
@@ -135,7 +135,7 @@ def test_each_recommender_has_items_of_its_own() -> None:
     scored = frozen.known.clone()
     scored[0] = False
     frozen.score_with(other, scored)
-    frozen.place_new(torch.nn.functional.normalize(torch.randn(len(scored), 4), dim=-1))
+    frozen.place_new(lambda: torch.nn.functional.normalize(torch.randn(len(scored), 4), dim=-1))
     case = tiny.batch([[0, 1]])
     _, mask = frozen.states(*case)
     assert mask.sum() == 2  # item 0's state is read
@@ -143,21 +143,21 @@ def test_each_recommender_has_items_of_its_own() -> None:
     places = scored.nonzero()[:, 0]
     torch.testing.assert_close(scores[:, places], standard(other.scores(*tiny.batch([[1]]))[0, places])[None])
     unscored = (~scored).nonzero()[:, 0].tolist()
-    torch.testing.assert_close(scores[0, 0], scores[0, frozen.neighbours[unscored.index(0)]].mean())
+    torch.testing.assert_close(scores[0, 0], scores[0, frozen.stand_ins[unscored.index(0)]].mean())
 
 
-def test_scores_of_an_ensemble_that_knows_every_item_need_no_neighbours() -> None:
+def test_scores_of_an_ensemble_that_knows_every_item_need_no_stand_ins() -> None:
     config = tiny.config(collaborative={"width": 8, "blocks": 1, "heads": 2, "max_history": 5, "seen_penalty": False})
     known = torch.ones(len(tiny.ITEMS), dtype=torch.bool)
     known[list(UNKNOWN)] = False
     system = tiny.system(config, known=known)
     system.model.item_states.normal_()
     system.place_new()
-    assert len(system.collaborative.neighbours) == len(UNKNOWN)
+    assert len(system.collaborative.stand_ins) == len(UNKNOWN)
     # What a refit knows beside the held-out model: the items that occur in held-out events alone.
     system.collaborative.score_with(Ensemble([tiny.sasrec()]), torch.ones_like(known))
     system.place_new()
-    assert len(system.collaborative.neighbours) == 0
+    assert len(system.collaborative.stand_ins) == 0
     case = tiny.batch([[0, 1]])
     raw = system.collaborative.scorer.scores(*case)
     torch.testing.assert_close(system.collaborative.scores(*case)[0], standard(raw[0]))

@@ -251,6 +251,30 @@ def test_evening_halves_differences_of_strength() -> None:
     torch.testing.assert_close(after.sort().values, (before / (before + 0.1).sqrt()).sort().values, rtol=1e-3, atol=1e-4)
 
 
+def test_measuring_in_place_ends_in_the_bits_of_the_formula_and_leaves_the_states() -> None:
+    generator = torch.Generator().manual_seed(1)
+    states = (torch.randn(300, 16, generator=generator) * torch.arange(1, 17) + torch.arange(16)).double()
+    before, scorer = states.clone(), Scorer(ScoreConfig(), 16)
+    scorer.measure(states)
+    assert torch.equal(states, before)
+    centred = states - states.mean(0)
+    deviation = centred.std(0, correction=0)
+    values, directions = torch.linalg.eigh((centred / deviation).T @ (centred / deviation) / 300)
+    expected = (directions * (values + 0.1).pow(-0.25) @ directions.T) / deviation[:, None]
+    assert torch.equal(scorer.mean, states.mean(0).float())
+    assert torch.equal(scorer.mixing, expected.float())
+
+
+def test_nothing_is_measured_where_states_stay_raw() -> None:
+    scorer = Scorer(ScoreConfig(standardise=False), 2)
+    scorer.measure(torch.tensor([[1.0, 10.0], [3.0, 30.0]]))
+    assert scorer.mean.tolist() == [0, 0]
+    assert scorer.mixing.tolist() == [[1, 0], [0, 1]]
+    raw = torch.tensor([[3.0, 4.0]])
+    assert torch.equal(scorer.standard(raw), raw)
+    torch.testing.assert_close(scorer.directions(raw), torch.tensor([[0.6, 0.8]]))
+
+
 def test_constant_coordinates_do_not_divide_by_zero() -> None:
     scorer = Scorer(ScoreConfig(), 2)
     scorer.measure(torch.tensor([[1.0, 5.0], [3.0, 5.0]]))

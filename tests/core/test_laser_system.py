@@ -279,6 +279,21 @@ def test_refresh_measures_the_catalogue_and_finds_its_neighbours() -> None:
         assert {other: weight for other, weight in pairs if weight > 0} == pytest.approx(expected, rel=1e-3)
 
 
+@pytest.mark.parametrize("nearest", [True, False])
+@pytest.mark.parametrize(("known", "expected"), [(12, 0), (10, 1), (0, 0)])
+def test_a_catalogue_is_gone_through_for_stand_ins_only_where_an_item_needs_one(
+    monkeypatch: pytest.MonkeyPatch, nearest: bool, known: int, expected: int
+) -> None:
+    laser = tiny.system(tiny.config(score={"nearest": nearest}), known=torch.arange(len(tiny.ITEMS)) < known)
+    stand_ins, weights, standard = laser.collaborative.stand_ins, laser.model.state_dict(), laser.model.scorer.standard
+    asked: list[int] = []
+    monkeypatch.setattr(laser.model.scorer, "standard", lambda states: asked.append(len(states)) or standard(states))
+    laser.model.load_state_dict(weights)
+    assert asked == [12] * expected
+    assert torch.equal(laser.collaborative.stand_ins, stand_ins)
+    assert len(stand_ins) == (2 if expected else 0)
+
+
 @pytest.mark.parametrize("variant", ["default", "prefix_first"])
 def test_items_added_later_are_as_items_known_from_the_start(variant: str) -> None:
     config = settings(variant)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,9 +79,19 @@ def test_round_trip(tmp_path: Path, scorer: bool) -> None:
     assert not any(parameter.requires_grad for parameter in view.model.parameters())
     case = tiny.batch([[0, 1, 2], [3]])
     assert torch.equal(view.states(*case)[0], expected.states(*case)[0])
-    expected.neighbours = view.neighbours  # found anew from the item matrix by whoever loads
+    expected.stand_ins = view.stand_ins  # found anew from the item matrix by whoever loads
     assert torch.equal(view.scores(*case), expected.scores(*case))
     assert all(torch.equal(tensor, found.weights[name]) for name, tensor in written.weights.items())
+
+
+def test_what_is_read_means_the_same_nearness(folder: Path) -> None:
+    blended = ModelFolder.read(folder).collaborative.scorer
+    assert isinstance(blended, Ensemble)
+    assert blended.neighbours is not None
+    # 1 was taken right after 0 once, 2 two places after; events are 1 of 0, 2 of 1, 1 of 2; 0.02 is as good as none.
+    one, two = 1 / math.sqrt(11 * 12), 0.8 / math.sqrt(11 * 11)
+    expected = torch.tensor([[0.0, math.log1p(one / 0.02), math.log1p(two / 0.02), *[0.0] * (COUNT - 3)]])
+    torch.testing.assert_close(blended.neighbours.scores(*tiny.batch([[0]])), expected)
 
 
 @pytest.mark.parametrize("name", SEALED)

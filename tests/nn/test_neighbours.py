@@ -87,3 +87,20 @@ def test_extending_leaves_the_table_as_it_was() -> None:
     before = dense(neighbours)
     neighbours.extended(vectors)
     assert torch.equal(dense(neighbours), before)
+
+
+def test_rows_that_no_new_item_is_near_to_stay_as_they_are() -> None:
+    """On a circle 101 items lie in the first quarter; of those that come later one lies in its middle and two lie opposite."""
+    angles = torch.cat([torch.linspace(0, math.pi / 2, COUNT + 1), torch.tensor([math.pi / 4, math.pi + 0.1, math.pi + 0.2])])
+    vectors, neighbours = torch.stack([angles.cos(), angles.sin()], dim=1), Neighbours(COUNT + 1, 0.1)
+    neighbours.find(vectors[:-3])
+    # Turned round, so that a row that is sorted again shows.
+    neighbours.items, neighbours.weights = neighbours.items.flip(1), neighbours.weights.flip(1)
+    items, weights = neighbours.extended(torch.cat([vectors[:-3], vectors[-2:]]))
+    assert torch.equal(items[:-2], neighbours.items)
+    assert torch.equal(weights[:-2], neighbours.weights)
+    items, weights = neighbours.extended(vectors)
+    everyone = set(range(COUNT + 1))
+    for item in everyone - {COUNT // 2}:  # from the middle both ends are equally far
+        farthest = COUNT if item < COUNT // 2 else 0
+        assert set(items[item].tolist()) == everyone - {item, farthest} | {COUNT + 1}

@@ -16,6 +16,7 @@ from laserrec.data.dataset import Cases
 from laserrec.data.ragged import Ragged
 from laserrec.nn.neighbours import COUNT, Neighbours
 from laserrec.nn.sasrec import SASRec
+from laserrec.training import neighbours as module
 from laserrec.training.neighbours import blend, count_neighbours
 
 ITEMS = 12
@@ -35,9 +36,11 @@ def counted(histories: list[list[int]]) -> dict[tuple[int, int], float]:
     return {(i, j): count / 1000 / math.sqrt((events[i] + 10) * (events[j] + 10)) for (i, j), count in pairs.items()}
 
 
-@given(st.lists(st.lists(st.integers(0, ITEMS - 1), max_size=12), min_size=1, max_size=8))
-def test_counts_are_those_of_the_definition(histories: list[list[int]]) -> None:
-    neighbours = count_neighbours(Ragged.from_rows(histories), ITEMS)
+@given(st.lists(st.lists(st.integers(0, ITEMS - 1), max_size=12), min_size=1, max_size=8), st.sampled_from([14, 40, 100, 2**21]))
+def test_counts_are_those_of_the_definition_in_whatever_parts(histories: list[list[int]], held: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "PAIRS_HELD", held)
+        neighbours = count_neighbours(Ragged.from_rows(histories), ITEMS)
     found = {
         (item, other): weight
         for item in range(ITEMS)
@@ -45,6 +48,27 @@ def test_counts_are_those_of_the_definition(histories: list[list[int]]) -> None:
         if weight > 0
     }
     assert found == pytest.approx(counted(histories), rel=1e-5)
+
+
+def test_no_more_pairs_are_held_than_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    histories = Ragged.from_rows([rng.permutation(ITEMS) for _ in range(100)])
+    whole, keep = count_neighbours(histories, ITEMS), module._keep
+    kept: list[list[int]] = []
+    monkeypatch.setattr(module, "_keep", lambda table, item, *rest: kept.append(item.tolist()) or keep(table, item, *rest))
+    monkeypatch.setattr(module, "PAIRS_HELD", 14 * 200)
+    divided = count_neighbours(histories, ITEMS)
+    # 100 events an item make 1,400 pairs at most, so two items make a part, and with each there are all others.
+    assert kept == [[first] * (ITEMS - 1) + [first + 1] * (ITEMS - 1) for first in range(0, ITEMS, 2)]
+    assert torch.equal(divided.items, whole.items)
+    assert torch.equal(divided.weights, whole.weights)
+
+
+def test_of_equal_neighbours_the_first_are_kept() -> None:
+    others = COUNT + 5
+    neighbours = count_neighbours(Ragged.from_rows([[0, 1 + other] for other in reversed(range(others))]), 1 + others)
+    assert neighbours.items[0].tolist() == list(range(1, COUNT + 1))
+    assert neighbours.weights[0].tolist() == pytest.approx([1 / math.sqrt((others + 10) * 11)] * COUNT)
 
 
 def test_the_nearest_are_kept() -> None:
