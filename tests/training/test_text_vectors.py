@@ -1,0 +1,96 @@
+"""Texts as one vector each: read once, whatever run asks."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+import torch
+
+sys.path[:0] = [str(Path(__file__).parents[1] / "core"), str(Path(__file__).parents[1] / "recommender")]
+
+import small_shop  # noqa: E402 - found on the path above
+import tiny  # noqa: E402
+
+from laserrec.assets.store import kept_texts, remove_texts, texts_folder  # noqa: E402
+from laserrec.checkpoint import read_tensors, write_tensors  # noqa: E402
+from laserrec.config import PromptConfig  # noqa: E402
+from laserrec.data.dataset import Dataset  # noqa: E402
+from laserrec.training import text_vectors as module  # noqa: E402
+from laserrec.training.session import Session  # noqa: E402
+from laserrec.training.text_vectors import TextVectors, text_vectors  # noqa: E402
+
+Read = Callable[..., TextVectors]
+
+
+@pytest.fixture
+def counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Count how many texts the language model reads, each time that it does; the cache is empty at first."""
+    monkeypatch.setenv("LASERREC_CACHE", str(tmp_path / "cache"))
+    read, real = list[int](), module.mean_states
+
+    def reading(backbone: object, texts: list[str], **options: object) -> torch.Tensor:
+        read.append(len(texts))
+        return real(backbone, texts, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "mean_states", reading)
+    return read
+
+
+@pytest.fixture
+def read(counted: list[int], tmp_path: Path) -> Read:
+    """Ask for a shop's vectors, in a session of one's own."""
+
+    def ask(data: Dataset | None = None, session: str = "run", **prompt: object) -> TextVectors:
+        return text_vectors(data or small_shop.dataset(), PromptConfig(**prompt), tiny.backbone(), Session(tmp_path / session))  # type: ignore[arg-type]
+
+    return ask
+
+
+def test_another_run_reads_nothing_again(read: Read, counted: list[int]) -> None:
+    first, second = read(session="one"), read(session="two")
+    assert counted == [12]
+    assert torch.equal(first.values, second.values)
+    assert (first.seconds, first.source) == (second.seconds, second.source)
+
+
+def test_what_vectors_follow_from_tells_them_apart(read: Read, counted: list[int]) -> None:
+    renamed = small_shop.dataset()
+    items = renamed.items.with_columns(pl.col("title").str.replace("Tent", "Big tent"))
+    read()
+    read(Dataset.of("renamed", items, renamed.events, renamed.split))
+    read(max_item_tokens=3)
+    assert counted == [12, 12, 12]
+    assert len(list(texts_folder().glob("vectors-*"))) == 3
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped source", "other shape", "not finite", "of integers"])
+def test_damaged_vectors_are_computed_again(read: Read, counted: list[int], damage: str) -> None:
+    whole = read()
+    (path,) = texts_folder().glob("vectors-*")
+    _, state = read_tensors(path)
+    values = {
+        "flipped source": whole.values,
+        "other shape": whole.values[1:].contiguous(),
+        "not finite": torch.full_like(whole.values, torch.nan),
+        "of integers": torch.zeros(whole.values.shape, dtype=torch.int64),
+    }
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:-100])
+    else:
+        write_tensors(path, {"vectors": values[damage]}, state | ({"source": {}} if damage == "flipped source" else {}))
+    assert torch.equal(read().values, whole.values)
+    assert torch.equal(read().values, whole.values)
+    assert counted == [12, 12]
+
+
+def test_they_are_listed_and_removed_with_the_encoded_texts(read: Read, counted: list[int]) -> None:
+    read()
+    (kept,) = kept_texts()
+    assert kept.bytes > 12 * tiny.WIDTH * 4
+    assert remove_texts(kept)
+    read()
+    assert counted == [12, 12]
