@@ -91,12 +91,12 @@ def _plain(world: World) -> Callable[[], object]:
 
 
 def _job(world: World) -> Job:
-    setting, shape, itemsize = world.setting, world.shape, world.backbone.dtype.itemsize
+    setting, shape, backbone = world.setting, world.shape, world.backbone
     context = round(setting.history * statistics.mean(map(len, world.lines)))
-    weights, keys_values = shape.layers * shape.matrices * itemsize, context * shape.cached * itemsize
+    weights, keys_values = shape.layers * shape.matrices * backbone.dtype.itemsize, context * shape.cached * backbone.kept.itemsize
     catalogue = setting.catalogue * shape.width * torch.float32.itemsize
     work = through(shape, setting.prefix + 1, context=context, last_only=True).forward
-    return Job(1, "requests", work, setting.dtype, weights + keys_values + catalogue)
+    return Job(1, "requests", work, world.arithmetic, weights + keys_values + catalogue)
 
 
 def _percentile(rounds: list[list[float]], level: int, goal: float | None) -> Target:

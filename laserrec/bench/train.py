@@ -56,8 +56,9 @@ def bench_train(setting: Setting, told: Told = untold) -> Report:
     report = Report("train", asdict(setting) | {"threads": count}, limits, list(found.values()), _targets(found), notes=[NOTE])
     whole = sum(_prompt(world, row).total for row in world.histories[: setting.prompts].tolist())
     report.details = agreement | {
+        "arithmetic": world.arithmetic,
         "tokens_an_item": sum(map(len, world.lines)) / len(world.lines),
-        "prefix_first_share_counting_the_whole_last_layer": whole / limits.rate(setting.dtype) / timings[PREFIX].median,
+        "prefix_first_share_counting_the_whole_last_layer": whole / limits.rate(world.arithmetic) / timings[PREFIX].median,
     }
     return report
 
@@ -131,10 +132,10 @@ def _jobs(world: World) -> dict[str, Job]:
     texts = [sum(len(world.lines[item]) for item in row) for row in users]
     cached = sum(through(shape, setting.prefix + 1, context=text, last_only=True).total for text in texts)
     # Keys and values are needed on the way forward and on the way back.
-    keys_values = 2 * sum(texts) * shape.cached * world.backbone.dtype.itemsize
+    keys_values = 2 * sum(texts) * shape.cached * world.backbone.kept.itemsize
 
     def job(flops: float, rows: int, bytes_read: float = 0.0) -> Job:
-        return Job(rows, "users", flops, setting.dtype, bytes_read)
+        return Job(rows, "users", flops, world.arithmetic, bytes_read)
 
     def whole(apart: bool = False, last_only: bool = False) -> Job:
         return job(sum(_prompt(world, row, apart=apart, last_only=last_only).total for row in prompts), len(prompts))

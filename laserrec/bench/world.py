@@ -117,10 +117,15 @@ class World:
         prompt: PromptConfig = self.setting.config(order).prompt
         return ItemTexts(self.backbone, prompt, self.items)
 
+    @property
+    def arithmetic(self) -> DType:
+        """Type that both routes compute in: float32 where the processor is slow at the setting's bfloat16."""
+        return "bfloat16" if self.backbone.dtype == torch.bfloat16 else "float32"
+
     def plain(self, batch_size: int) -> PlainRoute:
         """Return the plain route on a model of its own."""
         path = str(resolve_llm(self.setting.llm))
-        return PlainRoute(path, dtype=self.setting.dtype, layers=self.setting.layers, batch_size=batch_size)
+        return PlainRoute(path, dtype=self.arithmetic, layers=self.setting.layers, batch_size=batch_size)
 
     def prompts(self, histories: Tensor) -> list[list[list[int]]]:
         """Return the token ids of each history's items."""
