@@ -51,7 +51,7 @@ def bench_items(setting: Setting, told: Told = untold) -> Report:
         cosine = cosine_similarity(system.embed_items(everything), _plain_refresh(world, system, plain)).min()
     jobs = _jobs(world)
     found = {name: Measurement.of(name, timing, jobs[name], limits) for name, timing in timings.items()}
-    report = Report("items", asdict(setting) | {"threads": count}, limits, list(found.values()))
+    report = Report("items", asdict(setting) | {"threads": count, "arithmetic": world.arithmetic}, limits, list(found.values()))
     report.targets = [
         ratio(f"{REFRESH} / {PLAIN_REFRESH}", found[REFRESH], found[PLAIN_REFRESH], 10.0),
         share(f"{REFRESH}, share of the limit", found[REFRESH]),
@@ -59,7 +59,6 @@ def bench_items(setting: Setting, told: Told = untold) -> Report:
         share(f"{BUILD}, share of the limit", found[BUILD]),
     ]
     report.details = {
-        "arithmetic": world.arithmetic,
         "smallest_cosine_to_plain": float(cosine),
         "work_of_plain_refresh_over_cached": jobs[PLAIN_REFRESH].flops / jobs[REFRESH].flops,
         "cache_bytes_a_token": world.shape.cached * world.backbone.kept.itemsize,

@@ -53,10 +53,10 @@ def bench_train(setting: Setting, told: Told = untold) -> Report:
         agreement = _agreement(world, embeds, cached)
     jobs = _jobs(world)
     found = {name: Measurement.of(name, timing, jobs[name], limits) for name, timing in timings.items()}
-    report = Report("train", asdict(setting) | {"threads": count}, limits, list(found.values()), _targets(found), notes=[NOTE])
+    asked = asdict(setting) | {"threads": count, "arithmetic": world.arithmetic}
+    report = Report("train", asked, limits, list(found.values()), _targets(found), notes=[NOTE])
     whole = sum(_prompt(world, row).total for row in world.histories[: setting.prompts].tolist())
     report.details = agreement | {
-        "arithmetic": world.arithmetic,
         "tokens_an_item": sum(map(len, world.lines)) / len(world.lines),
         "prefix_first_share_counting_the_whole_last_layer": whole / limits.rate(world.arithmetic) / timings[PREFIX].median,
     }
