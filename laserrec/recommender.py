@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from threading import RLock
@@ -22,6 +22,7 @@ from laserrec.assets import cache_folder
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.data.ragged import Ragged
+from laserrec.devices import CPU, choose
 from laserrec.errors import AssetError, DataError, UnknownIdError
 from laserrec.evaluation import Evaluation, evaluate
 from laserrec.model_folder import ModelFolder, hub_errors
@@ -31,6 +32,7 @@ from laserrec.nn.gguf import resolve_llm
 from laserrec.nn.laser import LaserSystem
 from laserrec.nn.ranker import Ranker
 from laserrec.ranking import best, exclude
+from laserrec.requests import check_item, check_request
 from laserrec.training.fit import Collaborative, build_laser, fit_collaborative, fit_laser, reads_texts, refit_collaborative
 from laserrec.training.loop import FitResult
 from laserrec.training.session import Session
@@ -79,23 +81,29 @@ class Laser:
         self._lock = RLock()
 
     @classmethod
-    def fit(cls, data: Dataset, config: LaserConfig | None = None, *, session: Session | None = None) -> Self:
+    def fit(
+        cls, data: Dataset, config: LaserConfig | None = None, *, session: Session | None = None, device: str | torch.device | None = None
+    ) -> Self:
         """Train on a dataset: the id-based recommender, then Laser's two stages.
 
         Args:
             data: the dataset; its test events are not looked at.
             config: the settings; the default preset when unset.
             session: where checkpoints are kept, so that a stopped run can be resumed, and who watches; nothing is kept when unset.
+            device: where to train: `cpu`, `cuda`, `cuda:1` or `mps`; the session's when unset, which is a GPU where CUDA sees one.
 
         Raises:
             AssetError: the LLM cannot be had.
+            ConfigError: this machine has no such device.
             InterruptedTraining: Ctrl-C; resume with the same session.
         """
         if session is None:
             with tempfile.TemporaryDirectory() as folder:
-                return cls.fit(data, config, session=Session(Path(folder)))
+                return cls.fit(data, config, session=Session(Path(folder)), device=device)
+        if device is not None:
+            session = replace(session, device=choose(device))
         config = config or LaserConfig()
-        backbone = load_backbone(config)
+        backbone = load_backbone(config, session.device)
         texts = ItemTexts(backbone, config.prompt, data.attributes(), config.virtual.read_out, config.llm)
         texts.template.check([column for column in data.items.columns if column not in {"item_id", "title"}])
         vectors = text_vectors(data, config.prompt, backbone, session) if reads_texts(config) else None
@@ -142,7 +150,8 @@ class Laser:
         popularity = np.bincount(data.training_histories().values, minlength=len(self.item_ids))
         about = {"model": "Laser", "dataset": data.name, "fingerprint": data.fingerprint, "part": split}
         with self._lock:
-            return evaluate(self._ready().scores, data.cases(split), popularity=popularity, batch_size=EVALUATION_BATCH, about=about)
+            scores, cases, device = self._ready().scores, data.cases(split), self.device
+            return evaluate(scores, cases, popularity=popularity, batch_size=EVALUATION_BATCH, device=device, about=about)
 
     def recommend(self, histories: Sequence[Sequence[str]], k: int = 10, *, exclude_seen: bool = True) -> list[list[Recommendation]]:
         """Recommend the next item after histories of item ids.
@@ -156,7 +165,7 @@ class Laser:
             UnknownIdError: an id that the catalogue does not hold; the message names the closest known ones.
             DataError: an empty history, or k below 1.
         """
-        _check_request(histories, k)
+        check_request(histories, k)
         with self._lock:
             return self._rank([[self._find(item_id) for item_id in history] for history in histories], k, exclude_seen)
 
@@ -170,7 +179,7 @@ class Laser:
         Raises:
             DataError: an empty history, or k below 1.
         """
-        _check_request(texts, k)
+        check_request(texts, k)
         flat = [{"title": text} for history in texts for text in history]
         with self._lock:
             starts = (np.cumsum([0, *map(len, texts)]) + len(self.item_ids)).tolist()
@@ -196,7 +205,7 @@ class Laser:
     def _add(self, items: Sequence[Mapping[str, str]]) -> None:
         added: dict[str, dict[str, str]] = {}
         for place, item in enumerate(items, start=1):
-            item_id, attributes = _check_item(item, place)
+            item_id, attributes = check_item(item, place)
             if item_id in self._index or item_id in added:
                 raise DataError(f"New item {place} has the id {item_id!r}, which is in use; choose another. No item was added.")
             added[item_id] = attributes
@@ -221,15 +230,20 @@ class Laser:
     def item_vectors(self) -> NDArray[np.float32]:
         """Return the unit vectors by which items are compared with a history, [N, H] in index order."""
         with self._lock:
-            return np.array(self._ready().directions.numpy(), np.float32)
+            return np.array(self._ready().directions.cpu().numpy(), np.float32)
 
     def experts(self, histories: Sequence[Sequence[str]]) -> list[int] | None:
         """Return which of the M-Former's query experts reads each history of item ids; None where it has none."""
-        _check_request(histories, k=1)
+        check_request(histories, k=1)
         with self._lock:
             rows = Ragged.from_rows([[self._find(item_id) for item_id in history] for history in histories])
-            chosen = self._system.experts(*padded(rows))
-        return None if chosen is None else [int(expert) for expert in chosen]
+            chosen = self._system.experts(*padded(rows, self.device))
+        return None if chosen is None else list(map(int, chosen.tolist()))
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self._system.device
 
     @property
     def catalogue(self) -> list[dict[str, str]]:
@@ -248,15 +262,21 @@ class Laser:
         ).write(Path(folder))
 
     @classmethod
-    def load(cls, source: str | Path) -> Self:
+    def load(cls, source: str | Path, *, device: str | torch.device | None = None) -> Self:
         """Load a model folder, or a Hugging Face repository that `push_to_hub` made.
 
+        Args:
+            source: the folder or `owner/name`.
+            device: where it will compute, whatever it was trained on: `cpu`, `cuda`, `cuda:1` or `mps`; when unset a GPU where CUDA sees
+                one, else the CPU.
+
         Raises:
+            ConfigError: this machine has no such device.
             CheckpointError: the folder is damaged, or the LLM at hand is not the one it was trained around.
             AssetError: the folder, or the LLM, cannot be had.
         """
-        stored = ModelFolder.read(source)
-        backbone = load_backbone(stored.config).for_reading()
+        place, stored = choose(device), ModelFolder.read(source)
+        backbone = load_backbone(stored.config, place).for_reading()
         stored.check_llm(backbone.fingerprint())
         items = [{key: value for key, value in item.items() if key != "item_id"} for item in stored.catalogue]
         texts = ItemTexts(backbone, stored.config.prompt, items, stored.config.virtual.read_out, stored.config.llm)
@@ -307,7 +327,7 @@ class Laser:
     def _rank(self, histories: list[list[int]], k: int, exclude_seen: bool) -> list[list[Recommendation]]:
         found: list[list[Recommendation]] = []
         for start in range(0, len(histories), EVALUATION_BATCH):
-            items, mask = padded(Ragged.from_rows(histories[start : start + EVALUATION_BATCH]))
+            items, mask = padded(Ragged.from_rows(histories[start : start + EVALUATION_BATCH]), self.device)
             scores = self._ready().scores(items, mask)
             if exclude_seen:
                 inside = mask & (items < len(self.item_ids))
@@ -328,42 +348,10 @@ class Laser:
         ]
 
 
-def load_backbone(config: LaserConfig) -> Backbone:
-    """Load the frozen LLM that the settings name, fetching and converting a named asset on first use."""
-    llm = config.llm
-    return Backbone.load(resolve_llm(llm.model), layers=llm.layers, dtype=llm.dtype, weights=llm.weights, compiled=llm.compiled)
-
-
-def _check_request(histories: Sequence[Sequence[str]], k: int) -> None:
-    if k < 1:
-        raise DataError(f"Received k = {k}; at least one item must be asked for.")
-    # A string is a sequence of strings too, its letters, so one pair of brackets too few would pass.
-    for history in [histories] if isinstance(histories, str) else histories:
-        if isinstance(history, str) or not all(map(_is_text, history)):
-            raise DataError(f"Received the history {history!r}; expected is a list of histories, each a list of strings: [['...', '...']].")
-        if not len(history):
-            raise DataError("Received an empty history; a recommendation needs at least one item or text.")
-
-
-def _check_item(item: Mapping[str, str], place: int) -> tuple[str, dict[str, str]]:
-    """Return a new item's id and its attributes, without those that are empty."""
-    if not isinstance(item, Mapping):
-        raise DataError(f"New item {place} is {item!r}; expected is an object with an item_id and a title. No item was added.")
-    given = {key: value for key, value in item.items() if value is not None and value != ""}
-    wrong = {key: value for key, value in given.items() if not (_is_text(key) and _is_text(value))}
-    if wrong:
-        raise DataError(f"New item {place} has attributes that are not text: {wrong!r}; write them as strings. No item was added.")
-    item_id = given.pop("item_id", None)
-    if item_id is None:
-        raise DataError(f"New item {place} has no item_id; give it one that is not in use. No item was added.")
-    if not given:
-        raise DataError(f"New item {item_id!r} has no text; give at least its title. No item was added.")
-    return item_id, given
-
-
-def _is_text(value: object) -> bool:
-    """Tell strings that can be written down; halves of surrogate pairs, which JSON lets through, cannot."""
-    return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
+def load_backbone(config: LaserConfig, device: torch.device = CPU) -> Backbone:
+    """Load the frozen LLM that the settings name onto a device, fetching and converting a named asset on first use."""
+    llm, place = config.llm, resolve_llm(config.llm.model)
+    return Backbone.load(place, layers=llm.layers, dtype=llm.dtype, weights=llm.weights, compiled=llm.compiled, device=device)
 
 
 def _encode(texts: ItemTexts, session: Session) -> dict[str, Any]:

@@ -59,7 +59,7 @@ class Neighbours(nn.Module):
         mask = mask & (items < count)
         row, place = mask.nonzero(as_tuple=True)
         last, real = recent(torch.where(mask, items, 0), mask, HISTORY)
-        age = real.sum(1, keepdim=True) - 1 - torch.arange(last.shape[1])
+        age = real.sum(1, keepdim=True) - 1 - torch.arange(last.shape[1], device=last.device)
         shares = torch.where(real, DECAY ** age.clamp(min=0), 0.0)
         near = (self.weights[last] * shares[..., None]).flatten(1)
         scores = near.new_zeros(len(items), count).scatter_add_(1, self.items[last].long().flatten(1), near)
@@ -69,7 +69,7 @@ class Neighbours(nn.Module):
     @torch.no_grad()
     def find(self, directions: Tensor) -> None:
         """Take the nearest others of every item by unit vectors [N, H]."""
-        parts = [_nearest(directions, rows) for rows in _in_parts(torch.arange(len(directions)), len(directions))]
+        parts = [_nearest(directions, rows) for rows in _in_parts(torch.arange(len(directions), device=directions.device), len(directions))]
         self.items, self.weights = (torch.cat(part) for part in zip(*parts, strict=True))
 
     @torch.no_grad()
@@ -79,10 +79,10 @@ class Neighbours(nn.Module):
         New items get neighbours, and become neighbours of those that they are nearest to.
         """
         known = len(self.items)
-        new = torch.arange(known, len(directions))
+        new = torch.arange(known, len(directions), device=directions.device)
         found = [_nearest(directions, rows) for rows in _in_parts(new, len(directions))]
         items, weights = torch.cat([self.items, *(part[0] for part in found)]), torch.cat([self.weights, *(part[1] for part in found)])
-        for rows in _in_parts(torch.arange(known), COUNT + len(new)) if len(new) else ():
+        for rows in _in_parts(torch.arange(known, device=new.device), COUNT + len(new)) if len(new) else ():
             nearer = torch.cat([weights[rows], _weights(directions[rows] @ directions[known:].T)], dim=1)
             weights[rows], places = nearer.topk(COUNT, dim=1)
             items[rows] = torch.cat([items[rows], new.int().expand(len(rows), -1)], dim=1).gather(1, places)
@@ -97,7 +97,7 @@ def _in_parts(rows: Tensor, width: int) -> tuple[Tensor, ...]:
 def _nearest(directions: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Return neighbours int32 [R, K] and weights [R, K] of some rows among all unit vectors [N, H]."""
     cosines = directions[rows] @ directions.T
-    cosines[torch.arange(len(rows)), rows] = -torch.inf
+    cosines[torch.arange(len(rows), device=rows.device), rows] = -torch.inf
     nearest = cosines.topk(min(COUNT, len(directions)), dim=1)
     missing = (0, COUNT - nearest.values.shape[1])
     return pad(nearest.indices.int(), missing), pad(_weights(nearest.values), missing)

@@ -84,7 +84,7 @@ class Scorer(nn.Module):
         logarithmic scale, the differences in strength between directions. A language model's states differ mostly in a few that say little.
         """
         self.mean.copy_(items.mean(0))
-        exact = items.double()
+        exact = (items.cpu() if items.device.type == "mps" else items).double()  # which has no float64
         exact = exact - exact.mean(0)
         scale = exact.std(0, correction=0).clamp(min=1e-6)
         exact = exact / scale

@@ -19,6 +19,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
     ("errors",),
     ("config",),
+    ("devices",),
     ("checkpoint",),
     ("assets",),
     ("data", "nn"),
@@ -27,6 +28,7 @@ LAYERS = (
     ("training",),
     ("baselines",),
     ("model_folder",),
+    ("requests",),
     ("recommender",),
     ("planning",),
     ("run_folder",),
