@@ -20,11 +20,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import silu
 
+from laserrec.devices import CPU
+
 Turn = tuple[Tensor, Tensor]
 """Cosine and sine of every token's angles, [B or 1, Q, C / 2] each."""
 
 
-def can_compile(device: torch.device) -> bool:
+def can_compile(device: torch.device = CPU) -> bool:
     """Tell whether `torch.compile` finds what it needs: a C++ compiler for a CPU, Triton for a CUDA device."""
     if device.type == "cuda":
         return importlib.util.find_spec("triton") is not None

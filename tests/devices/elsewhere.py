@@ -68,6 +68,8 @@ class _Calling(TorchFunctionMode):
         self, function: Callable[..., object], types: object, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> object:
         kwargs = kwargs or NONE
+        if function == Tensor.is_meta.__get__:
+            return False  # there are numbers to be copied
         if function is Tensor.tolist:
             return args[0].cpu().tolist()
         if function is torch.tensor and _is_elsewhere(kwargs.get("device")):
