@@ -49,5 +49,9 @@ def describe(device: torch.device) -> str:
 
 def wait() -> None:
     """Wait until GPUs have done what they were given: they are given work without waiting for its end, so a clock would stop too early."""
-    if torch.accelerator.is_available():
-        torch.accelerator.synchronize()
+    if torch.cuda.is_initialized():
+        for number in range(torch.cuda.device_count()):
+            if torch.cuda.memory_reserved(number):  # those that this process uses
+                torch.cuda.synchronize(number)
+    elif torch.backends.mps.is_available():
+        torch.mps.synchronize()

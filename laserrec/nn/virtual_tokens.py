@@ -46,5 +46,5 @@ class VirtualTokens(nn.Module):
     @classmethod
     def random(cls, backbone: Backbone, length: int) -> VirtualTokens:
         """Start from noise with the deviation of the LLM's own embeddings."""
-        deviation = backbone.embeddings.weight.float().std().cpu()
+        deviation = backbone.embeddings.weight.cpu().float().std()  # there, so that its last bit is the same for all
         return cls(torch.randn(length, backbone.width) * deviation, torch.randn(backbone.width) * deviation)
