@@ -25,9 +25,9 @@ from laserrec.config import Architecture, CollaborativeConfig, FitConfig, ItemsF
 from laserrec.data.dataset import Dataset
 from laserrec.errors import ConfigError, DataError
 from laserrec.evaluation import Evaluation, evaluate
-from laserrec.recommender import load_backbone
 from laserrec.run_folder import Part, Result, RunFolder
 from laserrec.training.fit import blend_refits, fit_collaborative, fit_refits, reads_texts, refit_settings
+from laserrec.training.language import load_backbone
 from laserrec.training.neighbours import count_neighbours
 from laserrec.training.session import Session
 from laserrec.training.text_vectors import TextVectors, text_vectors
@@ -108,7 +108,7 @@ def measure_baseline(
         for part in missing:
             about: dict[str, Any] = {"model": model.name, "dataset": data.name, "fingerprint": data.fingerprint, "part": part}
             about |= {"seconds": seconds, "parameters": model.trained_parameters, "settings": _described(name, run)}
-            found = evaluate(model.scores, data.cases(part), popularity=popularity, about=about)
+            found = evaluate(model.scores, data.cases(part), popularity=popularity, device=session.device, about=about)
             found.save(paths[part], data.user_ids, data.item_ids)
     kept = {part: Evaluation.load(path) for part, path in paths.items()}
     return {part: Result(each, each.about["seconds"], each.about["parameters"]) for part, each in kept.items()}
@@ -147,14 +147,15 @@ def _described(name: BaselineName, run: RunFolder) -> dict[str, Any]:
 def _fitted(name: BaselineName, data: Dataset, config: LaserConfig, session: Session, say: Say) -> tuple[Baseline, float]:
     """Return a baseline and the seconds that it took."""
     if name == "popularity":
-        return _penalised(data, Popularity.fit(data.training_histories(), len(data.item_ids))), 0.0
+        return _penalised(data, Popularity.fit(data.training_histories(), len(data.item_ids)), session), 0.0
     if name == "item-knn":
         began = time.monotonic()
-        return ItemNeighbours(count_neighbours(data.training_histories(), len(data.item_ids))), time.monotonic() - began
+        counted = count_neighbours(data.training_histories(), len(data.item_ids))
+        return ItemNeighbours(counted.to(session.device)), time.monotonic() - began
     if name == "last-text":
         say("Last-item text: the language model reads every title")
         read = _read(data, config, session)
-        return _penalised(data, LastItemText(read.values)), read.seconds
+        return _penalised(data, LastItemText(read.values.to(session.device)), session), read.seconds
     if name == "ensemble":
         return _ensemble(data, config, session, say)
     recipe, (settings, learning) = RECIPES[name], trained_settings(config, name)
@@ -185,10 +186,10 @@ def _ensemble(data: Dataset, config: LaserConfig, session: Session, say: Say) ->
 
 
 def _read(data: Dataset, config: LaserConfig, session: Session) -> TextVectors:
-    return text_vectors(data, config.prompt, load_backbone(config), session)
+    return text_vectors(data, config.prompt, load_backbone(config, session.device), session)
 
 
-def _penalised(data: Dataset, model: Baseline) -> Baseline:
+def _penalised(data: Dataset, model: Baseline, session: Session) -> Baseline:
     """Offer a baseline what Laser and the trained models learn: a penalty on seen items, chosen on validation."""
     cases = data.cases("valid")
-    return SeenPenalty.choose(model, cases) if len(cases) else model
+    return SeenPenalty.choose(model, cases, device=session.device) if len(cases) else model

@@ -42,7 +42,7 @@ class LLMConfig(_Section):
     cache: Literal["exact", "int8"] = "exact"
     """How encoded texts are kept on disk: as `dtype`, or in 8 bits, which takes half the room of bfloat16 and rounds keys and values."""
     cache_memory: float | None = Field(None, gt=0)
-    """Memory for encoded texts, in GiB; half of what is free when unset. What does not fit stays on disk until it is read."""
+    """Memory of the device for encoded texts, in GiB; half of what is free when unset. What does not fit stays on disk until it is read."""
 
 
 class PromptConfig(_Section):

@@ -10,12 +10,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from laserrec.assets import fetch
 from laserrec.baseline_runs import BaselineName, Say, Trained, measure_baseline, trained_settings
 from laserrec.checkpoint import write_json
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.data.prepare import PrepareOptions, prepare
+from laserrec.devices import CPU
 from laserrec.evaluation import PROTOCOLS, Protocol, compare
 from laserrec.planning.plan import Plan
 from laserrec.planning.preflight import Rivals, preflight
@@ -133,12 +136,15 @@ def demo_data() -> Dataset:
     return prepare(fetch("ml-100k"), PrepareOptions(name="ml-100k", split="leave-one-out"))[0]
 
 
-def plan_demo(data: Dataset, config: LaserConfig, folder: Path) -> Plan:
+def plan_demo(data: Dataset, config: LaserConfig, folder: Path, device: torch.device = CPU) -> Plan:
     """Predict what the demonstration takes on a dataset; see `preflight`."""
-    return preflight(data, config, folder, Rivals({name: trained_settings(config, name) for name in TRAINED}, untrained=True))
+    rivals = Rivals({name: trained_settings(config, name) for name in TRAINED}, untrained=True)
+    return preflight(data, config, folder, rivals, device)
 
 
-def demonstrate(data: Dataset, run: RunFolder, observers: Sequence[Observer] = (), say: Say = lambda _: None) -> Demonstration:
+def demonstrate(
+    data: Dataset, run: RunFolder, observers: Sequence[Observer] = (), say: Say = lambda _: None, device: torch.device = CPU
+) -> Demonstration:
     """Train and evaluate every model, or take up where an earlier call stopped.
 
     Args:
@@ -146,15 +152,16 @@ def demonstrate(data: Dataset, run: RunFolder, observers: Sequence[Observer] = (
         run: the run's folder; Laser's run is the folder itself, every other model has a folder below.
         observers: who watches the fits.
         say: told what is under way.
+        device: where everything is computed.
 
     Raises:
         InterruptedTraining: Ctrl-C; call again to continue.
     """
-    session = Session(run.path, resume=True, observers=observers)
+    session = Session(run.path, resume=True, observers=observers, device=device)
     beside = [name for name in BESIDE if name != "ensemble" or refit_settings(run.config)]
     results = [measure_baseline(name, data, run, session, say)["test"] for name in beside]
     say("Laser: its own recommender without the last training event, stage 1, stage 2, and the ensemble fused")
-    laser = train_run(run, data, observers)
+    laser = train_run(run, data, observers, device)
     results.append(read_result(run, "test"))
     found = Demonstration(results, [Verdict.of(results, protocol) for protocol in PROTOCOLS], _examples(data, laser))
     write_json(run.path / "results.json", found.as_dict())

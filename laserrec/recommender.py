@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from threading import RLock
@@ -23,17 +23,18 @@ from laserrec.checks import check_item, check_request
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.data.ragged import Ragged
+from laserrec.devices import choose
 from laserrec.errors import AssetError, DataError, UnknownIdError
 from laserrec.evaluation import Evaluation, evaluate
 from laserrec.model_folder import ModelFolder, hub_errors
 from laserrec.nn.backbone import Backbone
 from laserrec.nn.collaborative import CollaborativeView
-from laserrec.nn.gguf import resolve_llm
 from laserrec.nn.laser import LaserSystem
 from laserrec.nn.ranker import Ranker
 from laserrec.ranking import best, exclude
 from laserrec.training.collaborative import build_recommender
 from laserrec.training.fit import Collaborative, build_laser, fit_collaborative, fit_laser, reads_texts, refit_collaborative
+from laserrec.training.language import dataset_texts, encode_texts, load_backbone
 from laserrec.training.loop import FitResult
 from laserrec.training.session import Session
 from laserrec.training.stages import padded
@@ -81,25 +82,31 @@ class Laser:
         self._lock = RLock()
 
     @classmethod
-    def fit(cls, data: Dataset, config: LaserConfig | None = None, *, session: Session | None = None) -> Self:
+    def fit(
+        cls, data: Dataset, config: LaserConfig | None = None, *, session: Session | None = None, device: str | torch.device | None = None
+    ) -> Self:
         """Train on a dataset: the id-based recommender, then Laser's two stages.
 
         Args:
             data: the dataset; its test events are not looked at.
             config: the settings; the default preset when unset.
             session: where checkpoints are kept, so that a stopped run can be resumed, and who watches; nothing is kept when unset.
+            device: where to train: `cpu`, `cuda`, `cuda:1` or `mps`; the session's when unset, which is a GPU where CUDA sees one.
 
         Raises:
             AssetError: the LLM cannot be had.
+            ConfigError: this machine has no such device.
             InterruptedTraining: Ctrl-C; resume with the same session.
         """
         if session is None:
             with tempfile.TemporaryDirectory() as folder:
-                return cls.fit(data, config, session=Session(Path(folder)))
+                return cls.fit(data, config, session=Session(Path(folder)), device=device)
+        if device is not None:
+            session = replace(session, device=choose(device))
         config = config or LaserConfig()
-        backbone = load_backbone(config)
+        backbone = load_backbone(config, session.device)
         start = None if config.start is None else ModelFolder.read(config.start).check_llm(backbone.fingerprint())
-        texts = _texts(backbone, config, data)
+        texts = dataset_texts(data, config, backbone)
         vectors = text_vectors(data, config.prompt, backbone, session) if reads_texts(config) else None
         collaborative = fit_collaborative(
             data,
@@ -111,7 +118,7 @@ class Laser:
             name="collaborative",
             texts=vectors,
         )
-        encoding = _encode(texts, session)
+        encoding = encode_texts(texts, session)
         view = CollaborativeView(collaborative.model, collaborative.seen)
         system = build_laser(config, backbone, texts, view)
         if start is not None:
@@ -125,7 +132,9 @@ class Laser:
         return laser
 
     @classmethod
-    def transfer(cls, source: str | Path, data: Dataset, *, session: Session | None = None) -> Self:
+    def transfer(
+        cls, source: str | Path, data: Dataset, *, session: Session | None = None, device: str | torch.device | None = None
+    ) -> Self:
         """Carry a trained model over to another catalogue as it is: nothing is learnt from the dataset's events (paper §4.3, zero-shot).
 
         Items are known by their texts alone, and no id-based recommender reads the histories. To train further, see the setting `start`.
@@ -134,17 +143,19 @@ class Laser:
             source: a model folder, or a Hugging Face repository.
             data: the other catalogue.
             session: who watches; nothing is kept.
+            device: where to embed and recommend, as in `fit`.
 
         Raises:
             CheckpointError: the folder is damaged, or the LLM at hand is not the one it was trained around.
             AssetError: the folder, or the LLM, cannot be had.
-            DataError: the prompt names an attribute that the catalogue does not have.
+            ConfigError: the prompt names an attribute that the catalogue does not have, or this machine has no such device.
         """
         stored = ModelFolder.read(source)
-        config, backbone = stored.config, load_backbone(stored.config)
+        session = session or Session(Path(), device=choose(device))
+        config, backbone = stored.config, load_backbone(stored.config, session.device)
         stored.check_llm(backbone.fingerprint())
-        texts = _texts(backbone, config, data)
-        encoding = _encode(texts, session or Session(Path()))
+        texts = dataset_texts(data, config, backbone)
+        encoding = encode_texts(texts, session)
         count = len(data.item_ids)
         view = CollaborativeView(build_recommender(config.collaborative, count), torch.zeros(count, dtype=torch.bool))
         system = build_laser(config, backbone, texts, view)
@@ -175,7 +186,8 @@ class Laser:
         popularity = np.bincount(data.training_histories().values, minlength=len(self.item_ids))
         about = {"model": "Laser", "dataset": data.name, "fingerprint": data.fingerprint, "part": split}
         with self._lock:
-            return evaluate(self._ready().scores, data.cases(split), popularity=popularity, batch_size=EVALUATION_BATCH, about=about)
+            scores, cases, device = self._ready().scores, data.cases(split), self.device
+            return evaluate(scores, cases, popularity=popularity, batch_size=EVALUATION_BATCH, device=device, about=about)
 
     def recommend(self, histories: Sequence[Sequence[str]], k: int = 10, *, exclude_seen: bool = True) -> list[list[Recommendation]]:
         """Recommend the next item after histories of item ids.
@@ -254,15 +266,20 @@ class Laser:
     def item_vectors(self) -> NDArray[np.float32]:
         """Return the unit vectors by which items are compared with a history, [N, H] in index order."""
         with self._lock:
-            return np.array(self._ready().directions.numpy(), np.float32)
+            return np.array(self._ready().directions.cpu().numpy(), np.float32)
 
     def experts(self, histories: Sequence[Sequence[str]]) -> list[int] | None:
         """Return which of the M-Former's query experts reads each history of item ids; None where it has none."""
         check_request(histories, k=1)
         with self._lock:
             rows = Ragged.from_rows([[self._find(item_id) for item_id in history] for history in histories])
-            chosen = self._system.experts(*padded(rows))
-        return None if chosen is None else [int(expert) for expert in chosen]
+            chosen = self._system.experts(*padded(rows, self.device))
+        return None if chosen is None else list(map(int, chosen.tolist()))
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self._system.device
 
     @property
     def catalogue(self) -> list[dict[str, str]]:
@@ -281,15 +298,21 @@ class Laser:
         ).write(Path(folder))
 
     @classmethod
-    def load(cls, source: str | Path) -> Self:
+    def load(cls, source: str | Path, *, device: str | torch.device | None = None) -> Self:
         """Load a model folder, or a Hugging Face repository that `push_to_hub` made.
 
+        Args:
+            source: the folder or `owner/name`.
+            device: where it will compute, whatever it was trained on: `cpu`, `cuda`, `cuda:1` or `mps`; when unset a GPU where CUDA sees
+                one, else the CPU.
+
         Raises:
+            ConfigError: this machine has no such device.
             CheckpointError: the folder is damaged, or the LLM at hand is not the one it was trained around.
             AssetError: the folder, or the LLM, cannot be had.
         """
-        stored = ModelFolder.read(source)
-        backbone = load_backbone(stored.config).for_reading()
+        place, stored = choose(device), ModelFolder.read(source)
+        backbone = load_backbone(stored.config, place).for_reading()
         stored.check_llm(backbone.fingerprint())
         items = [{key: value for key, value in item.items() if key != "item_id"} for item in stored.catalogue]
         texts = ItemTexts(backbone, stored.config.prompt, items, stored.config.virtual.read_out, stored.config.llm)
@@ -340,7 +363,7 @@ class Laser:
     def _rank(self, histories: list[list[int]], k: int, exclude_seen: bool) -> list[list[Recommendation]]:
         found: list[list[Recommendation]] = []
         for start in range(0, len(histories), EVALUATION_BATCH):
-            items, mask = padded(Ragged.from_rows(histories[start : start + EVALUATION_BATCH]))
+            items, mask = padded(Ragged.from_rows(histories[start : start + EVALUATION_BATCH]), self.device)
             scores = self._ready().scores(items, mask)
             if exclude_seen:
                 inside = mask & (items < len(self.item_ids))
@@ -361,30 +384,10 @@ class Laser:
         ]
 
 
-def load_backbone(config: LaserConfig) -> Backbone:
-    """Load the frozen LLM that the settings name, fetching and converting a named asset on first use."""
-    llm = config.llm
-    return Backbone.load(resolve_llm(llm.model), layers=llm.layers, dtype=llm.dtype, weights=llm.weights, compiled=llm.compiled)
-
-
-def _texts(backbone: Backbone, config: LaserConfig, data: Dataset) -> ItemTexts:
-    """Return the texts of a dataset's items; nothing is encoded yet."""
-    texts = ItemTexts(backbone, config.prompt, data.attributes(), config.virtual.read_out, config.llm)
-    texts.template.check([column for column in data.items.columns if column not in {"item_id", "title"}])
-    return texts
-
-
 def _provenance(data: Dataset, backbone: Backbone, start: ModelFolder | None) -> dict[str, Any]:
     """Return what a model was trained on, and what the one that it started from was trained on."""
     own = {"dataset": data.name, "fingerprint": data.fingerprint, "llm_fingerprint": backbone.fingerprint()}
     return own if start is None else own | {"start": dict(start.provenance)}
-
-
-def _encode(texts: ItemTexts, session: Session) -> dict[str, Any]:
-    """Encode all texts, or take them from the user's cache, while the observers watch; return what it cost."""
-    with session.watched(f"texts, {texts.bytes / 2**30:.1f} GiB", texts.count) as told:
-        texts.encode_once(cache_folder() / "texts", told)
-    return {"seconds": texts.seconds, "parameters": 0, "bytes": texts.bytes}
 
 
 def _costs(collaborative: Sequence[Collaborative], stages: Sequence[FitResult], system: LaserSystem) -> dict[str, Any]:

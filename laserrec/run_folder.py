@@ -29,6 +29,7 @@ from laserrec.assets.store import texts_folder
 from laserrec.checkpoint import read_json, write_json
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
+from laserrec.devices import CPU, describe
 from laserrec.errors import CheckpointError, ConfigError, DataError
 from laserrec.evaluation import PROTOCOLS, Evaluation
 from laserrec.planning.plan import Compared, PhaseClock, Plan, compare
@@ -228,8 +229,8 @@ class RunFolder:
         return data
 
     @contextmanager
-    def work(self) -> Iterator[PhaseClock]:
-        """Do what is inside as the run was begun, and note what it took, also when it is interrupted or fails.
+    def work(self, device: torch.device = CPU) -> Iterator[PhaseClock]:
+        """Do what is inside as the run was begun, and note on what device and what it took, also when it is interrupted or fails.
 
         Yields an observer for the run's fits, which notes what each of them took.
 
@@ -249,8 +250,8 @@ class RunFolder:
         finally:
             torch.set_num_threads(own)
             if not self.finished:
-                seconds, peak = self.about["seconds"] + time.monotonic() - began, max(self.about.get("peak_memory", 0), peak_memory())
-                self._note(seconds=seconds, phases=clock.phases, peak_memory=peak)
+                seconds, peak = self.about["seconds"] + time.monotonic() - began, max(self.about.get("peak_memory", 0), peak_memory(device))
+                self._note(seconds=seconds, phases=clock.phases, peak_memory=peak, device=describe(device))
 
     def finish(self) -> None:
         """Note that everything is trained and evaluated; the first time counts."""
@@ -286,27 +287,30 @@ class RunFolder:
             )
 
 
-def train_run(run: RunFolder, data: Dataset, observers: Sequence[Observer] = ()) -> Laser:
+def train_run(run: RunFolder, data: Dataset, observers: Sequence[Observer] = (), device: torch.device = CPU) -> Laser:
     """Train what is left of a run, save its model, evaluate it, and keep the ranks.
 
     Args:
         run: new or interrupted; the model of a finished one is loaded, and nothing is evaluated again.
         data: its dataset.
         observers: who watches.
+        device: where it is computed.
 
     Raises:
         InterruptedTraining: Ctrl-C; call again to continue.
     """
     if run.finished:
-        return Laser.load(run.model)
-    laser = Laser.fit(data, run.config, session=Session(run.path, resume=True, observers=observers))
+        return Laser.load(run.model, device=device)
+    laser = Laser.fit(data, run.config, session=Session(run.path, resume=True, observers=observers, device=device))
     _keep(run, laser, data)
     return laser
 
 
-def transfer_run(run: RunFolder, source: str | Path, data: Dataset, observers: Sequence[Observer] = ()) -> Laser:
+def transfer_run(
+    run: RunFolder, source: str | Path, data: Dataset, observers: Sequence[Observer] = (), device: torch.device = CPU
+) -> Laser:
     """Carry a model over to a run's dataset without training, save it, evaluate it, and keep the ranks; arguments as in `train_run`."""
-    laser = Laser.transfer(source, data, session=Session(run.path, observers=observers))
+    laser = Laser.transfer(source, data, session=Session(run.path, observers=observers, device=device))
     _keep(run, laser, data)
     return laser
 

@@ -11,6 +11,12 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Hide GPUs from tests that are not about them: a machine that has one would choose it, and its last bits differ from run to run."""
+    if "not gpu" in config.getoption("markexpr"):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 @pytest.fixture
 def real_data() -> Callable[[str], Path]:
     """Return a function that gives a folder of real data by name, and skips the test where it is absent."""

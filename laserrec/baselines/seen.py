@@ -13,6 +13,7 @@ from torch import Tensor
 
 from laserrec.baselines.base import Baseline
 from laserrec.data.dataset import Cases
+from laserrec.devices import CPU
 from laserrec.evaluation import evaluate
 
 STRENGTHS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -30,10 +31,18 @@ class SeenPenalty:
         self.baseline, self.strength = baseline, strength
 
     @classmethod
-    def choose(cls, baseline: Baseline, valid: Cases, *, metric: str = "ndcg@10", strengths: Sequence[float] = STRENGTHS) -> SeenPenalty:
+    def choose(
+        cls,
+        baseline: Baseline,
+        valid: Cases,
+        *,
+        metric: str = "ndcg@10",
+        strengths: Sequence[float] = STRENGTHS,
+        device: torch.device = CPU,
+    ) -> SeenPenalty:
         """Return the wrapped baseline with the strength that validates best, the smallest of those that tie."""
         candidates = [cls(baseline, strength) for strength in sorted(strengths)]
-        values = [float(evaluate(candidate.scores, valid).per_case(metric).mean()) for candidate in candidates]
+        values = [float(evaluate(candidate.scores, valid, device=device).per_case(metric).mean()) for candidate in candidates]
         return candidates[int(np.argmax(values))]
 
     @property

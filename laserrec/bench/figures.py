@@ -154,6 +154,8 @@ def provenance(command: Sequence[str] | None = None) -> dict[str, Any]:
     import torch
     import transformers
 
+    from laserrec.devices import available, describe
+
     words = list(command or ["laserrec", *sys.argv[1:]])
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -161,6 +163,7 @@ def provenance(command: Sequence[str] | None = None) -> dict[str, Any]:
         "machine": {
             "processor": _processor(),
             "cores": os.cpu_count(),
+            "devices": [describe(torch.device(name)) for name in available()],
             "memory_gib": _memory(),
             "system": platform.platform(),
             "python": platform.python_version(),

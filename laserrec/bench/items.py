@@ -36,7 +36,7 @@ def bench_items(setting: Setting, told: Told = untold) -> Report:
         world = World(setting)
         cached = world.texts("text_first")
         cached.encode_once(Path(folder) / "kept")
-        system, plain, everything = world.system(cached), world.plain(setting.batch), torch.arange(setting.catalogue)
+        system, plain, everything = world.system(cached), world.plain(setting.batch), torch.arange(setting.catalogue, device=world.device)
         fresh = Path(folder) / "fresh"
         routes = {
             REFRESH: Route(lambda _: system.embed_items(everything)),
@@ -45,9 +45,9 @@ def bench_items(setting: Setting, told: Told = untold) -> Report:
             PLAIN_FORWARD: Route(lambda _: plain.encode(world.lines)),
         }
         told("the machine's limits")
-        before = measure_limits(world.shape, setting.side)
+        before = measure_limits(world.shape, setting.side, world.device)
         timings = interleave(routes, setting.repeats, told=told)
-        limits = before.best(measure_limits(world.shape, setting.side))
+        limits = before.best(measure_limits(world.shape, setting.side, world.device))
         cosine = cosine_similarity(system.embed_items(everything), _plain_refresh(world, system, plain)).min()
     jobs = _jobs(world)
     found = {name: Measurement.of(name, timing, jobs[name], limits) for name, timing in timings.items()}
@@ -70,7 +70,7 @@ def bench_items(setting: Setting, told: Told = untold) -> Report:
 @torch.no_grad()
 def _plain_refresh(world: World, system: LaserSystem, plain: PlainRoute) -> Tensor:
     """Embed every item as a whole prompt [text; P; s], with the virtual tokens that the system gives it: [N, H]."""
-    items = torch.arange(world.setting.catalogue)[:, None]
+    items = torch.arange(world.setting.catalogue, device=world.device)[:, None]
     virtual = system.model.item_virtual(*system.collaborative.states(items, torch.ones_like(items, dtype=torch.bool)))
     return plain.read([[line] for line in world.lines], virtual, "text_first")
 

@@ -1,4 +1,4 @@
-"""What this machine can do at best, measured in the process that is judged by it: matrix products and memory.
+"""What this machine, or its GPU, can do at best, measured in the process that is judged by it: matrix products and memory.
 
 Knows nothing of models beyond the shapes of their products.
 """
@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from laserrec.bench.flops import Shape
+from laserrec.devices import CPU, wait
 from laserrec.nn.products import products
 
 DType = Literal["bfloat16", "float32"]
@@ -69,37 +70,39 @@ class Limits:
         }
 
 
-def measure_limits(shape: Shape | None = None, side: int = ROWS) -> Limits:
-    """Measure the limits.
+def measure_limits(shape: Shape | None = None, side: int = ROWS, device: torch.device = CPU) -> Limits:
+    """Measure a device's limits.
 
     Args:
         shape: a decoder whose own products are tried beside a square one.
         side: of the square product; memory is measured on 64 · side² bytes (256 MB at 2048), far beyond any cache.
+        device: which one.
     """
     shapes = [(side, side, side)]
     if shape is not None:
         inner, heads = shape.inner, shape.heads * shape.head_width
         shapes += [(side, shape.width, inner), (side, inner, shape.width), (side, shape.width, heads)]
-    read, copy = _memory(16 * side * side)
-    return Limits(bfloat16=_products(shapes, torch.bfloat16), float32=_products(shapes, torch.float32), read=read, copy=copy)
+    read, copy = _memory(16 * side * side, device)
+    half, single = (_products(shapes, dtype, device) for dtype in (torch.bfloat16, torch.float32))
+    return Limits(bfloat16=half, float32=single, read=read, copy=copy)
 
 
 @torch.no_grad()
-def _products(shapes: list[tuple[int, int, int]], dtype: torch.dtype) -> float:
+def _products(shapes: list[tuple[int, int, int]], dtype: torch.dtype, device: torch.device) -> float:
     """Return the best rate over products x [m, k] · w [n, k]ᵀ, FLOP/s, by whichever library does them fastest."""
     best = 0.0
     for m, k, n in shapes:
-        x, w = torch.randn(m, k).to(dtype), torch.randn(n, k).to(dtype)
+        x, w = torch.randn(m, k).to(device, dtype), torch.randn(n, k).to(device, dtype)
         seconds = min(_fastest(partial(linear, x, w)), _fastest(partial(products, x, w)))
         best = max(best, 2 * m * k * n / seconds)
     return best
 
 
-def _memory(numbers: int) -> tuple[float, float]:
+def _memory(numbers: int, device: torch.device) -> tuple[float, float]:
     """Return bytes/s of reading and of copying float32 numbers."""
-    source = torch.ones(numbers)
+    source = torch.ones(numbers, device=device)
     target = torch.empty_like(source)
-    table, ones = source.view(-1, 256), torch.ones(256)
+    table, ones = source.view(-1, 256), torch.ones(256, device=device)
     reads: list[Callable[[], Tensor]] = [source.sum, lambda: torch.dot(source, source), lambda: table @ ones]
     read = min(_fastest(run) for run in reads)
     return 4 * numbers / read, 8 * numbers / _fastest(lambda: target.copy_(source))
@@ -107,9 +110,11 @@ def _memory(numbers: int) -> tuple[float, float]:
 
 def _fastest(run: Callable[[], object]) -> float:
     run()
+    wait()
     taken = []
     for _ in range(ATTEMPTS):
         began = time.perf_counter()
         run()
+        wait()
         taken.append(time.perf_counter() - began)
     return min(taken)

@@ -10,6 +10,7 @@ from torch import Tensor
 from laserrec.bench.figures import Job, Measurement, Report, ratio, share
 from laserrec.bench.limits import DType, measure_limits
 from laserrec.bench.timing import Route, Told, interleave, peak_memory, threads, untold
+from laserrec.devices import choose
 from laserrec.ranking import MEMORY_BYTES, top_k
 
 OURS, PLAIN = "top_k", "plain product and topk, in chunks"
@@ -30,6 +31,7 @@ class RankSetting:
         threads: of torch; what it has by itself when None.
         side: of the square product that measures the limits.
         seed: of the vectors.
+        device: where they lie.
     """
 
     items: int = 1_000_000
@@ -42,6 +44,7 @@ class RankSetting:
     threads: int | None = None
     side: int = 2048
     seed: int = 0
+    device: str = "cpu"
 
 
 @torch.no_grad()
@@ -53,13 +56,14 @@ def bench_rank(setting: RankSetting, told: Told = untold) -> Report:
         told: told what is being done.
     """
     with threads(setting.threads) as count:
+        device = choose(setting.device)
         queries, matrix = _vectors(setting)
         routes = {OURS: Route(lambda _: _ours(setting, queries, matrix)), PLAIN: Route(lambda _: _plain(setting, queries, matrix))}
-        peaks = {name: peak_memory(lambda route=route: route.run(None)) for name, route in routes.items()}  # type: ignore[misc]
+        peaks = {name: peak_memory(lambda route=route: route.run(None), device) for name, route in routes.items()}  # type: ignore[misc]
         told("the machine's limits")
-        before = measure_limits(side=setting.side)
+        before = measure_limits(side=setting.side, device=device)
         timings = interleave(routes, setting.repeats, told=told)
-        limits = before.best(measure_limits(side=setting.side))
+        limits = before.best(measure_limits(side=setting.side, device=device))
         same = (_ours(setting, queries, matrix) == _plain(setting, queries, matrix)).float().mean()
     work = 2.0 * setting.users * setting.items * setting.width
     # The catalogue is read at least once; queries and results are small beside it.
@@ -82,9 +86,9 @@ def bench_rank(setting: RankSetting, told: Told = untold) -> Report:
 
 def _vectors(setting: RankSetting) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(setting.seed)
-    dtype = getattr(torch, setting.dtype)
-    queries = torch.randn(setting.users, setting.width, generator=generator).to(dtype)
-    matrix = torch.empty(setting.items, setting.width, dtype=dtype)
+    dtype, device = getattr(torch, setting.dtype), choose(setting.device)
+    queries = torch.randn(setting.users, setting.width, generator=generator).to(device, dtype)
+    matrix = torch.empty(setting.items, setting.width, dtype=dtype, device=device)
     for part in matrix.split(100_000):
         part.copy_(torch.randn(part.shape, generator=generator))
     return queries, matrix

@@ -39,12 +39,12 @@ def bench_serve(setting: Setting, requests: int = 300, told: Told = untold) -> R
         world = World(setting)
         ours, plain = _ours(world, Path(folder)), _plain(world)
         told("the machine's limits")
-        before = measure_limits(world.shape, setting.side)
+        before = measure_limits(world.shape, setting.side, world.device)
         each = max(requests // setting.repeats, 1)
         told(f"{each * setting.repeats} requests")
         _take(ours, WARM_UP), _take(plain, 1)
         rounds = [(_take(ours, each), _take(plain, max(each // PLAIN_EVERY, 1))) for _ in range(setting.repeats)]
-        limits = before.best(measure_limits(world.shape, setting.side))
+        limits = before.best(measure_limits(world.shape, setting.side, world.device))
     job = _job(world)
     found = [
         Measurement.of(name, Timing(tuple(statistics.median(taken[place]) for taken in rounds)), job, limits)

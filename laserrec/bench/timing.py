@@ -18,6 +18,8 @@ from typing import Any
 
 import torch
 
+from laserrec.devices import CPU, wait
+
 SAMPLE_SECONDS = 0.002
 Told = Callable[[str], None]
 """Is told what is being done, for a line of progress."""
@@ -90,13 +92,19 @@ def once(route: Route) -> float:
     try:
         began = time.perf_counter()
         route.run(given)
+        wait()
         return time.perf_counter() - began
     finally:
         gc.enable()
 
 
-def peak_memory(run: Callable[[], object]) -> int | None:
-    """Return by how many bytes this process grew at most while it ran something; None where the system does not tell (no /proc)."""
+def peak_memory(run: Callable[[], object], device: torch.device = CPU) -> int | None:
+    """Return by how many bytes of a device this process grew at most while it ran something; None where the system does not tell."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        run()
+        return torch.cuda.max_memory_allocated(device) - before
     statm = Path("/proc/self/statm")
     if not statm.exists():
         return None

@@ -47,9 +47,9 @@ def bench_train(setting: Setting, told: Told = untold) -> Report:
         routes = {name: _learning(world, *embed) for name, embed in embeds.items()}
         routes[STEP] = Route(_step(world, cached))
         told("the machine's limits")
-        before = measure_limits(world.shape, setting.side)
+        before = measure_limits(world.shape, setting.side, world.device)
         timings = interleave(routes, setting.repeats, told=told)
-        limits = before.best(measure_limits(world.shape, setting.side))
+        limits = before.best(measure_limits(world.shape, setting.side, world.device))
         agreement = _agreement(world, embeds, cached)
     jobs = _jobs(world)
     found = {name: Measurement.of(name, timing, jobs[name], limits) for name, timing in timings.items()}
@@ -79,7 +79,7 @@ def _embeds(world: World, cached: ItemTexts) -> dict[str, tuple[int, Embed]]:
 
 def _learning(world: World, rows: int, embed: Embed) -> Route:
     """Return forward and backward, with the virtual tokens as leaves."""
-    pull = torch.randn(rows, world.backbone.width)
+    pull = torch.randn(rows, world.backbone.width).to(world.device)
 
     def run(virtual: Tensor) -> None:
         embed(virtual).backward(pull)
@@ -89,7 +89,7 @@ def _learning(world: World, rows: int, embed: Embed) -> Route:
 
 def _step(world: World, cached: ItemTexts) -> Callable[[object], None]:
     """Return a whole step of stage 1 or 2, as training takes it: M-Former, language model, scores of the catalogue, loss, AdamW."""
-    laser, users = world.system(cached), world.histories[: world.setting.users].numpy()
+    laser, users = world.system(cached), world.histories[: world.setting.users].cpu().numpy()
     # The target is the first item of the history: any item costs the same.
     histories = Ragged.from_rows([np.append(row, row[0]) for row in users])
     nobody = Cases(np.empty(0, np.int64), Ragged.from_rows([]), np.empty(0, np.int64))

@@ -16,14 +16,16 @@ from laserrec.bench.flops import Shape
 from laserrec.bench.limits import DType
 from laserrec.bench.plain import PlainRoute
 from laserrec.config import LaserConfig, PromptConfig
+from laserrec.devices import choose
 from laserrec.nn.backbone import Backbone
 from laserrec.nn.collaborative import CollaborativeView
 from laserrec.nn.gguf import resolve_llm
 from laserrec.nn.laser import LaserSystem
 from laserrec.nn.readers import Reader
-from laserrec.recommender import Laser, load_backbone
+from laserrec.recommender import Laser
 from laserrec.training.collaborative import build_recommender
 from laserrec.training.fit import build_laser
+from laserrec.training.language import load_backbone
 from laserrec.training.texts import ItemTexts
 
 WORDS = """
@@ -55,6 +57,7 @@ class Setting:
         side: of the square product that measures the limits.
         compiled: our elementwise kernels go through `torch.compile`.
         seed: of texts, histories and weights.
+        device: where both routes compute.
     """
 
     llm: str = "smollm2-135m-instruct"
@@ -73,6 +76,7 @@ class Setting:
     side: int = 2048
     compiled: bool = False
     seed: int = 0
+    device: str = "cpu"
 
     def config(self, order: str) -> LaserConfig:
         """Return the settings of a Laser in one prompt order."""
@@ -93,6 +97,7 @@ class World:
 
     Attributes:
         setting: what was asked for.
+        device: where both routes compute.
         backbone: the frozen LLM.
         shape: its sizes.
         items: attributes of each item.
@@ -102,15 +107,15 @@ class World:
 
     def __init__(self, setting: Setting) -> None:
         """Load the language model and write the shop's texts."""
-        self.setting = setting
-        self.backbone: Backbone = load_backbone(setting.config("text_first"))
+        self.setting, self.device = setting, choose(setting.device)
+        self.backbone: Backbone = load_backbone(setting.config("text_first"), self.device)
         self._deviation = self.backbone.embeddings.weight.float().std()
         self.shape = Shape.of(self.backbone.model.config)
         self.items = catalogue(setting)
         self.lines = self.texts("prefix_first").lines(self.items)
         rng = np.random.default_rng(setting.seed)
         rows = [rng.choice(setting.catalogue, setting.history, replace=False) for _ in range(max(setting.users, setting.prompts))]
-        self.histories = torch.from_numpy(np.stack(rows))
+        self.histories = torch.from_numpy(np.stack(rows)).to(self.device)
 
     def texts(self, order: str) -> ItemTexts:
         """Return the items' texts and their reader; nothing is encoded yet."""
@@ -125,7 +130,7 @@ class World:
     def plain(self, batch_size: int) -> PlainRoute:
         """Return the plain route on a model of its own."""
         path = str(resolve_llm(self.setting.llm))
-        return PlainRoute(path, dtype=self.arithmetic, layers=self.setting.layers, batch_size=batch_size)
+        return PlainRoute(path, dtype=self.arithmetic, layers=self.setting.layers, batch_size=batch_size, device=self.device)
 
     def prompts(self, histories: Tensor) -> list[list[list[int]]]:
         """Return the token ids of each history's items."""
@@ -134,13 +139,13 @@ class World:
     def virtual(self, rows: int) -> Tensor:
         """Return virtual tokens [rows, L + 1, H], float32, at the scale of the model's embeddings."""
         generator = torch.Generator().manual_seed(self.setting.seed)
-        return torch.randn(rows, self.setting.prefix + 1, self.backbone.width, generator=generator) * self._deviation
+        return torch.randn(rows, self.setting.prefix + 1, self.backbone.width, generator=generator).to(self.device) * self._deviation
 
     def system(self, texts: ItemTexts) -> LaserSystem:
         """Return an untrained system with its item matrix up to date."""
         config = self.setting.config(texts.prompt.order)
         torch.manual_seed(config.seed)
-        recommender = build_recommender(config.collaborative, self.setting.catalogue)
+        recommender = build_recommender(config.collaborative, self.setting.catalogue).to(self.device)
         built = build_laser(
             config, self.backbone, texts, CollaborativeView(recommender, torch.ones(self.setting.catalogue, dtype=torch.bool))
         )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from laserrec.cli.support import UsageError
+from laserrec.cli.support import Device, UsageError
 
 if TYPE_CHECKING:
     from laserrec.run_folder import Result
@@ -44,24 +44,26 @@ def baseline(
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of weights, order and dropout. [0]")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+    device: Device = None,
 ) -> None:
     """Train baselines on a dataset and evaluate them on validation and test, with Laser's settings where both have them."""
     from laserrec.baseline_runs import measure_baseline
     from laserrec.cli.show import show_results
     from laserrec.cli.support import print_json, progress_console, read_settings, resumable
     from laserrec.data.dataset import Dataset
+    from laserrec.devices import choose
     from laserrec.run_folder import PARTS, RunFolder
     from laserrec.training.observers import EpochLog, ProgressBar
     from laserrec.training.session import Session
 
     if (out / "model").is_dir():
         raise UsageError(f"{out} is a run of `laserrec train`; give baselines a folder of their own.")
-    settings = read_settings(config, assignments, seed)
+    place, settings = choose(device), read_settings(config, assignments, seed)
     dataset, console = Dataset.load(data), progress_console()
     run = RunFolder.begin(out, settings, dataset, data, command=["laserrec", *sys.argv[1:]], resume=True)
-    session = Session(out, resume=True, observers=[ProgressBar(console), EpochLog(out)])
+    session = Session(out, resume=True, observers=[ProgressBar(console), EpochLog(out)], device=place)
     results: list[Result] = []
-    with resumable(shlex.join(["laserrec", *sys.argv[1:]])), run.work():
+    with resumable(shlex.join(["laserrec", *sys.argv[1:]])), run.work(place):
         for name in dict.fromkeys(names):
             results += measure_baseline(name.value, dataset, run, session, console.print, PARTS).values()
     if as_json:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from laserrec.cli.support import Device
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
@@ -59,14 +61,17 @@ def train(
     side: Side = 2048,
     compiled: Compiled = False,
     as_json: Json = False,
+    device: Device = None,
 ) -> None:
     """Training users/s in both prompt orders, forward and backward."""
     from laserrec.bench.train import bench_train
     from laserrec.bench.world import Setting
+    from laserrec.devices import choose
 
     setting = Setting(
         llm=llm, dtype=dtype.value, layers=layers, catalogue=catalogue, item_tokens=item_tokens, vary=vary, history=history, prefix=prefix,
         users=users, prompts=prompts, batch=batch, repeats=repeats, threads=threads, side=side, compiled=compiled,
+        device=str(choose(device)),
     )  # fmt: skip
     _run(lambda told: bench_train(setting, told), as_json)
 
@@ -86,14 +91,17 @@ def items(
     side: Side = 2048,
     compiled: Compiled = False,
     as_json: Json = False,
+    device: Device = None,
 ) -> None:
     """Items/s of refreshing the item matrix, tokens/s of building the text cache."""
     from laserrec.bench.items import bench_items
     from laserrec.bench.world import Setting
+    from laserrec.devices import choose
 
     setting = Setting(
         llm=llm, dtype=dtype.value, layers=layers, catalogue=catalogue, item_tokens=item_tokens, vary=vary, history=1, prefix=prefix,
         users=1, prompts=1, batch=batch, repeats=repeats, threads=threads, side=side, compiled=compiled,
+        device=str(choose(device)),
     )  # fmt: skip
     _run(lambda told: bench_items(setting, told), as_json)
 
@@ -110,13 +118,15 @@ def rank(
     threads: Threads = None,
     side: Side = 2048,
     as_json: Json = False,
+    device: Device = None,
 ) -> None:
     """Top-k of a large catalogue: time, and memory beside the catalogue."""
     from laserrec.bench.rank import RankSetting, bench_rank
+    from laserrec.devices import choose
 
     setting = RankSetting(
         items=catalogue, width=width, users=users, k=k, dtype=dtype.value, memory_bytes=memory_mb * 2**20, repeats=repeats, threads=threads,
-        side=side,
+        side=side, device=str(choose(device)),
     )  # fmt: skip
     _run(lambda told: bench_rank(setting, told), as_json)
 
@@ -137,14 +147,17 @@ def serve(
     side: Side = 2048,
     compiled: Compiled = False,
     as_json: Json = False,
+    device: Device = None,
 ) -> None:
     """Milliseconds of one recommendation for known items, texts encoded, on one core."""
     from laserrec.bench.serve import bench_serve
     from laserrec.bench.world import Setting
+    from laserrec.devices import choose
 
     setting = Setting(
         llm=llm, dtype=dtype.value, layers=layers, catalogue=catalogue, item_tokens=item_tokens, vary=vary, history=history, prefix=prefix,
         users=100, prompts=1, batch=1, repeats=repeats, threads=threads, side=side, compiled=compiled,
+        device=str(choose(device)),
     )  # fmt: skip
     _run(lambda told: bench_serve(setting, requests, told), as_json)
 
@@ -183,10 +196,9 @@ def _show(found: Mapping[str, Any]) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    console, machine, limits = Console(highlight=False), found["machine"], found["limits"]
-    console.print(
-        Text(f"{found['bench']}: {machine['processor']}, {found['setting']['threads']} threads, torch {machine['torch']}", "bold")
-    )
+    console, machine, limits, setting = Console(highlight=False), found["machine"], found["limits"], found["setting"]
+    where = f"{machine['processor']}, {setting['threads']} threads, {setting['device']}, torch {machine['torch']}"
+    console.print(Text(f"{found['bench']}: {where}", "bold"))
     console.print(
         f"Limits: products {limits['bfloat16_gflops']:,.0f} GFLOP/s bfloat16, {limits['float32_gflops']:,.0f} float32; "
         f"memory {limits['read_gbytes']:.1f} GB/s read, {limits['copy_gbytes']:.1f} copied"

@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from laserrec.cli.support import Device
+
 if TYPE_CHECKING:
+    import torch
+
     from laserrec.demo import Demonstration
     from laserrec.run_folder import RunFolder
 
@@ -22,16 +26,18 @@ def demo(
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A few epochs: shows the way, not the figures.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+    device: Device = None,
 ) -> None:
     """Train Laser and what it is compared with, on MovieLens 100K or your own data, and show figures and recommendations."""
     from laserrec.cli.show import show_summary
     from laserrec.cli.support import print_json, progress_console, resumable
     from laserrec.data.dataset import Dataset
     from laserrec.demo import demo_config, demo_data, demonstrate, plan_demo
+    from laserrec.devices import choose
     from laserrec.run_folder import RunFolder
     from laserrec.training.observers import EpochLog, ProgressBar
 
-    console = progress_console()
+    console, place = progress_console(), choose(device)
     folder = data or out / "data"
 
     def say(text: str) -> None:
@@ -41,7 +47,7 @@ def demo(
     with resumable(command):
         dataset = Dataset.load(data) if data else demo_data()
         config = demo_config(quick)
-        plan = None if RunFolder.occupied(out, resume=True) else plan_demo(dataset, config, out)
+        plan = None if RunFolder.occupied(out, resume=True) else plan_demo(dataset, config, out, place)
         if plan is not None:
             plan.require_room()
             show_summary(console, plan)
@@ -49,11 +55,11 @@ def demo(
         run = RunFolder.begin(out, config, dataset, folder, command=["laserrec", *sys.argv[1:]], resume=True, plan=plan)
         if not folder.exists():
             dataset.save(folder)
-        with run.work() as clock:
-            found = demonstrate(dataset, run, [clock, ProgressBar(console), EpochLog(out)], say)
+        with run.work(place) as clock:
+            found = demonstrate(dataset, run, [clock, ProgressBar(console), EpochLog(out)], say, place)
         run.finish()
         with console.status("Writing the report"):
-            report = _report(run, folder)
+            report = _report(run, folder, place)
     if as_json:
         say(report)
         print_json(found.as_dict() | {"predicted": [asdict(figure) for figure in run.compared]})
@@ -61,14 +67,14 @@ def demo(
         _show(found, run, folder, report)
 
 
-def _report(run: RunFolder, data: Path) -> str:
+def _report(run: RunFolder, data: Path, device: torch.device) -> str:
     """Write the run's report, and say where; the demonstration does without it where its packages are not installed."""
     from laserrec.errors import MissingExtraError
     from laserrec.report.page import write_report
 
     path = run.path / "report.html"
     try:
-        write_report(run, path, data)
+        write_report(run, path, data, device)
     except MissingExtraError as missing:
         return f"No report was written. {missing}"
     return f"Report, to be opened in a browser: {path}"

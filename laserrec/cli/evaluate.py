@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from laserrec.cli.support import Device
+
 
 class Part(StrEnum):
     """Parts that `--split` takes."""
@@ -21,6 +23,7 @@ def evaluate(
     split: Annotated[Part, typer.Option(help="Which part of the dataset.")] = Part.test,
     json_file: Annotated[str | None, typer.Option("--json", metavar="FILE", help="Write the figures as JSON; - for stdout.")] = None,
     data: Annotated[Path | None, typer.Option(help="Where the run's dataset lies now, when it was moved.")] = None,
+    device: Device = None,
 ) -> None:
     """Rank every item for every user of a part, under both protocols, and keep the ranks in the run."""
     from laserrec.cli.show import show_results
@@ -31,7 +34,7 @@ def evaluate(
     folder = RunFolder.open(run)
     model, dataset = folder.model, folder.dataset(data)
     with progress_console().status("Evaluating"):
-        evaluate_run(folder, Laser.load(model), dataset, split.value)
+        evaluate_run(folder, Laser.load(model, device=device), dataset, split.value)
     result = read_result(folder, split.value)
     if json_file is not None:
         write_json_to(json_file, result.as_dict())

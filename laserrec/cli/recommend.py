@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from laserrec.cli.support import UsageError
+from laserrec.cli.support import Device, UsageError
 
 if TYPE_CHECKING:
     from laserrec.recommender import Laser, Recommendation
@@ -39,6 +39,7 @@ def recommend(
     include_seen: Annotated[bool, typer.Option("--include-seen", help="Items of the history may be recommended too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     data: Annotated[Path | None, typer.Option(help="Dataset that --user is looked up in, in the run's place.")] = None,
+    device: Device = None,
 ) -> None:
     """Recommend items by title after a user's history, item ids, or plain texts."""
     if sum(choice is not None for choice in (user, items, texts)) != 1:
@@ -54,7 +55,7 @@ def recommend(
     lines = None if texts is None else _read_lines(texts)
     ids = None if user is None else _user_history(run, user, data)
     with progress_console().status("Loading the model"):
-        laser = Laser.load(_model(run))
+        laser = Laser.load(_model(run), device=device)
     if lines is not None:
         answer = Answer("After these texts", [(None, line) for line in lines], laser.recommend_texts([lines], k)[0])
     else:

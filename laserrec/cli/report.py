@@ -7,19 +7,23 @@ from typing import Annotated
 
 import typer
 
+from laserrec.cli.support import Device
+
 
 def report(
     run: Annotated[Path, typer.Argument(help="Folder of the run.")],
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="The page; report.html in the run's folder when not given.")] = None,
     data: Annotated[Path | None, typer.Option(help="Where the run's dataset lies now, when it was moved.")] = None,
+    device: Device = None,
 ) -> None:
     """Write one page about a run: data, figures with intervals, curves, experts, a map of the items, users by title, cost, settings."""
     from laserrec.cli.support import progress_console
+    from laserrec.devices import choose
     from laserrec.report.page import write_report
     from laserrec.run_folder import RunFolder
 
     folder = RunFolder.open(run)
     path = out or run / "report.html"
     with progress_console().status("Writing the report"):
-        write_report(folder, path, data)
+        write_report(folder, path, data, choose(device))
     typer.echo(f"Report: {path} ({path.stat().st_size / 1e6:.1f} MB, opens in any browser, loads nothing)")

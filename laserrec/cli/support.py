@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # The root of what Typer raises for a wrong command line has no public name of its own.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+Device = Annotated[str | None, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps. [a GPU that CUDA sees, else the CPU]")]
 
 
 def progress_console() -> Console:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from laserrec.cli.support import UsageError
+from laserrec.cli.support import Device, UsageError
 
 if TYPE_CHECKING:
+    import torch
     from rich.console import Console
 
     from laserrec.config import LaserConfig
@@ -46,10 +47,13 @@ def train(
     plan: Annotated[bool, typer.Option("--plan", help="Predict memory, disk and time, print that, and stop.")] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard scalars into the run (extra track).")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+    device: Device = None,
 ) -> None:
     """Train on a dataset, evaluate on validation and test, and keep everything in a run folder."""
+    from laserrec.devices import choose
+
     _check(config, preset, plan, resume)
-    wish = _Wish(data, _settings(config, preset, assignments or [], seed), resume, plan, tensorboard, as_json)
+    wish = _Wish(data, _settings(config, preset, assignments or [], seed), resume, plan, tensorboard, as_json, choose(device))
     if seeds is None:
         _train(out, wish)
     else:
@@ -66,6 +70,7 @@ class _Wish:
     plan: bool
     tensorboard: bool
     as_json: bool
+    device: torch.device
 
 
 def _train_seeds(out: Path, wish: _Wish, count: int) -> None:
@@ -114,7 +119,7 @@ def _train(out: Path, wish: _Wish, *, shown: bool = True) -> None:
     console = progress_console()
     planned = None
     if wish.plan or not RunFolder.occupied(out, resume=wish.resume):
-        planned = _predict(console, out, dataset, settings)
+        planned = _predict(console, out, dataset, settings, wish.device)
     if wish.plan and planned is not None:
         _show_plan(planned, wish.as_json)
         return
@@ -129,8 +134,8 @@ def _train(out: Path, wish: _Wish, *, shown: bool = True) -> None:
     else:
         if planned is None:
             _announce(console, dataset, settings)
-        with resumable(_continuation(out)), run.work() as clock:
-            train_run(run, dataset, [clock, *_observers(run, console, wish.tensorboard)])
+        with resumable(_continuation(out)), run.work(wish.device) as clock:
+            train_run(run, dataset, [clock, *_observers(run, console, wish.tensorboard)], wish.device)
         run.finish()
     if shown:
         _show(run, dataset, wish.as_json)
@@ -151,12 +156,12 @@ def _check(config: Path | None, preset: Preset | None, plan: bool, resume: bool)
         raise UsageError("--plan predicts a new run; leave --resume out. What was predicted of a run stands in its run.json.")
 
 
-def _predict(console: Console, out: Path, data: Dataset, settings: LaserConfig) -> Plan:
+def _predict(console: Console, out: Path, data: Dataset, settings: LaserConfig, device: torch.device) -> Plan:
     """Return the plan of a new run, which takes some seconds."""
     from laserrec.planning.preflight import preflight
 
     _announce(console, data, settings)
-    return preflight(data, settings, out)
+    return preflight(data, settings, out, device=device)
 
 
 def _show_plan(plan: Plan, as_json: bool) -> None:

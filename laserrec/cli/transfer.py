@@ -8,11 +8,14 @@ from typing import Annotated
 
 import typer
 
+from laserrec.cli.support import Device
+
 
 def transfer(
     model: Annotated[str, typer.Argument(help="A run, a model folder, or a Hugging Face repository.")],
     data: Annotated[Path, typer.Option(help="Folder of the other catalogue's dataset.")],
     out: Annotated[Path, typer.Option(help="Folder of the run to write.")],
+    device: Device = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Carry a trained model over to another catalogue as it is, and evaluate it there: no event of that catalogue is learnt from.
@@ -22,15 +25,17 @@ def transfer(
     from laserrec.cli.show import show_results
     from laserrec.cli.support import print_json, progress_console
     from laserrec.data.dataset import Dataset
+    from laserrec.devices import choose
     from laserrec.model_folder import ModelFolder
     from laserrec.run_folder import RunFolder, read_results, transfer_run
     from laserrec.training.observers import ProgressBar
 
     source = str(RunFolder.open(Path(model)).model) if (Path(model) / "run.json").is_file() else model
     dataset = Dataset.load(data)
+    place = choose(device)
     run = RunFolder.begin(out, ModelFolder.read(source).config, dataset, data, command=["laserrec", *sys.argv[1:]])
-    with run.work():
-        transfer_run(run, source, dataset, [ProgressBar(progress_console())])
+    with run.work(place):
+        transfer_run(run, source, dataset, [ProgressBar(progress_console())], place)
     run.finish()
     results = read_results(run)
     if as_json:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from laserrec.cli.support import Device
+
 if TYPE_CHECKING:
     from laserrec.tuning.study import Tuning
 
@@ -39,18 +41,20 @@ def tune(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Such as fit_collaborative.epochs=30; repeatable.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
+    device: Device = None,
 ) -> None:
     """Search settings of models by their validation score, with the same budget for each; needs the extra `tune`."""
     from laserrec.cli.support import print_json, progress_console, read_settings, resumable
     from laserrec.data.dataset import Dataset
+    from laserrec.devices import choose
     from laserrec.training.observers import ProgressBar
     from laserrec.tuning.study import Search
 
-    settings = read_settings(config, assignments)
+    place, settings = choose(device), read_settings(config, assignments)
     dataset, console, found = Dataset.load(data), progress_console(), []
     with resumable(shlex.join(["laserrec", *sys.argv[1:]])):
         for model in models:
-            search = Search(model.value, dataset, settings, out)
+            search = Search(model.value, dataset, settings, out, place)
             while search.trials < trials:
                 console.print(f"{model.value}: trial {search.trials + 1} of {trials}", highlight=False, markup=False)
                 search.step([ProgressBar(console)])

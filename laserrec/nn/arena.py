@@ -22,6 +22,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from laserrec.devices import CPU
+
 GONE = -1
 
 
@@ -53,9 +55,9 @@ class Arena:
         used: whether a block was used since the hand last came by, bool [blocks]; for the reader to set.
     """
 
-    def __init__(self, row: Sequence[int], dtype: torch.dtype, limit: int) -> None:
-        """Take the shape of a row, the type of its numbers and the limit, in rows; nothing is allocated yet."""
-        self.rows = torch.empty(0, *row, dtype=dtype)
+    def __init__(self, row: Sequence[int], dtype: torch.dtype, limit: int, device: torch.device = CPU) -> None:
+        """Take the shape of a row, the type of its numbers, the limit in rows, and the device; nothing is allocated yet."""
+        self.rows = torch.empty(0, *row, dtype=dtype, device=device)
         self.limit, self.bounded = limit, False
         self._ring: deque[Slot] = deque()  # in the order in which the hand will meet them
         self._slots: dict[int, Slot] = {}
@@ -166,8 +168,11 @@ def release(slots: Iterable[Slot]) -> None:
         slot.holders -= 1
 
 
-def available_memory() -> int:
-    """Return the bytes of memory that programs may still take on this machine, or in this container."""
+def available_memory(device: torch.device = CPU) -> int:
+    """Return the bytes of memory that programs may still take on this machine, or in this container; of a CUDA device, its own."""
+    if device.type == "cuda":
+        # What torch has taken from the device and keeps for later is free, too.
+        return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
     free = os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE")
     for line in _lines("/proc/meminfo"):

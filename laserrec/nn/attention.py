@@ -35,6 +35,10 @@ class Context(Protocol):
     def mask(self) -> Tensor:
         """True where a context token is real, bool [B, T]."""
 
+    @property
+    def padded(self) -> bool:
+        """Whether any context token is not."""
+
     def layer(self, index: int, room: int) -> Tensor:
         """Return a layer's keys before rotation and values, [B, 2, G, T + room, C]; the last `room` places may hold anything."""
 

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from laserrec.devices import CPU
 from laserrec.errors import AssetError, ConfigError
 from laserrec.nn.kernels import can_compile
 from laserrec.nn.packed import pack
@@ -67,6 +68,7 @@ class Backbone:
         dtype: str = "bfloat16",
         weights: Literal["full", "int8", "nf4", "fp8"] = "full",
         compiled: bool = False,
+        device: torch.device = CPU,
     ) -> Backbone:
         """Load a Hugging Face id or a local folder.
 
@@ -76,6 +78,7 @@ class Backbone:
             dtype: of the weights and of the arithmetic; the arithmetic is float32 where the processor is slow at bfloat16.
             weights: how the linear layers' weights are kept; `full` is as `dtype`.
             compiled: compile the elementwise kernels, where a compiler is at hand.
+            device: where the model reads.
 
         Raises:
             ConfigError: `layers` or `weights` does not fit the model.
@@ -94,9 +97,10 @@ class Backbone:
         backbone = cls(model, tokenizer, layers)
         if weights != "full":
             quantise(backbone.model, weights)
-        if backbone.dtype == torch.bfloat16 and not fast_bfloat16():
+        if device.type == "cpu" and backbone.dtype == torch.bfloat16 and not fast_bfloat16():
             backbone.widen()
-        backbone.compiled = compiled and can_compile()
+        backbone.model.to(device)
+        backbone.compiled = compiled and can_compile(device)
         return backbone
 
     def widen(self) -> None:
@@ -106,7 +110,7 @@ class Backbone:
         self.model.float()
 
     def for_reading(self) -> Backbone:
-        """Lay the weights out for the processor, in place: faster with few rows, and without gradients from here on."""
+        """Lay weights on the CPU out for it, in place: faster with few rows, and without gradients from here on."""
         self.fingerprint()  # of the weights as they came
         pack(self.model)
         return self
@@ -120,6 +124,11 @@ class Backbone:
     def kept(self) -> torch.dtype:
         """Type in which encoded texts are kept: that of the weights as they were loaded."""
         return self._widened_from or self.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie and what is read must be."""
+        return self.embeddings.weight.device
 
     @property
     def embeddings(self) -> nn.Embedding:
@@ -141,8 +150,8 @@ class Backbone:
         return [row[:limit] for row in rows]
 
     def embed(self, tokens: Tensor) -> Tensor:
-        """Look tokens int64 [...] up in the embedding table: [..., H]."""
-        return self.embeddings(tokens)  # type: ignore[no-any-return]
+        """Look tokens int64 [...], of any device, up in the embedding table: [..., H]."""
+        return self.embeddings(tokens.to(self.device))  # type: ignore[no-any-return]
 
     def end_embedding(self) -> Tensor:
         """Return the embedding [H] of the end-of-sequence token.
@@ -174,7 +183,7 @@ class Backbone:
             digest = hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode())
             for name, weight in sorted(self.model.state_dict().items()):
                 digest.update(name.encode())
-                digest.update(weight.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
+                digest.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
             self._fingerprint = digest.hexdigest()
         return self._fingerprint
 

@@ -43,7 +43,7 @@ class CollaborativeView:
         """
         self.model = model.eval().requires_grad_(requires_grad=False)
         self.scorer: SequentialRecommender | Ensemble = self.model
-        self.known = self.scored = known
+        self.known = self.scored = known.to(model.device)
         self.stand_ins = torch.empty(0, STAND_INS, dtype=torch.int64)
 
     def score_with(self, scorer: SequentialRecommender | Ensemble, scored: Tensor) -> None:
@@ -54,11 +54,17 @@ class CollaborativeView:
             scored: the items that it was trained on, bool [N].
         """
         self.scorer = scorer.eval().requires_grad_(requires_grad=False)
-        self.scored = scored
+        self.scored = scored.to(self.known.device)
+
+    def to(self, device: torch.device) -> CollaborativeView:
+        """Move to a device, in place."""
+        self.model, self.scorer = self.model.to(device), self.scorer.to(device)
+        self.known, self.scored, self.stand_ins = (part.to(device) for part in (self.known, self.scored, self.stand_ins))
+        return self
 
     def extend(self, count: int) -> None:
         """Take `count` new items, which get the next indices."""
-        new = torch.zeros(count, dtype=torch.bool)
+        new = self.known.new_zeros(count)
         self.known, self.scored = torch.cat([self.known, new]), torch.cat([self.scored, new])
 
     def shrink(self, count: int) -> None:

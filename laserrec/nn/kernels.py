@@ -9,6 +9,7 @@ Weights are frozen: gradients go to the activations alone. Legend: B batch, Q to
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 from collections.abc import Callable
@@ -19,13 +20,17 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import silu
 
+from laserrec.devices import CPU
+
 Turn = tuple[Tensor, Tensor]
 """Cosine and sine of every token's angles, [B or 1, Q, C / 2] each."""
 
 
-def can_compile() -> bool:
-    """Tell whether `torch.compile` finds what it needs: a C++ compiler for a CPU."""
-    return shutil.which(os.environ.get("CXX", "g++")) is not None
+def can_compile(device: torch.device = CPU) -> bool:
+    """Tell whether `torch.compile` finds what it needs: a C++ compiler for a CPU, Triton for a CUDA device."""
+    if device.type == "cuda":
+        return importlib.util.find_spec("triton") is not None
+    return device.type == "cpu" and shutil.which(os.environ.get("CXX", "g++")) is not None
 
 
 class Kernels:

@@ -113,6 +113,11 @@ class LaserSystem:
         # Stand-ins of new items follow from the item matrix, so they are found again whenever a checkpoint brings another one.
         model.register_load_state_dict_post_hook(lambda *_: self.place_new())  # type: ignore[no-untyped-call]
 
+    @property
+    def device(self) -> torch.device:
+        """Where everything lies, and histories must."""
+        return self.model.item_states.device
+
     def embed(self, items: Tensor, mask: Tensor) -> tuple[Tensor, Routing | None]:
         """Embed histories of item indices int64 [B, S] under mask bool [B, S]: raw states [B, H] and the routing."""
         virtual, routing = self.model.virtual(*self.collaborative.states(items, mask))
@@ -123,7 +128,7 @@ class LaserSystem:
         """Embed items int64 [n], each as a history that holds only itself, with what made the item matrix: raw states [n, H]."""
         self.model.eval()
         if not len(items):
-            return torch.empty(0, self.model.item_states.shape[1])
+            return self.model.item_states.new_empty(0, self.model.item_states.shape[1])
         return torch.cat([self._embed_alone(part[:, None]) for part in items.split(batch_size)])
 
     def _embed_alone(self, items: Tensor) -> Tensor:
@@ -134,7 +139,7 @@ class LaserSystem:
         """Recompute the item matrix, its measures and its neighbours, with the present weights (paper §3.3.2)."""
         count = len(self.model.item_states)
         self.model.keep_item_side()
-        self.model.item_states.copy_(self.embed_items(torch.arange(count)))
+        self.model.item_states.copy_(self.embed_items(torch.arange(count, device=self.device)))
         self.model.scorer.measure(self.model.item_states)
         if self.model.neighbours is None:
             self.place_new()
@@ -160,7 +165,7 @@ class LaserSystem:
         known, near = len(self.model.item_states), self.model.neighbours
         self.collaborative.extend(count)
         try:
-            states = torch.cat([self.model.item_states, self.embed_items(torch.arange(known, known + count))])
+            states = torch.cat([self.model.item_states, self.embed_items(torch.arange(known, known + count, device=self.device))])
             directions = self._standard_directions(states)
             found = None if near is None else near.extended(directions)
             self.collaborative.place_new(lambda: directions)

@@ -24,7 +24,7 @@ def mean_states(backbone: Backbone, texts: Sequence[str], *, max_tokens: int, to
         told: told how many of the texts are done.
 
     Returns:
-        float32 [texts, H].
+        float32 [texts, H], on the CPU.
     """
     rows = backbone.tokenize_all(texts, limit=max_tokens)
     # Neighbours in length share a batch, so little of it is padding.
@@ -44,4 +44,4 @@ def _mean(backbone: Backbone, rows: Sequence[Sequence[int]]) -> Tensor:
     tokens = torch.zeros(mask.shape, dtype=torch.int64)
     tokens[mask] = torch.tensor([token for row in rows for token in row])
     states = backbone.forward(backbone.embed(tokens)).float()
-    return (states * mask[..., None]).sum(1) / lengths[:, None]
+    return (states * mask[..., None].to(states.device)).sum(1).cpu() / lengths[:, None]

@@ -61,7 +61,7 @@ class Neighbours(nn.Module):
         mask = mask & (items < count)
         row, place = mask.nonzero(as_tuple=True)
         last, real = recent(torch.where(mask, items, 0), mask, HISTORY)
-        age = real.sum(1, keepdim=True) - 1 - torch.arange(last.shape[1])
+        age = real.sum(1, keepdim=True) - 1 - torch.arange(last.shape[1], device=last.device)
         shares = torch.where(real, DECAY ** age.clamp(min=0), 0.0)
         near = (self.weights[last] * shares[..., None]).flatten(1)
         scores = near.new_zeros(len(items), count).scatter_add_(1, self.items[last].long().flatten(1), near)
@@ -71,7 +71,8 @@ class Neighbours(nn.Module):
     @torch.no_grad()
     def find(self, directions: Tensor) -> None:
         """Take the nearest others of every item by unit vectors [N, H]."""
-        parts = [nearest(directions, rows) for rows in _in_parts(torch.arange(len(directions)), len(directions))]
+        rows = torch.arange(len(directions), device=directions.device)
+        parts = [nearest(directions, part) for part in _in_parts(rows, len(directions))]
         self.items, self.weights = (torch.cat(part) for part in zip(*parts, strict=True))
 
     @torch.no_grad()
@@ -82,7 +83,7 @@ class Neighbours(nn.Module):
         a row stays as it is.
         """
         known = len(self.items)
-        new = torch.arange(known, len(directions))
+        new = torch.arange(known, len(directions), device=directions.device)
         found = [nearest(directions, rows) for rows in _in_parts(new, len(directions))]
         items, weights = torch.cat([self.items, *(part[0] for part in found)]), torch.cat([self.weights, *(part[1] for part in found)])
         tables = (_in_parts(table[:known], COUNT + len(new)) for table in (directions, items, weights))
@@ -97,7 +98,7 @@ class Neighbours(nn.Module):
 def nearest(directions: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Return neighbours int32 [R, K] and weights [R, K] of some rows among all unit vectors [N, H]."""
     cosines = directions[rows] @ directions.T
-    cosines[torch.arange(len(rows)), rows] = -torch.inf
+    cosines[torch.arange(len(rows), device=rows.device), rows] = -torch.inf
     nearest = cosines.topk(min(COUNT, len(directions)), dim=1)
     missing = (0, COUNT - nearest.values.shape[1])
     return pad(nearest.indices.int(), missing), pad(_weights(nearest.values), missing)

@@ -52,12 +52,14 @@ class TextFirst:
             found = [states.float().mean(1) for states in decoder.run(groups)]
         else:
             last = virtual.shape[1] - 1
-            found = [states.float() for states in decoder.read(groups, [torch.full((len(part.inputs),), last) for part in groups])]
+            found = [
+                states.float() for states in decoder.read(groups, [part.positions.new_full((len(part.inputs),), last) for part in groups])
+            ]
         return torch.cat(found)[order.argsort()]
 
     def _rows(self, items: Tensor, mask: Tensor, virtual: Tensor) -> Rows:
         context = self.cache.gather(items, mask)
-        return Rows(virtual, context.ends[:, None] + torch.arange(virtual.shape[1]), context)
+        return Rows(virtual, context.ends[:, None] + torch.arange(virtual.shape[1], device=virtual.device), context)
 
 
 class PrefixFirst:
@@ -81,10 +83,10 @@ class PrefixFirst:
         """Return the embedding of each history, float32 [B, H]; arguments as in `Reader`."""
         if not len(items):
             return virtual.new_empty(0, virtual.shape[2])
-        texts = [self._tokens(row[real].tolist()) for row, real in zip(items, mask, strict=True)]
-        lengths = torch.tensor([len(text) for text in texts]) + virtual.shape[1]
+        texts = [self._tokens(row[real].tolist()) for row, real in zip(items.cpu(), mask.cpu(), strict=True)]
+        lengths = torch.tensor([len(text) for text in texts]).to(virtual.device) + virtual.shape[1]
         parts = lengths.argsort(stable=True).split(GROUP)
-        prompts = [self._prompts([texts[row] for row in part], virtual[part], lengths[part]) for part in parts]
+        prompts = [self._prompts([texts[row] for row in part.tolist()], virtual[part], lengths[part]) for part in parts]
         states = self._states(prompts, [lengths[part] for part in parts])
         return torch.cat(states)[torch.cat(parts).argsort()]
 
@@ -93,7 +95,7 @@ class PrefixFirst:
         if self.decoder is None:
             whole = [self.backbone.forward(group) for group in prompts]
         else:
-            rows = [Rows(group, torch.arange(group.shape[1])[None]) for group in prompts]
+            rows = [Rows(group, torch.arange(group.shape[1], device=group.device)[None]) for group in prompts]
             if self.read_out != "mean":
                 return [states.float() for states in self.decoder.read(rows, [length - 1 for length in lengths])]
             whole = self.decoder.run(rows)
@@ -102,9 +104,9 @@ class PrefixFirst:
     def _read_out(self, states: Tensor, lengths: Tensor) -> Tensor:
         """Turn states [B, T, H] of prompts into their embeddings [B, H]."""
         if self.read_out == "mean":
-            real = (torch.arange(states.shape[1]) < lengths[:, None]).unsqueeze(-1)
+            real = (torch.arange(states.shape[1], device=states.device) < lengths[:, None]).unsqueeze(-1)
             return (states * real).sum(1) / lengths[:, None]
-        return states[torch.arange(len(states)), lengths - 1]
+        return states[torch.arange(len(states), device=states.device), lengths - 1]
 
     def _prompts(self, texts: Sequence[Tensor], virtual: Tensor, lengths: Tensor) -> Tensor:
         """Put prefix, text and suffix together: [B, T, H].

@@ -134,7 +134,7 @@ class RotaryDecoder:
                     turn=self._turn(part.inputs, part.positions),
                     context=context,
                     context_turn=None if context is None else self._turn(part.inputs, context.positions),
-                    padded=context is not None and not bool(context.mask.all()),
+                    padded=context is not None and context.padded,
                 )
             )
             start = groups[-1].end
@@ -163,7 +163,10 @@ class RotaryDecoder:
         layer = self.layers[-1]
         attention, normed = layer.self_attn, self._normed(hidden, layer.input_layernorm)
         key, value = self._keys(attention, normed), attention.v_proj(normed)
-        places = [torch.arange(group.rows) * group.length + group.start + place for group, place in zip(groups, wanted, strict=True)]
+        places = [
+            torch.arange(group.rows, device=hidden.device) * group.length + group.start + place
+            for group, place in zip(groups, wanted, strict=True)
+        ]
         query = self._queries(attention, normed[torch.cat(places)])
         mixed, start = [], 0
         for group, place in zip(groups, wanted, strict=True):
@@ -173,12 +176,12 @@ class RotaryDecoder:
 
     def _attend_once(self, query: Tensor, key: Tensor, value: Tensor, group: Group, place: Tensor) -> Tensor:
         """Attend with one query a row [B, G·R·C], at token `place` of it: [B, G·R·C]."""
-        each = torch.arange(group.rows)
+        each = torch.arange(group.rows, device=place.device)
         cosine, sine = (part.expand(group.rows, -1, -1)[each, place][:, None] for part in group.turn)
         query = self.kernels.turn(query.view(group.rows, 1, -1, self.head_width), cosine, sine)
         keys, values = group.keys_values(len(self) - 1, group.take(key, self.head_width), group.take(value, self.head_width), self.kernels)
         keys, values = (part.view(group.rows, self.kv_heads, -1, self.head_width) for part in (keys, values))
-        seen = torch.arange(group.length) <= place[:, None]
+        seen = torch.arange(group.length, device=place.device) <= place[:, None]
         if group.context is not None:
             seen = torch.cat([group.context.mask, seen], dim=1)
         folded = query.view(group.rows, self.kv_heads, -1, self.head_width)

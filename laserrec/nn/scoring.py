@@ -87,7 +87,7 @@ class Scorer(nn.Module):
             return
         self.mean.copy_(items.mean(0))
         # One copy, changed in place. Sums over parts of the catalogue would need none, and end in other last bits.
-        exact = items.to(torch.float64, copy=True)
+        exact = (items.cpu() if items.device.type == "mps" else items).to(torch.float64, copy=True)  # mps has no float64
         exact -= exact.mean(0)
         scale = exact.std(0, correction=0).clamp(min=1e-6)
         exact /= scale

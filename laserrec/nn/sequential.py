@@ -39,6 +39,11 @@ class SequentialRecommender(nn.Module, ABC):
         self.items = nn.Embedding(catalogue_size, width)
 
     @property
+    def device(self) -> torch.device:
+        """Where the weights lie, and histories must."""
+        return next(self.parameters()).device
+
+    @property
     def item_vectors(self) -> Tensor:
         """What a state is compared with to score items, float [N, D]."""
         return self.items.weight
@@ -129,8 +134,10 @@ def encode_by_length(encode: Callable[[Tensor, Tensor], Tensor], items: Tensor, 
     parts = []
     for rows in order.chunk(GROUPS if len(items) >= 4 * GROUPS else 1):
         longest = min(max(1, int(lengths[rows].max())), items.shape[1])
-        states = encode(items[rows, :longest], mask[rows, :longest])
-        parts.append(pad(states * mask[rows, :longest, None], (0, 0, 0, items.shape[1] - longest)))
+        real = mask[rows, :longest]
+        # Chosen, not multiplied by zero: what a row without any item attends to is NaN on some devices.
+        states = torch.where(real[..., None], encode(items[rows, :longest], real), 0.0)
+        parts.append(pad(states, (0, 0, 0, items.shape[1] - longest)))
     return torch.cat(parts)[order.argsort()]
 
 

@@ -38,6 +38,7 @@ class Gathered:
         stride: from one layer's row to the next one's, the number of tokens in its block, int64 [B, T].
         positions: where each token stands, int64 [B, T].
         mask: True where a token is real, bool [B, T].
+        padded: whether any is not.
     """
 
     rows: Tensor
@@ -45,6 +46,7 @@ class Gathered:
     stride: Tensor
     positions: Tensor
     mask: Tensor
+    padded: bool
 
     def layer(self, index: int, room: int = 0) -> Tensor:
         """Return a layer's keys before rotation and values, a head's tokens side by side, with room for further tokens behind them.
@@ -60,7 +62,7 @@ class Gathered:
         if not len(self.rows):
             return self.rows.new_empty(len(self.index), *shape[:2], room, shape[2])
         first = pad((self.index + index * self.stride) * heads, (0, room))
-        places = first[:, None] + torch.arange(heads)[:, None]
+        places = first[:, None] + torch.arange(heads, device=first.device)[:, None]
         return self.rows.view(-1, shape[2]).index_select(0, places.flatten()).view(len(first), *shape[:2], -1, shape[2])
 
     @property
@@ -131,15 +133,15 @@ class Encoder:
             context: what all of them are read after.
 
         Returns:
-            Their blocks end to end, [layers · tokens, 2, G, C].
+            Their blocks end to end, [layers · tokens, 2, G, C], on the LLM's device.
         """
-        lengths = torch.tensor([len(text) for text in texts])
-        tokens = torch.nn.utils.rnn.pad_sequence(list(texts), batch_first=True)
-        inside = torch.arange(tokens.shape[1]).expand(len(texts), -1)
+        lengths = torch.tensor([len(text) for text in texts]).to(self.backbone.device)
+        tokens = torch.nn.utils.rnn.pad_sequence(list(texts), batch_first=True).to(lengths.device)
+        inside = torch.arange(tokens.shape[1], device=lengths.device).expand(len(texts), -1)
         real = inside < lengths[:, None]
         collected: list[tuple[Tensor, Tensor]] = []
         self.decoder.forward(self.backbone.embed(tokens), start + inside, context, collected)
-        rows = torch.empty(len(self.decoder) * int(lengths.sum()), *self.row, dtype=self.decoder.kept)
+        rows = torch.empty(len(self.decoder) * sum(map(len, texts)), *self.row, dtype=self.decoder.kept, device=lengths.device)
         first = (len(self.decoder) * (lengths.cumsum(0) - lengths))[:, None] + inside
         for layer, (key, value) in enumerate(collected):
             rows[(first + layer * lengths[:, None])[real]] = torch.stack([key[real], value[real]], dim=1).to(rows.dtype)

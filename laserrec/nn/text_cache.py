@@ -57,7 +57,8 @@ class TextCache:
             instruction: token ids that stand before every history; may be empty.
             items: token ids of each item's line, in index order.
             numbers: how keys and values are kept; `int8` halves the disk they take.
-            memory: bytes of blocks to hold in memory; half of what is free when None. More only if a single batch needs more.
+            memory: bytes of blocks to hold in the memory of the LLM's device; half of what is free when None. More only if a single batch
+                needs more.
         """
         self.backbone, self.numbers = backbone, numbers
         self._encoder = Encoder(backbone)
@@ -72,8 +73,9 @@ class TextCache:
         self._lengths = torch.tensor([len(self.instruction_tokens)])  # tokens of each block
         self._keys = keys_of(self._texts)
         self._places = np.full(1, NOWHERE)  # of each block in the store
-        limit = available_memory() // 2 if memory is None else memory
-        self._arena = Arena(self._encoder.row, self.decoder.kept, limit // cache_bytes(1, self.decoder) * self._layers)
+        limit = available_memory(backbone.device) // 2 if memory is None else memory
+        # Blocks are held where they are read; where they stand, and which items have them, is always known to the CPU.
+        self._arena = Arena(self._encoder.row, self.decoder.kept, limit // cache_bytes(1, self.decoder) * self._layers, backbone.device)
         self.extend(items)
         if self.instruction_tokens:
             rows = self._encoder.encode([torch.tensor(self.instruction_tokens)])
@@ -190,20 +192,21 @@ class TextCache:
 
         `told` is told how many are encoded so far.
         """
-        blocks = self._of_item[items].unique().numpy()
+        blocks = self._of_item[items.cpu()].unique().numpy()
         self._encode(self._absent(blocks[self._places[blocks] == NOWHERE]), told)
 
     def count_tokens(self, items: Tensor, mask: Tensor) -> Tensor:
-        """Return the number of the items' tokens in each history, int64 [B]; arguments as in `gather`."""
-        return torch.where(mask, self._lengths[self._of_item[items]], 0).sum(1)
+        """Return the number of the items' tokens in each history, int64 [B], on the items' device; arguments as in `gather`."""
+        return torch.where(mask, self._lengths[self._of_item[items.cpu()]].to(items.device), 0).sum(1)
 
     def gather(self, items: Tensor, mask: Tensor) -> Gathered:
-        """Lay the instruction and the histories' blocks one after the other.
+        """Lay the instruction and the histories' blocks one after the other, on the LLM's device.
 
         Args:
-            items: indices int64 [B, S], padded on the right.
+            items: indices int64 [B, S], padded on the right, on any device.
             mask: True where an item is real, bool [B, S].
         """
+        items, mask = items.cpu(), mask.cpu()
         blocks = torch.cat([torch.zeros(len(items), 1, dtype=torch.int64), torch.where(mask, self._of_item[items], INSTRUCTION)], dim=1)
         lengths = self._lengths[blocks]
         lengths[:, 1:].masked_fill_(~mask, 0)
@@ -219,9 +222,9 @@ class TextCache:
         index = (first - ends + lengths).gather(1, block) + places
         stride = lengths.gather(1, block)
         zero = torch.zeros((), dtype=torch.int64)
-        found = Gathered(
-            self._arena.rows, torch.where(real, index, zero), torch.where(real, stride, zero), torch.where(real, places, zero), real
-        )
+        told = *(torch.where(real, part, zero) for part in (index, stride, places)), real
+        index, stride, places, mask = (part.to(self._arena.rows.device) for part in told)
+        found = Gathered(self._arena.rows, index, stride, places, mask, padded=not bool(real.all()))
         if self._arena.bounded:
             weakref.finalize(found, release, held).atexit = False
         return found
@@ -318,10 +321,11 @@ class TextCache:
         head = len(self.instruction_tokens)
         if not head:
             return self._encoder.encode(texts)
-        places = torch.arange(head).expand(len(texts), -1)
+        rows = self._arena.rows
+        places = torch.arange(head, device=rows.device).expand(len(texts), -1)
         index = places + int(self._arena.first[INSTRUCTION])
         mask = torch.ones_like(places, dtype=torch.bool)
-        return self._encoder.encode(texts, head, Gathered(self._arena.rows, index, torch.full_like(index, head), places, mask))
+        return self._encoder.encode(texts, head, Gathered(rows, index, torch.full_like(index, head), places, mask, padded=False))
 
     def _put(self, blocks: Sequence[int], rows: Tensor) -> None:
         """Take rows, those of several blocks end to end, into memory."""

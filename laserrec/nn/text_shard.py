@@ -52,13 +52,17 @@ class Shard:
         return checksum(*self._parts(block)) == int(self.checksums[block])
 
     def read(self, block: int, rows: Tensor) -> None:
-        """Copy a block into rows [n, 2, G, C]."""
+        """Copy a block into rows [n, 2, G, C] of any device."""
         parts = [np.frombuffer(part, np.uint8) for part in self._parts(block)]
-        if len(parts) == 1:
+        if len(parts) == 1 and rows.device.type == "cpu":
             rows.view(torch.uint8).view(-1).numpy()[:] = parts[0]
+            return
+        stored, *scales = (torch.from_numpy(part.copy()).to(rows.device) for part in parts)
+        if scales:
+            packed = stored.view(torch.int8).view(rows.shape)
+            rows.copy_(unpack(packed, scales[0].view(torch.bfloat16).view(rows.shape[:-1]), rows.dtype))
         else:
-            packed, scales = (torch.from_numpy(part.copy()) for part in parts)
-            rows.copy_(unpack(packed.view(torch.int8).view(rows.shape), scales.view(torch.bfloat16).view(rows.shape[:-1]), rows.dtype))
+            rows.copy_(stored.view(rows.dtype).view(rows.shape))
 
     def forget(self) -> None:
         """Give the memory of mapped pages back; the system's own cache of the file keeps them as long as it likes."""

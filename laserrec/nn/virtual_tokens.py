@@ -37,7 +37,7 @@ class VirtualTokens(nn.Module):
         tokens = backbone.tokenize(words)[-(length + 1) :]
         start = cls.random(backbone, length)
         if tokens:
-            embedded = backbone.embed(torch.tensor(tokens)).float()
+            embedded = backbone.embed(torch.tensor(tokens)).float().cpu()
             with torch.no_grad():
                 start.suffix.copy_(embedded[-1])
                 start.prefix[length - len(tokens) + 1 :] = embedded[:-1]
@@ -46,5 +46,5 @@ class VirtualTokens(nn.Module):
     @classmethod
     def random(cls, backbone: Backbone, length: int) -> VirtualTokens:
         """Start from noise with the deviation of the LLM's own embeddings."""
-        deviation = backbone.embeddings.weight.float().std()
+        deviation = backbone.embeddings.weight.cpu().float().std()  # there, so that its last bit is the same for all
         return cls(torch.randn(length, backbone.width) * deviation, torch.randn(backbone.width) * deviation)

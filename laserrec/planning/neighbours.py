@@ -76,7 +76,7 @@ def finding_seconds(states: Tensor) -> float:
         states: float [N, H]; what they are does not matter.
     """
     count = len(states)
-    rows = torch.arange(max(1, min(count, ROWS, HELD // count)))
+    rows = torch.arange(max(1, min(count, ROWS, HELD // count)), device=states.device)
     return seconds_of(partial(nearest, states, rows)) * count / len(rows)
 
 

@@ -42,7 +42,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class Memory:
-    """Main memory, in bytes.
+    """Memory of the device that the run is computed on, in bytes.
 
     Attributes:
         peak: the most that the process will have at a time.

@@ -23,6 +23,7 @@ from laserrec.baselines.popularity import Popularity
 from laserrec.baselines.seen import STRENGTHS, SeenPenalty
 from laserrec.config import CollaborativeConfig, FitConfig, LaserConfig
 from laserrec.data.dataset import Cases, Dataset
+from laserrec.devices import CPU
 from laserrec.evaluation import evaluate
 from laserrec.nn.arena import available_memory
 from laserrec.nn.collaborative import CollaborativeView
@@ -46,14 +47,14 @@ from laserrec.planning.probe import (
     some,
     try_fit,
 )
-from laserrec.recommender import EVALUATION_BATCH, load_backbone
+from laserrec.recommender import EVALUATION_BATCH
 from laserrec.training.calibrate import calibrate, cases_held
 from laserrec.training.collaborative import CollaborativeTask, build_recommender
 from laserrec.training.fit import build_laser, reads_texts, refit_settings, validation_cases
+from laserrec.training.language import dataset_texts, load_backbone
 from laserrec.training.stages import LaserTask, padded
 from laserrec.training.text_vectors import PHASE as VECTORS
 from laserrec.training.text_vectors import item_texts, vectors_file, vectors_source
-from laserrec.training.texts import ItemTexts
 
 SAMPLE_TOKENS = 2000
 ROWS, CASES, ITEMS = 64, 64, 128
@@ -77,7 +78,7 @@ class Rivals:
     untrained: bool
 
 
-def preflight(data: Dataset, config: LaserConfig, folder: Path, rivals: Rivals | None = None) -> Plan:
+def preflight(data: Dataset, config: LaserConfig, folder: Path, rivals: Rivals | None = None, device: torch.device = CPU) -> Plan:
     """Predict what a run takes, and choose what the settings leave to the machine.
 
     Args:
@@ -85,6 +86,7 @@ def preflight(data: Dataset, config: LaserConfig, folder: Path, rivals: Rivals |
         config: the settings.
         folder: where the run's folder will be; nothing is written there.
         rivals: what else the run trains.
+        device: where the run will be computed.
 
     Raises:
         AssetError: the language model cannot be had.
@@ -92,8 +94,8 @@ def preflight(data: Dataset, config: LaserConfig, folder: Path, rivals: Rivals |
     """
     began = time.perf_counter()
     texts_folder().mkdir(parents=True, exist_ok=True)
-    with torch.random.fork_rng(), tempfile.TemporaryDirectory(prefix=".plan-", dir=cache_folder()) as kept:
-        plan = _Preflight(data, config, Path(kept), rivals or Rivals({}, untrained=False)).plan(folder)
+    with torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory(prefix=".plan-", dir=cache_folder()) as kept:
+        plan = _Preflight(data, config, Path(kept), rivals or Rivals({}, untrained=False), device).plan(folder)
     gc.collect()
     return replace(plan, seconds=time.perf_counter() - began)
 
@@ -140,13 +142,12 @@ class _Laser:
 class _Preflight:
     """One preflight under way."""
 
-    def __init__(self, data: Dataset, config: LaserConfig, kept: Path, rivals: Rivals) -> None:
-        self.data, self.config, self.kept, self.rivals = data, config, kept, rivals
-        self.available = available_memory() + resident_memory()
+    def __init__(self, data: Dataset, config: LaserConfig, kept: Path, rivals: Rivals, device: torch.device) -> None:
+        self.data, self.config, self.kept, self.rivals, self.device = data, config, kept, rivals, device
+        self.available = available_memory(device) + resident_memory(device)
         began = time.perf_counter()
-        self.backbone = load_backbone(config)
-        self.texts = ItemTexts(self.backbone, config.prompt, data.attributes(), config.virtual.read_out, config.llm, EmptyTexts)
-        self.texts.template.check([column for column in data.items.columns if column not in {"item_id", "title"}])
+        self.backbone = load_backbone(config, device)
+        self.texts = dataset_texts(data, config, self.backbone, EmptyTexts)
         self.texts.reuse(texts_folder())
         self.loading = time.perf_counter() - began
         self.items, self.share = len(data.item_ids), 1 if config.prompt.order == "text_first" else 8
@@ -179,7 +180,8 @@ class _Preflight:
         torch.manual_seed(0)
         cases = validation_cases(self.data, fit, self.config.seed)
         texts = torch.randn(self.items, self.backbone.width) if model.reads_texts else None
-        return CollaborativeTask(build_recommender(model, self.items, texts), self.data.training_histories(), cases, hold_out=hold_out)
+        built = build_recommender(model, self.items, texts).to(self.device)
+        return CollaborativeTask(built, self.data.training_histories(), cases, hold_out=hold_out)
 
     def _try_id(self, task: CollaborativeTask, model: CollaborativeConfig, fit: FitConfig) -> FitCost:
         """Try an id-based model, or return what was found when it was."""
@@ -232,7 +234,7 @@ class _Preflight:
         cache = TextCache(self.backbone, self.backbone.tokenize(self.config.prompt.instruction), chosen, numbers=self.config.llm.cache)
         missing = bool(self.texts.missing_bytes)
         cache.open(self.kept if missing else texts_folder(), writes=missing)
-        with MemoryPeak() as memory:
+        with MemoryPeak(self.device) as memory:
             encoding = seconds_of(cache.build) if missing else 0.0
         items = torch.arange(len(chosen))[:, None]
         reading = seconds_of(partial(cache.gather, items, torch.ones_like(items, dtype=torch.bool)))
@@ -248,7 +250,7 @@ class _Preflight:
         task = LaserTask(
             system, data.training_histories(), cases, balance=config.score.balance, positions=positions, refresh=False, seed=config.seed
         )
-        process = resident_memory()
+        process = resident_memory(self.device)
         row = 1 + config.prompt.max_history * self.texts.unlimited_memory // max(self.items, 1)
         room = max(1, self.available // 16 // row)
         rows = min(config.stage1.batch_size, ROWS // self.share, room)
@@ -257,7 +259,7 @@ class _Preflight:
         self.texts.recall(torch.cat([items, _items_read(small, config.prompt.max_history)]))
         return _Laser(
             fit=try_fit(small, config.stage1, self.kept / "stage1", rows=rows),
-            item=seconds_of(partial(system.embed_items, items)) / len(items),
+            item=seconds_of(partial(system.embed_items, items.to(self.device))) / len(items),
             finding=finding_seconds(system.model.item_states) if config.score.nearest else 0.0,
             case=self._evaluate(system, small.valid),
             calibration=self._calibrate(system, len(task), small.valid),
@@ -278,14 +280,15 @@ class _Preflight:
         """Return the seconds of fitting the score's scalars once."""
         if not self.config.score.calibrate or not rows:
             return 0.0
-        targets = torch.from_numpy(cases.targets)
-        took = seconds_of(partial(calibrate, system, *padded(cases.histories), targets))
+        targets = torch.from_numpy(cases.targets).to(self.device)
+        took = seconds_of(partial(calibrate, system, *padded(cases.histories, self.device), targets))
         return took / len(cases) * min(rows, cases_held(self.items))
 
     def _evaluate(self, system: LaserSystem, cases: Cases) -> float:
         """Return the seconds of evaluating a case."""
         scores = Ranker(system).scores
-        took = seconds_of(partial(evaluate, scores, cases, popularity=self.popularity, batch_size=EVALUATION_BATCH))
+        work = partial(evaluate, scores, cases, popularity=self.popularity, batch_size=EVALUATION_BATCH, device=self.device)
+        took = seconds_of(work)
         return took / len(cases)
 
     def _stages(self, laser: _Laser, texts: _Texts) -> list[Phase]:
@@ -321,7 +324,7 @@ class _Preflight:
         cases = self.data.cases("valid")
         cases = cases.take(some(len(cases), ID_CASES))
         simple = SeenPenalty(Popularity.fit(self.data.training_histories(), self.items), 1.0)
-        case = seconds_of(partial(evaluate, simple.scores, cases, popularity=self.popularity)) / len(cases)
+        case = seconds_of(partial(evaluate, simple.scores, cases, popularity=self.popularity, device=self.device)) / len(cases)
         took = self.loading + 2 * case * (len(STRENGTHS) * valid + test) + near.counting + case * test
         if refits := len(refit_settings(self.config)):
             took += (near.counting if self.config.collaborative.neighbours else 0.0) + near.blending + refits * test * identity.case
@@ -348,7 +351,7 @@ class _Preflight:
         # A shard is encoded in memory before it is written; rounding it to int8 takes it in float32 twice as well.
         copies = 10 if config.llm.cache == "int8" else 1
         writing = min(SHARD_BYTES, self.texts.missing_bytes) * copies + texts.memory
-        peak = max(laser.process + max(self.texts.memory + training, writing), peak_memory())
+        peak = max(laser.process + max(self.texts.memory + training, writing), peak_memory(self.device))
         return Memory(peak, laser.process, self.texts.memory, self.texts.unlimited_memory, training, self.available)
 
     def _disk(self, folder: Path, laser: _Laser) -> Disk:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from laserrec.config import FitConfig
+from laserrec.devices import CPU, wait
 from laserrec.nn.text_cache import TextCache
 from laserrec.training.collaborative import CollaborativeTask
 from laserrec.training.loop import CHECKPOINT, Step, fit
@@ -86,8 +87,9 @@ def try_fit(task: CollaborativeTask | LaserTask, config: FitConfig, folder: Path
         folder: for its checkpoint.
         rows: of a step.
     """
-    before = resident_memory()
-    activations = _try_step(task, min(rows, len(task)))
+    device = next(task.module.parameters()).device
+    before = resident_memory(device)
+    activations = _try_step(task, min(rows, len(task)), device)
     timed = _Timed(task)
     changes = {"epochs": min(config.epochs, 1), "batch_size": rows, "micro_batch_size": None, "checkpoint_seconds": 3600.0}
     fit(timed, config.model_copy(update=changes), name=folder.name, seed=0, folder=folder, identity={})
@@ -97,7 +99,7 @@ def try_fit(task: CollaborativeTask | LaserTask, config: FitConfig, folder: Path
         case=(timed.validated[1] - timed.validated[0]) / len(task.valid),
         save=ended - timed.validated[1],
         checkpoint=(folder / CHECKPOINT).stat().st_size,
-        kept=max(resident_memory() - before, 0),
+        kept=max(resident_memory(device) - before, 0),
         activations=activations,
     )
 
@@ -113,18 +115,23 @@ def seconds_of(work: Callable[[], object]) -> float:
     """Return the seconds that something takes."""
     began = time.perf_counter()
     work()
+    wait()
     return time.perf_counter() - began
 
 
 class MemoryPeak:
-    """Looks at the process's resident memory every few milliseconds while it is entered; the system keeps only an all-time peak.
+    """Looks at the process's memory every few milliseconds while it is entered; the system keeps only an all-time peak.
 
     Attributes:
         grown: by how much the most that was seen exceeds what was there at the beginning, in bytes.
     """
 
+    def __init__(self, device: torch.device = CPU) -> None:
+        """Look at the memory of a device."""
+        self._device = device
+
     def __enter__(self) -> MemoryPeak:
-        self._began, self.grown = resident_memory(), 0
+        self._began, self.grown = resident_memory(self._device), 0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
         self._thread.start()
@@ -140,19 +147,23 @@ class MemoryPeak:
             self._note()
 
     def _note(self) -> None:
-        self.grown = max(self.grown, resident_memory() - self._began)
+        self.grown = max(self.grown, resident_memory(self._device) - self._began)
 
 
-def resident_memory() -> int:
-    """Return the bytes of memory that this process has now; where the system does not tell, the most it ever had."""
+def resident_memory(device: torch.device = CPU) -> int:
+    """Return the bytes of a device's memory that this process has now; where the system does not tell, the most it ever had."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
     try:
         return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
     except OSError:
         return peak_memory()
 
 
-def peak_memory() -> int:
-    """Return the most bytes of memory that this process ever had."""
+def peak_memory(device: torch.device = CPU) -> int:
+    """Return the most bytes of a device's memory that this process ever had."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
@@ -199,12 +210,12 @@ class _Timed:
         return found
 
 
-def _try_step(task: CollaborativeTask | LaserTask, rows: int) -> int:
+def _try_step(task: CollaborativeTask | LaserTask, rows: int, device: torch.device) -> int:
     """Make one step, which also warms up, and return the bytes that a row takes."""
     if not rows:
         return 0
     task.module.train()
-    with MemoryPeak() as memory:
+    with MemoryPeak(device) as memory:
         task.step(torch.arange(rows), 1).loss.backward()
     task.module.zero_grad(set_to_none=True)
     gc.collect()

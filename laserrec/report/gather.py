@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from laserrec.comparison.compare import Compared, compare_entries
 from laserrec.comparison.entries import read_entries
+from laserrec.devices import CPU
 from laserrec.planning.plan import Compared as Predicted
 from laserrec.recommender import Laser
 from laserrec.report.examples import Example, examples, spread
@@ -51,12 +54,13 @@ class Report:
     predicted: Sequence[Predicted]
 
 
-def gather(run: RunFolder, data_path: Path | None = None) -> Report:
+def gather(run: RunFolder, data_path: Path | None = None, device: torch.device = CPU) -> Report:
     """Read a run, and ask its model what no file tells.
 
     Args:
         run: with a trained model, evaluated on test.
         data_path: where the dataset lies now, when it was moved.
+        device: where the model is asked.
 
     Raises:
         DataError: the run was not evaluated, or its dataset cannot be found or is another one.
@@ -66,7 +70,7 @@ def gather(run: RunFolder, data_path: Path | None = None) -> Report:
     model, data = run.model, run.dataset(data_path)
     entries = read_entries([run.path, *_beside(run)], "test")
     compared, fits = compare_entries(entries, data, "test"), read_fits(run)
-    laser = Laser.load(model)
+    laser = Laser.load(model, device=device)
     cases = spread(data.cases("test"), USERS)
     walks = [[*cases.histories[row][1 - STEPS :].tolist(), int(cases.targets[row])] for row in range(len(cases))]
     paths = [(data.user_ids[user], walk) for user, walk in zip(cases.users.tolist(), walks, strict=True)]

@@ -162,7 +162,14 @@ def cost_section(report: Report, canvas: Canvas) -> Html:
     """Show what the run took, beside what was predicted where it was."""
     about = report.about
     peak = gib(about["peak_memory"]) if about.get("peak_memory") else "not noted"
-    told = facts([("whole run", duration(about["seconds"])), ("peak memory of the process", peak), ("threads", str(about["threads"]))])
+    told = facts(
+        [
+            ("whole run", duration(about["seconds"])),
+            ("device", about.get("device", "cpu")),
+            ("peak memory", peak),
+            ("threads", str(about["threads"])),
+        ]
+    )
     rows = [[name, _spent(cost["seconds"]), f"{cost['parameters']:,.0f}"] for name, cost in report.costs.items()]
     parts = [told, element("h3", "Parts of the model"), table(["Part", "Seconds", "Trained parameters"], rows)]
     others = _others(report.compared)

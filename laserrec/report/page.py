@@ -10,7 +10,10 @@ import hashlib
 from importlib.resources import files
 from pathlib import Path
 
+import torch
+
 from laserrec.checkpoint import aside
+from laserrec.devices import CPU
 from laserrec.errors import MissingExtraError
 from laserrec.report.gather import Report, gather
 from laserrec.report.inside import cost_section, experts_section, map_section, repeat_section, training_section, users_section
@@ -19,13 +22,14 @@ from laserrec.report.sections import Canvas, data_section, results_section, sect
 from laserrec.run_folder import RunFolder
 
 
-def write_report(run: RunFolder, path: Path, data_path: Path | None = None) -> None:
+def write_report(run: RunFolder, path: Path, data_path: Path | None = None, device: torch.device = CPU) -> None:
     """Write a run's report, whole or not at all.
 
     Args:
         run: with a trained model, evaluated on test.
         path: the page.
         data_path: where the dataset lies now, when it was moved.
+        device: where the model is asked.
 
     Raises:
         MissingExtraError: Plotly is not installed, or SciPy, and there are models to test against.
@@ -33,7 +37,7 @@ def write_report(run: RunFolder, path: Path, data_path: Path | None = None) -> N
         CheckpointError: training did not get so far, or a file is damaged.
     """
     plotly = plotly_script()
-    text = page(gather(run, data_path), plotly)
+    text = page(gather(run, data_path, device), plotly)
     with aside(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="\n")
 

@@ -27,7 +27,7 @@ def calibrate(laser: LaserSystem, items: Tensor, mask: Tensor, targets: Tensor) 
 
     Args:
         laser: its item matrix must be fresh; its scorer is changed.
-        items: histories, item indices int64 [R, S], padded on the right.
+        items: histories, item indices int64 [R, S], padded on the right, on the system's device like what follows.
         mask: bool [R, S].
         targets: the item that followed each history, int64 [R].
     """
@@ -36,12 +36,11 @@ def calibrate(laser: LaserSystem, items: Tensor, mask: Tensor, targets: Tensor) 
     if not scalars or not len(items):
         return
     starts = [scalar.detach().clone() for scalar in scalars]
-    parts = [
-        (laser.evidence(items[rows], mask[rows]), items[rows], mask[rows], targets[rows]) for rows in torch.arange(len(items)).split(BATCH)
-    ]
+    batches = zip(items.split(BATCH), mask.split(BATCH), targets.split(BATCH), strict=True)
+    parts = [(laser.evidence(histories, real), histories, real, following) for histories, real, following in batches]
 
     def loss() -> Tensor:
-        total = sum(((scalar - start) ** 2 for scalar, start in zip(scalars, starts, strict=True)), torch.zeros(())) * PULL
+        total = sum(((scalar - start) ** 2 for scalar, start in zip(scalars, starts, strict=True)), scalars[0].new_zeros(())) * PULL
         for evidence, histories, real, following in parts:
             logits = scorer.combine(evidence, histories, real)
             total = total + cross_entropy(logits, following, reduction="sum") / len(items)

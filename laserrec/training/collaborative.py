@@ -91,15 +91,14 @@ class CollaborativeTask:
 
     def step(self, rows: Tensor, epoch: int) -> Step:
         """Cross-entropy over the whole catalogue."""
-        device = self.model.item_vectors.device
-        items, mask = (torch.from_numpy(array).to(device) for array in self.histories.take(rows.numpy()).padded())
+        items, mask = (torch.from_numpy(array).to(self.model.device) for array in self.histories.take(rows.numpy()).padded())
         return Step(self.model.loss(items, mask, self.hold_out), {})
 
     def validate(self) -> dict[str, float]:
         """Rank the catalogue for the validation cases, seen items not excluded."""
         self.model.eval()
         score = partial(score_recent, self.model)
-        return evaluate(score, self.valid, batch_size=VALIDATION_BATCH, device=self.model.item_vectors.device).metrics("all")
+        return evaluate(score, self.valid, batch_size=VALIDATION_BATCH, device=self.model.device).metrics("all")
 
 
 def score_recent(model: SequentialRecommender | Ensemble, items: Tensor, mask: Tensor) -> Tensor:

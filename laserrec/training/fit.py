@@ -77,7 +77,8 @@ def fit_collaborative(
     """
     torch.manual_seed(seed)
     read = texts if model_config.reads_texts else None
-    model = build_recommender(model_config, len(data.item_ids), None if read is None else whiten(read.values))
+    # Weights are drawn on the CPU, so that they are the same wherever the training goes on.
+    model = build_recommender(model_config, len(data.item_ids), None if read is None else whiten(read.values)).to(session.device)
     task = CollaborativeTask(model, data.training_histories(), validation_cases(data, config, seed), hold_out=hold_out)
     identity = {"data": data.fingerprint, "seed": seed, "hold_out": hold_out, **_dump(model=model_config, fit=config)}
     if read is not None:
@@ -98,10 +99,11 @@ def fit_collaborative(
 
 
 def build_laser(config: LaserConfig, backbone: Backbone, texts: ItemTexts, collaborative: CollaborativeView) -> LaserSystem:
-    """Put an untrained system together; the run's seed draws its weights."""
+    """Put an untrained system together, on the LLM's device; the run's seed draws its weights."""
     torch.manual_seed(config.seed)
     model = LaserModel(config, backbone, state_width=collaborative.model.width, catalogue_size=len(texts.items))
-    return LaserSystem(model, texts.reader, collaborative, config.prompt.max_history, texts.item_reader)
+    device = backbone.device
+    return LaserSystem(model.to(device), texts.reader, collaborative.to(device), config.prompt.max_history, texts.item_reader)
 
 
 def fit_laser(laser: LaserSystem, data: Dataset, config: LaserConfig, *, llm: str, session: Session) -> list[FitResult]:
@@ -216,7 +218,7 @@ def _take_best(laser: LaserSystem, scorers: Sequence[Ensemble], scored: Tensor, 
         _set_scores(laser, scorer, scored, starts)
         if config.score.calibrate:
             fitted = cases.take(np.arange(min(len(cases), cases_held(len(laser.model.item_states)))))
-            calibrate(laser, *padded(fitted.histories), torch.from_numpy(fitted.targets))
+            calibrate(laser, *padded(fitted.histories, laser.device), torch.from_numpy(fitted.targets).to(laser.device))
         reached = validation_score(laser, cases, metric)
         if reached > best[0]:
             best = reached, scorer, scored, [scalar.detach().clone() for scalar in scalars]

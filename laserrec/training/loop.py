@@ -340,7 +340,8 @@ class _Run:
         for name in {name for tensors in moments.values() for name in tensors}:
             parameter = self.parameters[name]
             for key, tensors in moments.items():
-                self.optimizer.state[parameter][key] = tensors[name] if key == "step" else tensors[name].view_as(parameter)
+                kept = tensors[name]
+                self.optimizer.state[parameter][key] = kept if key == "step" else kept.to(parameter.device).view_as(parameter)
 
     def restore_best(self) -> None:
         self.task.module.load_state_dict(self.best)

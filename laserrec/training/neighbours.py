@@ -93,15 +93,16 @@ def blend(members: Sequence[SequentialRecommender], neighbours: Neighbours | Non
         neighbours: counted; None for none.
         cases: of validation.
     """
-    ensemble = Ensemble([member.eval() for member in members], neighbours)
+    device = members[0].device
+    ensemble = Ensemble([member.eval() for member in members], neighbours).to(device)
     if neighbours is None or not len(cases):
         return ensemble
     fitted = cases.take(np.arange(min(len(cases), cases_held(neighbours.items.shape[0]))))
-    items, mask = recent(*padded(fitted.histories), ensemble.max_history)
+    items, mask = recent(*padded(fitted.histories, device), ensemble.max_history)
     with torch.no_grad():
-        rows = torch.arange(len(items)).split(BATCH)
-        parts = [(ensemble.mean(items[part], mask[part]), neighbours.scores(items[part], mask[part])) for part in rows]
-    targets = torch.from_numpy(fitted.targets).split(BATCH)
+        batches = zip(items.split(BATCH), mask.split(BATCH), strict=True)
+        parts = [(ensemble.mean(*batch), neighbours.scores(*batch)) for batch in batches]
+    targets = torch.from_numpy(fitted.targets).to(device).split(BATCH)
     shares = ensemble.shares.clone().requires_grad_()
 
     def loss() -> Tensor:

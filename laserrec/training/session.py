@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
+
+from laserrec.devices import choose
 from laserrec.training.loop import Observer
 
 
@@ -18,11 +21,13 @@ class Session:
         folder: the run's; each fit keeps its checkpoint in a folder of its own below.
         resume: continue where checkpoints are found.
         observers: who watches.
+        device: where everything is computed; a fit that was stopped may be resumed on another one.
     """
 
     folder: Path
     resume: bool = False
     observers: Sequence[Observer] = ()
+    device: torch.device = field(default_factory=choose)
 
     @contextmanager
     def watched(self, name: str, steps: int) -> Iterator[Callable[[int], None]]:

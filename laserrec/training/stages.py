@@ -69,13 +69,13 @@ class LaserTask:
         if self.calibrated and epoch == 1:
             rows = np.random.default_rng(self.seed).permutation(len(self))[: cases_held(len(self.laser.model.item_states))]
             histories, targets = self._cut(rows, epoch)
-            calibrate(self.laser, *padded(histories), targets)
+            calibrate(self.laser, *padded(histories, self.laser.device), targets)
         self.module.train()
 
     def step(self, rows: Tensor, epoch: int) -> Step:
         """Contrastive loss over the whole catalogue, plus λ times the balance loss (paper §3.3.1)."""
         histories, targets = self._cut(rows.numpy(), epoch)
-        items, mask = padded(histories)
+        items, mask = padded(histories, self.laser.device)
         logits, routing = self.laser.logits(items, mask)
         contrastive = cross_entropy(logits, targets)
         scalars = {"contrastive": float(contrastive.detach()), "scale": float(self.laser.model.scorer.scale.detach())}
@@ -88,7 +88,7 @@ class LaserTask:
 
     def validate(self) -> dict[str, float]:
         """Rank the catalogue for the validation cases, seen items not excluded."""
-        return evaluate(self.laser.scores, self.valid, batch_size=VALIDATION_BATCH).metrics("all")
+        return evaluate(self.laser.scores, self.valid, batch_size=VALIDATION_BATCH, device=self.laser.device).metrics("all")
 
     def _cut(self, rows: NDArray[np.int64], epoch: int) -> tuple[Ragged, Tensor]:
         """Draw one target a history, a function of (seed, epoch, row) alone, and return what stands before it."""
@@ -96,16 +96,16 @@ class LaserTask:
         choices = chosen.lengths - 1 if not self.positions else np.minimum(chosen.lengths - 1, self.positions)
         draws = np.array([np.random.default_rng((self.seed, epoch, int(row))).integers(c) for row, c in zip(rows, choices, strict=True)])
         places = chosen.lengths - 1 - draws
-        targets = torch.from_numpy(chosen.values[chosen.offsets[:-1] + places])
+        targets = torch.from_numpy(chosen.values[chosen.offsets[:-1] + places]).to(self.laser.device)
         return Ragged.from_rows([history[:place] for history, place in zip(chosen, places, strict=True)]), targets
 
 
 def validation_score(laser: LaserSystem, cases: Cases, metric: str) -> float:
     """Return one metric of a system on cases, seen items not excluded."""
-    return float(evaluate(laser.scores, cases, batch_size=VALIDATION_BATCH).per_case(metric).mean())
+    return float(evaluate(laser.scores, cases, batch_size=VALIDATION_BATCH, device=laser.device).per_case(metric).mean())
 
 
-def padded(histories: Ragged) -> tuple[Tensor, Tensor]:
-    """Return histories as tensors: items int64 [B, S] padded on the right, and their mask bool [B, S]."""
+def padded(histories: Ragged, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return histories as tensors on a device: items int64 [B, S] padded on the right, and their mask bool [B, S]."""
     items, mask = histories.padded()
-    return torch.from_numpy(items), torch.from_numpy(mask)
+    return torch.from_numpy(items).to(device), torch.from_numpy(mask).to(device)

@@ -31,7 +31,7 @@ class TextVectors:
     """A catalogue's texts.
 
     Attributes:
-        values: float32 [N, H].
+        values: float32 [N, H], on the CPU.
         seconds: that reading them took, now or when it was done.
         source: what they follow from: the LLM's fingerprint, the texts' checksum, where texts are cut.
     """

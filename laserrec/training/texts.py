@@ -55,7 +55,7 @@ class ItemTexts:
         instructions = [prompt.instruction] if own is None or own == prompt.instruction else [prompt.instruction, own]
         if prompt.order == "text_first":
             kept = llm or LLMConfig()
-            memory = available_memory() // 2 if kept.cache_memory is None else int(kept.cache_memory * 2**30)
+            memory = available_memory(backbone.device) // 2 if kept.cache_memory is None else int(kept.cache_memory * 2**30)
             lines = self.lines(self.items)
             for instruction in instructions:
                 tokens = self.backbone.tokenize(instruction)

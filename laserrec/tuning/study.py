@@ -17,13 +17,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from laserrec.baseline_runs import trained_settings
 from laserrec.checkpoint import write_json
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
+from laserrec.devices import CPU
 from laserrec.errors import ConfigError, MissingExtraError, NonFiniteLossError, TrainingError
-from laserrec.recommender import Laser, load_backbone
+from laserrec.recommender import Laser
 from laserrec.training.fit import fit_collaborative
+from laserrec.training.language import load_backbone
 from laserrec.training.loop import Observer
 from laserrec.training.session import Session
 from laserrec.training.text_vectors import TextVectors, text_vectors
@@ -62,7 +66,7 @@ class Tuning:
 class Search:
     """A search under way; those that were stopped are taken up."""
 
-    def __init__(self, model: Tuned, data: Dataset, config: LaserConfig, folder: Path) -> None:
+    def __init__(self, model: Tuned, data: Dataset, config: LaserConfig, folder: Path, device: torch.device = CPU) -> None:
         """Open the search, or begin it.
 
         Args:
@@ -70,13 +74,14 @@ class Search:
             data: its training and validation events are used.
             config: the settings that the search departs from; they are the first trial, so what is found is never worse.
             folder: where the search is kept.
+            device: where trials are computed.
 
         Raises:
             MissingExtraError: Optuna is not installed.
             ConfigError: the search in the folder departs from other settings.
         """
         self._optuna = _optuna()
-        self.model, self.data, self.folder = model, data, folder / model
+        self.model, self.data, self.folder, self.device = model, data, folder / model, device
         self.start, self._refits = _start(model, config), config.collaborative.refits
         self._texts: TextVectors | None = None
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -169,9 +174,9 @@ class Search:
     def _try_baseline(self, config: LaserConfig, observers: Sequence[Observer]) -> float:
         settings, learning = config.collaborative, config.fit_collaborative
         if settings.reads_texts and self._texts is None:  # which no trial changes
-            reading = Session(self.folder.parent, observers=observers[:-1])
-            self._texts = text_vectors(self.data, config.prompt, load_backbone(config), reading)
-        session = Session(self.folder / "trial", observers=observers)
+            reading = Session(self.folder.parent, observers=observers[:-1], device=self.device)
+            self._texts = text_vectors(self.data, config.prompt, load_backbone(config, self.device), reading)
+        session = Session(self.folder / "trial", observers=observers, device=self.device)
         fitted = fit_collaborative(
             self.data, settings, learning, seed=config.seed, session=session, hold_out=0, name=self.model, texts=self._texts
         )
@@ -181,7 +186,7 @@ class Search:
         trial, shared = self.folder / "trial", self.folder / "shared"
         if shared.is_dir():
             shutil.copytree(shared, trial)
-        Laser.fit(self.data, config, session=Session(trial, resume=True, observers=observers))
+        Laser.fit(self.data, config, session=Session(trial, resume=True, observers=observers, device=self.device))
         if not shared.is_dir():
             kept = trial.with_name(".shared")
             shutil.rmtree(kept, ignore_errors=True)

@@ -175,8 +175,8 @@ def test_micro_batches_by_hand(batch: int, row: int, available: int, chosen: int
 
 
 def test_little_memory_chooses_micro_batches_and_warns(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "available_memory", lambda: 0)
-    monkeypatch.setattr(module, "resident_memory", lambda: 40)
+    monkeypatch.setattr(module, "available_memory", lambda *_: 0)
+    monkeypatch.setattr(module, "resident_memory", lambda *_: 40)
     monkeypatch.setattr(module, "try_fit", lambda *_, **__: module.FitCost(0.1, 0.1, 0.1, 100, 0, 3))
     plan = preflight(Dataset.load(shop / "data"), LaserConfig.load(shop / "laser.toml"), shop / "new")
     assert plan.chosen == {"fit_collaborative.micro_batch_size": 2, "stage1.micro_batch_size": 2, "stage2.micro_batch_size": 2}

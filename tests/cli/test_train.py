@@ -31,6 +31,7 @@ def test_a_run_folder_says_what_was_done(shop: Path) -> None:
     assert (about["data"]["name"], about["data"]["path"]) == ("shop", "../data")
     assert Path(about["data"]["absolute"]).is_absolute()
     assert about["version"] == package.__version__
+    assert about["device"] == "cpu"
     assert about["config"] == json.loads((shop / "run" / "config.json").read_text())
     assert about["config"]["stage1"]["epochs"] == 2
     assert about["seconds"] > 0

@@ -19,6 +19,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
     ("errors",),
     ("config",),
+    ("devices",),
     ("checkpoint",),
     ("assets",),
     ("data", "nn"),
