@@ -101,8 +101,7 @@ class Laser:
         if session is None:
             with tempfile.TemporaryDirectory() as folder:
                 return cls.fit(data, config, session=Session(Path(folder)), device=device)
-        if device is not None:
-            session = replace(session, device=choose(device))
+        session = replace(session, device=choose(session.device if device is None else device))
         config = config or LaserConfig()
         backbone = load_backbone(config, session.device)
         start = None if config.start is None else ModelFolder.read(config.start).check_llm(backbone.fingerprint())
@@ -274,7 +273,7 @@ class Laser:
         with self._lock:
             rows = Ragged.from_rows([[self._find(item_id) for item_id in history] for history in histories])
             chosen = self._system.experts(*padded(rows, self.device))
-        return None if chosen is None else list(map(int, chosen.tolist()))
+        return None if chosen is None else [int(expert) for expert in chosen.tolist()]
 
     @property
     def device(self) -> torch.device:

@@ -17,6 +17,7 @@ import plotly.graph_objects
 import pytest
 from hostile import TITLES, USERS
 
+from laserrec.devices import CPU
 from laserrec.errors import CheckpointError, DataError, MissingExtraError
 from laserrec.report import page
 from laserrec.report.markup import Html, element, label, script_json, table
@@ -228,9 +229,9 @@ def test_a_demonstration_without_the_packages_says_so(copied: Path, monkeypatch:
     from laserrec.cli.demo import _report
 
     run = RunFolder.open(copied / "run")
-    assert _report(run, copied / "data") == f"Report, to be opened in a browser: {copied / 'run' / 'report.html'}"
+    assert _report(run, copied / "data", CPU) == f"Report, to be opened in a browser: {copied / 'run' / 'report.html'}"
     monkeypatch.setitem(sys.modules, "plotly.offline", None)
-    assert _report(run, copied / "data").startswith("No report was written. A report with charts needs the package 'plotly'")
+    assert _report(run, copied / "data", CPU).startswith("No report was written. A report with charts needs the package 'plotly'")
 
 
 def test_markup() -> None:
