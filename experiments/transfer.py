@@ -3,8 +3,8 @@
     python experiments/transfer.py --data data/scientific data/office data/ml-100k --out runs/experiments
 
 Every dataset is a source and every other one its target. A source is trained on its texts alone, nothing fused, since no id-based score
-goes along. At the target the model is tested at once, and trained further on 1 and 5 % of the users, beside the same training without a
-start.
+goes along. At the target the model is tested at once, beside one of which nothing is trained, and trained further on 1 and 5 % of the users,
+beside the same training without a start; the last row of a target is the source that was trained there.
 What is trained is kept and an interrupted experiment goes on. Writes `results/transfer.json` and prints the table as Markdown.
 """
 
@@ -27,6 +27,7 @@ from laserrec.run_folder import RunFolder, read_result, transfer_run
 
 QUESTION = "What does a model that was trained on one catalogue know of another?"
 SOURCE = ("score.fuse_collaborative=false", "stage1.epochs=2", "stage2.epochs=0")
+UNTRAINED = ("score.fuse_collaborative=false", "score.calibrate=false", "fit_collaborative.epochs=0", "stage1.epochs=0", "stage2.epochs=0")
 TARGET = ("stage1.epochs=2", "stage2.epochs=0")
 SHARES = (0.01, 0.05)
 METRICS = ("recall@10", "ndcg@10", "recall@50", "mrr")
@@ -80,6 +81,10 @@ class Domains:
             run.finish()
         return run.path
 
+    def untrained(self, target: Path, config: LaserConfig) -> Path:
+        """Evaluate a target with nothing trained at all, which is what transfer has to beat; return the run's folder."""
+        return train(self.out, f"nothing to {self.data[target].name}", config, self.data[target], target)
+
     def continued(self, source: Path | None, target: Path, share: float, config: LaserConfig) -> Path:
         """Train on a share of a target's users, from a source's weights or from none; return the run's folder."""
         path = self.out / f"{self.data[target].name}-{share:g}"
@@ -94,8 +99,10 @@ def run(paths: Sequence[Path], out: Path, further: Sequence[str]) -> dict[str, A
     """Train every source, and test and train it further on every target, unless that is done."""
     domains = Domains.train(paths, out, LaserConfig().override([*SOURCE, *further]))
     begun, rows = LaserConfig().override([*TARGET, *further]), []
+    untrained = LaserConfig().override([*further, *UNTRAINED])
     for target in paths:
         others = [path for path in paths if path != target]
+        rows.append(row(domains, domains.untrained(target, untrained), target, 0.0, None))
         rows += [row(domains, domains.transferred(source, target), target, 0.0, source) for source in others]
         for share in SHARES:
             for source in (None, *others):
@@ -105,7 +112,7 @@ def run(paths: Sequence[Path], out: Path, further: Sequence[str]) -> dict[str, A
         "experiment": "transfer",
         "question": QUESTION,
         "datasets": {each.name: each.fingerprint for each in domains.data.values()},
-        "settings": {"source": [*SOURCE, *further], "target": [*TARGET, *further]},
+        "settings": {"untrained": [*further, *UNTRAINED], "source": [*SOURCE, *further], "target": [*TARGET, *further]},
         "rows": rows,
     }
 

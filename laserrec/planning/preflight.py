@@ -207,12 +207,15 @@ class _Preflight:
             found[name] = _phase(name, self._try_id(task, model, fit), fit, len(task), len(task.valid))
         return found
 
+    @property
+    def _vectors_needed(self) -> bool:
+        rivals = any(model.reads_texts for model, _ in self.rivals.fits.values())
+        return reads_texts(self.config) or self.rivals.untrained or rivals
+
     @cached_property
     def _vectors_missing(self) -> bool:
-        rivals = any(model.reads_texts for model, _ in self.rivals.fits.values())
-        needed = reads_texts(self.config) or self.rivals.untrained or rivals
         source = vectors_source(item_texts(self.data, self.config.prompt), self.config.prompt, self.backbone)
-        return needed and not vectors_file(source).is_file()
+        return self._vectors_needed and not vectors_file(source).is_file()
 
     def _vectors(self) -> list[Phase]:
         """Return the phase of reading every text as one vector, if anything of the run needs them and no run has made them."""
@@ -362,7 +365,7 @@ class _Preflight:
         recommenders = own.checkpoint // 4 * (1 + len(refit_settings(config)))
         neighbours = TABLE_BYTES * self.items if config.collaborative.neighbours and refit_settings(config) else 0
         model = laser.weights + recommenders + neighbours + int(data.items.estimated_size())
-        vectors = 4 * self.items * self.backbone.width
+        vectors = 4 * self.items * self.backbone.width if self._vectors_needed else 0
         id_based = sum(self.tried[settings].checkpoint for settings in self.fits)
         run = 2 * laser.fit.checkpoint + id_based + model + ranks
         texts = texts_folder()

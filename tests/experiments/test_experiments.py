@@ -122,7 +122,7 @@ def test_every_way_round_between_two_catalogues(tmp_path: Path, monkeypatch: pyt
     assert told == [
         (target, source, share, cases)
         for target, other, cases in (("one", "two", 11), ("two", "one", 8))
-        for source, share in ((other, 0.0), (None, 0.01), (other, 0.01), (None, 0.05), (other, 0.05), (None, 1.0))
+        for source, share in ((None, 0.0), (other, 0.0), (None, 0.01), (other, 0.01), (None, 0.05), (other, 0.05), (None, 1.0))
     ]
     assert json.dumps(found)
     assert len(re.findall(r"^\| (?:one|two) \|", runner.table(found), re.MULTILINE)) == 2 * len(told)
