@@ -2,9 +2,9 @@
 
     python experiments/transfer.py --data data/scientific data/office data/ml-100k --out runs/experiments
 
-Every dataset is a source and every other one its target. A source is trained on its texts alone, nothing fused, since no id-based score
-goes along. At the target the model is tested at once, beside one of which nothing is trained, and trained further on 1 and 5 % of the users,
-beside the same training without a start; the last row of a target is the source that was trained there.
+Every dataset is a source and every other one its target. A source is trained on its texts alone, nothing fused, since no id-based
+score goes along. At the target the model is tested at once, beside one of which nothing is trained, and trained further on 1 and 5 % of
+the users, beside the same training without a start. A target's last row is the source that was trained there.
 What is trained is kept and an interrupted experiment goes on. Writes `results/transfer.json` and prints the table as Markdown.
 """
 
