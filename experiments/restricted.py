@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from runs import place, train, write_results
+from runs import derived, place, train, write_results
 
 from laserrec import Dataset, LaserConfig
 from laserrec.baseline_runs import measure_baseline
@@ -27,6 +27,7 @@ from laserrec.comparison.entries import Entry, read_entries
 from laserrec.comparison.layout import SHORT, TITLES
 from laserrec.comparison.statistics import paired_tests
 from laserrec.data.restrict import hide_items, keep_users
+from laserrec.devices import choose
 from laserrec.evaluation import PROTOCOLS
 from laserrec.run_folder import RunFolder
 from laserrec.training.observers import EpochLog
@@ -107,21 +108,19 @@ def restricted(whole: Dataset, whole_path: Path, out: Path, name: str, experimen
     how = experiment.datasets[name]
     if not how:
         return whole_path
-    path = place(out, name, experiment.seed).parent / "data"
-    if not path.exists():
-        make = {"users": keep_users, "hidden_items": hide_items}
-        ((option, share),) = how.items()
-        make[option](whole, share, experiment.seed).save(path)
-    return path
+    ((option, share),) = how.items()
+    make = {"users": keep_users, "hidden_items": hide_items}[option]
+    return derived(place(out, name, experiment.seed).parent / "data", make(whole, share, experiment.seed))
 
 
 def measure(experiment: Experiment, out: Path, name: str, config: LaserConfig, data: Dataset, path: Path) -> list[Path]:
     """Train Laser and the baselines on one dataset; return their folders, Laser's first."""
     folder = train(out, name, config, data, path)
-    run, session = RunFolder.open(folder), Session(folder, resume=True, observers=[EpochLog(folder)])
-    for baseline in experiment.baselines:
-        sys.stderr.write(f"{name}: {baseline}\n")
-        measure_baseline(baseline, data, run, session, parts=("valid", "test"))
+    run, session = RunFolder.open(folder), Session(folder, resume=True, observers=[EpochLog(folder)], device=choose())
+    with run.work(session.device):
+        for baseline in experiment.baselines:
+            sys.stderr.write(f"{name}: {baseline}\n")
+            measure_baseline(baseline, data, run, session, parts=("valid", "test"))
     return [folder, *(folder / baseline for baseline in experiment.baselines)]
 
 
@@ -136,11 +135,9 @@ def kinds(folders: Sequence[Path], data: Dataset, whole: Dataset) -> dict[str, A
     entries = read_entries(folders, "test")
     targets = entries[0].evaluations[0].targets
     found = {"all": np.ones(len(targets), dtype=bool)}
-    if "hidden_items" in data.details.get("restricted", {}):
-        known = np.bincount(whole.training_histories().values, minlength=len(whole.item_ids)) > 0
-        trained = np.bincount(data.training_histories().values, minlength=len(data.item_ids)) > 0
-        hidden = (known & ~trained)[targets]
-        found |= {"hidden": hidden, "known": ~hidden}
+    if any("hidden_items" in restriction for restriction in data.details.get("restricted", [])):
+        before, now = (np.bincount(each.training_histories().values, minlength=len(each.item_ids)) > 0 for each in (whole, data))
+        found |= {"hidden": (before & ~now)[targets], "trained on": now[targets]}
     cut = {kind: [replace(entry, evaluations=[entry.evaluations[0].take(rows)]) for entry in entries] for kind, rows in found.items()}
     return {kind: figures(models) for kind, models in cut.items() if len(models[0].evaluations[0])}
 

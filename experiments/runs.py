@@ -11,6 +11,7 @@ from typing import Any
 
 from laserrec import Dataset, LaserConfig
 from laserrec.bench.figures import provenance
+from laserrec.devices import choose
 from laserrec.run_folder import RunFolder, train_run
 from laserrec.training.fit import refit_settings
 from laserrec.training.observers import EpochLog
@@ -23,8 +24,9 @@ def train(out: Path, arm: str, config: LaserConfig, data: Dataset, data_path: Pa
     if not run.finished:
         sys.stderr.write(f"{arm}, seed {config.seed}\n")
         borrow(out, folder, config, data)
-        with run.work():
-            train_run(run, data, [EpochLog(folder)])
+        device = choose()
+        with run.work(device):
+            train_run(run, data, [EpochLog(folder)], device)
         run.finish()
     return folder
 
@@ -62,6 +64,15 @@ def copy(source: Path, target: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     shutil.copytree(source, aside) if source.is_dir() else shutil.copy(source, aside)
     aside.rename(target)
+
+
+def derived(path: Path, data: Dataset) -> Path:
+    """Return the folder of a dataset that follows from another one, written unless it is there; another one there is refused."""
+    if not path.exists():
+        data.save(path)
+    elif Dataset.load(path).fingerprint != data.fingerprint:
+        raise SystemExit(f"{path} holds a dataset that was made from another one. Give the runs of this one another folder with --out.")
+    return path
 
 
 def write_results(folder: Path, found: Mapping[str, Any]) -> None:

@@ -17,11 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runs import place, train, write_results
+from runs import derived, place, train, write_results
 
 from laserrec import Dataset, LaserConfig
 from laserrec.comparison.layout import SHORT, TITLES
 from laserrec.data.restrict import keep_users
+from laserrec.devices import choose
 from laserrec.evaluation import PROTOCOLS
 from laserrec.run_folder import RunFolder, read_result, transfer_run
 
@@ -73,13 +74,11 @@ class Domains:
     def transferred(self, source: Path, target: Path) -> Path:
         """Carry a source over to a target as it is; return the run's folder."""
         name, kept = f"{self.data[source].name} to {self.data[target].name}", RunFolder.open(self.sources[source])
-        run = RunFolder.begin(place(self.out, name, 0), kept.config, self.data[target], target, command=["python", *sys.argv], resume=True)
-        if not run.finished:
+        folder = place(self.out, name, 0)
+        if not (folder / "run.json").is_file():
             sys.stderr.write(f"{name}\n")
-            with run.work():
-                transfer_run(run, kept.model, self.data[target])
-            run.finish()
-        return run.path
+            transfer_run(folder, kept.model, self.data[target], target, command=["python", *sys.argv], device=choose())
+        return folder
 
     def untrained(self, target: Path, config: LaserConfig) -> Path:
         """Evaluate a target with nothing trained at all, which is what transfer has to beat; return the run's folder."""
@@ -87,9 +86,7 @@ class Domains:
 
     def continued(self, source: Path | None, target: Path, share: float, config: LaserConfig) -> Path:
         """Train on a share of a target's users, from a source's weights or from none; return the run's folder."""
-        path = self.out / f"{self.data[target].name}-{share:g}"
-        if not path.exists():
-            keep_users(self.data[target], share).save(path)
+        path = derived(self.out / f"{self.data[target].name}-{share:g}", keep_users(self.data[target], share))
         start = None if source is None else str(RunFolder.open(self.sources[source]).model)
         name = f"{'nothing' if source is None else self.data[source].name} to {path.name}"
         return train(self.out, name, config.model_copy(update={"start": start}), Dataset.load(path), path)

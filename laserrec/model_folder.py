@@ -24,7 +24,7 @@ from torch import Tensor
 
 from laserrec.checkpoint import read_json, read_tensors, write_json, write_tensors
 from laserrec.config import LaserConfig
-from laserrec.errors import AssetError, CheckpointError, ConfigError
+from laserrec.errors import AssetError, CheckpointError
 from laserrec.nn.collaborative import CollaborativeView
 from laserrec.nn.ensemble import Ensemble
 from laserrec.nn.laser import LaserModel
@@ -37,8 +37,6 @@ NEIGHBOURS = "neighbours.items"
 """How the name of a table of neighbours ends."""
 NOT_NEGATIVE, LARGEST = ("neighbours.weights", "scorer.shares"), 1e6
 """How names of what neighbours weigh end, and what is far beyond all that counting and fitting give: more would end in infinity."""
-OF_CATALOGUE = ("item_states", "neighbours.", "scorer.mean", "scorer.mixing")
-"""Beginnings of the names of what is measured on a catalogue and is of no use to another one."""
 SEALED = ("laser.safetensors", "collaborative.safetensors", "items.parquet")
 """Files whose sha256 laser.json holds; the settings beside them may be edited, say to name another place of the LLM."""
 FILES = ("config.json", "laser.json", *SEALED)
@@ -149,30 +147,6 @@ class ModelFolder:
                 "Use the same model, layers and dtype."
             )
         return self
-
-    def start(self, model: LaserModel) -> None:
-        """Let a model over any catalogue start from these weights: from all but those that describe this catalogue.
-
-        A term of the score that only one of the two has stays as it is.
-
-        Args:
-            model: untrained; its virtual tokens, M-Former and score are changed.
-
-        Raises:
-            ConfigError: its virtual tokens or its M-Former have other sizes.
-        """
-        own, taken = model.state_dict(), {name: tensor for name, tensor in self.weights.items() if not name.startswith(OF_CATALOGUE)}
-        wrong = sorted(
-            name
-            for name, tensor in own.items()
-            if not name.startswith((*OF_CATALOGUE, "scorer.")) and (name not in taken or taken[name].shape != tensor.shape)
-        )
-        if wrong:
-            raise ConfigError(
-                f"The model to start from has other virtual tokens or another M-Former: {', '.join(wrong[:5])} do not fit. "
-                "Use its settings of virtual and mformer, and of collaborative.width."
-            )
-        model.load_state_dict(own | {name: tensor for name, tensor in taken.items() if name in own})
 
     def restore(self, model: LaserModel) -> None:
         """Load the trained weights into a model of these settings.

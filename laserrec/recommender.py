@@ -27,15 +27,14 @@ from laserrec.devices import choose
 from laserrec.errors import AssetError, DataError, UnknownIdError
 from laserrec.evaluation import Evaluation, evaluate
 from laserrec.model_folder import ModelFolder, hub_errors
-from laserrec.nn.backbone import Backbone
 from laserrec.nn.collaborative import CollaborativeView
 from laserrec.nn.laser import LaserSystem
 from laserrec.nn.ranker import Ranker
 from laserrec.ranking import best, exclude
+from laserrec.start import Start, provenance_of
 from laserrec.training.collaborative import build_recommender
-from laserrec.training.fit import Collaborative, build_laser, fit_collaborative, fit_laser, reads_texts, refit_collaborative
+from laserrec.training.fit import build_laser, costs_of, fit_collaborative, fit_laser, reads_texts, refit_collaborative
 from laserrec.training.language import dataset_texts, encode_texts, load_backbone
-from laserrec.training.loop import FitResult
 from laserrec.training.session import Session
 from laserrec.training.stages import padded
 from laserrec.training.text_vectors import text_vectors
@@ -104,7 +103,9 @@ class Laser:
         session = replace(session, device=choose(session.device if device is None else device))
         config = config or LaserConfig()
         backbone = load_backbone(config, session.device)
-        start = None if config.start is None else ModelFolder.read(config.start).check_llm(backbone.fingerprint())
+        start = None if config.start is None else Start.read(config.start, data).require_alike(config)
+        if start is not None:
+            start.stored.check_llm(backbone.fingerprint())
         texts = dataset_texts(data, config, backbone)
         vectors = text_vectors(data, config.prompt, backbone, session) if reads_texts(config) else None
         collaborative = fit_collaborative(
@@ -121,13 +122,14 @@ class Laser:
         view = CollaborativeView(collaborative.model, collaborative.seen)
         system = build_laser(config, backbone, texts, view)
         if start is not None:
-            start.start(system.model)
-        stages = fit_laser(system, data, config, llm=backbone.fingerprint(), session=session)
+            start.give(system.model)
+        known = {"llm": backbone.fingerprint()} | ({} if start is None else {"start": start.digest})
+        stages = fit_laser(system, data, config, known=known, session=session)
         refits = refit_collaborative(system, data, config, session=session, texts=vectors)
-        laser = cls(config, data.item_ids, texts, system, _provenance(data, backbone, start))
+        laser = cls(config, data.item_ids, texts, system, provenance_of(data, backbone, start))
         if vectors is not None:
             encoding["seconds"] += vectors.seconds
-        laser.costs = {"texts": encoding} | _costs([collaborative, *refits], stages, system)
+        laser.costs = {"texts": encoding} | costs_of([collaborative, *refits], stages, system)
         return laser
 
     @classmethod
@@ -148,19 +150,23 @@ class Laser:
             CheckpointError: the folder is damaged, or the LLM at hand is not the one it was trained around.
             AssetError: the folder, or the LLM, cannot be had.
             ConfigError: the prompt names an attribute that the catalogue does not have, or this machine has no such device.
+            DataError: the dataset is the one that the model was trained on, or made from it.
         """
-        stored = ModelFolder.read(source)
-        session = session or Session(Path(), device=choose(device))
-        config, backbone = stored.config, load_backbone(stored.config, session.device)
-        stored.check_llm(backbone.fingerprint())
+        start, session = Start.read(source, data), session or Session(Path())
+        if start.stored.provenance.get("fingerprint") == data.fingerprint:
+            raise DataError(f"The model was trained on {data.name!r} itself; evaluate it there, or give another dataset.")
+        session = replace(session, device=choose(session.device if device is None else device))
+        config, backbone = start.stored.config, load_backbone(start.stored.config, session.device)
+        start.stored.check_llm(backbone.fingerprint())
         texts = dataset_texts(data, config, backbone)
         encoding = encode_texts(texts, session)
-        count = len(data.item_ids)
-        view = CollaborativeView(build_recommender(config.collaborative, count), torch.zeros(count, dtype=torch.bool))
+        torch.manual_seed(config.seed)
+        untrained = build_recommender(config.collaborative, len(data.item_ids))
+        view = CollaborativeView(untrained, torch.zeros(len(data.item_ids), dtype=torch.bool))
         system = build_laser(config, backbone, texts, view)
-        stored.start(system.model)
+        start.give(system.model)
         system.refresh()
-        laser = cls(config, data.item_ids, texts, system, _provenance(data, backbone, stored))
+        laser = cls(config, data.item_ids, texts, system, provenance_of(data, backbone, start))
         laser.costs = {"texts": encoding}
         return laser
 
@@ -381,22 +387,3 @@ class Laser:
             ]
             for items, values in rows
         ]
-
-
-def _provenance(data: Dataset, backbone: Backbone, start: ModelFolder | None) -> dict[str, Any]:
-    """Return what a model was trained on, and what the one that it started from was trained on."""
-    own = {"dataset": data.name, "fingerprint": data.fingerprint, "llm_fingerprint": backbone.fingerprint()}
-    return own if start is None else own | {"start": dict(start.provenance)}
-
-
-def _costs(collaborative: Sequence[Collaborative], stages: Sequence[FitResult], system: LaserSystem) -> dict[str, Any]:
-    return {
-        "collaborative": {
-            "seconds": sum(fitted.result.seconds for fitted in collaborative),
-            "parameters": sum(fitted.parameters for fitted in collaborative),
-        },
-        "laser": {
-            "seconds": sum(stage.seconds for stage in stages),
-            "parameters": sum(p.numel() for p in system.model.parameters() if p.requires_grad),
-        },
-    }

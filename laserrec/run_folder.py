@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -110,6 +111,8 @@ class RunFolder:
         Raises:
             ConfigError: the folder is not empty, or holds a run with other settings or data.
         """
+        if config.start is not None and Path(config.start).is_dir():  # the run may be continued from elsewhere
+            config = config.model_copy(update={"start": str(Path(config.start).resolve())})
         if cls.occupied(path, resume=resume):
             run = cls.open(path)
             run._require(config, data)
@@ -307,12 +310,39 @@ def train_run(run: RunFolder, data: Dataset, observers: Sequence[Observer] = (),
 
 
 def transfer_run(
-    run: RunFolder, source: str | Path, data: Dataset, observers: Sequence[Observer] = (), device: torch.device = CPU
-) -> Laser:
-    """Carry a model over to a run's dataset without training, save it, evaluate it, and keep the ranks; arguments as in `train_run`."""
-    laser = Laser.transfer(source, data, session=Session(run.path, observers=observers, device=device))
-    _keep(run, laser, data)
-    return laser
+    path: Path,
+    source: str | Path,
+    data: Dataset,
+    data_path: Path,
+    *,
+    command: Sequence[str],
+    observers: Sequence[Observer] = (),
+    device: torch.device = CPU,
+) -> RunFolder:
+    """Carry a model over to a dataset without training and evaluate it, in a run's folder that appears only when complete.
+
+    Args:
+        path: the run's folder.
+        source: the model.
+        data: the dataset.
+        data_path: where the dataset lies.
+        command: the command line, for the record.
+        observers: who watches.
+        device: where it is computed.
+
+    Raises:
+        ConfigError: the folder is not empty.
+    """
+    RunFolder.occupied(path, resume=False)
+    laser = Laser.transfer(source, data, session=Session(path, observers=observers, device=device))
+    aside = path.with_name(f".{path.name}.transfer")  # beside it, so that what lies relative to the run stays so
+    shutil.rmtree(aside, ignore_errors=True)
+    run = RunFolder.begin(aside, laser.config, data, data_path, command=command)
+    with run.work(device):
+        _keep(run, laser, data)
+    run.finish()
+    os.replace(aside, path)  # an empty folder gives way
+    return RunFolder.open(path)
 
 
 def _keep(run: RunFolder, laser: Laser, data: Dataset) -> None:

@@ -60,7 +60,7 @@ class KeptTexts:
 def kept_texts() -> list[KeptTexts]:
     """Return what is in `texts_folder`, the longest unused first."""
     found = []
-    for path in texts_folder().glob("*"):
+    for path in texts_folder().glob("[!.]*"):  # what is being written, and locks, begin with a dot
         manifest = path / "manifest.json"
         used = (manifest if manifest.is_file() else path).stat().st_mtime
         files = [path, *path.glob("**/*")]
@@ -70,16 +70,22 @@ def kept_texts() -> list[KeptTexts]:
 
 def remove_texts(texts: KeptTexts) -> bool:
     """Remove encoded texts; return False, and remove nothing, while a run is adding to them."""
-    if texts.path.is_file():  # texts as one vector each
-        texts.path.unlink()
-        return True
-    lock = FileLock(texts.path / ".lock")
+    vectors = texts.path.is_file()  # texts as one vector each
+    lock = vectors_lock(texts.path) if vectors else FileLock(texts.path / ".lock")
     try:
         with lock.acquire(blocking=False):
-            shutil.rmtree(texts.path)
+            if vectors:
+                texts.path.unlink(missing_ok=True)
+            else:
+                shutil.rmtree(texts.path)
     except Timeout:
         return False
     return True
+
+
+def vectors_lock(path: Path) -> FileLock:
+    """Return what is held while a file of vectors is written or removed."""
+    return FileLock(path.with_name(f".{path.name}.lock"))
 
 
 @contextmanager

@@ -45,13 +45,15 @@ def keep_users(data: Dataset, share: float, seed: int = 0) -> Dataset:
     learnt[kept] = True
     read_only = ~learnt[events.user] & (parts < TEST)
     part = np.where(read_only, BEFORE, parts).astype(np.int8)
-    return _derived(data, replace(events, part=part), f"{share:.0%} of users", {"users": share, "seed": seed})
+    return _derived(data, replace(events, part=part), f"{100 * share:.3g}% of users", {"users": share, "seed": seed})
 
 
 def hide_items(data: Dataset, share: float, seed: int = 0) -> Dataset:
     """Take every event with some items out of training and validation: in test they are new items, known by their text alone.
 
-    Test events stay, so their targets may be hidden items; histories lack them, as they would if the items had just come.
+    Test events stay, so their targets may be hidden items; histories lack them, as they would if the items had just come. The items stay in
+    the catalogue: a model that is trained over the whole catalogue meets them as wrong answers, never as right ones, which makes them
+    harder to recommend than items that are added later. Users whose whole history is hidden have no test case any more.
 
     Args:
         data: the dataset.
@@ -74,9 +76,9 @@ def hide_items(data: Dataset, share: float, seed: int = 0) -> Dataset:
         raise DataError(f"{share:.0%} of the items are in all training events; hide fewer.")
     users, user = np.unique(kept.user, return_inverse=True)
     kept = replace(kept, users=kept.users.gather(users), user=user.astype(np.int64))
-    return _derived(data, kept, f"{share:.0%} of items hidden", {"hidden_items": share, "seed": seed})
+    return _derived(data, kept, f"{100 * share:.3g}% of items hidden", {"hidden_items": share, "seed": seed})
 
 
 def _derived(data: Dataset, events: Events, how: str, parameters: dict[str, Any]) -> Dataset:
-    about = {"restricted": {"fingerprint": data.fingerprint, **parameters}}
-    return Dataset.of(f"{data.name}, {how}", data.items, events, data.split, data.details | about)
+    restrictions = [*data.details.get("restricted", []), {"fingerprint": data.fingerprint, **parameters}]
+    return Dataset.of(f"{data.name}, {how}", data.items, events, data.split, data.details | {"restricted": restrictions})

@@ -48,6 +48,7 @@ from laserrec.planning.probe import (
     try_fit,
 )
 from laserrec.recommender import EVALUATION_BATCH
+from laserrec.start import Start
 from laserrec.training.calibrate import calibrate, cases_held
 from laserrec.training.collaborative import CollaborativeTask, build_recommender
 from laserrec.training.fit import build_laser, reads_texts, refit_settings, validation_cases
@@ -146,6 +147,8 @@ class _Preflight:
         self.data, self.config, self.kept, self.rivals, self.device = data, config, kept, rivals, device
         self.available = available_memory(device) + resident_memory(device)
         began = time.perf_counter()
+        if config.start is not None:  # what does not fit is refused before anything is trained
+            Start.read(config.start, data).require_alike(config)
         self.backbone = load_backbone(config, device)
         self.texts = dataset_texts(data, config, self.backbone, EmptyTexts)
         self.texts.reuse(texts_folder())
@@ -214,8 +217,10 @@ class _Preflight:
 
     @cached_property
     def _vectors_missing(self) -> bool:
+        if not self._vectors_needed:
+            return False
         source = vectors_source(item_texts(self.data, self.config.prompt), self.config.prompt, self.backbone)
-        return self._vectors_needed and not vectors_file(source).is_file()
+        return not vectors_file(source).is_file()
 
     def _vectors(self) -> list[Phase]:
         """Return the phase of reading every text as one vector, if anything of the run needs them and no run has made them."""

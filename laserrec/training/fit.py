@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,14 +106,15 @@ def build_laser(config: LaserConfig, backbone: Backbone, texts: ItemTexts, colla
     return LaserSystem(model.to(device), texts.reader, collaborative.to(device), config.prompt.max_history, texts.item_reader)
 
 
-def fit_laser(laser: LaserSystem, data: Dataset, config: LaserConfig, *, llm: str, session: Session) -> list[FitResult]:
+def fit_laser(laser: LaserSystem, data: Dataset, config: LaserConfig, *, known: Mapping[str, str], session: Session) -> list[FitResult]:
     """Train both stages (paper §3.3.2).
 
     Args:
         laser: trained in place; left with the weights and the item matrix that validate best.
         data: histories to learn from and cases to validate on.
         config: the run's settings.
-        llm: fingerprint of the frozen LLM.
+        known: fingerprints of what training stands on, by which a stopped run knows it again: the frozen LLM's, that of the weights it
+            starts from.
         session: where and how the fits are kept.
 
     Returns:
@@ -131,7 +132,7 @@ def fit_laser(laser: LaserSystem, data: Dataset, config: LaserConfig, *, llm: st
             seed=config.seed,
             calibrated=config.score.calibrate and refresh,
         )
-        identity = {"data": data.fingerprint, "llm": llm, **_dump(config=config)}
+        identity = {"data": data.fingerprint, **known, **_dump(config=config)}
         folder = session.folder / name
         results.append(
             fit(
@@ -231,6 +232,20 @@ def _set_scores(laser: LaserSystem, scorer: SequentialRecommender | Ensemble, sc
     for scalar, value in zip(laser.model.scorer.scalars, values, strict=True):
         scalar.copy_(value)
     laser.place_new()
+
+
+def costs_of(collaborative: Sequence[Collaborative], stages: Sequence[FitResult], system: LaserSystem) -> dict[str, Any]:
+    """Return the seconds and trained parameters of the id-based recommenders and of Laser."""
+    return {
+        "collaborative": {
+            "seconds": sum(fitted.result.seconds for fitted in collaborative),
+            "parameters": sum(fitted.parameters for fitted in collaborative),
+        },
+        "laser": {
+            "seconds": sum(stage.seconds for stage in stages),
+            "parameters": sum(p.numel() for p in system.model.parameters() if p.requires_grad),
+        },
+    }
 
 
 def validation_cases(data: Dataset, config: FitConfig, seed: int) -> Cases:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from laserrec.assets.store import texts_folder
+from laserrec.assets.store import texts_folder, vectors_lock
 from laserrec.checkpoint import read_tensors, write_tensors
 from laserrec.config import PromptConfig
 from laserrec.data.dataset import Dataset
@@ -53,16 +55,21 @@ def text_vectors(data: Dataset, prompt: PromptConfig, backbone: Backbone, sessio
     Raises:
         CheckpointError: the cache cannot be written to.
     """
-    began, texts = time.monotonic(), item_texts(data, prompt)
-    source = vectors_source(texts, prompt, backbone)
+    texts = item_texts(data, prompt)
+    source, shape = vectors_source(texts, prompt, backbone), (len(texts), backbone.width)
     path = vectors_file(source)
-    kept = _read(path, source, (len(texts), backbone.width))
+    kept = _read(path, source, shape)
     if kept is not None:
         return kept
-    with session.watched(PHASE, len(texts)) as told:
-        vectors = mean_states(backbone, texts, max_tokens=prompt.max_item_tokens, told=told)
-    seconds = time.monotonic() - began
-    write_tensors(path, {"vectors": vectors}, {"source": source, "seconds": seconds})
+    with _alone(path):  # others who want the same wait, and find it
+        kept = _read(path, source, shape)
+        if kept is not None:
+            return kept
+        began = time.monotonic()
+        with session.watched(PHASE, len(texts)) as told:
+            vectors = mean_states(backbone, texts, max_tokens=prompt.max_item_tokens, told=told)
+        seconds = time.monotonic() - began
+        write_tensors(path, {"vectors": vectors}, {"source": source, "seconds": seconds, "sha256": _checksum(vectors)})
     return TextVectors(vectors, seconds, source)
 
 
@@ -84,6 +91,27 @@ def vectors_file(source: Mapping[str, Any]) -> Path:
     return texts_folder() / f"vectors-{digest[:16]}.safetensors"
 
 
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Let one process at a time make a file.
+
+    Raises:
+        CheckpointError: its folder cannot be written to.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with vectors_lock(path):
+            yield
+    except OSError as error:
+        raise CheckpointError(
+            f"Cannot keep the texts' vectors in {path.parent}: {error}. Set LASERREC_CACHE to a folder of your own."
+        ) from error
+
+
+def _checksum(vectors: Tensor) -> str:
+    return hashlib.sha256(vectors.contiguous().numpy().data).hexdigest()
+
+
 def _read(path: Path, source: Mapping[str, Any], shape: tuple[int, int]) -> TextVectors | None:
     """Read kept vectors; None where there are none, or none that can be used, which are then computed again."""
     if not path.is_file():
@@ -95,7 +123,8 @@ def _read(path: Path, source: Mapping[str, Any], shape: tuple[int, int]) -> Text
     values, seconds = tensors.get("vectors"), kept.get("seconds")
     if kept.get("source") != source or values is None or not isinstance(seconds, float):
         return None
-    if values.shape != shape or values.dtype != torch.float32 or not values.isfinite().all():
+    if values.shape != shape or values.dtype != torch.float32 or kept.get("sha256") != _checksum(values):
         return None
-    path.touch()
+    with suppress(OSError):  # a cache that is shared may be another's
+        os.utime(path)
     return TextVectors(values, seconds, source)

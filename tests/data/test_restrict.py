@@ -42,7 +42,8 @@ def test_users_left_out_are_read_but_not_learnt_from() -> None:
     assert ours.targets.tolist() == theirs.targets.tolist()
     assert rows(ours.histories) == rows(theirs.histories)  # the validation event is read there too, whoever's it is
     assert few.fingerprint != whole.fingerprint
-    assert few.details["restricted"] == {"fingerprint": whole.fingerprint, "users": 0.25, "seed": 0}
+    assert few.name == "shop, 25% of users"
+    assert few.details["restricted"] == [{"fingerprint": whole.fingerprint, "users": 0.25, "seed": 0}]
 
 
 def test_a_larger_share_holds_a_smaller_one() -> None:
@@ -50,6 +51,14 @@ def test_a_larger_share_holds_a_smaller_one() -> None:
         return {user for user, history in enumerate(keep_users(shop(), share).training_histories()) if len(history)}
 
     assert learnt(0.25) < learnt(0.5) < learnt(1.0) == set(range(8))
+
+
+def test_restrictions_add_up() -> None:
+    cold = hide_items(shop(), 0.1, seed=3)
+    both = keep_users(cold, 0.015)
+    assert both.name == "shop, 10% of items hidden, 1.5% of users"
+    assert [set(each) - {"seed"} for each in both.details["restricted"]] == [{"fingerprint", "hidden_items"}, {"fingerprint", "users"}]
+    assert both.details["restricted"][1]["fingerprint"] == cold.fingerprint
 
 
 def test_all_users_are_the_same_split() -> None:

@@ -95,7 +95,7 @@ def test_the_same_models_on_harder_datasets(tmp_path: Path, monkeypatch: pytest.
     assert half["kinds"]["all"]["cases"] == whole["kinds"]["all"]["cases"] == 11
     kinds = cold["kinds"]
     assert set(half["kinds"]) == {"all"}
-    assert kinds["hidden"]["cases"] + kinds["known"]["cases"] == kinds["all"]["cases"]
+    assert kinds["hidden"]["cases"] + kinds["trained on"]["cases"] == kinds["all"]["cases"]
     # Each of the ring's items is one test target, so as many cases have a hidden one as items were hidden that somebody takes.
     trained = set(Dataset.load(tmp_path / "out" / "cold" / "data").training_histories().values.tolist())
     assert kinds["hidden"]["cases"] == 11 - len(trained)
@@ -106,6 +106,9 @@ def test_the_same_models_on_harder_datasets(tmp_path: Path, monkeypatch: pytest.
     lines = runner.table(found).splitlines()
     assert sum(line.startswith("| Laser |") for line in lines) == 2 * 3  # protocols by kinds
     assert runner.run(experiment, tmp_path / "data", tmp_path / "out", ["cold"], further)["datasets"] == [cold]
+    small_shop.dataset(9).save(tmp_path / "other")
+    with pytest.raises(SystemExit, match="holds a dataset that was made from another one"):
+        runner.run(experiment, tmp_path / "other", tmp_path / "out", ["cold"], further)
     with pytest.raises(SystemExit, match="has no dataset none; it has half, cold, whole"):
         runner.run(experiment, tmp_path / "data", tmp_path / "out", ["none"], further)
 

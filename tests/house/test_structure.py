@@ -28,6 +28,7 @@ LAYERS = (
     ("training",),
     ("baselines",),
     ("model_folder", "checks"),
+    ("start",),
     ("recommender",),
     ("planning",),
     ("run_folder",),

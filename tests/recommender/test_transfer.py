@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -10,10 +11,12 @@ import small_shop
 import torch
 
 from laserrec import Dataset, Laser
+from laserrec.data.restrict import keep_users
 from laserrec.data.splits import SplitInfo
 from laserrec.data.tables import PART_TYPE
-from laserrec.errors import CheckpointError, ConfigError
+from laserrec.errors import CheckpointError, ConfigError, DataError
 from laserrec.model_folder import ModelFolder
+from laserrec.training.session import Session
 
 PENS = ("Fountain pen", "Ballpoint pen", "Ink bottle", "Pencil", "Sharpener", "Rubber")
 
@@ -77,8 +80,44 @@ def test_training_starts_from_a_model(saved: Path, llm: Path) -> None:
 
 def test_a_model_of_other_sizes_is_refused(saved: Path, llm: Path) -> None:
     config = small_shop.config(llm, virtual={"prefix_length": 3}).model_copy(update={"start": str(saved)})
-    with pytest.raises(ConfigError, match=r"other virtual tokens or another M-Former: .*tokens\.prefix.* do not fit"):
+    with pytest.raises(ConfigError, match=r"other settings: received virtual\.prefix_length = 3 \(the model's: 2\)\. Use the model's"):
         Laser.fit(stationery(), config)
+
+
+@pytest.mark.parametrize(
+    "other", [{"virtual": {"read_out": "last"}}, {"mformer": {"routing": "paper"}}, {"score": {"standardise": False}}], ids=str
+)
+def test_a_model_whose_weights_would_mean_something_else_is_refused(saved: Path, llm: Path, other: dict[str, dict[str, object]]) -> None:
+    config = small_shop.config(llm, **other).model_copy(update={"start": str(saved)})
+    with pytest.raises(ConfigError, match="other settings"):
+        Laser.fit(stationery(), config)
+
+
+def test_a_model_that_learnt_from_what_is_left_out_is_refused(saved: Path, llm: Path, data: Dataset) -> None:
+    few, config = keep_users(data, 0.5), small_shop.config(llm).model_copy(update={"start": str(saved)})
+    with pytest.raises(DataError, match="has learnt from what is left out there"):
+        Laser.transfer(saved, few)
+    with pytest.raises(DataError, match="has learnt from what is left out there"):
+        Laser.fit(few, config)
+    with pytest.raises(DataError, match="was trained on 'shop' itself"):
+        Laser.transfer(saved, data)
+
+
+def test_a_stopped_run_knows_the_weights_it_started_from(saved: Path, llm: Path, tmp_path: Path) -> None:
+    start = Path(shutil.copytree(saved, tmp_path / "start"))
+    once = {"stage2": {"epochs": 0}, "collaborative": {"refits": []}}
+    config = small_shop.config(llm, **once).model_copy(update={"start": str(start)})
+    Laser.fit(stationery(), config, session=Session(tmp_path / "run"))
+    Laser.fit(stationery(), config, session=Session(tmp_path / "run", resume=True))
+    shutil.rmtree(start)
+    Laser.fit(stationery(), config.model_copy(update={"start": None})).save(start)
+    with pytest.raises(CheckpointError, match="other settings or data"):
+        Laser.fit(stationery(), config, session=Session(tmp_path / "run", resume=True))
+
+
+def test_a_device_that_is_not_there_is_refused(saved: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="Received the device 'cuda:7'"):
+        Laser.transfer(saved, stationery(), session=Session(tmp_path), device="cuda:7")
 
 
 def test_a_score_may_have_other_terms(saved: Path, llm: Path) -> None:

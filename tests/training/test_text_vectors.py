@@ -15,10 +15,11 @@ sys.path[:0] = [str(Path(__file__).parents[1] / "core"), str(Path(__file__).pare
 import small_shop  # noqa: E402 - found on the path above
 import tiny  # noqa: E402
 
-from laserrec.assets.store import kept_texts, remove_texts, texts_folder  # noqa: E402
+from laserrec.assets.store import kept_texts, remove_texts, texts_folder, vectors_lock  # noqa: E402
 from laserrec.checkpoint import read_tensors, write_tensors  # noqa: E402
 from laserrec.config import PromptConfig  # noqa: E402
 from laserrec.data.dataset import Dataset  # noqa: E402
+from laserrec.errors import CheckpointError  # noqa: E402
 from laserrec.training import text_vectors as module  # noqa: E402
 from laserrec.training.session import Session  # noqa: E402
 from laserrec.training.text_vectors import TextVectors, text_vectors  # noqa: E402
@@ -67,21 +68,24 @@ def test_what_vectors_follow_from_tells_them_apart(read: Read, counted: list[int
     assert len(list(texts_folder().glob("vectors-*"))) == 3
 
 
-@pytest.mark.parametrize("damage", ["truncated", "flipped source", "other shape", "not finite", "of integers"])
+@pytest.mark.parametrize("damage", ["truncated", "flipped bits", "other source", "other shape", "of integers", "no checksum"])
 def test_damaged_vectors_are_computed_again(read: Read, counted: list[int], damage: str) -> None:
     whole = read()
     (path,) = texts_folder().glob("vectors-*")
     _, state = read_tensors(path)
     values = {
-        "flipped source": whole.values,
+        "other source": whole.values,
         "other shape": whole.values[1:].contiguous(),
-        "not finite": torch.full_like(whole.values, torch.nan),
         "of integers": torch.zeros(whole.values.shape, dtype=torch.int64),
     }
+    stored = path.read_bytes()
     if damage == "truncated":
-        path.write_bytes(path.read_bytes()[:-100])
+        path.write_bytes(stored[:-100])
+    elif damage == "flipped bits":
+        path.write_bytes(stored[:-20] + bytes([stored[-20] ^ 1]) + stored[-19:])
     else:
-        write_tensors(path, {"vectors": values[damage]}, state | ({"source": {}} if damage == "flipped source" else {}))
+        changes = {"other source": {"source": {}}, "no checksum": {"sha256": None}}
+        write_tensors(path, {"vectors": values.get(damage, whole.values)}, state | changes.get(damage, {}))
     assert torch.equal(read().values, whole.values)
     assert torch.equal(read().values, whole.values)
     assert counted == [12, 12]
@@ -89,8 +93,21 @@ def test_damaged_vectors_are_computed_again(read: Read, counted: list[int], dama
 
 def test_they_are_listed_and_removed_with_the_encoded_texts(read: Read, counted: list[int]) -> None:
     read()
-    (kept,) = kept_texts()
+    (kept,) = kept_texts()  # neither the lock nor what is being written
     assert kept.bytes > 12 * tiny.WIDTH * 4
+    with vectors_lock(kept.path):
+        assert not remove_texts(kept)  # somebody is writing it
     assert remove_texts(kept)
+    assert remove_texts(kept)  # somebody else was quicker
     read()
     assert counted == [12, 12]
+
+
+def test_a_cache_that_cannot_be_written_to_is_told_before_anything_is_read(
+    read: Read, counted: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LASERREC_CACHE", str(tmp_path / "file"))
+    with pytest.raises(CheckpointError, match=r"Cannot keep the texts' vectors in .*Set LASERREC_CACHE to a folder of your own"):
+        read()
+    assert counted == []
