@@ -202,15 +202,7 @@ def _mean_and_error(values: NDArray[np.float64]) -> dict[str, float]:
 
 def main() -> None:
     """Train what is not trained yet, and compare."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder of a prepared dataset")
-    parser.add_argument("--out", type=Path, required=True, help="folder for RecTools' ranks; a fit whose ranks lie there is not done again")
-    parser.add_argument("--ours", type=Path, nargs="*", default=[], metavar="RUN", help="folders that `laserrec baseline` wrote")
-    parser.add_argument("--fits", nargs="+", choices=FITS, default=list(FITS))
-    parser.add_argument("--epochs", type=int, default=150, help="at most")
-    parser.add_argument("--patience", type=int, default=8, help="epochs without a better validation NDCG@10")
-    parser.add_argument("--seed", type=int, default=0)
-    chosen = parser.parse_args()
+    chosen = _command_line()
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     warnings.simplefilter("ignore")
@@ -235,6 +227,18 @@ def main() -> None:
     }
     json.dump(found, sys.stdout, indent=1)
     sys.stdout.write("\n")
+
+
+def _command_line() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder of a prepared dataset")
+    parser.add_argument("--out", type=Path, required=True, help="folder for RecTools' ranks; a fit whose ranks lie there is not done again")
+    parser.add_argument("--ours", type=Path, nargs="*", default=[], metavar="RUN", help="folders that `laserrec baseline` wrote")
+    parser.add_argument("--fits", nargs="+", choices=FITS, default=list(FITS))
+    parser.add_argument("--epochs", type=int, default=150, help="at most")
+    parser.add_argument("--patience", type=int, default=8, help="epochs without a better validation NDCG@10")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args()
 
 
 def provenance() -> dict[str, Any]:
