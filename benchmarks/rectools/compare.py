@@ -31,20 +31,39 @@ from numpy.typing import NDArray
 from pytorch_lightning import seed_everything
 from rectools.dataset import Dataset
 from rectools.models import BERT4RecModel, SASRecModel
+from rectools.models.nn.transformers.bert4rec import BERT4RecDataPreparator
+from rectools.models.nn.transformers.data_preparator import TransformerDataPreparatorBase
 from rectools.models.nn.transformers.lightning import TransformerLightningModule
+from rectools.models.nn.transformers.sasrec import SASRecDataPreparator
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 Model = SASRecModel | BERT4RecModel
-SIZES: Mapping[str, Any] = {"n_factors": 64, "n_blocks": 2, "n_heads": 2, "session_max_len": 50, "batch_size": 256, "loss": "softmax"}
-FITS: Mapping[str, tuple[type[Model], Mapping[str, Any]]] = {
-    "sasrec": (SASRecModel, {"dropout_rate": 0.5, "lr": 1e-3}),
-    "bert4rec": (BERT4RecModel, {"dropout_rate": 0.3, "lr": 3e-3, "mask_prob": 0.15}),
-    "bert4rec-slow": (BERT4RecModel, {"dropout_rate": 0.3, "lr": 1e-3, "mask_prob": 0.15}),
-}
-"""Sizes, dropout and learning rate are those of laserrec's baselines; everything else is RecTools' default."""
 PROTOCOLS = ("all", "unseen")
 USERS_AT_A_TIME = 1024
+
+
+class Trimmed(TransformerDataPreparatorBase):
+    """Batches without the columns that are padding in every row: nothing changes where padding is masked, for places count from the end."""
+
+    def _collate_fn_train(self, batch: list[Any]) -> dict[str, Tensor]:
+        return _trimmed(super()._collate_fn_train(batch))
+
+    def _collate_fn_recommend(self, batch: list[Any]) -> dict[str, Tensor]:
+        return _trimmed(super()._collate_fn_recommend(batch))
+
+
+def _trimmed(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    longest = int((batch["x"] != 0).sum(1).max())
+    return {name: values[:, -longest:] for name, values in batch.items()}
+
+
+class TrimmedSASRec(Trimmed, SASRecDataPreparator):
+    """SASRec's batches."""
+
+
+class TrimmedBERT4Rec(Trimmed, BERT4RecDataPreparator):
+    """BERT4Rec's batches."""
 
 
 class RealPositions(TransformerLightningModule):
@@ -55,6 +74,16 @@ class RealPositions(TransformerLightningModule):
         items, targets = self.torch_model.item_model.get_all_embeddings(), batch["y"]
         predicted = targets != 0
         return cross_entropy(self.torch_model.encode_sessions(batch, items)[predicted] @ items.T, targets[predicted])
+
+
+SIZES: Mapping[str, Any] = {"n_factors": 64, "n_blocks": 2, "n_heads": 2, "session_max_len": 50, "batch_size": 256, "loss": "softmax"}
+FITS: Mapping[str, tuple[type[Model], type[TransformerDataPreparatorBase], Mapping[str, Any]]] = {
+    "sasrec": (SASRecModel, TrimmedSASRec, {"dropout_rate": 0.5, "lr": 1e-3, "use_key_padding_mask": True}),
+    "sasrec-padding-read": (SASRecModel, SASRecDataPreparator, {"dropout_rate": 0.5, "lr": 1e-3, "use_key_padding_mask": False}),
+    "bert4rec": (BERT4RecModel, TrimmedBERT4Rec, {"dropout_rate": 0.3, "lr": 3e-3, "mask_prob": 0.3}),
+}
+"""Sizes, dropout, learning rate and the share of hidden items are those of laserrec's baselines, which read no padding; the rest is
+RecTools' default, as it is of its SASRec to read padding (the second)."""
 
 
 @dataclass(frozen=True)
@@ -85,9 +114,10 @@ class Split:
         return self.events.filter(pl.col("part") < part)
 
     def cases(self, part: str) -> pl.DataFrame:
-        """Return each user's first event of a part, for users who have one and a history, sorted by user."""
+        """Return each user's first event of a part, for users who have one and a history; the shortest histories come first."""
         first = self.events.filter(pl.col("part") == part).unique("user", keep="first", maintain_order=True)
-        return first.join(self.history(part), on="user", how="semi").sort("user")
+        lengths = self.history(part).group_by("user").agg(length=pl.len())
+        return first.join(lengths, on="user").sort("length", "user")
 
 
 def dataset(events: pl.DataFrame) -> Dataset:
@@ -107,13 +137,13 @@ def ranked(model: Model, split: Split, part: str, k: int) -> pl.DataFrame:
         k: items that RecTools is asked for; a target that is not among them is ranked last.
     """
     history, chunks = split.history(part), []
-    data = dataset(history)
-    for cases in split.cases(part).iter_slices(USERS_AT_A_TIME):
+    for unsorted in split.cases(part).iter_slices(USERS_AT_A_TIME):
+        cases = unsorted.sort("user")
         users, targets, rows = cases["user"].to_numpy(), cases["item"].to_numpy(), np.arange(len(cases))
-        listed = model.recommend(users, data, k=k, filter_viewed=False, add_rank_col=False, on_unsupported_targets="ignore")
+        read = history.join(cases, on="user", how="semi", maintain_order="left")
+        listed = model.recommend(users, dataset(read), k=k, filter_viewed=False, add_rank_col=False, on_unsupported_targets="ignore")
         scores = np.full((len(cases), split.items), -np.inf, dtype=np.float32)
         scores[np.searchsorted(users, listed["user_id"]), listed["item_id"]] = listed["score"]
-        read = history.join(cases, on="user", how="semi")
         seen = np.zeros(scores.shape, dtype=bool)
         seen[np.searchsorted(users, read["user"].to_numpy()), read["item"].to_numpy()] = True
         seen[rows, targets] = False
@@ -139,8 +169,8 @@ def figures(ranks: NDArray[np.int64]) -> dict[str, float]:
 def fit(name: str, split: Split, *, epochs: int, patience: int, seed: int) -> tuple[Model, dict[str, Any]]:
     """Train on the training events until validation stops rising and return the best epoch's model, with what is to be told of it."""
     seed_everything(seed)
-    kind, settings = FITS[name]
-    model = kind(**SIZES, **settings, lightning_module_type=RealPositions)
+    kind, batches, settings = FITS[name]
+    model = kind(**SIZES, **settings, data_preparator_type=batches, lightning_module_type=RealPositions)
     train, scores, best = dataset(split.history("valid")), [], {}
     start = time.monotonic()
     while len(scores) < epochs and len(scores) - int(np.argmax([0.0, *scores])) < patience:
@@ -236,7 +266,7 @@ def _command_line() -> argparse.Namespace:
     parser.add_argument("--ours", type=Path, nargs="*", default=[], metavar="RUN", help="folders that `laserrec baseline` wrote")
     parser.add_argument("--fits", nargs="+", choices=FITS, default=list(FITS))
     parser.add_argument("--epochs", type=int, default=150, help="at most")
-    parser.add_argument("--patience", type=int, default=8, help="epochs without a better validation NDCG@10")
+    parser.add_argument("--patience", type=int, default=10, help="epochs without a better validation NDCG@10")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 
