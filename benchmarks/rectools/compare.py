@@ -79,11 +79,10 @@ class RealPositions(TransformerLightningModule):
 SIZES: Mapping[str, Any] = {"n_factors": 64, "n_blocks": 2, "n_heads": 2, "session_max_len": 50, "batch_size": 256, "loss": "softmax"}
 FITS: Mapping[str, tuple[type[Model], type[TransformerDataPreparatorBase], Mapping[str, Any]]] = {
     "sasrec": (SASRecModel, TrimmedSASRec, {"dropout_rate": 0.5, "lr": 1e-3, "use_key_padding_mask": True}),
-    "sasrec-padding-read": (SASRecModel, SASRecDataPreparator, {"dropout_rate": 0.5, "lr": 1e-3, "use_key_padding_mask": False}),
     "bert4rec": (BERT4RecModel, TrimmedBERT4Rec, {"dropout_rate": 0.3, "lr": 3e-3, "mask_prob": 0.3}),
 }
 """Sizes, dropout, learning rate and the share of hidden items are those of laserrec's baselines, which read no padding; the rest is
-RecTools' default, as it is of its SASRec to read padding (the second)."""
+RecTools' default, but for `use_key_padding_mask`: by default its SASRec reads padding."""
 
 
 @dataclass(frozen=True)
@@ -247,7 +246,7 @@ def main() -> None:
         theirs.append(Row.load("rectools", name, path, fingerprint))
     paths = [path for run in chosen.ours for path in sorted(run.glob("*/ranks-test.parquet")) if path.parent.name in FITS]
     ours = [Row.load("laserrec", f"{path.parts[-3]}/{path.parts[-2]}", path, fingerprint) for path in paths]
-    pairs = [(our, their) for our in ours for their in theirs if their.name.startswith(our.name.rpartition("/")[2])]
+    pairs = [(our, their) for our in ours for their in theirs if their.name == our.name.rpartition("/")[2]]
     found = {
         "benchmark": "rectools",
         **provenance(),
