@@ -1,0 +1,291 @@
+"""RecTools' SASRec and BERT4Rec on a prepared dataset, beside laserrec's on the very same split; prints JSON.
+
+Runs in an environment of its own (requirements.txt), which holds no laserrec: RecTools trains and scores, and the ranks are counted here,
+from nothing but the dataset's tables. Protocols: "all" ranks every item; "unseen" leaves the history's items out, except the target. Ties
+count against the target. An item that no training history holds is unknown to RecTools and comes last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import math
+import os
+import platform
+import sys
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from pytorch_lightning import seed_everything
+from rectools.dataset import Dataset
+from rectools.models import BERT4RecModel, SASRecModel
+from rectools.models.nn.transformers.bert4rec import BERT4RecDataPreparator
+from rectools.models.nn.transformers.data_preparator import TransformerDataPreparatorBase
+from rectools.models.nn.transformers.lightning import TransformerLightningModule
+from rectools.models.nn.transformers.sasrec import SASRecDataPreparator
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+Model = SASRecModel | BERT4RecModel
+PROTOCOLS = ("all", "unseen")
+USERS_AT_A_TIME = 1024
+
+
+class Trimmed(TransformerDataPreparatorBase):
+    """Batches without the columns that are padding in every row: nothing changes where padding is masked, for places count from the end."""
+
+    def _collate_fn_train(self, batch: list[Any]) -> dict[str, Tensor]:
+        return _trimmed(super()._collate_fn_train(batch))
+
+    def _collate_fn_recommend(self, batch: list[Any]) -> dict[str, Tensor]:
+        return _trimmed(super()._collate_fn_recommend(batch))
+
+
+def _trimmed(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    longest = int((batch["x"] != 0).sum(1).max())
+    return {name: values[:, -longest:] for name, values in batch.items()}
+
+
+class TrimmedSASRec(Trimmed, SASRecDataPreparator):
+    """SASRec's batches."""
+
+
+class TrimmedBERT4Rec(Trimmed, BERT4RecDataPreparator):
+    """BERT4Rec's batches."""
+
+
+class RealPositions(TransformerLightningModule):
+    """RecTools' loss, computed only where there is something to predict: nine in ten places of a batch are padding."""
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """Return the mean cross-entropy over the whole catalogue of the places that hold a target."""
+        items, targets = self.torch_model.item_model.get_all_embeddings(), batch["y"]
+        predicted = targets != 0
+        return cross_entropy(self.torch_model.encode_sessions(batch, items)[predicted] @ items.T, targets[predicted])
+
+
+SIZES: Mapping[str, Any] = {"n_factors": 64, "n_blocks": 2, "n_heads": 2, "session_max_len": 50, "batch_size": 256, "loss": "softmax"}
+FITS: Mapping[str, tuple[type[Model], type[TransformerDataPreparatorBase], Mapping[str, Any]]] = {
+    "sasrec": (SASRecModel, TrimmedSASRec, {"dropout_rate": 0.5, "lr": 1e-3, "use_key_padding_mask": True}),
+    "bert4rec": (BERT4RecModel, TrimmedBERT4Rec, {"dropout_rate": 0.3, "lr": 3e-3, "mask_prob": 0.3}),
+}
+"""Sizes, dropout, learning rate and the share of hidden items are those of laserrec's baselines, which read no padding; the rest is
+RecTools' default, but for `use_key_padding_mask`: by default its SASRec reads padding."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """A prepared dataset.
+
+    Attributes:
+        events: `user_id`, `item_id`, `part`, each user's in order, with the rows of users and items among all as `user` and `item`.
+        items: N, size of the catalogue.
+        about: what the manifest tells.
+    """
+
+    events: pl.DataFrame
+    items: int
+    about: Mapping[str, Any]
+
+    @classmethod
+    def load(cls, folder: Path) -> Split:
+        """Read a folder that `laserrec data prepare` wrote."""
+        items = pl.read_parquet(folder / "items.parquet", columns=["item_id"]).with_row_index("item")
+        events = pl.read_parquet(folder / "interactions.parquet").join(items, on="item_id", maintain_order="left")
+        return cls(
+            events.with_columns(user=pl.col("user_id").rank("dense") - 1), len(items), json.loads((folder / "manifest.json").read_text())
+        )
+
+    def history(self, part: str) -> pl.DataFrame:
+        """Return the events before a part."""
+        return self.events.filter(pl.col("part") < part)
+
+    def cases(self, part: str) -> pl.DataFrame:
+        """Return each user's first event of a part, for users who have one and a history; the shortest histories come first."""
+        first = self.events.filter(pl.col("part") == part).unique("user", keep="first", maintain_order=True)
+        lengths = self.history(part).group_by("user").agg(length=pl.len())
+        return first.join(lengths, on="user").sort("length", "user")
+
+
+def dataset(events: pl.DataFrame) -> Dataset:
+    """Hand events to RecTools; in the place of their times, which may tie, stands their order."""
+    order = pd.to_datetime(np.arange(len(events)), unit="s")
+    columns = {"user_id": events["user"].to_numpy(), "item_id": events["item"].to_numpy(), "weight": 1.0, "datetime": order}
+    return Dataset.construct(pd.DataFrame(columns))
+
+
+def ranked(model: Model, split: Split, part: str, k: int) -> pl.DataFrame:
+    """Return a part's cases with the target's `rank_all` and `rank_unseen`.
+
+    Args:
+        model: a fitted model.
+        split: the dataset.
+        part: whose targets are ranked, after all events before it.
+        k: items that RecTools is asked for; a target that is not among them is ranked last.
+    """
+    history, chunks = split.history(part), []
+    for unsorted in split.cases(part).iter_slices(USERS_AT_A_TIME):
+        cases = unsorted.sort("user")
+        users, targets, rows = cases["user"].to_numpy(), cases["item"].to_numpy(), np.arange(len(cases))
+        read = history.join(cases, on="user", how="semi", maintain_order="left")
+        listed = model.recommend(users, dataset(read), k=k, filter_viewed=False, add_rank_col=False, on_unsupported_targets="ignore")
+        scores = np.full((len(cases), split.items), -np.inf, dtype=np.float32)
+        scores[np.searchsorted(users, listed["user_id"]), listed["item_id"]] = listed["score"]
+        seen = np.zeros(scores.shape, dtype=bool)
+        seen[np.searchsorted(users, read["user"].to_numpy()), read["item"].to_numpy()] = True
+        seen[rows, targets] = False
+        ahead = scores >= scores[rows, targets][:, None]  # the target itself among them, so that the best rank is 1
+        chunks.append(cases.with_columns(rank_all=ahead.sum(1), rank_unseen=(ahead & ~seen).sum(1)))
+    return pl.concat(chunks).select("user_id", pl.col("item_id").alias("target_id"), "rank_all", "rank_unseen")
+
+
+def per_case(ranks: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
+    """Return every metric of every rank."""
+    found = {}
+    for k in (10, 50):
+        found[f"recall@{k}"] = (ranks <= k).astype(float)
+        found[f"ndcg@{k}"] = (ranks <= k) / np.log2(ranks + 1.0)
+    return found | {"mrr": 1.0 / ranks}
+
+
+def figures(ranks: NDArray[np.int64]) -> dict[str, float]:
+    """Return every metric's mean."""
+    return {name: float(values.mean()) for name, values in per_case(ranks).items()}
+
+
+def fit(name: str, split: Split, *, epochs: int, patience: int, seed: int) -> tuple[Model, dict[str, Any]]:
+    """Train on the training events until validation stops rising and return the best epoch's model, with what is to be told of it."""
+    seed_everything(seed)
+    kind, batches, settings = FITS[name]
+    model = kind(**SIZES, **settings, data_preparator_type=batches, lightning_module_type=RealPositions)
+    train, scores, best = dataset(split.history("valid")), [], {}
+    start = time.monotonic()
+    while len(scores) < epochs and len(scores) - int(np.argmax([0.0, *scores])) < patience:
+        model.fit_partial(train, min_epochs=1, max_epochs=1)
+        scores.append(figures(ranked(model, split, "valid", k=10)["rank_all"].to_numpy())["ndcg@10"])
+        if scores[-1] == max(scores):
+            best = {key: value.clone() for key, value in model.torch_model.state_dict().items()}
+        sys.stderr.write(f"{name}: epoch {len(scores)}: validation NDCG@10 {scores[-1]:.4f}, {time.monotonic() - start:.0f} s\n")
+    model.torch_model.load_state_dict(best)
+    about = {
+        "model": name,
+        "fingerprint": split.about["fingerprint"],
+        "seconds": time.monotonic() - start,
+        "parameters": sum(parameter.numel() for parameter in model.torch_model.parameters()),
+        "settings": {**SIZES, **settings, "epochs": epochs, "patience": patience, "seed": seed},
+        "best_epoch": int(np.argmax(scores)) + 1,
+        "validation_ndcg@10": max(scores),
+    }
+    return model, about
+
+
+@dataclass(frozen=True)
+class Row:
+    """The ranks of one model's test targets, from a file of ours or of laserrec's, which have the same form."""
+
+    library: str
+    name: str
+    about: Mapping[str, Any]
+    ranks: pl.DataFrame
+
+    @classmethod
+    def load(cls, library: str, name: str, path: Path, fingerprint: str) -> Row:
+        """Read a file and refuse one of another split."""
+        about = json.loads(pl.read_parquet_metadata(path)["about"])
+        if about["fingerprint"] != fingerprint:
+            raise SystemExit(f"{path} holds ranks on another split than that of --data. Delete it or name another folder.")
+        return cls(library, name, about, pl.read_parquet(path))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return settings and figures."""
+        test = {protocol: figures(self.ranks[f"rank_{protocol}"].to_numpy()) for protocol in PROTOCOLS}
+        return {"library": self.library, "name": self.name, **self.about, "test": test}
+
+    def against(self, other: Row) -> dict[str, Any]:
+        """Return this model's figures minus another's, with the standard error of the paired difference."""
+        both = self.ranks.join(other.ranks, on=("user_id", "target_id"), suffix="_other", validate="1:1")
+        if not len(both) == len(self.ranks) == len(other.ranks):
+            raise SystemExit(f"{self.name} of {self.library} and {other.name} of {other.library} were not evaluated on the same cases.")
+        found: dict[str, Any] = {"first": f"{self.library} {self.name}", "second": f"{other.library} {other.name}"}
+        for protocol in PROTOCOLS:
+            first, second = (per_case(both[f"rank_{protocol}{end}"].to_numpy()) for end in ("", "_other"))
+            found[protocol] = {name: _mean_and_error(first[name] - second[name]) for name in first}
+        return found
+
+
+def _mean_and_error(values: NDArray[np.float64]) -> dict[str, float]:
+    return {"difference": float(values.mean()), "standard_error": float(values.std(ddof=1)) / math.sqrt(len(values))}
+
+
+def main() -> None:
+    """Train what is not trained yet, and compare."""
+    chosen = _command_line()
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    warnings.simplefilter("ignore")
+    split = Split.load(chosen.data)
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    fingerprint, theirs = split.about["fingerprint"], []
+    for name in chosen.fits:
+        path = chosen.out / f"{name}.parquet"
+        if not path.is_file():
+            model, about = fit(name, split, epochs=chosen.epochs, patience=chosen.patience, seed=chosen.seed)
+            ranked(model, split, "test", k=split.items).write_parquet(path, metadata={"about": json.dumps(about)})
+        theirs.append(Row.load("rectools", name, path, fingerprint))
+    paths = [path for run in chosen.ours for path in sorted(run.glob("*/ranks-test.parquet")) if path.parent.name in FITS]
+    ours = [Row.load("laserrec", f"{path.parts[-3]}/{path.parts[-2]}", path, fingerprint) for path in paths]
+    pairs = [(our, their) for our in ours for their in theirs if their.name == our.name.rpartition("/")[2]]
+    found = {
+        "benchmark": "rectools",
+        **provenance(),
+        "dataset": {name: split.about[name] for name in ("name", "fingerprint", "counts")},
+        "rows": [row.as_dict() for row in (*theirs, *ours)],
+        "differences": [our.against(their) for our, their in pairs],
+    }
+    json.dump(found, sys.stdout, indent=1)
+    sys.stdout.write("\n")
+
+
+def _command_line() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder of a prepared dataset")
+    parser.add_argument("--out", type=Path, required=True, help="folder for RecTools' ranks; a fit whose ranks lie there is not done again")
+    parser.add_argument("--ours", type=Path, nargs="*", default=[], metavar="RUN", help="folders that `laserrec baseline` wrote")
+    parser.add_argument("--fits", nargs="+", choices=FITS, default=list(FITS))
+    parser.add_argument("--epochs", type=int, default=150, help="at most")
+    parser.add_argument("--patience", type=int, default=10, help="epochs without a better validation NDCG@10")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args()
+
+
+def provenance() -> dict[str, Any]:
+    """Return when, how and with what it was measured."""
+    packages = ("rectools", "torch", "pytorch-lightning", "numpy", "pandas", "polars")
+    machine = {
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+    }
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": " ".join(["python", *sys.argv]),
+        "machine": machine,
+        "versions": {name: version(name) for name in packages},
+    }
+
+
+if __name__ == "__main__":
+    main()
