@@ -117,7 +117,7 @@ def restrict(
     path: Annotated[Path, typer.Argument(help="A dataset folder.")],
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     users: Annotated[float | None, typer.Option(help="Share of users to learn from, such as 0.05.")] = None,
-    hidden_items: Annotated[float | None, typer.Option(help="Share of items that training must not know of, such as 0.1.")] = None,
+    hidden_items: Annotated[float | None, typer.Option(help="Share of items whose training events are left out, such as 0.1.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the draw.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace the folder if it exists.")] = False,
 ) -> None:

@@ -58,7 +58,7 @@ def texts(cache: Path) -> Path:
 
 
 def left(texts: Path) -> list[str]:
-    return sorted(path.name for path in texts.iterdir())
+    return sorted(path.name for path in texts.iterdir() if path.suffix != ".lock")
 
 
 def clean(*options: str) -> list[str]:

@@ -108,6 +108,12 @@ def shop(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
+def elsewhere(shop: Path) -> Path:
+    """Another catalogue's dataset, `elsewhere` in the shop's folder: three users, and the nine items that they take."""
+    return write_data(shop / "elsewhere", ("ida", "jo", "kim"))
+
+
+@pytest.fixture
 def laserrec(shop: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """A function that runs a command line in `shop` and returns its exit code, stdout and stderr."""
     from laserrec.cli import main

@@ -28,12 +28,17 @@ def fresh(shop: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     rows = [f"{user},{ids[(at + step) % 9]},2026-03-{1 + step:02}T10:00:00" for at, user in enumerate(users) for step in range(7)]
     (shop / "interactions.csv").write_text("\n".join(["user_id,item_id,timestamp", *rows]) + "\n")
     (shop / "items.csv").write_text("\n".join(["item_id,title,brand", *(f"{item},Tent {item},Fjord" for item in ids)]) + "\n")
+    # Another shop, of which the guide says only where it lies.
+    other = [f"{user},P{(at + step) % 8},2026-04-{1 + step:02}T10:00:00" for at, user in enumerate(users) for step in range(6)]
+    (shop / "other.csv").write_text("\n".join(["user_id,item_id,timestamp", *other]) + "\n")
+    (shop / "other-items.csv").write_text("\n".join(["item_id,title", *(f"P{place},Pen {place}" for place in range(8))]) + "\n")
     (shop / "wishes.txt").write_text("warm socks\nhiking boots\n")
     return shop
 
 
 def test_the_guide_runs(fresh: Path, laserrec: Run) -> None:
     names: dict[str, object] = {"__name__": "guide"}
+    assert laserrec("data", "prepare", "other.csv", "--items", "other-items.csv", "--out", "data/other")[0] == 0
     for language, block in BLOCKS:
         if language == "toml":
             (fresh / "laser.toml").write_text(block)

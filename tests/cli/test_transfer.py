@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import write_data
 
 from laserrec import Dataset, Laser
 from laserrec.errors import DataError
@@ -32,8 +31,9 @@ def test_one_restriction_at_a_time(laserrec: Run, given: tuple[str, ...]) -> Non
     assert "Give one of --users and --hidden-items" in err
 
 
-def test_a_run_is_carried_over_and_appears_when_complete(laserrec: Run, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_data(shop / "elsewhere", ("ida", "jo", "kim"))
+def test_a_run_is_carried_over_and_appears_when_complete(
+    laserrec: Run, shop: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as broken:
 
         def fail(*_: object) -> None:
@@ -47,7 +47,7 @@ def test_a_run_is_carried_over_and_appears_when_complete(laserrec: Run, shop: Pa
     told = json.loads(out)
     assert [result["part"] for result in told["results"]] == ["valid", "test"]
     assert {result["cases"] for result in told["results"]} == {3}
-    assert Dataset.load(shop / "elsewhere").fingerprint == told["results"][0]["fingerprint"]
+    assert Dataset.load(elsewhere).fingerprint == told["results"][0]["fingerprint"]
     assert laserrec("evaluate", "moved")[0] == 0  # it finds its dataset and its model
     code, _, err = laserrec("transfer", "run", "--data", "elsewhere", "--out", "moved")
     assert code == 1
@@ -55,9 +55,9 @@ def test_a_run_is_carried_over_and_appears_when_complete(laserrec: Run, shop: Pa
     assert not list(shop.glob(".moved*"))
 
 
+@pytest.mark.usefixtures("elsewhere")
 def test_what_does_not_fit_is_refused_before_anything_is_trained(laserrec: Run, shop: Path) -> None:
-    write_data(shop / "other-shop", ("ida", "jo", "kim"))
-    words = ("train", "--data", "other-shop", "--config", "laser.toml", "--out", "started", "--set", "start=run/model")
+    words = ("train", "--data", "elsewhere", "--config", "laser.toml", "--out", "started", "--set", "start=run/model")
     code, _, err = laserrec(*words, "--set", "virtual.prefix_length=5")
     assert code == 1
     assert "virtual.prefix_length = 5 (the model's: 2)" in err
