@@ -70,8 +70,7 @@ def baseline(
         print_json({"run": str(out), "results": [result.as_dict() for result in results]})
     else:
         show_results(results)
-        trained = (
-            "trained or chosen on validation" if settings.collaborative.seen_penalty else "chosen on validation; trained ones have none"
-        )
-        whose = "Every model has" if settings.collaborative.seen_penalty else "Popularity and last-item text have"
-        typer.echo(f"{whose} a penalty on seen items, {trained}.")
+        if settings.collaborative.seen_penalty:
+            typer.echo("Every model has a penalty on seen items, trained or chosen on validation.")
+        else:
+            typer.echo("Popularity and last-item text have a penalty on seen items, chosen on validation; trained models have none.")
