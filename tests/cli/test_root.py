@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,29 +11,22 @@ import pytest
 import laserrec as package
 
 Run = Callable[..., tuple[int, str, str]]
-HELP_SECONDS = 0.3
+HEAVY = ("torch", "transformers", "polars", "numpy", "safetensors", "huggingface_hub", "optuna", "plotly", "scipy")
+MAIN = "from laserrec.cli import main; main()"
 
 
 def process(*words: str) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-c", "from laserrec.cli import main; main()", *words]
+    line = [sys.executable, "-c", MAIN, *words]
     return subprocess.run(line, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("words", [(), ("train",), ("demo",), ("recommend",)], ids=" ".join)
-def test_help_is_quick(words: tuple[str, ...]) -> None:
-    def spent() -> float:
-        used = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return used.ru_utime + used.ru_stime
-
-    # Processor time, so that a busy machine does not count; the best of three, so that cold caches do not.
-    times = []
-    for _ in range(3):
-        before = spent()
-        shown = process(*words, "--help")
-        times.append(spent() - before)
-        assert shown.returncode == 0
-        assert "Usage: laserrec" in shown.stdout
-    assert min(times) < HELP_SECONDS
+@pytest.mark.parametrize("words", [(), ("train",), ("demo",), ("recommend",), ("transfer",), ("data", "restrict")], ids=" ".join)
+def test_help_loads_nothing_heavy(words: tuple[str, ...]) -> None:
+    """What makes help slow is what it imports; seconds differ from machine to machine."""
+    line = f"import atexit, sys; atexit.register(lambda: print([m for m in {HEAVY!r} if m in sys.modules])); {MAIN}"
+    shown = subprocess.run([sys.executable, "-c", line, *words, "--help"], capture_output=True, text=True, check=True).stdout
+    assert "Usage: laserrec" in shown
+    assert shown.splitlines()[-1] == "[]"
 
 
 def test_every_command_is_listed() -> None:
