@@ -10,7 +10,6 @@ prints the tables as Markdown.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from runs import derived, place, train, write_results
+from runs import command_line, derived, place, train, write_results
 
 from laserrec import Dataset, LaserConfig
 from laserrec.baseline_runs import measure_baseline
@@ -65,13 +64,8 @@ class Experiment:
 
 def main() -> None:
     """Run what the command line names."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("experiment", choices=sorted(path.stem for path in FOLDER.glob("*.toml")))
-    parser.add_argument("--data", type=Path, required=True, help="folder of the whole dataset")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
-    parser.add_argument("--results", type=Path, default=FOLDER.parents[1] / "results", help="folder of the results")
+    parser = command_line(__doc__, FOLDER)
     parser.add_argument("--datasets", nargs="+", help="these alone")
-    parser.add_argument("--set", dest="assignments", nargs="*", default=[], metavar="KEY=VALUE", help="further settings")
     chosen = parser.parse_args()
     experiment = Experiment.read(FOLDER / f"{chosen.experiment}.toml")
     found = run(experiment, chosen.data, chosen.out / experiment.name, chosen.datasets, chosen.assignments)

@@ -9,7 +9,6 @@ id-based recommenders have the same settings share them. Writes `results/NAME.js
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tomllib
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runs import finished, train, write_results
+from runs import command_line, finished, train, write_results
 
 from laserrec import Dataset, LaserConfig
 from laserrec.comparison.compare import Compared, compare_runs, summarise_runs
@@ -55,13 +54,8 @@ class Experiment:
 
 def main() -> None:
     """Run what the command line names."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("experiment", choices=sorted(path.stem for path in FOLDER.glob("*.toml")))
-    parser.add_argument("--data", type=Path, required=True, help="dataset folder")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
-    parser.add_argument("--results", type=Path, default=FOLDER.parent / "results", help="folder of the results")
+    parser = command_line(__doc__, FOLDER)
     parser.add_argument("--arms", nargs="+", help="these alone, after the reference, and those that are finished")
-    parser.add_argument("--set", dest="assignments", nargs="*", default=[], metavar="KEY=VALUE", help="further settings of every arm")
     chosen = parser.parse_args()
     experiment = Experiment.read(FOLDER / f"{chosen.experiment}.toml")
     found = run(experiment, chosen.data, chosen.out / experiment.name, chosen.arms, chosen.assignments)

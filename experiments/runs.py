@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import sys
@@ -64,6 +65,17 @@ def copy(source: Path, target: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     shutil.copytree(source, aside) if source.is_dir() else shutil.copy(source, aside)
     aside.rename(target)
+
+
+def command_line(description: str | None, folder: Path) -> argparse.ArgumentParser:
+    """Return what every experiment that a TOML file of a folder describes is called with."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("experiment", choices=sorted(path.stem for path in folder.glob("*.toml")))
+    parser.add_argument("--data", type=Path, required=True, help="dataset folder")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--results", type=Path, default=Path(__file__).parents[1] / "results", help="folder of the results")
+    parser.add_argument("--set", dest="assignments", nargs="*", default=[], metavar="KEY=VALUE", help="further settings of every run")
+    return parser
 
 
 def derived(path: Path, data: Dataset) -> Path:

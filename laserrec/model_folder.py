@@ -133,8 +133,8 @@ class ModelFolder:
             raise CheckpointError(f"{folder} is not a complete laserrec model: {error}") from error
         return cls(config, catalogue, view, weights, about["provenance"], about["costs"])
 
-    def check_llm(self, fingerprint: str) -> Self:
-        """Refuse another LLM than the one the virtual tokens were trained around; return what was read.
+    def check_llm(self, fingerprint: str) -> None:
+        """Refuse another LLM than the one the virtual tokens were trained around.
 
         Raises:
             CheckpointError: the fingerprints differ.
@@ -146,7 +146,6 @@ class ModelFolder:
                 f"{self.config.llm.model!r} here has {fingerprint[:12]}…. "
                 "Use the same model, layers and dtype."
             )
-        return self
 
     def restore(self, model: LaserModel) -> None:
         """Load the trained weights into a model of these settings.

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from laserrec.assets import cache_folder
+from laserrec.assets.store import texts_folder
 from laserrec.checks import check_item, check_request
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
@@ -321,7 +321,7 @@ class Laser:
         stored.check_llm(backbone.fingerprint())
         items = [{key: value for key, value in item.items() if key != "item_id"} for item in stored.catalogue]
         texts = ItemTexts(backbone, stored.config.prompt, items, stored.config.virtual.read_out, stored.config.llm)
-        texts.reuse(cache_folder() / "texts")
+        texts.reuse(texts_folder())
         system = build_laser(stored.config, backbone, texts, stored.collaborative)
         stored.restore(system.model)
         laser = cls(stored.config, [item["item_id"] for item in stored.catalogue], texts, system, stored.provenance)

@@ -195,30 +195,30 @@ def fit(name: str, split: Split, *, epochs: int, patience: int, seed: int) -> tu
 class Row:
     """The ranks of one model's test targets, from a file of ours or of laserrec's, which have the same form."""
 
-    library: str
+    package: str
     name: str
     about: Mapping[str, Any]
     ranks: pl.DataFrame
 
     @classmethod
-    def load(cls, library: str, name: str, path: Path, fingerprint: str) -> Row:
+    def load(cls, package: str, name: str, path: Path, fingerprint: str) -> Row:
         """Read a file and refuse one of another split."""
         about = json.loads(pl.read_parquet_metadata(path)["about"])
         if about["fingerprint"] != fingerprint:
             raise SystemExit(f"{path} holds ranks on another split than that of --data. Delete it or name another folder.")
-        return cls(library, name, about, pl.read_parquet(path))
+        return cls(package, name, about, pl.read_parquet(path))
 
     def as_dict(self) -> dict[str, Any]:
         """Return settings and figures."""
         test = {protocol: figures(self.ranks[f"rank_{protocol}"].to_numpy()) for protocol in PROTOCOLS}
-        return {"library": self.library, "name": self.name, **self.about, "test": test}
+        return {"library": self.package, "name": self.name, **self.about, "test": test}
 
     def against(self, other: Row) -> dict[str, Any]:
         """Return this model's figures minus another's, with the standard error of the paired difference."""
         both = self.ranks.join(other.ranks, on=("user_id", "target_id"), suffix="_other", validate="1:1")
         if not len(both) == len(self.ranks) == len(other.ranks):
-            raise SystemExit(f"{self.name} of {self.library} and {other.name} of {other.library} were not evaluated on the same cases.")
-        found: dict[str, Any] = {"first": f"{self.library} {self.name}", "second": f"{other.library} {other.name}"}
+            raise SystemExit(f"{self.name} of {self.package} and {other.name} of {other.package} were not evaluated on the same cases.")
+        found: dict[str, Any] = {"first": f"{self.package} {self.name}", "second": f"{other.package} {other.name}"}
         for protocol in PROTOCOLS:
             first, second = (per_case(both[f"rank_{protocol}{end}"].to_numpy()) for end in ("", "_other"))
             found[protocol] = {name: _mean_and_error(first[name] - second[name]) for name in first}

@@ -121,7 +121,7 @@ def restrict(
     seed: Annotated[int, typer.Option(min=0, help="Of the draw.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace the folder if it exists.")] = False,
 ) -> None:
-    """Make a dataset that is harder to learn from, with the same test events: fewer users, or items that are new."""
+    """Make a dataset that is harder to learn from, with the same test events: fewer users, or items without training events."""
     from laserrec.data.dataset import Dataset
     from laserrec.data.restrict import hide_items, keep_users
 

@@ -1,7 +1,6 @@
-"""Harder datasets from a prepared one: fewer users to learn from, or items that training knows nothing of.
+"""Harder datasets from a prepared one: fewer users to learn from, or items that nothing is learnt of but that they are there.
 
-What is evaluated stays as it was, so that figures tell what learning from less costs: the test cases of low-resource training are those of
-the whole dataset, with the same histories.
+Test events stay, so that figures tell what learning from less costs: with fewer users the test cases are those of the whole dataset.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from laserrec.data.events import BEFORE, Events
 from laserrec.data.tables import PARTS
 from laserrec.errors import DataError
 
-TRAIN, VALID, TEST = range(len(PARTS))
+TRAIN, TEST = PARTS.index("train"), PARTS.index("test")
 
 
 def keep_users(data: Dataset, share: float, seed: int = 0) -> Dataset:
@@ -49,7 +48,7 @@ def keep_users(data: Dataset, share: float, seed: int = 0) -> Dataset:
 
 
 def hide_items(data: Dataset, share: float, seed: int = 0) -> Dataset:
-    """Take every event with some items out of training and validation: in test they are new items, known by their text alone.
+    """Take every event with some items out of training and validation: in test their texts alone tell who takes them.
 
     Test events stay, so their targets may be hidden items; histories lack them, as they would if the items had just come. The items stay in
     the catalogue: a model that is trained over the whole catalogue meets them as wrong answers, never as right ones, which makes them
