@@ -11,10 +11,11 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding
+from torch.nn.functional import embedding, pad
 
 from laserrec.nn.blocks import Block, initialise
-from laserrec.nn.sequential import SeenPenalty, SequentialRecommender, drop_last, encode_by_length, last_states, mean_cross_entropy
+from laserrec.nn.cross_entropy import catalogue_cross_entropy
+from laserrec.nn.sequential import SeenPenalty, SequentialRecommender, drop_last, encode_by_length, last_states
 
 
 class BERT4Rec(SequentialRecommender):
@@ -61,18 +62,20 @@ class BERT4Rec(SequentialRecommender):
         table_ND, lengths = self.item_vectors, mask.sum(1, keepdim=True)
         asked = torch.cat([items, items[:, :1]], dim=1).scatter(1, lengths, self.catalogue_size)
         extended = torch.arange(asked.shape[1], device=items.device) <= lengths
-        logits = self._logits(last_states(self._encode(asked, extended, table_ND, first_place=0), extended), table_ND)
+        logits = last_states(self._encode(asked, extended, table_ND, first_place=0), extended) @ table_ND.T + self.bias
         return logits if self.penalty is None else self.penalty(logits, items, mask)
 
     def loss(self, items: Tensor, mask: Tensor, hold_out: int = 0) -> Tensor:
         """Cross-entropy of hidden items; which ones is drawn with torch's global generator. See the base class."""
         table_ND, (mask, hidden) = self.item_vectors, self.hide(drop_last(mask, hold_out))
         asked = items.masked_fill(hidden, self.catalogue_size)
-        logits_PN = self._logits(self._encode(asked, mask, table_ND, first_place=0)[hidden], table_ND)
+        states_PD, lowered = self._encode(asked, mask, table_ND, first_place=0)[hidden], None
         if self.penalty is not None:
             row = hidden.nonzero(as_tuple=True)[0]
-            logits_PN = self.penalty(logits_PN, items[row], (mask & ~hidden)[row])
-        return mean_cross_entropy(logits_PN, items[hidden])
+            lowered = self.penalty.lowered(items[row], (mask & ~hidden)[row], len(table_ND))
+        # The bias as one more column, beside a 1 in every state.
+        states, table = pad(states_PD, (0, 1), value=1.0), torch.cat([table_ND, self.bias[:, None]], dim=1)
+        return catalogue_cross_entropy(states, table, items[hidden], lowered)
 
     def hide(self, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Draw what a training step reads and what it must guess.
@@ -105,6 +108,3 @@ class BERT4Rec(SequentialRecommender):
         for block in self.blocks:
             states = block(states, mask)
         return states
-
-    def _logits(self, states: Tensor, table: Tensor) -> Tensor:
-        return states @ table.T + self.bias

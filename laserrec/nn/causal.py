@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding
 
-from laserrec.nn.sequential import SeenPenalty, SequentialRecommender, drop_last, encode_by_length, last_states, mean_cross_entropy
+from laserrec.nn.cross_entropy import catalogue_cross_entropy
+from laserrec.nn.sequential import SeenPenalty, SequentialRecommender, drop_last, encode_by_length, last_states
 
 
 class CausalRecommender(SequentialRecommender):
@@ -54,12 +55,12 @@ class CausalRecommender(SequentialRecommender):
         predicted = mask[:, 1:]
         longest = int(predicted.sum(1).max()) if predicted.numel() else 0
         predicted, inputs, targets = predicted[:, :longest], items[:, :longest], items[:, 1 : longest + 1]
-        logits_PN = self._states(inputs, predicted, table_ND)[predicted] @ table_ND.T
+        states_PD, lowered = self._states(inputs, predicted, table_ND)[predicted], None
         if self.penalty is not None:
             row, place = predicted.nonzero(as_tuple=True)
             before_PS = torch.arange(longest, device=items.device) <= place[:, None]
-            logits_PN = self.penalty(logits_PN, inputs[row], before_PS)
-        return mean_cross_entropy(logits_PN, targets[predicted])
+            lowered = self.penalty.lowered(inputs[row], before_PS, len(table_ND))
+        return catalogue_cross_entropy(states_PD, table_ND, targets[predicted], lowered)
 
     def _states(self, items: Tensor, mask: Tensor, table: Tensor) -> Tensor:
         self.check_length(items)

@@ -23,7 +23,12 @@ def lower_seen(scores: Tensor, items: Tensor, mask: Tensor, amount: Tensor) -> T
 
     Touches those scores alone: a catalogue's worth of zeros would cost more than the product that made the scores.
     """
-    row, place = (mask & (items < scores.shape[1])).nonzero(as_tuple=True)
-    pairs = (row * scores.shape[1] + items[row, place]).unique()
-    row, item = pairs // scores.shape[1], pairs % scores.shape[1]
-    return scores.index_put_((row, item), -amount.expand(len(pairs)), accumulate=True)
+    row, item = distinct(items, mask & (items < scores.shape[1]), scores.shape[1])
+    return scores.index_put_((row, item), -amount.expand(len(row)), accumulate=True)
+
+
+def distinct(items: Tensor, mask: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return the items of each row, all below `count`, as pairs of row and item, int64 [L] each, ascending and each once."""
+    row, place = mask.nonzero(as_tuple=True)
+    pairs = (row * count + items[row, place]).unique()
+    return pairs // count, pairs % count

@@ -11,9 +11,10 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, pad
+from torch.nn.functional import pad
 
-from laserrec.nn.histories import lower_seen
+from laserrec.nn.cross_entropy import Lowered
+from laserrec.nn.histories import distinct, lower_seen
 from laserrec.nn.item_table import TextTable
 
 GROUPS = 4
@@ -117,6 +118,10 @@ class SeenPenalty(nn.Module):
         """Return the logits [P, N], lower by δ at the items [P, S] where `mask` [P, S] is True; they are changed in place."""
         return lower_seen(logits, items, mask, self.strength)
 
+    def lowered(self, items: Tensor, mask: Tensor, count: int) -> Lowered:
+        """Return which of `count` logits a row are lower, and by how much; arguments as in `forward`, items below `count`."""
+        return Lowered(*distinct(items, mask, count), self.strength)
+
 
 def encode_by_length(encode: Callable[[Tensor, Tensor], Tensor], items: Tensor, mask: Tensor) -> Tensor:
     """Encode rows in groups of similar length, so that little padding is computed: in training, two to three times faster.
@@ -151,8 +156,3 @@ def last_states(states: Tensor, mask: Tensor) -> Tensor:
     """Return the state [B, D] of each row's last real item."""
     last = (mask.sum(1) - 1).clamp(min=0)
     return states[torch.arange(len(states), device=states.device), last]
-
-
-def mean_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy of logits [P, N] against targets [P]; 0 for no positions, where the plain mean is NaN."""
-    return cross_entropy(logits, targets, reduction="sum") / max(len(targets), 1)

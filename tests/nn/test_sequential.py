@@ -13,7 +13,7 @@ from laserrec.nn.bert4rec import BERT4Rec
 from laserrec.nn.fdsa import FDSA
 from laserrec.nn.gru4rec import GRU4Rec
 from laserrec.nn.sasrec import SASRec
-from laserrec.nn.sequential import GROUPS, SeenPenalty, SequentialRecommender, drop_last, last_states, mean_cross_entropy
+from laserrec.nn.sequential import GROUPS, SeenPenalty, SequentialRecommender, drop_last, last_states
 
 N, S = 23, 7
 
@@ -151,6 +151,12 @@ def test_seen_penalty_counts_an_item_once() -> None:
     assert penalty.scaled.grad.item() == -30
 
 
+def test_seen_penalty_names_what_it_lowers() -> None:
+    items, mask = torch.tensor([[1, 1, 3], [0, 2, 0]]), torch.tensor([[True, True, True], [True, False, False]])
+    row, item, amount = SeenPenalty(start=2.0).lowered(items, mask, 4)
+    assert (row.tolist(), item.tolist(), amount.item()) == ([0, 0, 1], [1, 3, 0], 2.0)
+
+
 @pytest.mark.parametrize("kind", [SASRec, BERT4Rec, FDSA])
 def test_penalty_is_the_only_difference(kind: type[SASRec | BERT4Rec | FDSA]) -> None:
     plain = kind(catalogue_size=N, width=8, blocks=1, heads=2, max_history=S, dropout=0.0).eval()
@@ -158,9 +164,3 @@ def test_penalty_is_the_only_difference(kind: type[SASRec | BERT4Rec | FDSA]) ->
     penalised.load_state_dict(plain.state_dict(), strict=False)
     difference = (plain.scores(*batch(ROWS)) - penalised.scores(*batch(ROWS))).round(decimals=4)
     assert difference.tolist() == [[3.0 if item in row else 0.0 for item in range(N)] for row in ROWS]
-
-
-def test_mean_cross_entropy() -> None:
-    logits = torch.tensor([[math.log(3.0), 0.0], [0.0, 0.0]])
-    # -ln(3/4) and -ln(1/2), averaged
-    assert mean_cross_entropy(logits, torch.tensor([0, 1])).item() == pytest.approx((math.log(4 / 3) + math.log(2)) / 2)
