@@ -53,6 +53,12 @@ class Cases:
         """Return the chosen cases, in the order given."""
         return Cases(self.users[rows], self.histories.take(rows), self.targets[rows])
 
+    def sample(self, count: int, seed: int) -> Cases:
+        """Return some cases, drawn from a seed and in their order; all of them where there are no more."""
+        if count >= len(self):
+            return self
+        return self.take(np.sort(np.random.default_rng(seed).choice(len(self), count, replace=False)))
+
 
 @dataclass(frozen=True)
 class Dataset:

@@ -55,6 +55,10 @@ class Ragged:
         lengths = np.minimum(self.lengths, limit)
         return self._gather(self.offsets[1:] - lengths, lengths)
 
+    def absent(self, count: int) -> NDArray[np.int64]:
+        """Return which of the values 0 … count - 1 no row holds, int64, ascending."""
+        return np.flatnonzero(np.bincount(self.values, minlength=count) == 0)
+
     def _gather(self, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> Ragged:
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         return Ragged(self.values[np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])], offsets)

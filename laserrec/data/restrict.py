@@ -51,8 +51,8 @@ def hide_items(data: Dataset, share: float, seed: int = 0) -> Dataset:
     """Take every event with some items out of training and validation: in test their texts alone tell who takes them.
 
     Test events stay, so their targets may be hidden items; histories lack them, as they would if the items had just come. The items stay in
-    the catalogue: a model that is trained over the whole catalogue meets them as wrong answers, never as right ones, which makes them
-    harder to recommend than items that are added later. Users whose whole history is hidden have no test case any more.
+    the catalogue, where they are no wrong answers to what knows items by their texts alone; models of ids, which could not tell one of
+    them from another anyway, do meet them as wrong answers. Users whose whole history is hidden have no test case any more.
 
     Args:
         data: the dataset.

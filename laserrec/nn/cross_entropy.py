@@ -36,7 +36,9 @@ class Lowered(NamedTuple):
     amount: Tensor
 
 
-def catalogue_cross_entropy(states: Tensor, table: Tensor, targets: Tensor, lowered: Lowered | None = None) -> Tensor:
+def catalogue_cross_entropy(
+    states: Tensor, table: Tensor, targets: Tensor, lowered: Lowered | None = None, left_out: Tensor | None = None
+) -> Tensor:
     """Return the mean of −log softmax(states · tableᵀ)[target]; 0, with gradients of 0, where there is no position.
 
     Args:
@@ -44,12 +46,14 @@ def catalogue_cross_entropy(states: Tensor, table: Tensor, targets: Tensor, lowe
         table: vectors of the items, float [N, D].
         targets: int64 [P].
         lowered: logits that are lowered first.
+        left_out: items that the softmax is not over, int64; none of them may be a target.
 
     Returns:
         A scalar, with a gradient to the states, the table and the amount.
     """
     row, item, amount = lowered or (targets[:0], targets[:0], states.new_zeros(()))
-    loss: Tensor = _CatalogueCrossEntropy.apply(states, table, targets, row, item, amount)  # type: ignore[no-untyped-call]
+    without = targets[:0] if left_out is None else left_out
+    loss: Tensor = _CatalogueCrossEntropy.apply(states, table, targets, row, item, amount, without)  # type: ignore[no-untyped-call]
     return loss
 
 
@@ -57,7 +61,16 @@ class _CatalogueCrossEntropy(torch.autograd.Function):
     """Computes the gradients along with the value."""
 
     @staticmethod
-    def forward(ctx: Any, states: Tensor, table: Tensor, targets: Tensor, row: Tensor, item: Tensor, amount: Tensor) -> Tensor:  # noqa: ANN401 - untyped in torch
+    def forward(
+        ctx: Any,  # noqa: ANN401 - untyped in torch
+        states: Tensor,
+        table: Tensor,
+        targets: Tensor,
+        row: Tensor,
+        item: Tensor,
+        amount: Tensor,
+        left_out: Tensor,
+    ) -> Tensor:
         rows = max(LEAST_ROWS, HELD.get(states.device.type, HELD_ELSEWHERE) // len(table))
         starts = torch.arange(0, len(states) + rows, rows, device=row.device)
         bounds = torch.searchsorted(row, starts).tolist()
@@ -71,6 +84,7 @@ class _CatalogueCrossEntropy(torch.autograd.Function):
             seen = row[pairs] - start, item[pairs]
             logits = torch.mm(part, table.T, out=room[: len(part)])
             logits[seen] -= amount
+            logits.index_fill_(1, left_out, -torch.inf)
             total += _to_probabilities(logits, following)
             if slopes is not None:
                 _add_slopes(slopes, start, part, table, logits, following, seen)
@@ -83,7 +97,7 @@ class _CatalogueCrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         states, table, amount = (slope * kept for kept in ctx.saved_tensors)
-        return states, table, None, None, None, amount
+        return states, table, None, None, None, amount, None
 
 
 def _to_probabilities(logits: Tensor, targets: Tensor) -> Tensor:

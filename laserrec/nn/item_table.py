@@ -42,6 +42,11 @@ class TextTable(nn.Module):
         self.ids = nn.Parameter(torch.randn(count, width) * START / 5) if ids else None
 
     @property
+    def shared(self) -> bool:
+        """Whether nothing is an item's own, so that one nobody was trained on has as good a vector as any."""
+        return self.ids is None
+
+    @property
     def weight(self) -> Tensor:
         """The table, float [N, D]."""
         mapped: Tensor = torch.addmm(self.bias, self.texts, self.maps)

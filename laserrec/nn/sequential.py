@@ -79,13 +79,14 @@ class SequentialRecommender(nn.Module, ABC):
         """
 
     @abstractmethod
-    def loss(self, items: Tensor, mask: Tensor, hold_out: int = 0) -> Tensor:
+    def loss(self, items: Tensor, mask: Tensor, hold_out: int = 0, left_out: Tensor | None = None) -> Tensor:
         """Mean cross-entropy over the whole catalogue of the positions that the model learns from.
 
         Args:
             items: int64 [B, S], S ≤ max_history + 1 + hold_out.
             mask: bool [B, S].
             hold_out: items at each row's end that the model neither predicts nor reads.
+            left_out: items that are no wrong answers, int64; they may not be in what is predicted.
 
         Returns:
             A scalar; 0, with gradients of 0, where no row is long enough to learn from.

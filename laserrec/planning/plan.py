@@ -179,9 +179,9 @@ class Compared:
 
     @property
     def texts(self) -> tuple[str, str, str]:
-        """What was predicted, what it came to and how far off that was, in words; the last is empty where it came to nothing."""
-        shown = gib if self.unit == "bytes" else duration
-        return shown(self.predicted), shown(self.actual), f"{self.predicted / self.actual - 1:+.0%}" if self.actual else ""
+        """What was predicted, what it came to and how far off that was, in words; the last is empty where either is nothing."""
+        shown, told = gib if self.unit == "bytes" else duration, self.predicted and self.actual
+        return shown(self.predicted), shown(self.actual), f"{self.predicted / self.actual - 1:+.0%}" if told else ""
 
 
 class PhaseClock:

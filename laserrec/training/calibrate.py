@@ -22,7 +22,7 @@ PULL = 0.1
 """Weight of a stored scalar's squared distance from its start, so that few cases cannot drive it to infinity."""
 
 
-def calibrate(laser: LaserSystem, items: Tensor, mask: Tensor, targets: Tensor) -> None:
+def calibrate(laser: LaserSystem, items: Tensor, mask: Tensor, targets: Tensor, left_out: Tensor | None = None) -> None:
     """Fit the scalars that the settings train.
 
     Args:
@@ -30,6 +30,7 @@ def calibrate(laser: LaserSystem, items: Tensor, mask: Tensor, targets: Tensor) 
         items: histories, item indices int64 [R, S], padded on the right, on the system's device like what follows.
         mask: bool [R, S].
         targets: the item that followed each history, int64 [R].
+        left_out: items that are no wrong answers, int64.
     """
     scorer = laser.model.scorer
     scalars = scorer.scalars
@@ -43,6 +44,8 @@ def calibrate(laser: LaserSystem, items: Tensor, mask: Tensor, targets: Tensor) 
         total = sum(((scalar - start) ** 2 for scalar, start in zip(scalars, starts, strict=True)), scalars[0].new_zeros(())) * PULL
         for evidence, histories, real, following in parts:
             logits = scorer.combine(evidence, histories, real)
+            if left_out is not None:
+                logits = logits.index_fill(1, left_out, -torch.inf)
             total = total + cross_entropy(logits, following, reduction="sum") / len(items)
         return total
 

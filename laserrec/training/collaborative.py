@@ -70,6 +70,9 @@ class CollaborativeTask:
         usable = np.flatnonzero(histories.lengths > 1 + hold_out)
         # A history of one more item than fits is read but for its last item, which is only predicted.
         self.histories = histories.take(usable).tails(model.max_history + 1 + hold_out)
+        # As wrong answers alone, new items would teach a model of texts that such texts are wrong.
+        shared = isinstance(model.items, TextTable) and model.items.shared
+        self.left_out = (~self.seen()).nonzero()[:, 0].to(model.device) if shared else None
 
     @property
     def module(self) -> nn.Module:
@@ -77,7 +80,7 @@ class CollaborativeTask:
         return self.model
 
     def seen(self) -> Tensor:
-        """Return which items the model is trained on, bool [N]; the others' embeddings only ever serve as wrong answers."""
+        """Return which items the model is trained on, bool [N]; the others' own embeddings only ever serve as wrong answers."""
         kept = Ragged.from_rows([history[: len(history) - self.hold_out] for history in self.histories])
         seen = torch.zeros(self.model.catalogue_size, dtype=torch.bool)
         seen[torch.from_numpy(kept.values)] = True
@@ -90,9 +93,9 @@ class CollaborativeTask:
         """Nothing is prepared."""
 
     def step(self, rows: Tensor, epoch: int) -> Step:
-        """Cross-entropy over the whole catalogue."""
+        """Cross-entropy over the whole catalogue; for a model that knows items by their texts alone, over those it is trained on."""
         items, mask = (torch.from_numpy(array).to(self.model.device) for array in self.histories.take(rows.numpy()).padded())
-        return Step(self.model.loss(items, mask, self.hold_out), {})
+        return Step(self.model.loss(items, mask, self.hold_out, self.left_out), {})
 
     def validate(self) -> dict[str, float]:
         """Rank the catalogue for the validation cases, seen items not excluded."""

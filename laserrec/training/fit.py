@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -189,7 +188,7 @@ def blend_refits(groups: Sequence[Sequence[SequentialRecommender]], data: Datase
     """Make an ensemble of each group of refits, blended with neighbours where the settings say so."""
     cases, wanted = validation_cases(data, config.stage2, config.seed), config.collaborative.neighbours
     neighbours = count_neighbours(data.training_histories(), len(data.item_ids)) if wanted else None
-    return [blend(group, neighbours, cases) for group in groups]
+    return [blend(group, neighbours, cases, config.seed) for group in groups]
 
 
 def refit_settings(config: LaserConfig) -> dict[str, tuple[CollaborativeConfig, int]]:
@@ -218,7 +217,7 @@ def _take_best(laser: LaserSystem, scorers: Sequence[Ensemble], scored: Tensor, 
     for scorer in scorers:
         _set_scores(laser, scorer, scored, starts)
         if config.score.calibrate:
-            fitted = cases.take(np.arange(min(len(cases), cases_held(len(laser.model.item_states)))))
+            fitted = cases.sample(cases_held(len(laser.model.item_states)), config.seed)
             calibrate(laser, *padded(fitted.histories, laser.device), torch.from_numpy(fitted.targets).to(laser.device))
         reached = validation_score(laser, cases, metric)
         if reached > best[0]:
@@ -259,9 +258,7 @@ def validation_cases(data: Dataset, config: FitConfig, seed: int) -> Cases:
         raise DataError(
             "The dataset has no validation case: no user has an event before a validation event. Prepare it with another split."
         )
-    if config.validation_cases is None or config.validation_cases >= len(cases):
-        return cases
-    return cases.take(np.sort(np.random.default_rng(seed).choice(len(cases), config.validation_cases, replace=False)))
+    return cases if config.validation_cases is None else cases.sample(config.validation_cases, seed)
 
 
 def _dump(**sections: Any) -> dict[str, Any]:  # noqa: ANN401 - any settings

@@ -85,19 +85,20 @@ def _keep(neighbours: Neighbours, item: NDArray[np.int64], other: NDArray[np.int
     neighbours.weights[where] = torch.from_numpy(weight[kept]).float()
 
 
-def blend(members: Sequence[SequentialRecommender], neighbours: Neighbours | None, cases: Cases) -> Ensemble:
+def blend(members: Sequence[SequentialRecommender], neighbours: Neighbours | None, cases: Cases, seed: int = 0) -> Ensemble:
     """Make an ensemble of trained recommenders, and of neighbours with a share that is fitted on cases nobody was trained on.
 
     Args:
         members: trained.
         neighbours: counted; None for none.
         cases: of validation.
+        seed: of the draw of cases, where not all are needed.
     """
     device = members[0].device
     ensemble = Ensemble([member.eval() for member in members], neighbours).to(device)
     if neighbours is None or not len(cases):
         return ensemble
-    fitted = cases.take(np.arange(min(len(cases), cases_held(neighbours.items.shape[0]))))
+    fitted = cases.sample(cases_held(neighbours.items.shape[0]), seed)
     items, mask = recent(*padded(fitted.histories, device), ensemble.max_history)
     with torch.no_grad():
         batches = zip(items.split(BATCH), mask.split(BATCH), strict=True)

@@ -52,6 +52,9 @@ class LaserTask:
         """
         self.laser, self.valid, self.balance, self.positions, self.refresh, self.seed = laser, valid, balance, positions, refresh, seed
         self.calibrated = calibrated
+        # As wrong answers alone, new items would teach that texts like theirs are wrong.
+        absent = histories.absent(len(laser.model.item_states))
+        self.left_out = torch.from_numpy(absent).to(laser.device)
         self.histories = histories.take(np.flatnonzero(histories.lengths > 1))
 
     @property
@@ -69,15 +72,15 @@ class LaserTask:
         if self.calibrated and epoch == 1:
             rows = np.random.default_rng(self.seed).permutation(len(self))[: cases_held(len(self.laser.model.item_states))]
             histories, targets = self._cut(rows, epoch)
-            calibrate(self.laser, *padded(histories, self.laser.device), targets)
+            calibrate(self.laser, *padded(histories, self.laser.device), targets, self.left_out)
         self.module.train()
 
     def step(self, rows: Tensor, epoch: int) -> Step:
-        """Contrastive loss over the whole catalogue, plus λ times the balance loss (paper §3.3.1)."""
+        """Contrastive loss over all items with a training event, plus λ times the balance loss (paper §3.3.1)."""
         histories, targets = self._cut(rows.numpy(), epoch)
         items, mask = padded(histories, self.laser.device)
         logits, routing = self.laser.logits(items, mask)
-        contrastive = cross_entropy(logits, targets)
+        contrastive = cross_entropy(logits.index_fill(1, self.left_out, -torch.inf), targets)
         scalars = {"contrastive": float(contrastive.detach()), "scale": float(self.laser.model.scorer.scale.detach())}
         if routing is None:
             return Step(contrastive, scalars)

@@ -44,6 +44,20 @@ def test_the_trust_is_the_best_of_a_grid() -> None:
     assert abs(found - 1.0) > 0.01
 
 
+def test_items_left_out_do_not_count() -> None:
+    """Fitted over a catalogue whose other items are the worst of answers, as if they were not there."""
+    case, targets = tiny.batch([[0, 1, 2], [3, 4], [5], [6, 7, 8]]), torch.tensor([3, 0, 1, 2])
+    found = []
+    for unpopular in (0.0, 30.0):
+        laser = system(penalty=2.0, trust=1.0, nearest=False)
+        plain = laser.collaborative.scores
+        lower = torch.zeros(len(tiny.ITEMS)).index_fill_(0, torch.tensor([9, 10, 11]), unpopular)
+        laser.collaborative.scores = lambda items, mask, plain=plain, lower=lower: plain(items, mask) - lower  # type: ignore[method-assign]
+        calibrate(laser, *case, targets, torch.tensor([9, 10, 11]))
+        found.append([float(scalar.detach()) for scalar in laser.model.scorer.scalars])
+    assert found[0] == found[1]
+
+
 def test_what_is_not_trained_stays() -> None:
     laser = system(learn_temperature=False, nearest=False, fuse_collaborative=False, seen_penalty=False)
     before = {name: tensor.clone() for name, tensor in laser.model.state_dict().items()}

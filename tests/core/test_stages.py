@@ -11,11 +11,16 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from torch.nn.functional import cross_entropy
 
 from laserrec.config import FitConfig, PromptConfig
+from laserrec.data.dataset import Cases
+from laserrec.data.ragged import Ragged
 from laserrec.training.loop import fit
 from laserrec.training.stages import LaserTask
 from laserrec.training.texts import ItemTexts
+
+NO_CASES = Cases(np.empty(0), Ragged.from_rows([]), np.empty(0))
 
 
 def cut(task: LaserTask, rows: list[int], epoch: int) -> list[tuple[list[int], int]]:
@@ -70,6 +75,18 @@ def test_stage_one_refreshes_the_item_matrix_and_stage_two_does_not(refresh: boo
     laser.refresh()
     assert not torch.allclose(laser.model.item_states, before, atol=1e-3)
     assert torch.equal(found, laser.model.item_states if refresh else before)
+
+
+def test_items_without_an_event_are_no_wrong_answers() -> None:
+    laser = tiny.system()
+    tiny.liven(laser.model)
+    laser.refresh()
+    histories = Ragged.from_rows([[0, 1], [2, 4], [9, 1], [6]])
+    task = LaserTask(laser, histories, NO_CASES, balance=0.0, positions=0, refresh=True, seed=0)
+    with_events = [0, 1, 2, 4, 6, 9]
+    loss = task.step(torch.tensor([0, 1, 2]), 1).loss
+    logits = laser.logits(*tiny.batch([[0], [2], [9]]))[0][:, with_events]
+    torch.testing.assert_close(loss, cross_entropy(logits, torch.tensor([1, 3, 1])))
 
 
 def test_validation_ranks_the_whole_catalogue() -> None:

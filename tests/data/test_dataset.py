@@ -11,8 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from laserrec.data.dataset import Dataset
+from laserrec.data.dataset import Cases, Dataset
 from laserrec.data.events import Events
+from laserrec.data.ragged import Ragged
 from laserrec.data.splits import SplitInfo, leave_one_out
 from laserrec.data.tables import PART_TYPE
 from laserrec.errors import DataError, UnknownIdError
@@ -190,3 +191,18 @@ def test_cases_of_leave_one_out_equal_slicing_lists(pairs: list[tuple[str, str]]
     assert rows(dataset.cases("test").histories) == [sequence[:-1] for sequence in long]
     assert dataset.cases("valid").targets.tolist() == [sequence[-2] for sequence in long]
     assert dataset.cases("test").targets.tolist() == [sequence[-1] for sequence in long]
+
+
+def test_a_sample_of_cases_is_drawn_from_its_seed_and_keeps_their_order() -> None:
+    cases = Cases(np.arange(50) * 2, Ragged.from_rows([[row] for row in range(50)]), np.arange(50) + 100)
+    drawn = cases.sample(10, seed=3)
+    assert len(set(drawn.users.tolist())) == 10
+    assert drawn.users.tolist() == sorted(drawn.users)
+    assert all(
+        (user // 2, user // 2 + 100) == (row[0], target)
+        for user, row, target in zip(drawn.users, drawn.histories, drawn.targets, strict=True)
+    )
+    assert drawn.users.tolist() == cases.sample(10, seed=3).users.tolist() != cases.sample(10, seed=4).users.tolist()
+    # Drawn from everywhere: ten of the first, or of every fifth, would not be.
+    assert len({int(user) // 20 for seed in range(20) for user in cases.sample(10, seed=seed).users}) == 5
+    assert cases.sample(50, seed=3) is cases.sample(90, seed=3) is cases

@@ -32,6 +32,11 @@ def test_tails_equal_slices(values: list[list[int]], limit: int) -> None:
     assert rows(Ragged.from_rows(values).tails(limit)) == [row[len(row) - min(limit, len(row)) :] for row in values]
 
 
+def test_absent_values() -> None:
+    assert Ragged.from_rows([[3, 1], [], [1]]).absent(6).tolist() == [0, 2, 4, 5]
+    assert Ragged.from_rows([]).absent(2).tolist() == [0, 1]
+
+
 def test_padded_on_the_right() -> None:
     values, mask = Ragged.from_rows([[1, 2], [], [3]]).padded(fill=7)
     assert values.tolist() == [[1, 2], [7, 7], [3, 7]]

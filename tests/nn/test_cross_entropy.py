@@ -58,6 +58,21 @@ def test_gradients_by_finite_differences(rows_at_once: int) -> None:
     assert torch.autograd.gradcheck(loss, (states, table, lowered.amount))
 
 
+def test_items_left_out_are_no_wrong_answers_and_learn_nothing(rows_at_once: int) -> None:
+    states, table, _, lowered = case(7)
+    targets = torch.tensor([0, 1, 3, 4, 6, 9, 10])
+    found = catalogue_cross_entropy(states, table, targets, lowered, torch.tensor([2, 5, 7, 8]))
+    kept = torch.tensor([0, 1, 3, 4, 6, 9, 10])
+    lower = torch.zeros(7, 11, dtype=torch.float64).index_put((lowered.row, lowered.item), lowered.amount)
+    expected = cross_entropy((states @ table.T - lower)[:, kept], torch.arange(7))
+    torch.testing.assert_close(found, expected)
+    inputs = (states, table, lowered.amount)
+    slopes = torch.autograd.grad(found, inputs)
+    for slope, wanted in zip(slopes, torch.autograd.grad(expected, inputs), strict=True):
+        torch.testing.assert_close(slope, wanted)
+    assert not slopes[1][[2, 5, 7, 8]].any()
+
+
 def test_by_hand() -> None:
     # Logits (ln 3, 0) and (0, 0): −ln(3/4) and −ln(1/2), averaged. Lowering the first by ln 3 makes both −ln(1/2).
     states, table = torch.tensor([[math.log(3.0)], [0.0]]), torch.tensor([[1.0], [0.0]])

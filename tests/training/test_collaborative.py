@@ -8,9 +8,9 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from laserrec.config import Architecture, CollaborativeConfig, FitConfig
+from laserrec.config import Architecture, CollaborativeConfig, FitConfig, ItemsFrom
 from laserrec.data.dataset import Cases
 from laserrec.data.ragged import Ragged
 from laserrec.nn.bert4rec import BERT4Rec
@@ -89,6 +89,22 @@ def test_texts_tell_what_ids_cannot(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = build_recommender(CollaborativeConfig(model="fdsa", **SETTINGS), 36, texts)
     assert train(CollaborativeTask(model, histories, unseen, hold_out=0), tmp_path) > 0.8
+
+
+@pytest.mark.parametrize(("items", "experts"), [("text", 1), ("text", 2), ("both", 1), ("id", 1)])
+def test_new_items_are_no_wrong_answers_to_a_model_that_knows_items_by_texts_alone(items: ItemsFrom, experts: int) -> None:
+    histories = Ragged.from_rows([[0, 1, 2, 3], [4, 2, 1]])  # of items 0 … 7
+    texts = torch.randn(8, 3, generator=torch.Generator().manual_seed(1))
+
+    def loss(texts: Tensor) -> float:
+        torch.manual_seed(0)
+        config = CollaborativeConfig(model="sasrec", items=items, text_experts=experts, **SETTINGS)
+        built = CollaborativeTask(build_recommender(config, 8, texts), histories, Cases(np.empty(0), cycles([]), np.empty(0)), hold_out=0)
+        return built.step(torch.tensor([0, 1]), 1).loss.item()
+
+    changed = torch.cat([texts[:5], 3 - texts[5:]])
+    assert (loss(texts) == loss(changed)) is (items != "both")
+    assert loss(texts) != loss(torch.cat([-texts[:5], texts[5:]])) or items == "id"
 
 
 def test_short_histories_are_left_out_and_long_ones_cut() -> None:
