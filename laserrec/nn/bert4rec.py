@@ -15,7 +15,7 @@ from torch.nn.functional import embedding, pad
 
 from laserrec.nn.blocks import Block, initialise
 from laserrec.nn.cross_entropy import catalogue_cross_entropy
-from laserrec.nn.sequential import SeenPenalty, SequentialRecommender, drop_last, encode_by_length, last_states
+from laserrec.nn.sequential import MeanLoss, SeenPenalty, SequentialRecommender, drop_last, encode_by_length, last_states
 
 
 class BERT4Rec(SequentialRecommender):
@@ -65,7 +65,7 @@ class BERT4Rec(SequentialRecommender):
         logits = last_states(self._encode(asked, extended, table_ND, first_place=0), extended) @ table_ND.T + self.bias
         return logits if self.penalty is None else self.penalty(logits, items, mask)
 
-    def loss(self, items: Tensor, mask: Tensor, hold_out: int = 0, left_out: Tensor | None = None) -> Tensor:
+    def loss(self, items: Tensor, mask: Tensor, hold_out: int = 0, left_out: Tensor | None = None) -> MeanLoss:
         """Cross-entropy of hidden items; which ones is drawn with torch's global generator. See the base class."""
         table_ND, (mask, hidden) = self.item_vectors, self.hide(drop_last(mask, hold_out))
         asked = items.masked_fill(hidden, self.catalogue_size)
@@ -75,7 +75,7 @@ class BERT4Rec(SequentialRecommender):
             lowered = self.penalty.lowered(items[row], (mask & ~hidden)[row], len(table_ND))
         # The bias as one more column, beside a 1 in every state.
         states, table = pad(states_PD, (0, 1), value=1.0), torch.cat([table_ND, self.bias[:, None]], dim=1)
-        return catalogue_cross_entropy(states, table, items[hidden], lowered, left_out)
+        return MeanLoss(catalogue_cross_entropy(states, table, items[hidden], lowered, left_out), len(states))
 
     def hide(self, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Draw what a training step reads and what it must guess.

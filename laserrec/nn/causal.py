@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import embedding
 
 from laserrec.nn.cross_entropy import catalogue_cross_entropy
-from laserrec.nn.sequential import SeenPenalty, SequentialRecommender, drop_last, encode_by_length, last_states
+from laserrec.nn.sequential import MeanLoss, SeenPenalty, SequentialRecommender, drop_last, encode_by_length, last_states
 
 
 class CausalRecommender(SequentialRecommender):
@@ -49,7 +49,7 @@ class CausalRecommender(SequentialRecommender):
         logits = last_states(self._states(items, mask, table_ND), mask) @ table_ND.T
         return logits if self.penalty is None else self.penalty(logits, items, mask)
 
-    def loss(self, items: Tensor, mask: Tensor, hold_out: int = 0, left_out: Tensor | None = None) -> Tensor:
+    def loss(self, items: Tensor, mask: Tensor, hold_out: int = 0, left_out: Tensor | None = None) -> MeanLoss:
         """Cross-entropy of every item after the first, given those before it. See the base class."""
         table_ND, mask = self.item_vectors, drop_last(mask, hold_out)
         predicted = mask[:, 1:]
@@ -60,7 +60,7 @@ class CausalRecommender(SequentialRecommender):
             row, place = predicted.nonzero(as_tuple=True)
             before_PS = torch.arange(longest, device=items.device) <= place[:, None]
             lowered = self.penalty.lowered(inputs[row], before_PS, len(table_ND))
-        return catalogue_cross_entropy(states_PD, table_ND, targets[predicted], lowered, left_out)
+        return MeanLoss(catalogue_cross_entropy(states_PD, table_ND, targets[predicted], lowered, left_out), len(states_PD))
 
     def _states(self, items: Tensor, mask: Tensor, table: Tensor) -> Tensor:
         self.check_length(items)

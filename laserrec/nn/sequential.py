@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,18 @@ from laserrec.nn.item_table import TextTable
 
 GROUPS = 4
 """Groups of similar length that a batch is encoded in."""
+
+
+class MeanLoss(NamedTuple):
+    """A loss, and over how many positions it is a mean.
+
+    Attributes:
+        mean: a scalar.
+        positions: P.
+    """
+
+    mean: Tensor
+    positions: int
 
 
 class SequentialRecommender(nn.Module, ABC):
@@ -79,7 +92,7 @@ class SequentialRecommender(nn.Module, ABC):
         """
 
     @abstractmethod
-    def loss(self, items: Tensor, mask: Tensor, hold_out: int = 0, left_out: Tensor | None = None) -> Tensor:
+    def loss(self, items: Tensor, mask: Tensor, hold_out: int = 0, left_out: Tensor | None = None) -> MeanLoss:
         """Mean cross-entropy over the whole catalogue of the positions that the model learns from.
 
         Args:
@@ -89,7 +102,7 @@ class SequentialRecommender(nn.Module, ABC):
             left_out: items that are no wrong answers, int64; they may not be in what is predicted.
 
         Returns:
-            A scalar; 0, with gradients of 0, where no row is long enough to learn from.
+            The mean, 0 with gradients of 0 where no row is long enough to learn from, and the number of positions.
         """
 
     def check_length(self, items: Tensor) -> None:

@@ -95,7 +95,8 @@ class CollaborativeTask:
     def step(self, rows: Tensor, epoch: int) -> Step:
         """Cross-entropy over the whole catalogue; for a model that knows items by their texts alone, over those it is trained on."""
         items, mask = (torch.from_numpy(array).to(self.model.device) for array in self.histories.take(rows.numpy()).padded())
-        return Step(self.model.loss(items, mask, self.hold_out, self.left_out), {})
+        loss, positions = self.model.loss(items, mask, self.hold_out, self.left_out)
+        return Step(loss, {}, positions)
 
     def validate(self) -> dict[str, float]:
         """Rank the catalogue for the validation cases, seen items not excluded."""

@@ -37,12 +37,14 @@ class Step:
     """What one forward pass gives.
 
     Attributes:
-        loss: what is minimised, a scalar that averages over the rows.
+        loss: what is minimised, a scalar that averages over something: rows, positions.
         scalars: named figures for the log, detached.
+        weight: over how many of them, so that micro-batches together give what the whole batch gives.
     """
 
     loss: Tensor
     scalars: Mapping[str, float]
+    weight: float
 
 
 class Trainable(Protocol):
@@ -245,16 +247,19 @@ class _Run:
         torch.manual_seed(_mix(self.seed, epoch, self.progress.step + 1))
         self.task.module.train()
         self.optimizer.zero_grad(set_to_none=True)
-        scalars: dict[str, float] = {}
+        scalars, total = dict[str, float](), 0.0
         for part in rows.split(self.config.micro_batch_size or len(rows)):
-            outcome, share = self.task.step(part, epoch), len(part) / len(rows)
+            outcome = self.task.step(part, epoch)
             if not torch.isfinite(outcome.loss):
                 raise NonFiniteLossError(self.diagnose(outcome))
-            (outcome.loss * share).backward()
+            (outcome.loss * outcome.weight).backward()
             for key, value in {"loss": float(outcome.loss.detach()), **outcome.scalars}.items():
-                scalars[key] = scalars.get(key, 0.0) + value * share
-        gradients = [p for p in self.parameters.values() if p.grad is not None]
-        norm = nn.utils.clip_grad_norm_(gradients, self.config.clip_norm or math.inf, error_if_nonfinite=False)
+                scalars[key] = scalars.get(key, 0.0) + value * outcome.weight
+            total += outcome.weight
+        total = total or 1.0  # nothing to learn from: all gradients are 0
+        scalars = {key: value / total for key, value in scalars.items()}
+        torch._foreach_div_([p.grad for p in self.parameters.values() if p.grad is not None], total)
+        norm = nn.utils.clip_grad_norm_(self.parameters.values(), self.config.clip_norm or math.inf, error_if_nonfinite=False)
         if not torch.isfinite(norm):
             raise NonFiniteLossError(f"{self.name}: step {self.progress.step + 1}: the gradient's norm is {norm}. {self.advice()}")
         rate = self.config.learning_rate * min(1.0, (self.progress.step + 1) / max(self.config.warmup_steps, 1))

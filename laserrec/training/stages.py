@@ -83,11 +83,11 @@ class LaserTask:
         contrastive = cross_entropy(logits.index_fill(1, self.left_out, -torch.inf), targets)
         scalars = {"contrastive": float(contrastive.detach()), "scale": float(self.laser.model.scorer.scale.detach())}
         if routing is None:
-            return Step(contrastive, scalars)
+            return Step(contrastive, scalars, len(rows))
         scalars |= {"balance": float(routing.balance.detach())} | {
             f"expert_load/{e}": share for e, share in enumerate(routing.load.tolist())
         }
-        return Step(contrastive + self.balance * routing.balance, scalars)
+        return Step(contrastive + self.balance * routing.balance, scalars, len(rows))
 
     def validate(self) -> dict[str, float]:
         """Rank the catalogue for the validation cases, seen items not excluded."""

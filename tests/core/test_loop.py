@@ -48,7 +48,7 @@ class Regression:
         assert self.module.epoch == epoch
         self.seen.append(rows.tolist())
         loss = self.loss(self.module(self.inputs[rows])[:, 0] - self.targets[rows])
-        return Step(loss, {"rows": float(rows.float().mean())})
+        return Step(loss, {"rows": float(rows.float().mean())}, len(rows))
 
     def loss(self, errors: Tensor) -> Tensor:
         return errors.square().mean()

@@ -64,7 +64,7 @@ def test_a_recommender(elsewhere: torch.device, model: str, items: str) -> None:
     for built, device in ((here, CPU), (there, elsewhere)):
         batch = [part.to(device) for part in cases]
         torch.manual_seed(1)  # of what BERT4Rec hides
-        loss = built.loss(*batch)
+        loss = built.loss(*batch).mean
         loss.backward()
         gradients = [p.grad for p in built.parameters() if p.grad is not None]
         built.fix_items()

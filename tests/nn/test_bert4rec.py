@@ -38,8 +38,8 @@ def test_hiding_the_last_item_is_scoring(monkeypatch: pytest.MonkeyPatch, seen_p
     model = build(seen_penalty)
     items, mask = torch.tensor([[4, 2, 7, 9]]), torch.ones(1, 4, dtype=torch.bool)
     monkeypatch.setattr(model, "hide", lambda kept: (kept, kept & ~drop_last(kept, 1)))
-    torch.testing.assert_close(model.loss(items, mask, 0), cross_entropy(model.scores(items[:, :3], mask[:, :3]), items[:, 3]))
-    torch.testing.assert_close(model.loss(items, mask, 1), cross_entropy(model.scores(items[:, :2], mask[:, :2]), items[:, 2]))
+    torch.testing.assert_close(model.loss(items, mask, 0).mean, cross_entropy(model.scores(items[:, :3], mask[:, :3]), items[:, 3]))
+    torch.testing.assert_close(model.loss(items, mask, 1).mean, cross_entropy(model.scores(items[:, :2], mask[:, :2]), items[:, 2]))
 
 
 @pytest.mark.parametrize("hidden_share", [0.0, 0.5, 1.0])

@@ -64,7 +64,7 @@ def test_a_map_that_ignores_the_features_leaves_a_sasrec() -> None:
     model = joined(one, other, torch.cat([torch.eye(D), torch.zeros(D, D)], dim=1), torch.zeros(D))
     torch.testing.assert_close(model.states(ITEMS, MASK), one.states(ITEMS, MASK))
     torch.testing.assert_close(model.scores(ITEMS, MASK), one.scores(ITEMS, MASK))
-    torch.testing.assert_close(model.loss(ITEMS, MASK), one.loss(ITEMS, MASK))
+    torch.testing.assert_close(model.loss(ITEMS, MASK).mean, one.loss(ITEMS, MASK).mean)
 
 
 def test_features_are_read_where_the_history_has_them_and_nowhere_else() -> None:
@@ -94,7 +94,7 @@ def test_trained_parameters() -> None:
 @pytest.mark.parametrize("seen_penalty", [False, True])
 def test_every_weight_is_trained(seen_penalty: bool) -> None:
     model = fdsa(texts(), seen_penalty)
-    model.loss(ITEMS, MASK).backward()  # type: ignore[no-untyped-call]
+    model.loss(ITEMS, MASK).mean.backward()  # type: ignore[no-untyped-call]
     untouched = {name for name, parameter in model.named_parameters() if parameter.grad is None or not parameter.grad.any()}
     # What all keys have in common changes no attention.
     assert {name for name in untouched if not name.endswith("key.bias")} == set()
@@ -106,8 +106,8 @@ def test_all_positions_are_learnt_from_but_those_held_out() -> None:
     scores = [model.scores(torch.tensor([row[:end]]), torch.ones(1, end, dtype=torch.bool)) for end in range(1, 6)]
     single = [cross_entropy(after, torch.tensor([target])) for after, target in zip(scores, row[1:], strict=True)]
     items, mask = torch.tensor([row]), torch.ones(1, 6, dtype=torch.bool)
-    torch.testing.assert_close(model.loss(items, mask), torch.stack(single).mean())
-    torch.testing.assert_close(model.loss(items, mask, 2), torch.stack(single[:3]).mean())
+    torch.testing.assert_close(model.loss(items, mask).mean, torch.stack(single).mean())
+    torch.testing.assert_close(model.loss(items, mask, 2).mean, torch.stack(single[:3]).mean())
 
 
 def test_later_items_and_their_features_do_not_reach_earlier_states() -> None:

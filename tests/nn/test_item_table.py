@@ -78,7 +78,7 @@ def models() -> list[SequentialRecommender]:
 def test_fixed_items_score_as_the_texts_did(model: SequentialRecommender) -> None:
     model.eval()
     before, states = model.scores(ITEMS, MASK).detach(), model.states(ITEMS, MASK).detach()
-    model.loss(ITEMS, MASK).backward()
+    model.loss(ITEMS, MASK).mean.backward()
     assert isinstance(model.items, TextTable)
     assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in model.items.parameters())
     model.fix_items()

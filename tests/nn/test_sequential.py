@@ -94,7 +94,7 @@ def test_too_long_a_history_is_refused(model: SequentialRecommender) -> None:
 def loss_and_gradient(model: SequentialRecommender, rows: list[list[int]], hold_out: int, fill: int = 0) -> tuple[Tensor, list[Tensor]]:
     model.zero_grad()
     torch.manual_seed(1)
-    loss = model.loss(*batch(rows, fill), hold_out)
+    loss = model.loss(*batch(rows, fill), hold_out).mean
     loss.backward()  # type: ignore[no-untyped-call]
     return loss.detach(), [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
 

@@ -121,6 +121,22 @@ def test_held_out_events_change_nothing() -> None:
     assert torch.equal(first.step(torch.arange(24), 1).loss, second.step(torch.arange(24), 1).loss)
 
 
+@pytest.mark.parametrize("model", ["sasrec", "gru4rec", "fdsa"])
+@pytest.mark.parametrize("micro", [1, 2, 3])
+def test_micro_batches_learn_what_the_batch_does_from_histories_of_any_length(tmp_path: Path, model: Architecture, micro: int) -> None:
+    """A mean of means would give a position of a short history more than one of a long."""
+    found = []
+    for size in (None, micro):
+        torch.manual_seed(0)
+        config = CollaborativeConfig(model=model, **SETTINGS)
+        recommender = build_recommender(config, N, torch.ones(N, 2).cumsum(0) if config.reads_texts else None)
+        histories = cycles([2, 6, 3, 5])
+        trained = CollaborativeTask(recommender, histories, Cases(np.arange(4), histories, np.array([5, 6, 7, 8])), hold_out=0)
+        figures = train(trained, tmp_path / str(size), epochs=2, batch_size=4, micro_batch_size=size, learning_rate=1e-3)
+        found.append([figures, *(float(parameter.detach().double().sum()) for parameter in recommender.parameters())])
+    assert found[1] == pytest.approx(found[0], rel=1e-4, abs=1e-5)
+
+
 def test_scoring_reads_the_most_recent_items() -> None:
     model = task().model.eval()
     long = torch.tensor([[9, 9, 1, 2, 3, 4, 5], [6, 7, 8, 0, 0, 0, 0]])
