@@ -125,11 +125,11 @@ class Laser:
             start.give(system.model)
         known = {"llm": backbone.fingerprint()} | ({} if start is None else {"start": start.digest})
         stages = fit_laser(system, data, config, known=known, session=session)
-        refits = refit_collaborative(system, data, config, session=session, texts=vectors)
+        refits, fusing = refit_collaborative(system, data, config, session=session, texts=vectors)
         laser = cls(config, data.item_ids, texts, system, provenance_of(data, backbone, start))
         if vectors is not None:
             encoding["seconds"] += vectors.seconds
-        laser.costs = {"texts": encoding} | costs_of([collaborative, *refits], stages, system)
+        laser.costs = {"texts": encoding} | costs_of([collaborative, *refits], stages, fusing, system)
         return laser
 
     @classmethod
@@ -153,8 +153,8 @@ class Laser:
             DataError: the dataset is the one that the model was trained on, or made from it.
         """
         start, session = Start.read(source, data), session or Session(Path())
-        if start.stored.provenance.get("fingerprint") == data.fingerprint:
-            raise DataError(f"The model was trained on {data.name!r} itself; evaluate it there, or give another dataset.")
+        if any(trained.get("fingerprint") == data.fingerprint for trained in start.lineage):
+            raise DataError(f"The model, or one that it started from, was trained on {data.name!r} itself; give another dataset.")
         session = replace(session, device=choose(session.device if device is None else device))
         config, backbone = start.stored.config, load_backbone(start.stored.config, session.device)
         start.stored.check_llm(backbone.fingerprint())

@@ -41,7 +41,8 @@ from laserrec.training.session import Session
 
 Part = Literal["valid", "test"]
 PARTS: tuple[Part, ...] = get_args(Part)
-FORMAT = 2
+FORMAT = 3
+_DATA = {"name", "fingerprint", "catalogue", "path", "absolute"}
 LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "polars")
 """Whose versions a run notes."""
 
@@ -125,6 +126,7 @@ class RunFolder:
             "data": {
                 "name": data.name,
                 "fingerprint": data.fingerprint,
+                "catalogue": data.catalogue_digest,
                 "path": os.path.relpath(data_path.resolve(), path.resolve()),
                 "absolute": str(data_path.resolve()),
             },
@@ -172,7 +174,7 @@ class RunFolder:
             raise CheckpointError(f"{path} {state}. Give the folder that `laserrec train --out` wrote.")
         about = read_json(path / "run.json")
         data = about.get("data")
-        if about.get("format") != FORMAT or not isinstance(data, dict) or not {"name", "fingerprint", "path", "absolute"} <= data.keys():
+        if about.get("format") != FORMAT or not isinstance(data, dict) or not data.keys() >= _DATA:
             raise CheckpointError(f"{path / 'run.json'} does not describe a run of this version (format {FORMAT}).")
         config = LaserConfig.build("default", about.get("config", {}), source=str(path / "run.json"))
         return cls(path, config, about)
@@ -278,6 +280,11 @@ class RunFolder:
             raise ConfigError(
                 f"{self.path} was begun on {trained['name']!r} (fingerprint {trained['fingerprint'][:12]}…); received {data.name!r} "
                 f"({data.fingerprint[:12]}…). Resume with the same data, or choose another folder with --out."
+            )
+        if data.catalogue_digest != trained["catalogue"]:
+            raise ConfigError(
+                f"{self.path} was begun with other texts, or another order, of the items of {trained['name']!r}. Resume with the dataset "
+                "as it was, or choose another folder with --out."
             )
         own, received = flat_settings(self.config.model_dump(mode="json")), flat_settings(config.model_dump(mode="json"))
         # What the run's plan chose was unset, and still is where the same settings are given again.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
@@ -32,7 +33,7 @@ class Start:
 
     @classmethod
     def read(cls, source: str | Path, data: Dataset) -> Self:
-        """Read a model, and refuse it where it was trained on events that the dataset hides.
+        """Read a model, and refuse it where it, or what it started from, was trained on events that the dataset may hide.
 
         Args:
             source: a model folder, or a Hugging Face repository.
@@ -41,16 +42,26 @@ class Start:
         Raises:
             AssetError: there is no such folder or repository.
             CheckpointError: the folder is damaged.
-            DataError: the dataset was made harder from the one that the model was trained on.
+            DataError: the dataset was made harder from one that the model, or one before it, was trained on, or from which theirs was made.
         """
-        stored = ModelFolder.read(source)
-        trained, name = stored.provenance.get("fingerprint"), stored.provenance.get("dataset")
-        if trained in {restriction.get("fingerprint") for restriction in data.details.get("restricted", [])}:
-            raise DataError(
-                f"{data.name!r} was made from {name!r}, on which the model {str(source)!r} was trained: it has learnt from what is left "
-                "out there. Start from a model of another dataset."
-            )
-        return cls(stored)
+        found = cls(ModelFolder.read(source))
+        hiding = set(_made_from(data))
+        for trained in found.lineage:
+            if trained.get("fingerprint") != data.fingerprint and hiding & {trained.get("fingerprint"), *trained.get("made_from", [])}:
+                raise DataError(
+                    f"{data.name!r} leaves out events on which the model {str(source)!r} was trained, itself or by way of its start, with "
+                    f"{trained.get('dataset')!r}. Start from a model of another dataset."
+                )
+        return found
+
+    @property
+    def lineage(self) -> list[Mapping[str, Any]]:
+        """What the model was trained on, what the one that it started from was, and so on."""
+        found, link = list[Mapping[str, Any]](), cast("object", self.stored.provenance)
+        while isinstance(link, Mapping):
+            found.append(link)
+            link = link.get("start")
+        return found
 
     def require_alike(self, config: LaserConfig) -> Self:
         """Refuse settings under which its weights would mean something else; return what was read.
@@ -85,8 +96,13 @@ class Start:
 
 def provenance_of(data: Dataset, backbone: Backbone, start: Start | None) -> dict[str, Any]:
     """Return what a model was trained on, and what the one that it started from was trained on."""
-    own = {"dataset": data.name, "fingerprint": data.fingerprint, "llm_fingerprint": backbone.fingerprint()}
+    own = {"dataset": data.name, "fingerprint": data.fingerprint, "made_from": _made_from(data), "llm_fingerprint": backbone.fingerprint()}
     return own if start is None else own | {"start": dict(start.stored.provenance)}
+
+
+def _made_from(data: Dataset) -> list[str]:
+    """Return the fingerprints of the datasets that a restricted one was made from."""
+    return [restriction["fingerprint"] for restriction in data.details.get("restricted", [])]
 
 
 def _meaning(config: LaserConfig) -> dict[str, Any]:

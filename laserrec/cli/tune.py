@@ -48,17 +48,17 @@ def tune(
     from laserrec.data.dataset import Dataset
     from laserrec.devices import choose
     from laserrec.training.observers import ProgressBar
-    from laserrec.tuning.study import Search
+    from laserrec.tuning.study import searching
 
     place, settings = choose(device), read_settings(config, assignments)
     dataset, console, found = Dataset.load(data), progress_console(), []
     with resumable(shlex.join(["laserrec", *sys.argv[1:]])):
         for model in models:
-            search = Search(model.value, dataset, settings, out, place)
-            while search.trials < trials:
-                console.print(f"{model.value}: trial {search.trials + 1} of {trials}", highlight=False, markup=False)
-                search.step([ProgressBar(console)])
-            found.append(search.found)
+            with searching(model.value, dataset, settings, out, place) as search:
+                while search.trials < trials:
+                    console.print(f"{model.value}: trial {search.trials + 1} of {trials}", highlight=False, markup=False)
+                    search.step([ProgressBar(console)])
+                found.append(search.found)
     if as_json:
         print_json({"out": str(out), "found": [each.as_dict() for each in found]})
     else:

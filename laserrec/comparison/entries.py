@@ -69,7 +69,8 @@ class _Read:
         # What a plan chose for the memory that was free makes no other model.
         settings = own.override([f"{name}=none" for name in self.owner.about.get("plan", {}).get("chosen", {})]).model_dump(mode="json")
         del settings["seed"]
-        return {"model": about.get("model"), "settings": about.get("settings", settings)}
+        catalogue = self.owner.about["data"]["catalogue"]
+        return {"model": about.get("model"), "settings": about.get("settings", settings), "catalogue": catalogue}
 
 
 def read_entries(paths: Sequence[Path], part: Part) -> list[Entry]:

@@ -7,6 +7,7 @@ Knows nothing of where the data came from, and nothing of tensors.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
@@ -184,6 +185,14 @@ class Dataset:
     def user_ids(self) -> tuple[str, ...]:
         """User ids in index order."""
         return tuple(self.events.users.to_list())
+
+    @cached_property
+    def catalogue_digest(self) -> str:
+        """Sha256 (hex) of what the fingerprint leaves out and a model depends on: the items in index order, with their texts."""
+        digest = hashlib.sha256(json.dumps(self.items.columns).encode())
+        for row in self.items.iter_rows():
+            digest.update(json.dumps(row, default=str).encode())
+        return digest.hexdigest()
 
     @cached_property
     def interactions(self) -> pl.DataFrame:

@@ -24,8 +24,10 @@ from laserrec.nn.kernels import can_compile
 from laserrec.nn.packed import pack
 from laserrec.nn.processor import fast_bfloat16
 from laserrec.nn.quantised import quantise
+from laserrec.nn.rotary import why_not
 
 LAYER_LISTS = ("layers", "h", "blocks")
+CAUSAL = "Choose a decoder for llm.model, such as a Llama, Qwen, Mistral or GPT-2."
 
 
 class Backbone:
@@ -49,7 +51,7 @@ class Backbone:
             layers: keep this many decoder layers from the bottom; all when None.
 
         Raises:
-            ConfigError: `layers` exceeds what the model has, or its layers cannot be found.
+            ConfigError: `layers` exceeds what the model has, its layers cannot be found, or it is no causal decoder.
         """
         self.model = model.eval().requires_grad_(requires_grad=False)
         self.tokenizer = tokenizer
@@ -58,6 +60,8 @@ class Backbone:
         self.width: int = model.get_input_embeddings().weight.shape[1]
         if layers is not None:
             _keep_layers(model, layers)
+        if why_not(model):  # else it is of a kind that is known to be causal
+            _require_causal(model)
 
     @classmethod
     def load(
@@ -209,6 +213,20 @@ def _tokenization(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any] | None:
     described: dict[str, Any] = json.loads(inner.to_str())
     # These two are set anew by every call.
     return {key: value for key, value in described.items() if key not in {"padding", "truncation"}}
+
+
+@torch.no_grad()
+def _require_causal(model: PreTrainedModel) -> None:
+    """Refuse a model whose states depend on what comes later: padding would be read, and a text read otherwise beside a longer one."""
+    # Two rows of three tokens that differ in the last one.
+    inputs = model.get_input_embeddings().weight[:3].expand(2, -1, -1).clone()
+    inputs[1, 2] = inputs[1, 0]
+    try:
+        states = model(inputs_embeds=inputs, use_cache=False).last_hidden_state[:, :2].float()
+    except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise ConfigError(f"A {model.config.model_type!r} model cannot be read as a decoder of embeddings: {error} {CAUSAL}") from error
+    if not torch.allclose(states[0], states[1], rtol=1e-2, atol=1e-3 * float(states.abs().max())):
+        raise ConfigError(f"In a {model.config.model_type!r} model what stands after a token changes its state. {CAUSAL}")
 
 
 def _keep_layers(model: PreTrainedModel, count: int) -> None:

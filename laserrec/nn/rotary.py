@@ -59,7 +59,7 @@ class RotaryDecoder:
         """
         refusal = why_not(model)
         if refusal:
-            raise ConfigError(f"prompt.order = 'text_first' {refusal} Use prompt.order = 'prefix_first' with it.")
+            raise ConfigError(f"prompt.order = 'text_first' {refusal} Use prompt.order = 'prefix_first' with it, if it is a decoder.")
         config = model.config
         # transformers' modules are typed as bare modules; what is used of them is checked by the parity tests.
         self.layers: list[Any] = list(model.layers)

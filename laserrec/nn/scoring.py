@@ -40,6 +40,11 @@ class Evidence(NamedTuple):
     near: Tensor | None
     collaborative: Tensor | None
 
+    def of(self, items: Tensor) -> Evidence:
+        """Return what the scores of some items, int64 [n], are made of."""
+        near, collaborative = (None if term is None else term[:, items] for term in (self.near, self.collaborative))
+        return Evidence(self.cosines[:, items], near, collaborative)
+
 
 class Scorer(nn.Module):
     """Scores the whole catalogue for each embedded history."""

@@ -18,7 +18,8 @@ from laserrec.data.ragged import Ragged
 from laserrec.nn.neighbours import COUNT, HELD, Neighbours, nearest
 from laserrec.nn.sequential import SequentialRecommender
 from laserrec.planning.probe import seconds_of, some
-from laserrec.training.calibrate import cases_held
+from laserrec.training.calibrate import CASES as FITTED_CASES
+from laserrec.training.candidates import OTHERS
 from laserrec.training.neighbours import PAIRS_HELD, REACH, blend, count_neighbours
 
 EVENTS, ROWS, CASES = 20_000, 128, 64
@@ -62,10 +63,10 @@ def try_neighbours(histories: Ragged, catalogue_size: int, members: Sequence[Seq
     pairs = min(2 * REACH * events, PAIRS_HELD + 2 * REACH * int(np.bincount(histories.values, minlength=1).max()))
     blending, fitted = 0.0, 0
     if members and len(cases):
-        fitted = min(len(cases), cases_held(catalogue_size))
+        fitted = min(len(cases), FITTED_CASES)
         few = cases.take(some(len(cases), min(CASES, fitted)))
         blending = seconds_of(partial(blend, members, tables[0], few)) * fitted / len(few)
-    beside = max(2 * histories.values.nbytes + PAIR_BYTES * pairs, 4 * FITTED * fitted * catalogue_size)
+    beside = max(2 * histories.values.nbytes + PAIR_BYTES * pairs, 4 * FITTED * fitted * min(catalogue_size, OTHERS))
     return NeighbourCost(counting, blending, TABLE_BYTES * catalogue_size + beside)
 
 

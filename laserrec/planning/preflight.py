@@ -49,7 +49,9 @@ from laserrec.planning.probe import (
 )
 from laserrec.recommender import EVALUATION_BATCH
 from laserrec.start import Start
-from laserrec.training.calibrate import calibrate, cases_held
+from laserrec.training.calibrate import CASES as CALIBRATED
+from laserrec.training.calibrate import calibrate
+from laserrec.training.candidates import OTHERS
 from laserrec.training.collaborative import CollaborativeTask, build_recommender
 from laserrec.training.fit import build_laser, reads_texts, refit_settings, validation_cases
 from laserrec.training.language import dataset_texts, load_backbone
@@ -290,7 +292,7 @@ class _Preflight:
             return 0.0
         targets = torch.from_numpy(cases.targets).to(self.device)
         took = seconds_of(partial(calibrate, system, *padded(cases.histories, self.device), targets))
-        return took / len(cases) * min(rows, cases_held(self.items))
+        return took / len(cases) * min(rows, CALIBRATED)
 
     def _evaluate(self, system: LaserSystem, cases: Cases) -> float:
         """Return the seconds of evaluating a case."""
@@ -349,7 +351,8 @@ class _Preflight:
         return found
 
     def _memory(self, config: LaserConfig, identity: FitCost, laser: _Laser, texts: _Texts, near: NeighbourCost) -> Memory:
-        scores = 4 * self.items * max(5 * cases_held(self.items) if config.score.calibrate else 0, 4 * EVALUATION_BATCH)
+        held = 5 * CALIBRATED * min(self.items, OTHERS) if config.score.calibrate else 0
+        scores = 4 * max(held, 4 * EVALUATION_BATCH * self.items)
         stages = [(config.stage1, laser.fit), (config.stage2, laser.fit)]
         fits = [*stages, (config.fit_collaborative, identity)]
         rows = len(self.data.user_ids)

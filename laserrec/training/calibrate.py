@@ -6,23 +6,25 @@ matrices: with few histories an epoch, training alone would end far from the rig
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from laserrec.nn.laser import LaserSystem
+from laserrec.training.candidates import Candidates
 
 CASES = 1000
+"""Of a few thousand candidates each."""
 SCORES_HELD = 30_000_000
-"""Kept while scalars are fitted: a case has three a catalogue's item, its cosine, its nearness and its collaborative score."""
+"""Made at a time while evidence is gathered: a case has three a catalogue's item, its cosine, its nearness and its collaborative score."""
 BATCH = 64
 PULL = 0.1
 """Weight of a stored scalar's squared distance from its start, so that few cases cannot drive it to infinity."""
 
 
-def calibrate(laser: LaserSystem, items: Tensor, mask: Tensor, targets: Tensor, left_out: Tensor | None = None) -> None:
+def calibrate(laser: LaserSystem, items: Tensor, mask: Tensor, targets: Tensor, left_out: Tensor | None = None, *, seed: int = 0) -> None:
     """Fit the scalars that the settings train.
 
     Args:
@@ -31,25 +33,35 @@ def calibrate(laser: LaserSystem, items: Tensor, mask: Tensor, targets: Tensor, 
         mask: bool [R, S].
         targets: the item that followed each history, int64 [R].
         left_out: items that are no wrong answers, int64.
+        seed: of the candidates drawn from a long catalogue.
     """
     scorer = laser.model.scorer
     scalars = scorer.scalars
     if not scalars or not len(items):
         return
     starts = [scalar.detach().clone() for scalar in scalars]
-    batches = zip(items.split(BATCH), mask.split(BATCH), targets.split(BATCH), strict=True)
-    parts = [(laser.evidence(histories, real), histories, real, following) for histories, real, following in batches]
+    generator, count = torch.Generator().manual_seed(seed), len(laser.model.item_states)
+    parts = []
+    for histories, real, following in in_batches(count, items, mask, targets):
+        needed = torch.cat([histories[real], following])
+        among = Candidates.draw(count, needed, needed[:0] if left_out is None else left_out, generator)
+        evidence = laser.evidence(histories, real).of(among.items)
+        parts.append((evidence, among.find(histories), real, among.find(following), among.stands_for))
 
     def loss() -> Tensor:
         total = sum(((scalar - start) ** 2 for scalar, start in zip(scalars, starts, strict=True)), scalars[0].new_zeros(())) * PULL
-        for evidence, histories, real, following in parts:
-            logits = scorer.combine(evidence, histories, real)
-            if left_out is not None:
-                logits = logits.index_fill(1, left_out, -torch.inf)
+        for evidence, histories, real, following, stands_for in parts:
+            logits = scorer.combine(evidence, histories, real) + stands_for
             total = total + cross_entropy(logits, following, reduction="sum") / len(items)
         return total
 
     minimise(loss, scalars)
+
+
+def in_batches(count: int, *rows: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Divide rows, of each tensor alike, into parts of which `count` scores a row may be made at a time."""
+    size = max(1, min(BATCH, SCORES_HELD // (3 * count)))
+    return zip(*(tensor.split(size) for tensor in rows), strict=True)
 
 
 def minimise(loss: Callable[[], Tensor], scalars: Sequence[Tensor]) -> None:
@@ -69,8 +81,3 @@ def minimise(loss: Callable[[], Tensor], scalars: Sequence[Tensor]) -> None:
             for scalar, start in zip(scalars, starts, strict=True):
                 scalar.copy_(start)
     optimizer.zero_grad()
-
-
-def cases_held(catalogue_size: int) -> int:
-    """Return how many cases to fit on: at most `CASES`, fewer where the catalogue's scores would take too much memory."""
-    return max(1, min(CASES, SCORES_HELD // (3 * catalogue_size)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from laserrec.nn.ensemble import Ensemble
 from laserrec.nn.item_table import whiten
 from laserrec.nn.laser import LaserModel, LaserSystem
 from laserrec.nn.sequential import SequentialRecommender
-from laserrec.training.calibrate import calibrate, cases_held
+from laserrec.training.calibrate import CASES, calibrate
 from laserrec.training.collaborative import CollaborativeTask, build_recommender
 from laserrec.training.loop import FitResult, fit
 from laserrec.training.neighbours import blend, count_neighbours
@@ -79,7 +80,13 @@ def fit_collaborative(
     # Weights are drawn on the CPU, so that they are the same wherever the training goes on.
     model = build_recommender(model_config, len(data.item_ids), None if read is None else whiten(read.values)).to(session.device)
     task = CollaborativeTask(model, data.training_histories(), validation_cases(data, config, seed), hold_out=hold_out)
-    identity = {"data": data.fingerprint, "seed": seed, "hold_out": hold_out, **_dump(model=model_config, fit=config)}
+    identity = {
+        "data": data.fingerprint,
+        "items": data.catalogue_digest,
+        "seed": seed,
+        "hold_out": hold_out,
+        **_dump(model=model_config, fit=config),
+    }
     if read is not None:
         identity["texts"] = dict(read.source)
     result = fit(
@@ -131,7 +138,7 @@ def fit_laser(laser: LaserSystem, data: Dataset, config: LaserConfig, *, known: 
             seed=config.seed,
             calibrated=config.score.calibrate and refresh,
         )
-        identity = {"data": data.fingerprint, **known, **_dump(config=config)}
+        identity = {"data": data.fingerprint, "items": data.catalogue_digest, **known, **_dump(config=config)}
         folder = session.folder / name
         results.append(
             fit(
@@ -161,8 +168,8 @@ def fit_refits(data: Dataset, config: LaserConfig, *, session: Session, texts: T
 
 def refit_collaborative(
     laser: LaserSystem, data: Dataset, config: LaserConfig, *, session: Session, texts: TextVectors | None = None
-) -> list[Collaborative]:
-    """Train the refits, and fuse the scores of all of them, or of one kind, where that validates better.
+) -> tuple[list[Collaborative], float]:
+    """Train the refits, and fuse the scores of all of them, or of one kind, where that validates better; return the seconds of fusing, too.
 
     Args:
         laser: trained; the scorer of its collaborative view, and the score's scalars, may be replaced.
@@ -172,16 +179,17 @@ def refit_collaborative(
         texts: as in `fit_collaborative`.
 
     Returns:
-        The refits; none where nothing was held out, or nothing is fused.
+        The refits, none where nothing was held out or nothing is fused; and the seconds that blending, fitting scalars and validating took.
     """
     refits = fit_refits(data, config, session=session, texts=texts)
+    began = time.monotonic()
     if refits:
         kinds: dict[str, list[SequentialRecommender]] = {}
         for refit, kind in zip(refits, config.collaborative.refits, strict=True):
             kinds.setdefault(kind, []).append(refit.model)
         groups = [[refit.model for refit in refits], *(kinds.values() if len(kinds) > 1 else ())]
         _take_best(laser, blend_refits(groups, data, config), refits[0].seen, validation_cases(data, config.stage2, config.seed), config)
-    return refits
+    return refits, time.monotonic() - began
 
 
 def blend_refits(groups: Sequence[Sequence[SequentialRecommender]], data: Dataset, config: LaserConfig) -> list[Ensemble]:
@@ -217,8 +225,9 @@ def _take_best(laser: LaserSystem, scorers: Sequence[Ensemble], scored: Tensor, 
     for scorer in scorers:
         _set_scores(laser, scorer, scored, starts)
         if config.score.calibrate:
-            fitted = cases.sample(cases_held(len(laser.model.item_states)), config.seed)
-            calibrate(laser, *padded(fitted.histories, laser.device), torch.from_numpy(fitted.targets).to(laser.device))
+            fitted = cases.sample(CASES, config.seed)
+            targets = torch.from_numpy(fitted.targets).to(laser.device)
+            calibrate(laser, *padded(fitted.histories, laser.device), targets, seed=config.seed)
         reached = validation_score(laser, cases, metric)
         if reached > best[0]:
             best = reached, scorer, scored, [scalar.detach().clone() for scalar in scalars]
@@ -233,15 +242,15 @@ def _set_scores(laser: LaserSystem, scorer: SequentialRecommender | Ensemble, sc
     laser.place_new()
 
 
-def costs_of(collaborative: Sequence[Collaborative], stages: Sequence[FitResult], system: LaserSystem) -> dict[str, Any]:
-    """Return the seconds and trained parameters of the id-based recommenders and of Laser."""
+def costs_of(collaborative: Sequence[Collaborative], stages: Sequence[FitResult], fusing: float, system: LaserSystem) -> dict[str, Any]:
+    """Return the seconds and trained parameters of the id-based recommenders and of Laser, whose seconds hold those of fusing."""
     return {
         "collaborative": {
             "seconds": sum(fitted.result.seconds for fitted in collaborative),
             "parameters": sum(fitted.parameters for fitted in collaborative),
         },
         "laser": {
-            "seconds": sum(stage.seconds for stage in stages),
+            "seconds": sum(stage.seconds for stage in stages) + fusing,
             "parameters": sum(p.numel() for p in system.model.parameters() if p.requires_grad),
         },
     }

@@ -19,7 +19,8 @@ from laserrec.nn.ensemble import Ensemble
 from laserrec.nn.histories import recent
 from laserrec.nn.neighbours import COUNT, EVENTS_FLOOR, Neighbours
 from laserrec.nn.sequential import SequentialRecommender
-from laserrec.training.calibrate import BATCH, cases_held, minimise
+from laserrec.training.calibrate import CASES, in_batches, minimise
+from laserrec.training.candidates import Candidates
 from laserrec.training.stages import padded
 
 REACH = 7
@@ -98,18 +99,20 @@ def blend(members: Sequence[SequentialRecommender], neighbours: Neighbours | Non
     ensemble = Ensemble([member.eval() for member in members], neighbours).to(device)
     if neighbours is None or not len(cases):
         return ensemble
-    fitted = cases.sample(cases_held(neighbours.items.shape[0]), seed)
+    fitted, count = cases.sample(CASES, seed), len(neighbours.items)
     items, mask = recent(*padded(fitted.histories, device), ensemble.max_history)
+    targets, generator, parts = torch.from_numpy(fitted.targets).to(device), torch.Generator().manual_seed(seed), []
     with torch.no_grad():
-        batches = zip(items.split(BATCH), mask.split(BATCH), strict=True)
-        parts = [(ensemble.mean(*batch), neighbours.scores(*batch)) for batch in batches]
-    targets = torch.from_numpy(fitted.targets).to(device).split(BATCH)
+        for histories, real, following in in_batches(count, items, mask, targets):
+            among = Candidates.draw(count, following, following[:0], generator)
+            mean, near = (scores(histories, real)[:, among.items] for scores in (ensemble.mean, neighbours.scores))
+            parts.append((mean, near, among.stands_for, among.find(following)))
     shares = ensemble.shares.clone().requires_grad_()
 
     def loss() -> Tensor:
         losses = [
-            cross_entropy(shares[0] * mean + shares[1] * near, following, reduction="sum")
-            for (mean, near), following in zip(parts, targets, strict=True)
+            cross_entropy(shares[0] * mean + shares[1] * near + stands_for, following, reduction="sum")
+            for mean, near, stands_for, following in parts
         ]
         return torch.stack(losses).sum() / len(items)
 

@@ -16,7 +16,7 @@ from laserrec.data.dataset import Cases
 from laserrec.data.ragged import Ragged
 from laserrec.evaluation import evaluate
 from laserrec.nn.laser import LaserSystem
-from laserrec.training.calibrate import calibrate, cases_held
+from laserrec.training.calibrate import CASES, calibrate
 from laserrec.training.loop import Step
 
 VALIDATION_BATCH = 128
@@ -70,9 +70,9 @@ class LaserTask:
         if self.refresh:
             self.laser.refresh()
         if self.calibrated and epoch == 1:
-            rows = np.random.default_rng(self.seed).permutation(len(self))[: cases_held(len(self.laser.model.item_states))]
+            rows = np.random.default_rng(self.seed).permutation(len(self))[:CASES]
             histories, targets = self._cut(rows, epoch)
-            calibrate(self.laser, *padded(histories, self.laser.device), targets, self.left_out)
+            calibrate(self.laser, *padded(histories, self.laser.device), targets, self.left_out, seed=self.seed)
         self.module.train()
 
     def step(self, rows: Tensor, epoch: int) -> Step:

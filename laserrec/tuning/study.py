@@ -11,7 +11,8 @@ Only validation is looked at.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any
 import torch
 
 from laserrec.baseline_runs import trained_settings
-from laserrec.checkpoint import write_json
+from laserrec.checkpoint import alone, write_json
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.devices import CPU
@@ -63,8 +64,21 @@ class Tuning:
         return asdict(self)
 
 
+@contextmanager
+def searching(model: Tuned, data: Dataset, config: LaserConfig, folder: Path, device: torch.device = CPU) -> Iterator[Search]:
+    """Give a search, arguments as of `Search`, and keep its folder to this process meanwhile: it clears away what others left.
+
+    Raises:
+        CheckpointError: another process makes trials there.
+        MissingExtraError: Optuna is not installed.
+        ConfigError: the search in the folder departs from other settings.
+    """
+    with alone(folder / model):
+        yield Search(model, data, config, folder, device)
+
+
 class Search:
-    """A search under way; those that were stopped are taken up."""
+    """A search under way; those that were stopped are taken up. Made by `searching`, where other processes may want the same."""
 
     def __init__(self, model: Tuned, data: Dataset, config: LaserConfig, folder: Path, device: torch.device = CPU) -> None:
         """Open the search, or begin it.

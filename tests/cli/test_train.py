@@ -106,6 +106,21 @@ def test_resuming_with_other_data_is_refused(laserrec: Run, shop: Path) -> None:
     assert "received 'few'" in err
 
 
+@pytest.mark.parametrize("change", ["texts", "order"])
+def test_resuming_with_other_texts_or_another_order_of_items_is_refused(laserrec: Run, shop: Path, change: str) -> None:
+    """Neither is in the fingerprint, and both are in what is trained."""
+    from laserrec.data.dataset import Dataset
+
+    dataset = Dataset.load("data")
+    items = dataset.items.reverse() if change == "order" else dataset.items.with_columns(title=dataset.items["title"] + " (new)")
+    changed = Dataset.build("shop", items, dataset.interactions, dataset.split)
+    assert changed.fingerprint == dataset.fingerprint
+    changed.save(shop / "changed")
+    code, _, err = laserrec("train", "--data", "changed", "--out", "run", "--resume")
+    assert code == 1
+    assert "run was begun with other texts, or another order, of the items of 'shop'" in err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -6,6 +6,7 @@ from math import log2
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from laserrec.checkpoint import write_json
@@ -173,6 +174,13 @@ def test_intervals_hold_the_mean_and_are_as_wide_as_they_should_be(data: Dataset
     figure, test = table.rows[0].figures["recall@10"], table.tests[0]
     assert (figure.low, figure.high) == (test.low, test.high) == (0, 1)
     assert interval(np.repeat([0.0, 1.0], 5000)) == pytest.approx((0.5 - 1.96 * 0.005, 0.5 + 1.96 * 0.005), abs=1e-3)
+
+
+def test_texts_make_a_model_of_their_own(data: Dataset, tmp_path: Path) -> None:
+    first = write_run(tmp_path / "first", data, [1, 1, 1, 1])
+    retitled = Dataset.build(data.name, data.items.with_columns(title=pl.lit("x")), data.interactions, data.split)
+    second = write_run(tmp_path / "second", retitled, [1, 1, 1, 11], seed=1)
+    assert len(read_entries([first, second], "test")) == 2
 
 
 def test_one_model_is_what_differs_in_the_seed_alone(data: Dataset, tmp_path: Path) -> None:

@@ -11,11 +11,13 @@ import small_shop
 import torch
 
 from laserrec import Dataset, Laser
-from laserrec.data.restrict import keep_users
+from laserrec.checkpoint import read_json, write_json
+from laserrec.data.restrict import hide_items, keep_users
 from laserrec.data.splits import SplitInfo
 from laserrec.data.tables import PART_TYPE
 from laserrec.errors import CheckpointError, ConfigError, DataError
 from laserrec.model_folder import ModelFolder
+from laserrec.start import Start
 from laserrec.training.session import Session
 
 PENS = ("Fountain pen", "Ballpoint pen", "Ink bottle", "Pencil", "Sharpener", "Rubber")
@@ -95,12 +97,29 @@ def test_a_model_whose_weights_would_mean_something_else_is_refused(saved: Path,
 
 def test_a_model_that_learnt_from_what_is_left_out_is_refused(saved: Path, llm: Path, data: Dataset) -> None:
     few, config = keep_users(data, 0.5), small_shop.config(llm).model_copy(update={"start": str(saved)})
-    with pytest.raises(DataError, match="has learnt from what is left out there"):
+    with pytest.raises(DataError, match="leaves out events on which the model"):
         Laser.transfer(saved, few)
-    with pytest.raises(DataError, match="has learnt from what is left out there"):
+    with pytest.raises(DataError, match="leaves out events on which the model"):
         Laser.fit(few, config)
-    with pytest.raises(DataError, match="was trained on 'shop' itself"):
+    with pytest.raises(DataError, match="trained on 'shop' itself"):
         Laser.transfer(saved, data)
+
+
+def test_what_a_start_or_a_sibling_has_learnt_counts_too(saved: Path, data: Dataset, tmp_path: Path) -> None:
+    few, moved = keep_users(data, 0.5), tmp_path / "moved"
+    Laser.transfer(saved, stationery()).save(moved)
+    with pytest.raises(DataError, match="leaves out events on which the model"):
+        Laser.transfer(moved, few)
+    with pytest.raises(DataError, match="trained on 'shop' itself"):
+        Laser.transfer(moved, data)
+    # Trained on another part of the same dataset, which may hold what this one leaves out.
+    about = read_json(moved / "laser.json")
+    other = hide_items(data, 0.2)
+    trained = {"dataset": other.name, "fingerprint": other.fingerprint, "made_from": [data.fingerprint]}
+    write_json(moved / "laser.json", about | {"provenance": {**about["provenance"], **trained, "start": None}})
+    with pytest.raises(DataError, match="leaves out events on which the model"):
+        Laser.transfer(moved, few)
+    assert Start.read(moved, other).lineage[0]["fingerprint"] == other.fingerprint  # its own dataset hides nothing from it
 
 
 def test_a_stopped_run_knows_the_weights_it_started_from(saved: Path, llm: Path, tmp_path: Path) -> None:

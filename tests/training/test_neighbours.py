@@ -16,6 +16,7 @@ from laserrec.data.dataset import Cases
 from laserrec.data.ragged import Ragged
 from laserrec.nn.neighbours import COUNT, Neighbours
 from laserrec.nn.sasrec import SASRec
+from laserrec.training import calibrate, candidates
 from laserrec.training import neighbours as module
 from laserrec.training.neighbours import blend, count_neighbours
 
@@ -90,11 +91,14 @@ def cases(follow: int) -> Cases:
     return Cases(items, Ragged.from_rows([[item] for item in items]), (items + follow) % ITEMS)
 
 
+def mostly_neighbours() -> Cases:
+    """Histories of one item, three of four followed by the next item, the others by the one after."""
+    return Cases(np.arange(24), Ragged.from_rows([[item % ITEMS] for item in range(24)]), (np.arange(24) + 1 + np.arange(24) // 18) % ITEMS)
+
+
 def test_a_blend_gives_neighbours_the_share_that_fits_best() -> None:
     neighbours = count_neighbours(Ragged.from_rows([[item, (item + 1) % ITEMS] for item in range(ITEMS)] * 3 + [[0, 5], [3, 9]]), ITEMS)
-    mixed = Cases(
-        np.arange(24), Ragged.from_rows([[item % ITEMS] for item in range(24)]), (np.arange(24) + 1 + np.arange(24) // 18) % ITEMS
-    )
+    mixed = mostly_neighbours()
     ensemble = blend([recommender(), recommender()], neighbours, mixed)
     assert ensemble.shares[1] > 0.1
     items, mask = torch.from_numpy(mixed.histories.values)[:, None], torch.ones(24, 1, dtype=torch.bool)
@@ -123,6 +127,16 @@ def test_good_neighbours_are_kept_beside_members_that_mislead() -> None:
         items, mask = torch.from_numpy(few.histories.values)[:, None], torch.ones(2, 1, dtype=torch.bool)
         assert ensemble.shares[1] > 0
         assert ensemble.scores(items, mask).argmax(1).tolist() == few.targets.tolist()
+
+
+def test_a_blend_over_some_of_a_catalogue_is_about_that_over_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    neighbours = count_neighbours(Ragged.from_rows([[item, (item + 1) % ITEMS] for item in range(ITEMS)] * 3), ITEMS)
+    whole = blend([recommender()], neighbours, mostly_neighbours()).shares
+    monkeypatch.setattr(candidates, "OTHERS", 8)
+    monkeypatch.setattr(calibrate, "SCORES_HELD", 3 * ITEMS * 2)  # two cases at a time
+    drawn = torch.stack([blend([recommender()], neighbours, mostly_neighbours(), seed).shares for seed in range(3)])
+    assert not torch.equal(drawn[0], drawn[1])
+    assert ((drawn - whole).abs() < 0.3 * whole.abs().amax()).all(), (drawn, whole)
 
 
 def test_misleading_neighbours_get_no_share() -> None:

@@ -12,10 +12,10 @@ import pytest
 from laserrec.assets.store import texts_folder
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
-from laserrec.errors import ConfigError, InterruptedTraining, NonFiniteLossError, TrainingError
+from laserrec.errors import CheckpointError, ConfigError, InterruptedTraining, NonFiniteLossError, TrainingError
 from laserrec.tuning import study as module
 from laserrec.tuning.space import TUNED, Between, OneOf, space_of
-from laserrec.tuning.study import Search
+from laserrec.tuning.study import Search, searching
 
 pytest.importorskip("optuna")
 
@@ -89,6 +89,14 @@ def test_a_search_goes_on_as_if_it_had_not_been_stopped(data: Dataset, config: L
     assert len({str(params) for params in ours}) == 4
     with pytest.raises(ConfigError, match="departs from other settings"):
         Search("sasrec", data, config.override(["fit_collaborative.epochs=9"]), tmp_path / "parts")
+
+
+def test_one_process_at_a_time_makes_trials(data: Dataset, config: LaserConfig, tmp_path: Path) -> None:
+    """It takes trials under way for those of a process that was killed, and clears away their checkpoints."""
+    with searching("sasrec", data, config, tmp_path), pytest.raises(CheckpointError, match="by another process"):
+        searching("sasrec", data, config, tmp_path).__enter__()
+    with searching("sasrec", data, config, tmp_path) as search:
+        assert search.trials == 0
 
 
 def test_an_interrupted_trial_does_not_count(data: Dataset, config: LaserConfig, tmp_path: Path) -> None:
