@@ -66,15 +66,15 @@ def test_nothing_is_blended_without_members_or_cases() -> None:
     assert try_neighbours(histories(60), ITEMS, [member()], cases(0)).blending == 0
 
 
-def test_a_long_catalogue_is_fitted_on_few_cases_that_take_much() -> None:
+def test_a_long_catalogue_is_fitted_on_some_of_its_items() -> None:
     items = 100_000
     found = try_neighbours(Ragged.from_rows([[0, 1]]), items, [], cases(256))
     assert found.memory == 800 * items + 2 * 14 * 80 + 2 * 8 * 2
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "blend", lambda members, table, tried: len(tried))
         found = try_neighbours(Ragged.from_rows([[0, 1]]), items, [member()], cases(256))
-    # A hundred cases, of which 64 are tried; five scores of four bytes an item.
-    assert (found.blending, found.memory) == (2.0 * 100 / 64, 800 * items + 100 * 5 * 4 * items)
+    # 256 cases, of which 64 are tried; five scores of four bytes for each of 10,000 candidates.
+    assert (found.blending, found.memory) == (2.0 * 256 / 64, 800 * items + 256 * 5 * 4 * 10_000)
 
 
 @pytest.mark.parametrize(("count", "rows"), [(5, 5), (128, 128), (1000, 128), (600_000, 55)])
