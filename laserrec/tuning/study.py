@@ -34,9 +34,10 @@ from laserrec.training.session import Session
 from laserrec.training.text_vectors import TextVectors, text_vectors
 from laserrec.tuning.space import Between, OneOf, Tuned, Value, space_of
 
-WARM_UP_EPOCHS = 3
+WHOLE_TRIALS, WARM_UP_EPOCHS = 2, 5
+"""Trials before any is pruned, and epochs of a trial before it may be: with a small budget, one slow trial must not take most of it."""
 STARTING_TRIALS = 5
-"""Trials before any is pruned, and before the sampler learns from them."""
+"""Trials before the sampler learns from them."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class Search:
             study_name=f"{model} on {data.fingerprint[:12]}",
             storage=f"sqlite:///{(folder / 'study.db').resolve()}",
             direction="maximize",
-            pruner=self._optuna.pruners.MedianPruner(n_startup_trials=STARTING_TRIALS, n_warmup_steps=WARM_UP_EPOCHS),
+            pruner=self._optuna.pruners.MedianPruner(n_startup_trials=WHOLE_TRIALS, n_warmup_steps=WARM_UP_EPOCHS),
             load_if_exists=True,
         )
         self._require_same_settings()
