@@ -10,14 +10,11 @@ That is what makes a resumed run bit-identical to an uninterrupted one on the sa
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any, Protocol
 
 import torch
@@ -26,6 +23,7 @@ from torch import Tensor, nn
 from laserrec.checkpoint import alone, read_tensors, write_tensors
 from laserrec.config import FitConfig
 from laserrec.errors import CheckpointError, ConfigError, InterruptedTraining, NonFiniteLossError, TrainingError
+from laserrec.training.interrupt import Interrupt, deferred_interrupt
 
 CHECKPOINT = "checkpoint.safetensors"
 FORMAT = 1
@@ -152,7 +150,7 @@ def fit(
         TrainingError: there are no rows to train on.
         InterruptedTraining: Ctrl-C; everything up to the last step is in the checkpoint.
     """
-    with alone(folder) if folder else nullcontext(), _deferred_interrupt() as interrupt:
+    with alone(folder) if folder else nullcontext(), deferred_interrupt() as interrupt:
         run = _Run(task, config, name, seed, folder and folder / CHECKPOINT, identity, observers)
         if resume:
             run.load()
@@ -214,7 +212,7 @@ class _Run:
         for observer in self.observers:
             observer.end()
 
-    def heed(self, interrupt: _Interrupt) -> None:
+    def heed(self, interrupt: Interrupt) -> None:
         """Stop between two epochs, all of which is saved, if Ctrl-C was pressed; in the last one, too, for it is meant for the caller."""
         if interrupt.requested:
             raise self.stopped("continue")
@@ -223,7 +221,7 @@ class _Run:
         how = f"; {advice} with --resume." if self.path else "."
         return InterruptedTraining(f"{self.name}: stopped after step {self.progress.step}{how}")
 
-    def epoch(self, interrupt: _Interrupt) -> None:
+    def epoch(self, interrupt: Interrupt) -> None:
         """Run what is left of the epoch under way, validate, and save."""
         progress, number = self.progress, self.progress.epoch + 1
         if progress.position == 0 and number > 1:
@@ -375,29 +373,3 @@ def _mix(seed: int, epoch: int, step: int) -> int:
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-@dataclass
-class _Interrupt:
-    requested: bool = False
-
-
-@contextmanager
-def _deferred_interrupt() -> Iterator[_Interrupt]:
-    """Turn the first Ctrl-C into a request that is honoured after the step under way; a second one interrupts at once."""
-    interrupt = _Interrupt()
-    if threading.current_thread() is not threading.main_thread():
-        yield interrupt
-        return
-    previous = signal.getsignal(signal.SIGINT)
-
-    def request(_signal: int, _frame: FrameType | None) -> None:
-        if interrupt.requested:
-            raise KeyboardInterrupt
-        interrupt.requested = True
-
-    signal.signal(signal.SIGINT, request)
-    try:
-        yield interrupt
-    finally:
-        signal.signal(signal.SIGINT, previous)
