@@ -10,9 +10,6 @@ items.parquet               item_id and attributes, in index order
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +22,7 @@ from torch import Tensor
 from laserrec.checkpoint import read_json, read_tensors, write_json, write_tensors
 from laserrec.config import LaserConfig
 from laserrec.errors import AssetError, CheckpointError
+from laserrec.folders import FolderKind
 from laserrec.nn.collaborative import CollaborativeView
 from laserrec.nn.ensemble import Ensemble
 from laserrec.nn.laser import LaserModel
@@ -40,6 +38,7 @@ NOT_NEGATIVE, LARGEST = ("neighbours.weights", "scorer.shares"), 1e6
 SEALED = ("laser.safetensors", "collaborative.safetensors", "items.parquet")
 """Files whose sha256 laser.json holds; the settings beside them may be edited, say to name another place of the LLM."""
 FILES = ("config.json", "laser.json", *SEALED)
+_KIND = FolderKind("model", FILES, mark="laser.json", error=CheckpointError)
 
 
 @dataclass(frozen=True)
@@ -68,24 +67,7 @@ class ModelFolder:
         Raises:
             CheckpointError: something else stands there, or the disk refuses.
         """
-        folder = folder.resolve()
-        _check_ours(folder)
-        try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        except OSError as error:
-            raise CheckpointError(f"Cannot write the model to {folder}: {error}") from error
-        try:
-            self._write(aside / "new")
-            if folder.exists():
-                os.replace(folder, aside / "old")
-            os.replace(aside / "new", folder)
-        except OSError as error:
-            raise CheckpointError(f"Cannot write the model to {folder}: {error}") from error
-        finally:
-            if (aside / "old").exists() and not folder.exists():
-                os.replace(aside / "old", folder)
-            shutil.rmtree(aside, ignore_errors=True)
+        _KIND.write(folder, self._write)
 
     def _write(self, folder: Path) -> None:
         view = self.collaborative
@@ -258,14 +240,3 @@ def _locate(source: str | Path) -> Path:
         return Path(snapshot_download(source, allow_patterns=list(FILES)))
     except hub_errors() as error:
         raise AssetError(f"There is no folder {source!r}, and the Hugging Face repository of that name cannot be had: {error}") from error
-
-
-def _check_ours(folder: Path) -> None:
-    """Refuse to take the place of anything but a model."""
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise CheckpointError(f"{folder} is a file; choose another folder for the model.")
-    strangers = sorted(path.name for path in folder.iterdir() if path.name not in FILES)
-    if strangers:
-        raise CheckpointError(f"{folder} exists and holds other files ({', '.join(strangers[:5])}); choose another folder for the model.")

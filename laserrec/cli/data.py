@@ -66,17 +66,16 @@ def prepare(
     drop_untitled: Annotated[bool, typer.Option("--drop-untitled", help="Drop items without a title, and their events.")] = False,
     all_items: Annotated[bool, typer.Option("--all-items", help="Keep items that occur in no event, too.")] = False,
     max_bad_share: Annotated[float, typer.Option(min=0, max=1, help="Stop when a larger share of rows cannot be used.")] = 0.01,
-    force: Annotated[bool, typer.Option("--force", help="Replace the folder if it exists.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a dataset that is there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Read a source, filter and split it, and write a dataset folder."""
+    from laserrec.data.dataset import check_place
     from laserrec.data.options import ReadOptions
     from laserrec.data.prepare import PrepareOptions
     from laserrec.data.prepare import prepare as run
-    from laserrec.errors import DataError
 
-    if out.exists() and not force:
-        raise DataError(f"{out} exists already. Choose another folder with --out, or replace it with --force.")
+    check_place(out, force, [source, items] if items else [source])
     options = PrepareOptions(
         name=name,
         format=format.value if format else None,
@@ -119,14 +118,15 @@ def restrict(
     users: Annotated[float | None, typer.Option(help="Share of users to learn from, such as 0.05.")] = None,
     hidden_items: Annotated[float | None, typer.Option(help="Share of items whose training events are left out, such as 0.1.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the draw.")] = 0,
-    force: Annotated[bool, typer.Option("--force", help="Replace the folder if it exists.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a dataset that is there.")] = False,
 ) -> None:
     """Make a dataset that is harder to learn from, with the same test events: fewer users, or items without training events."""
-    from laserrec.data.dataset import Dataset
+    from laserrec.data.dataset import Dataset, check_place
     from laserrec.data.restrict import hide_items, keep_users
 
     if (users is None) == (hidden_items is None):
         raise UsageError("Give one of --users and --hidden-items.")
+    check_place(out, force, [path])
     data = Dataset.load(path)
     restricted = keep_users(data, users, seed) if users is not None else hide_items(data, hidden_items or 0.0, seed)
     restricted.save(out, replace=force)

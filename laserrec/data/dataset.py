@@ -9,9 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
-import shutil
-import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,9 +25,11 @@ from laserrec.data.ragged import Ragged
 from laserrec.data.splits import SplitInfo, SplitKind, fingerprint
 from laserrec.data.tables import ITEM, PART, PART_TYPE, PARTS, TIME, TITLE, USER, SourceFile
 from laserrec.errors import DataError, UnknownIdError
+from laserrec.folders import FolderKind
 
 FORMAT = 1
 _TABLES = ("items.parquet", "interactions.parquet")
+_KIND = FolderKind("dataset", ("manifest.json", *_TABLES), mark="manifest.json", error=DataError)
 _EVENTS = {USER: pl.String, ITEM: pl.String, TIME: pl.Int64, PART: PART_TYPE}
 
 
@@ -141,26 +141,13 @@ class Dataset:
 
         Args:
             path: the folder.
-            replace: take the place of a folder that exists.
+            replace: take the place of a dataset, or of an empty folder.
 
         Raises:
-            DataError: the folder exists and `replace` is false, or it cannot be written.
+            DataError: the folder exists and `replace` is false, something else than a dataset stands there, or the disk refuses.
         """
-        path = Path(path)
-        if path.exists() and not replace:
-            raise DataError(f"{path} exists already. Choose another folder, or replace it with --force (replace=True).")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-            try:
-                self._write(aside / "new")
-                if path.exists():
-                    os.replace(path, aside / "old")
-                os.replace(aside / "new", path)
-            finally:
-                shutil.rmtree(aside, ignore_errors=True)
-        except OSError as error:
-            raise DataError(f"Cannot write the dataset to {path}: {error}") from error
+        check_place(Path(path), replace)
+        _KIND.write(Path(path), self._write)
 
     def _write(self, folder: Path) -> None:
         folder.mkdir()
@@ -259,6 +246,25 @@ class Dataset:
         """Return each item's known attributes, title included, in index order."""
         rows = self.items.drop(ITEM).to_dicts()
         return [{name: value for name, value in row.items() if value is not None} for row in rows]
+
+
+def check_place(path: Path, replace: bool, sources: Iterable[Path] = ()) -> None:
+    """Refuse a place for a dataset before the work of making it.
+
+    Args:
+        path: the folder to write.
+        replace: it may take the place of a dataset that is there.
+        sources: files and folders that the dataset is made from, and that must outlive it.
+
+    Raises:
+        DataError: the folder exists and `replace` is false, something else than a dataset stands there, or it is, or holds, a source.
+    """
+    if path.exists() and not replace:
+        raise DataError(f"{path} exists already. Choose another folder, or replace it with --force (replace=True).")
+    for source in sources if path.exists() else ():
+        if any(place.exists() and path.samefile(place) for place in (source, *source.resolve().parents)):
+            raise DataError(f"{path} would take the place of {source}, from which it is made. Choose another folder.")
+    _KIND.check_place(path)
 
 
 def _details(manifest: dict[str, Any]) -> dict[str, Any]:

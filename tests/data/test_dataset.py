@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -88,6 +90,51 @@ def test_saved_and_loaded(dataset: Dataset, tmp_path: Path) -> None:
         dataset.save(folder)
     dataset.save(folder, replace=True)
     assert [path.name for path in folder.parent.iterdir()] == ["toy"]
+
+
+def test_only_a_dataset_or_an_empty_folder_is_replaced(dataset: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "thesis.txt").write_text("precious")
+    (tmp_path / "tables").mkdir()
+    EVENTS.write_parquet(tmp_path / "tables" / "interactions.parquet")
+    (tmp_path / "file").write_text("precious")
+    (tmp_path / "nowhere").symlink_to(tmp_path / "absent")
+    for name, reason in (
+        ("thesis", r"holds other files \(thesis.txt\); choose another folder"),
+        ("tables", "is no dataset: it holds interactions.parquet and no manifest.json"),
+        ("file", "is a file"),
+        ("nowhere", "link to nothing"),
+    ):
+        with pytest.raises(DataError, match=reason):
+            dataset.save(tmp_path / name, replace=True)
+    assert (tmp_path / "thesis" / "thesis.txt").read_text() == (tmp_path / "file").read_text() == "precious"
+    assert pl.read_parquet(tmp_path / "tables" / "interactions.parquet").height == EVENTS.height
+    (tmp_path / "empty").mkdir()
+    dataset.save(tmp_path / "empty", replace=True)
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    dataset.save(tmp_path / "link", replace=True)
+    assert (tmp_path / "link").is_symlink()
+    assert Dataset.load(tmp_path / "empty").fingerprint == dataset.fingerprint
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file", "link", "nowhere", "tables", "thesis"]
+
+
+def test_the_old_dataset_is_put_back_where_the_new_one_cannot_be_moved(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset.save(tmp_path / "toy")
+    before = (tmp_path / "toy" / "manifest.json").read_bytes()
+    replace = os.replace
+
+    def refuse(source: Path, target: Path) -> None:
+        if source.name == "new":
+            raise OSError("the disk is gone")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(DataError, match=r"Cannot write the dataset to .*toy: the disk is gone"):
+        dataclasses.replace(dataset, manifest=dataset.manifest | {"name": "another"}).save(tmp_path / "toy", replace=True)
+    assert (tmp_path / "toy" / "manifest.json").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["toy"]
 
 
 def test_fingerprint_knows_order_parts_and_catalogue_but_not_rows_texts_or_times(dataset: Dataset) -> None:

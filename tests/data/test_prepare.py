@@ -214,6 +214,27 @@ def test_the_command_line(shop: Path, tmp_path: Path) -> None:
         run(*arguments)
 
 
+def test_force_never_replaces_the_source(shop: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run("prepare", shop, "--out", out, "--min-user", 1, "--min-item", 1)
+    core = ("--min-user", 1, "--min-item", 1, "--force")
+    # The table, and the items, of a dataset are sources like any others.
+    for words in (
+        ("prepare", shop, "--out", shop),
+        ("prepare", shop / "log.csv", "--out", tmp_path),
+        ("prepare", out / "interactions.parquet", "--out", out),
+        ("prepare", shop / "log.csv", "--items", out / "items.parquet", "--out", out),
+    ):
+        with pytest.raises(DataError, match=r"would take the place of .*, from which it is made"):
+            run(*words, *core)
+    with pytest.raises(DataError, match="would take the place of"):
+        run("restrict", out, "--users", 0.5, "--out", out, "--force")
+    with pytest.raises(DataError, match="holds other files"):
+        run("restrict", out, "--users", 0.5, "--out", shop, "--force")
+    assert (shop / "log.csv").read_text() == LOG
+    assert Dataset.load(out).user_ids == ("ann", "bob", "cat")
+
+
 def test_nothing_is_written_when_the_run_stops(shop: Path, tmp_path: Path) -> None:
     with (shop / "log.csv").open("a") as file:
         file.write(",a,1\n")

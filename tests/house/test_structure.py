@@ -20,7 +20,7 @@ LAYERS = (
     ("errors",),
     ("config",),
     ("devices",),
-    ("checkpoint",),
+    ("checkpoint", "folders"),
     ("assets",),
     ("data", "nn"),
     ("ranking",),
