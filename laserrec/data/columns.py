@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
+from laserrec.data.options import FLAGS
 from laserrec.errors import DataError
 
 Role = Literal["user", "item", "time", "title"]
@@ -34,7 +35,6 @@ _COMMON: dict[Role, tuple[str, ...]] = {
     ),
 }
 # fmt: on
-_OPTIONS: dict[Role, str] = {"user": "--user-column", "item": "--item-column", "time": "--time-column", "title": "--title-column"}
 
 
 def plain_name(column: str) -> str:
@@ -66,7 +66,7 @@ def resolve(role: Role, chosen: str | None, columns: Sequence[str], file: str, h
     Raises:
         DataError: neither is there.
     """
-    option = _OPTIONS[role]
+    option = FLAGS[role]
     column = told(chosen, columns, option, file) if chosen is not None else guess(role, columns)
     if column is None:
         raise DataError(f"{file}: cannot tell which column is the {role}; it has {_listed(columns)}. Name it with {option} COLUMN{hint}.")

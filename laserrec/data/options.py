@@ -2,8 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, fields
 from pathlib import Path
+
+from laserrec.errors import DataError
+
+FLAGS = {
+    "user": "--user-column",
+    "item": "--item-column",
+    "time": "--time-column",
+    "time_format": "--time-format",
+    "file_order": "--file-order",
+    "items": "--items",
+    "item_id": "--item-id-column",
+    "title": "--title-column",
+    "attributes": "--attribute",
+    "encoding": "--encoding",
+    "delimiter": "--delimiter",
+}
+"""What each is called on the command line and in messages."""
 
 
 @dataclass(frozen=True)
@@ -35,3 +53,25 @@ class ReadOptions:
     attributes: tuple[str, ...] | None = None
     encoding: str = "utf-8"
     delimiter: str | None = None
+
+    def given(self, among: Collection[str] = FLAGS.keys()) -> tuple[str, ...]:
+        """Return the flags of those options, all or among some, that are not as they are when nothing is said."""
+        return tuple(FLAGS[option.name] for option in fields(self) if option.name in among and getattr(self, option.name) != option.default)
+
+    def refuse_all_but(self, honoured: Collection[str], source: str) -> None:
+        """Refuse options that a reader has no use for: whoever gives one expects it to matter.
+
+        Args:
+            honoured: names of the options that the reader uses.
+            source: what it reads, for the message.
+
+        Raises:
+            DataError: another one was given.
+        """
+        unused = self.given(FLAGS.keys() - set(honoured))
+        if unused:
+            used = ", ".join(flag for name, flag in FLAGS.items() if name in honoured) or "none of these options"
+            raise DataError(
+                f"{source}: {', '.join(unused)} would be ignored; such files are read with {used}. Leave out what is ignored, or write "
+                "the data as a table (.csv, .tsv, .jsonl or .parquet) and read it with --format table, which honours every option."
+            )

@@ -24,11 +24,20 @@ def microseconds(values: pl.Series, time_format: str | None = None) -> pl.Series
 
     Args:
         values: numbers, dates, datetimes, or text.
-        time_format: strptime format that text is read with, in the place of the shapes above.
+        time_format: strptime format that text, and a number's digits, are read with, in the place of the shapes above.
 
     Returns:
         Int64 microseconds, null where a value is none of these.
+
+    Raises:
+        DataError: the format cannot be used, or the values are dates already.
     """
+    if time_format is not None and values.dtype.is_temporal():
+        raise DataError(
+            f"--time-format {time_format!r} says how a text is read; the times are of type {values.dtype} already. Leave it out."
+        )
+    if time_format is not None and values.dtype.is_numeric():
+        values = values.cast(pl.String)
     if values.dtype == pl.Date or isinstance(values.dtype, pl.Datetime):
         return _utc(values).cast(pl.Datetime("us")).cast(pl.Int64)
     if values.dtype.is_numeric():

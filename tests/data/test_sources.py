@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from laserrec.data.options import ReadOptions
+from laserrec.data.options import FLAGS, ReadOptions
 from laserrec.data.raw import RawTables
 from laserrec.data.sources import infer_format, read_source
 from laserrec.data.sources.recbole import divide_texts
@@ -91,8 +91,89 @@ def test_one_atomic_file(tmp_path: Path) -> None:
     raw = read(tmp_path)
     assert raw.interactions.rows() == [("u", "i", 1_500_000_000_000_000)]
     assert [problem.line for problem in raw.problems] == [3]
-    assert raw.rows == 2
+    assert raw.rows == 3  # two events, one item
     assert raw.items.to_dicts() == [{"item_id": "i", "title": "Heat", "release_year": "1995", "class": "Crime Drama"}]
+
+
+def test_the_inter_file_that_was_named_is_read(tmp_path: Path) -> None:
+    header = "user_id:token\titem_id:token\n"
+    (tmp_path / "a.inter").write_text(header + "u\tx\n")
+    (tmp_path / "a.item").write_text("item_id:token\ttitle:token_seq\nx\tOne\ny\n")
+    (tmp_path / "b.inter").write_text(header + "v\ty\n")
+    for part in ("train", "valid", "test"):
+        (tmp_path / f"c.{part}.inter").write_text(header + f"w\t{part}\n")
+    raw = read(tmp_path / "a.inter")
+    assert (raw.name, raw.interactions.rows(), raw.items.rows()) == ("a", [("u", "x", 1_000_000)], [("x", "One")])
+    assert [str(problem) for problem in raw.problems] == ["a.item:3: 1 columns where the header has 2"]
+    assert [file.name for file in raw.sources] == ["a.inter", "a.item"]
+    raw = read(tmp_path / "b.inter")
+    assert (raw.name, raw.interactions.rows(), raw.items.height) == ("b", [("v", "y", 1_000_000)], 0)
+    raw = read(tmp_path / "c.valid.inter")
+    assert (raw.name, sequence(raw, "w")) == ("c", [("train", "train"), ("valid", "valid"), ("test", "test")])
+    (tmp_path / "c.test.inter").unlink()
+    assert read(tmp_path / "c.train.inter").interactions.rows() == [("w", "train", 1_000_000)]
+    with pytest.raises(DataError, match=r"Give the .inter file itself"):
+        read(tmp_path)
+
+
+def test_one_file_of_histories_is_not_stitched(tmp_path: Path) -> None:
+    (tmp_path / "a.inter").write_text("user_id:token\titem_id_list:token_seq\titem_id:token\nu\tx\ty\n")
+    with pytest.raises(DataError, match="holds histories"):
+        read(tmp_path)
+
+
+def test_items_beside_atomic_files_may_be_any_table_or_another_item_file(tmp_path: Path) -> None:
+    (tmp_path / "a.inter").write_text("user_id:token\titem_id:token\nu\tx\n")
+    (tmp_path / "a.item").write_text("item_id:token\ttitle:token_seq\nx\tOne\n")
+    (tmp_path / "my.csv").write_text("code;words;colour\nx;Two;red\n;Three;blue\n")
+    (tmp_path / "other.item").write_text("item_id:token\tname:token_seq\nx\tFour\n")
+    named = ReadOptions(items=tmp_path / "my.csv", item_id="code", title="words", attributes=(), delimiter=";")
+    raw = read_source(tmp_path, None, named)
+    assert (raw.items.rows(), raw.rows) == ([("x", "Two")], 3)
+    assert [str(problem) for problem in raw.problems] == ["my.csv:3: no item id"]
+    assert raw.columns == {
+        **{"user": "user_id", "item": "item_id", "time": "order of the file"},
+        **{"item id": "code", "title": "words", "attributes": "none"},
+    }
+    assert read_source(tmp_path, None, ReadOptions(items=tmp_path / "other.item")).items.rows() == [("x", "Four")]
+    with pytest.raises(DataError, match="--title-column would be ignored"):
+        read_source(tmp_path, None, ReadOptions(items=tmp_path / "other.item", title="name"))
+
+
+EVERY = {
+    **{"user": "nope", "item": "nope", "time": "nope", "time_format": "%Y", "file_order": True, "items": Path(__file__)},
+    **{"item_id": "nope", "title": "nope", "attributes": ("nope",), "encoding": "latin-1", "delimiter": ";"},
+}
+HONOURED = {
+    "u.data": set(),
+    "ratings.dat": set(),
+    "ratings.csv": {"encoding"},
+    "toy.inter": {"items", "encoding"},
+    "train.json": {"encoding"},
+    "reviews.json": {"items", "encoding"},
+}
+
+
+@pytest.mark.parametrize("name", HONOURED)
+@pytest.mark.parametrize("option", EVERY)
+def test_an_option_that_a_reader_has_no_use_for_is_refused(tmp_path: Path, name: str, option: str) -> None:
+    form = {"toy.inter": "recbole", "train.json": "recformer", "reviews.json": "amazon"}.get(name, "movielens")
+    (tmp_path / name).write_text("")
+    try:
+        read_source(tmp_path, form, ReadOptions(**{option: EVERY[option]}))  # type: ignore[arg-type]
+    except DataError as error:
+        refused = FLAGS[option] in str(error) and "would be ignored" in str(error) and "--format table" in str(error)
+    else:
+        refused = False
+    assert refused == (option not in HONOURED[name])
+
+
+def test_the_movielens_file_that_was_named_is_read(tmp_path: Path) -> None:
+    (tmp_path / "ratings.csv").write_text("userId,movieId,rating,timestamp\n1,31,2.5,1260759144\n")
+    (tmp_path / "u.data").write_text("196\t242\t3\t881250949\n")
+    assert read(tmp_path / "u.data").interactions.rows() == [("196", "242", 881_250_949_000_000)]
+    with pytest.raises(DataError, match=r"u1.base is, or holds, none of MovieLens'"):
+        read_source((tmp_path / "u.data").rename(tmp_path / "u1.base"), "movielens", ReadOptions())
 
 
 def test_a_benchmark_split_with_one_event_a_row(tmp_path: Path) -> None:

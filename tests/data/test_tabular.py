@@ -206,6 +206,33 @@ def test_a_time_format_is_applied_to_digits(tmp_path: Path) -> None:
     assert events(read_source(source, None, ReadOptions(time_format="%Y%m%d")).interactions) == [("u", "i", 1_499_990_400)]
 
 
+def test_a_time_format_is_applied_to_whole_numbers_and_refused_for_dates(tmp_path: Path) -> None:
+    table = pl.DataFrame({"user": ["u"], "item": ["i"], "time": [20170714]})
+    table.write_parquet(tmp_path / "log.parquet")
+    assert events(read_source(tmp_path / "log.parquet", None, ReadOptions(time_format="%Y%m%d")).interactions) == [
+        ("u", "i", 1_499_990_400)
+    ]
+    table.with_columns(pl.date(2017, 7, 14).alias("time")).write_parquet(tmp_path / "dates.parquet")
+    with pytest.raises(DataError, match="'%Y' says how a text is read; the times are of type Date already"):
+        read_source(tmp_path / "dates.parquet", None, ReadOptions(time_format="%Y"))
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (ReadOptions(file_order=True, time="time"), "--file-order says that there are no moments, and --time-column what they are"),
+        (ReadOptions(file_order=True, time_format="%Y"), "--time-format what they are"),
+        (ReadOptions(title="title", attributes=("brand",)), "--title-column, --attribute would be ignored: no file of items"),
+        (ReadOptions(delimiter=";"), "--delimiter would be ignored: log.parquet is no such text file"),
+        (ReadOptions(encoding="latin-1"), "--encoding would be ignored: log.parquet is no such text file"),
+    ],
+)
+def test_options_that_say_nothing_about_a_table_are_refused(tmp_path: Path, options: ReadOptions, reason: str) -> None:
+    pl.DataFrame({"user": ["u"], "item": ["i"], "time": [1]}).write_parquet(tmp_path / "log.parquet")
+    with pytest.raises(DataError, match=reason):
+        read_source(tmp_path / "log.parquet", None, options)
+
+
 def test_white_space_around_ids_is_taken_off_and_blank_ids_are_reported(tmp_path: Path) -> None:
     source = write(tmp_path / "log.csv", 'user,item,time\nu ,i,1\nu," i",2\n')
     assert events(read_source(source, None, ReadOptions()).interactions) == [("u", "i", 1), ("u", "i", 2)]

@@ -30,24 +30,23 @@ def read_source(source: Path, form: Format | None, options: ReadOptions) -> RawT
         options: columns, encoding, order.
 
     Raises:
-        DataError: the source is absent, of no known format, or cannot be read.
+        DataError: the source is absent, of no known format, cannot be read, or an option was given that its reader has no use for.
     """
     if not source.exists():
         raise DataError(f"{source} does not exist.")
     form = form or infer_format(source, options)
     if options.items is not None and not options.items.is_file():
         raise DataError(f"--items {options.items}: no such file.")
-    folder = source if source.is_dir() else source.parent
     if form == "table":
         return read_tabular(source, options)
     if form == "movielens":
-        return read_movielens(folder, options)
+        return read_movielens(source, options)
     if form == "amazon":
         return read_amazon(source, options)
     if form == "recbole":
-        return read_recbole(folder, options)
+        return read_recbole(source, options)
     if form == "recformer":
-        return read_recformer(folder, options)
+        return read_recformer(source if source.is_dir() else source.parent, options)
     raise DataError(f"Unknown format {form!r}; allowed are table, movielens, amazon, recbole and recformer.")
 
 

@@ -38,11 +38,12 @@ def read_amazon(source: Path, options: ReadOptions) -> RawTables:
 
     Args:
         source: the file of reviews, or a folder with it and `meta_*`.
-        options: `items` names the metadata when `source` is a file; encoding.
+        options: only `items`, which names the metadata, and `encoding` may be given.
 
     Raises:
-        DataError: files are missing, several, or cannot be read.
+        DataError: files are missing, several, or cannot be read; another option was given.
     """
+    options.refuse_all_but(("items", "encoding"), "Amazon's reviews")
     reviews, metadata = _files(source, options)
     problems: list[BadRow] = []
     wanted = _shape(reviews, options)

@@ -42,24 +42,28 @@ _GENRES = (
 _YEAR = re.compile(r"\s*\((\d{4})\)\s*$")
 
 
-def read_movielens(folder: Path, options: ReadOptions) -> RawTables:
+def read_movielens(source: Path, options: ReadOptions) -> RawTables:
     """Read a folder as GroupLens releases it; every rating is an interaction, whatever its value.
 
     Args:
-        folder: holds the files under their own names.
-        options: not used: names and encodings are fixed.
+        source: holds the files under their own names, or is the one of ratings.
+        options: only `encoding` may be given, and only of the CSV releases: the older ones have theirs.
 
     Raises:
-        DataError: files are missing or cannot be read.
+        DataError: files are missing or cannot be read; another option was given.
     """
-    if (folder / "ratings.csv").is_file():
+    folder = source if source.is_dir() else source.parent
+    names = [name for name in ("ratings.csv", "u.data", "ratings.dat") if (folder / name).is_file() and source in (folder, folder / name)]
+    if not names:
+        raise DataError(f"{source} is, or holds, none of MovieLens' u.data, ratings.dat and ratings.csv.")
+    if names[0] == "ratings.csv":
+        options.refuse_all_but(("encoding",), "MovieLens' CSV files")
         return _read_csv(folder, options)
-    if (folder / "u.data").is_file():
+    options.refuse_all_but((), f"MovieLens' {names[0]}")
+    if names[0] == "u.data":
         ratings, movies, separators, encoding = folder / "u.data", folder / "u.item", ("\t", "|"), "latin-1"
-    elif (folder / "ratings.dat").is_file():
-        ratings, movies, separators, encoding = folder / "ratings.dat", folder / "movies.dat", ("::", "::"), "latin-1"
     else:
-        raise DataError(f"{folder} holds none of MovieLens' u.data, ratings.dat and ratings.csv.")
+        ratings, movies, separators, encoding = folder / "ratings.dat", folder / "movies.dat", ("::", "::"), "latin-1"
     problems: list[BadRow] = []
     rows = _ratings(ratings, separators[0], problems)
     events = sound_events(rows, ratings.name, None, problems)

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
@@ -20,6 +20,8 @@ import polars as pl
 from laserrec.data.events import Events
 from laserrec.data.options import ReadOptions
 from laserrec.data.raw import RawTables
+from laserrec.data.rows import file_kind
+from laserrec.data.sources.tabular import table_items
 from laserrec.data.tables import (
     ITEM,
     MICROSECONDS,
@@ -39,42 +41,65 @@ from laserrec.errors import DataError
 _TITLES = ("title", "movie_title", "name", "item_name")
 
 
-def read_recbole(folder: Path, options: ReadOptions) -> RawTables:
-    """Read a folder of atomic files.
+def read_recbole(source: Path, options: ReadOptions) -> RawTables:
+    """Read atomic files; columns of interactions have fixed names.
 
     Args:
-        folder: holds one dataset's files.
-        options: only `encoding` is used; columns have fixed names.
+        source: a folder of one dataset's files, or the .inter file to read in it.
+        options: `encoding`, and `items`: an .item file, a .text file or any table, to which its columns and `delimiter` apply.
 
     Raises:
-        DataError: files are missing, or lack a column that the format prescribes.
+        DataError: files are missing, or lack a column that the format prescribes; another option was given.
     """
-    split_files = [_one(folder, f"*.{part}.inter") for part in PARTS]
-    whole = [file for file in sorted(folder.glob("*.inter")) if file not in split_files]
-    if all(split_files):
-        files, parts = [file for file in split_files if file], list(PARTS)
-    elif len(whole) == 1:
-        files, parts = whole, [""]
-    else:
-        raise DataError(f"{folder} holds neither one .inter file nor .train.inter, .valid.inter and .test.inter; found {_names(folder)}.")
+    of_items = ("item_id", "title", "attributes", "delimiter") if options.items and file_kind(options.items) else ()
+    options.refuse_all_but(("items", "encoding", *of_items), "RecBole's atomic files")
+    files, name = _files(source)
+    folder, parts = files[0].parent, list(PARTS) if len(files) == 3 else [""]
     tables = [_Atomic.read(file, options.encoding) for file in files]
-    name = files[0].name.split(".")[0]
-    events = _sequences(tables) if "item_id_list" in tables[0].fields else _events(tables, parts)
+    stitched = "item_id_list" in tables[0].fields
+    if stitched and len(files) == 1:
+        raise DataError(f"{files[0]} holds histories, which are stitched together from .train.inter, .valid.inter and .test.inter.")
+    events = _sequences(tables) if stitched else _events(tables, parts)
     events, problems, read = _rename(folder, name, events, options.encoding)
-    items, item_files = _items(folder, name, options.encoding)
-    divided = (folder / f"{name}.text").is_file()
+    items = _items(folder, name, options)
     return RawTables(
         name=name.lower(),
         format="recbole",
         events=Events.of(events),
-        items=items,
-        problems=tuple(bad for table in tables for bad in table.problems) + problems,
-        rows=sum(len(table.rows) + len(table.problems) for table in tables),
-        sources=tuple(SourceFile.of(file) for file in [*files, *read, *item_files]),
-        columns={"user": "user_id", "item": "item_id", "time": "timestamp" if "timestamp" in tables[0].fields else "order of the file"},
+        items=items.frame,
+        problems=(*(bad for table in tables for bad in table.problems), *problems, *items.problems),
+        rows=sum(len(table.rows) + len(table.problems) for table in tables) + items.rows,
+        sources=tuple(SourceFile.of(file) for file in [*files, *read, *items.files]),
+        columns={
+            **{"user": "user_id", "item": "item_id", "time": "timestamp" if "timestamp" in tables[0].fields else "order of the file"},
+            **items.columns,
+        },
         own_split=len(files) == 3,
-        notes=("texts of the form 'title. category. brand.' were divided into title, brand and category",) if divided else (),
+        notes=items.notes,
     )
+
+
+def _files(source: Path) -> tuple[list[Path], str]:
+    """Return the files of interactions, one or those of train, valid and test, and the dataset's name, which the others begin with."""
+    if source.is_file():
+        whole = source.name.removesuffix(".inter")
+        name, _, part = whole.rpartition(".")
+        divided = [source.with_name(f"{name}.{part}.inter") for part in PARTS]
+        if part not in PARTS:
+            return [source], whole
+        return (divided if all(file.is_file() for file in divided) else [source]), name
+    split_files = [_one(source, f"*.{part}.inter") for part in PARTS]
+    whole_files = [file for file in sorted(source.glob("*.inter")) if file not in split_files]
+    if all(split_files):
+        files = [file for file in split_files if file]
+    elif len(whole_files) == 1:
+        files = whole_files
+    else:
+        raise DataError(
+            f"{source} holds neither one .inter file nor .train.inter, .valid.inter and .test.inter; found {_names(source)}. "
+            "Give the .inter file itself."
+        )
+    return _files(files[0]) if len(files) == 1 else (files, files[0].name.removesuffix(".train.inter"))
 
 
 @dataclass
@@ -229,21 +254,43 @@ def _index(file: Path, encoding: str) -> tuple[dict[str, str], list[BadRow]]:
     return names, problems
 
 
-def _items(folder: Path, name: str, encoding: str) -> tuple[pl.DataFrame, list[Path]]:
-    text, atomic = folder / f"{name}.text", folder / f"{name}.item"
-    if text.is_file():
-        table = _Atomic.read(text, encoding)
-        at = table.column("text")
-        texts = divide_texts([row[at] for _, row in table.rows])
-        ids = [row[table.column("item_id")].strip() for _, row in table.rows]
-        columns = {ITEM: ids, TITLE: [t[0] for t in texts], "brand": [t[2] for t in texts], "category": [t[1] for t in texts]}
-        return tidy_items(pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String))), [text]
-    if atomic.is_file():
-        table = _Atomic.read(atomic, encoding)
-        frame = pl.DataFrame([row for _, row in table.rows], schema=dict.fromkeys(table.fields, pl.String), orient="row")
-        title = next((column for column in _TITLES if column in table.fields), None)
-        return tidy_items(frame.rename({title: TITLE}) if title and title != TITLE else frame), [atomic]
-    return empty_items(), []
+@dataclass
+class _Items:
+    """Items of a source, and what is to be told of how they were read."""
+
+    frame: pl.DataFrame
+    files: list[Path]
+    problems: Sequence[BadRow] = ()
+    rows: int = 0
+    columns: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def _items(folder: Path, name: str, options: ReadOptions) -> _Items:
+    """Read the file that was named, else `NAME.text`, else `NAME.item`."""
+    file = options.items or next((file for ending in ("text", "item") if (file := folder / f"{name}.{ending}").is_file()), None)
+    if file is None:
+        return _Items(empty_items(), [])
+    if file_kind(file) is not None:
+        problems: list[BadRow] = []
+        frame, columns, notes, rows = table_items(file, ITEM, options, problems)
+        return _Items(frame, [file], problems, rows, columns, notes)
+    table = _Atomic.read(file, options.encoding)
+    rows = len(table.rows) + len(table.problems)
+    if file.suffix == ".text":
+        note = "texts of the form 'title. category. brand.' were divided into title, brand and category"
+        return _Items(_divided(table), [file], table.problems, rows, notes=(note,))
+    frame = pl.DataFrame([row for _, row in table.rows], schema=dict.fromkeys(table.fields, pl.String), orient="row")
+    title = next((column for column in _TITLES if column in table.fields), None)
+    return _Items(tidy_items(frame.rename({title: TITLE}) if title and title != TITLE else frame), [file], table.problems, rows)
+
+
+def _divided(table: _Atomic) -> pl.DataFrame:
+    at = table.column("text")
+    texts = divide_texts([row[at] for _, row in table.rows])
+    ids = [row[table.column("item_id")].strip() for _, row in table.rows]
+    columns = {ITEM: ids, TITLE: [t[0] for t in texts], "brand": [t[2] for t in texts], "category": [t[1] for t in texts]}
+    return tidy_items(pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String)))
 
 
 def divide_texts(texts: Iterable[str]) -> list[tuple[str, str | None, str | None]]:

@@ -39,11 +39,12 @@ def read_recformer(folder: Path, options: ReadOptions) -> RawTables:
 
     Args:
         folder: holds the files under their own names.
-        options: only `encoding` is used.
+        options: only `encoding` may be given.
 
     Raises:
-        DataError: a file is missing, is not JSON, or the files do not belong together.
+        DataError: a file is missing, is not JSON, or the files do not belong together; another option was given.
     """
+    options.refuse_all_but(("encoding",), "RecFormer's files")
     parts = {name: _read(folder / name, options.encoding) for name in _FILES}
     users = _inverse(folder / "umap.json", options.encoding)
     names = _inverse(folder / "smap.json", options.encoding)

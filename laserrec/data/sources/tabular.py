@@ -18,7 +18,7 @@ from laserrec.data.times import ACCEPTED, microseconds
 from laserrec.errors import DataError
 
 _LINE = "\0line"  # beside columns of any name
-_Items = tuple[pl.DataFrame, dict[str, str], tuple[str, ...], int]  # table, columns, notes, rows read
+TableItems = tuple[pl.DataFrame, dict[str, str], tuple[str, ...], int]  # table, columns, notes, rows read
 
 
 def read_tabular(source: Path, options: ReadOptions) -> RawTables:
@@ -29,9 +29,10 @@ def read_tabular(source: Path, options: ReadOptions) -> RawTables:
         options: columns that were named; the others are found by common names.
 
     Raises:
-        DataError: files or columns cannot be told apart, or a file cannot be read.
+        DataError: files or columns cannot be told apart, a file cannot be read, or an option says nothing about these files.
     """
     events_file, items_file = _files(source, options)
+    _refuse_idle(options, events_file, items_file)
     names = column_names(events_file, options)
     user = resolve("user", options.user, names, events_file.name)
     item = resolve("item", options.item, names, events_file.name)
@@ -43,7 +44,7 @@ def read_tabular(source: Path, options: ReadOptions) -> RawTables:
     with ThreadPoolExecutor(2) as pool:
         # What needs one core is done while the events, which need two only in parts, are read.
         hashed = [pool.submit(SourceFile.of, file) for file in (events_file, items_file) if file is not None]
-        catalogue = pool.submit(_items, items_file, item, options, item_problems)
+        catalogue = pool.submit(table_items, items_file, item, options, item_problems)
         events, rows = _events(events_file, user, item, time, options, problems)
     items, item_columns, notes, item_rows = catalogue.result()
     columns = {"user": user, "item": item, "time": time or "order of the file", **item_columns}
@@ -116,7 +117,18 @@ def _events(file: Path, user: str, item: str, time: str | None, options: ReadOpt
     return Events.of(sound_events(rows, file.name, options.time_format, problems)), rows.read
 
 
-def _items(file: Path | None, item: str, options: ReadOptions, problems: list[BadRow]) -> _Items:
+def table_items(file: Path | None, item: str, options: ReadOptions, problems: list[BadRow]) -> TableItems:
+    """Read a table of items.
+
+    Args:
+        file: the table; None for a source without one.
+        item: column of the item's id where both tables call it the same.
+        options: columns, encoding and delimiter.
+        problems: where unusable rows are reported.
+
+    Returns:
+        The items, which column was taken for what, notes, and the number of rows read.
+    """
     if file is None:
         return empty_items(), {}, ("no file of items: items have no text (name one with --items FILE)",), 0
     names = column_names(file, options)
@@ -168,6 +180,21 @@ def _time_column(names: list[str], file: Path, options: ReadOptions) -> str | No
     if options.file_order:
         return None
     return resolve("time", options.time, names, file.name, ", or pass --file-order if each user's rows are in order already")
+
+
+def _refuse_idle(options: ReadOptions, events_file: Path, items_file: Path | None) -> None:
+    """Refuse options that say nothing about these files, or contradict another."""
+    kinds = {file_kind(file) for file in (events_file, items_file) if file is not None}
+    moments = options.given(("time", "time_format"))
+    if options.file_order and moments:
+        raise DataError(f"--file-order says that there are no moments, and {moments[0]} what they are. Give one of the two.")
+    idle = options.given(("item_id", "title", "attributes")) if items_file is None else ()
+    if idle:
+        raise DataError(f"{', '.join(idle)} would be ignored: no file of items was found. Name one with --items FILE, or leave it out.")
+    idle = options.given(("delimiter",)) if not kinds & {"csv", "tsv"} else ()
+    idle = idle or (options.given(("encoding",)) if kinds == {"parquet"} else ())
+    if idle:
+        raise DataError(f"{', '.join(idle)} would be ignored: {events_file.name} is no such text file. Leave it out.")
 
 
 def _files(source: Path, options: ReadOptions) -> tuple[Path, Path | None]:
