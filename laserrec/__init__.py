@@ -11,17 +11,24 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from laserrec.config import LaserConfig
     from laserrec.data.dataset import Dataset
+    from laserrec.data.frames import Tables
+    from laserrec.data.options import ReadOptions
+    from laserrec.data.prepare import PrepareOptions, prepare
     from laserrec.errors import LaserrecError
     from laserrec.recommender import Laser
 
 __version__ = "0.1.0"
-__all__ = ["Dataset", "Laser", "LaserConfig", "LaserrecError", "__version__"]
+__all__ = ["Dataset", "Laser", "LaserConfig", "LaserrecError", "PrepareOptions", "ReadOptions", "Tables", "__version__", "prepare"]
 
 _HOMES = {
     "Dataset": "laserrec.data.dataset",
     "Laser": "laserrec.recommender",
     "LaserConfig": "laserrec.config",
     "LaserrecError": "laserrec.errors",
+    "PrepareOptions": "laserrec.data.prepare",
+    "ReadOptions": "laserrec.data.options",
+    "Tables": "laserrec.data.frames",
+    "prepare": "laserrec.data.prepare",
 }
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from laserrec.data.dataset import Dataset
 from laserrec.data.events import Events
 from laserrec.data.filters import count_repeats, drop_duplicates, drop_repeats, in_order, k_core
+from laserrec.data.frames import Tables
 from laserrec.data.ids import places_among
 from laserrec.data.options import ReadOptions
 from laserrec.data.raw import RawTables
@@ -119,11 +120,11 @@ class PrepareSummary:
         return dataclasses.asdict(self)
 
 
-def prepare(source: Path, options: PrepareOptions | None = None) -> tuple[Dataset, PrepareSummary]:
+def prepare(source: str | Path | Tables, options: PrepareOptions | None = None) -> tuple[Dataset, PrepareSummary]:
     """Read a source and make a dataset of it.
 
     Args:
-        source: a file, or a folder with one dataset's files.
+        source: a file, a folder with one dataset's files, or tables in memory.
         options: see `PrepareOptions`.
 
     Returns:
@@ -134,7 +135,7 @@ def prepare(source: Path, options: PrepareOptions | None = None) -> tuple[Datase
         BadRowsError: more bad rows than `max_bad_share` allows.
     """
     options = options or PrepareOptions()
-    raw = read_source(source, options.format, options.read)
+    raw = read_source(Path(source) if isinstance(source, str) else source, options.format, options.read)
     _refuse_bad(raw, options.max_bad_share)
     counts: dict[str, int] = {}
     events, items = _filtered(raw, options, counts)

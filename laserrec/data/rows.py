@@ -1,7 +1,7 @@
-"""Columns of a table file, as text: fast where the file is sound, and row by row with line numbers where it is not.
+"""Columns of a table, as text: fast where the file is sound, and row by row with line numbers where it is not.
 
 Polars reads a sound file lazily and in parallel but cannot say which line of a damaged one is wrong; then the exact reader in
-`laserrec.data.text` takes over. Both give the same rows of a sound file.
+`laserrec.data.text` takes over. Both give the same rows of a sound file. A table in memory is read as a Parquet file is.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import polars as pl
 
+from laserrec.data.frames import Frame, Table
 from laserrec.data.options import ReadOptions
 from laserrec.data.tables import BadRow
 from laserrec.data.text import OnBad, lines, quoted_rows
@@ -34,6 +35,7 @@ _ENDINGS: dict[str, Kind] = {
 }
 _POLARS = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 _CHUNK = 200_000
+_EXACT = 2**53
 _DECODE = """
 import sys, polars
 try:
@@ -71,14 +73,13 @@ def file_kind(path: Path) -> Kind | None:
     return _ENDINGS.get(Path(path.name.lower().removesuffix(".gz")).suffix)
 
 
-def column_names(path: Path, options: ReadOptions) -> list[str]:
+def column_names(path: Table, options: ReadOptions) -> list[str]:
     """Return a table's columns.
 
     Raises:
         DataError: the file cannot be read, is of no known kind, or its columns have no or equal names.
     """
-    kind = _kind(path)
-    if kind == "parquet":
+    if isinstance(path, Frame) or (kind := _kind(path)) == "parquet":
         names = _lazy(path).collect_schema().names()
     elif kind == "jsonl":
         names = _keys(path, options)
@@ -93,30 +94,38 @@ def column_names(path: Path, options: ReadOptions) -> list[str]:
     return names
 
 
-def read_fast(path: Path, wanted: dict[str, str], options: ReadOptions, numbers: Collection[str] = ()) -> pl.DataFrame | None:
+def read_fast(path: Table, wanted: dict[str, str], options: ReadOptions, numbers: Collection[str] = ()) -> pl.DataFrame | None:
     """Read the wanted columns of a sound table, or return None where the exact reader must.
 
     Args:
-        path: CSV, TSV or Parquet file.
+        path: CSV, TSV or Parquet file, or a table in memory.
         wanted: the file's column for each name of the result.
         options: encoding and delimiter.
         numbers: names whose columns are Int64 if all of them hold only whole numbers; otherwise they are text like the others.
     """
-    kind = _kind(path)
-    if kind == "jsonl" or (kind != "parquet" and options.encoding.lower() not in {"utf-8", "utf8", "utf-8-sig"}):
+    columns = [pl.col(column).alias(name) for name, column in wanted.items()]
+    if isinstance(path, Frame) or (kind := _kind(path)) == "parquet":
+        return _read_typed(path, columns)
+    if kind == "jsonl" or options.encoding.lower() not in {"utf-8", "utf8", "utf-8-sig"}:
         return None
     whole = [column for name, column in wanted.items() if name in numbers]
-    columns = [pl.col(column).alias(name) for name, column in wanted.items()]
     for schema in (dict.fromkeys(whole, pl.Int64), {}):
         try:
-            table = _lazy(path) if kind == "parquet" else _lazy_csv(path, options, schema)
-            return table.select(columns).collect(engine="streaming")
+            return _lazy_csv(path, options, schema).select(columns).collect(engine="streaming")
         except _POLARS:
             continue
     return None
 
 
-def read_rows(path: Path, wanted: dict[str, str], options: ReadOptions, problems: list[BadRow], strict: bool = False) -> Rows:
+def _read_typed(path: Table, columns: list[pl.Expr]) -> pl.DataFrame | None:
+    try:
+        frame = _whole(_lazy(path).select(columns).collect(engine="streaming"))
+    except _POLARS:
+        return None
+    return None if any(kind.is_nested() or kind == pl.Object for kind in frame.schema.dtypes()) else frame
+
+
+def read_rows(path: Table, wanted: dict[str, str], options: ReadOptions, problems: list[BadRow], strict: bool = False) -> Rows:
     """Read the wanted columns row by row, reporting malformed rows.
 
     Args:
@@ -129,9 +138,8 @@ def read_rows(path: Path, wanted: dict[str, str], options: ReadOptions, problems
     Raises:
         DataError: the file cannot be read at all.
     """
-    kind = _kind(path)
-    if kind == "parquet":
-        return _parquet_rows(path, wanted)
+    if isinstance(path, Frame) or (kind := _kind(path)) == "parquet":
+        return _typed_rows(path, wanted)
     found = len(problems)
     if kind == "jsonl":
         width, rows = len(wanted), _json_rows(path, list(wanted.values()), options.encoding, problems.append)
@@ -200,15 +208,26 @@ def as_text(value: Any) -> str | None:  # noqa: ANN401 - whatever JSON holds
     return str(value).encode("utf-8", "replace").decode("utf-8")
 
 
-def _parquet_rows(path: Path, wanted: dict[str, str]) -> Rows:
+def _typed_rows(path: Table, wanted: dict[str, str]) -> Rows:
     try:
-        frame = _lazy(path).select(pl.col(column).alias(name) for name, column in wanted.items()).collect()
+        frame = _whole(_lazy(path).select(pl.col(column).alias(name) for name, column in wanted.items()).collect())
         nested = [name for name, kind in frame.schema.items() if isinstance(kind, pl.List) and kind.inner == pl.String]
         frame = frame.with_columns(pl.col(nested).list.join(", ", ignore_nulls=True)) if nested else frame
-        frame = frame.with_columns(pl.all().cast(pl.String) if not any(kind.is_temporal() for kind in frame.schema.dtypes()) else pl.all())
+        frame = frame.with_columns(pl.col(name).cast(pl.String) for name, kind in frame.schema.items() if not kind.is_temporal())
     except _POLARS as error:
         raise DataError(f"{path.name} cannot be read: {error}") from error
     return Rows(frame, list(range(1, frame.height + 1)), [len(wanted)] * frame.height, len(wanted), frame.height)
+
+
+def _whole(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return columns of floats that hold whole numbers only as integers, and what is not a number as null.
+
+    pandas makes floats of whole numbers as soon as one is missing: the user 7 would become 7.0, and the missing one the user NaN.
+    """
+    floats = [frame[name].fill_nan(None) for name, kind in frame.schema.items() if kind.is_float()]
+    return frame.with_columns(
+        values.cast(pl.Int64) if ((values == values.floor()) & (values.abs() < _EXACT)).all() else values for values in floats
+    )
 
 
 def _keys(path: Path, options: ReadOptions) -> list[str]:
@@ -235,7 +254,9 @@ def _lazy_csv(path: Path, options: ReadOptions, schema: Mapping[str, type[pl.Dat
     return pl.scan_csv(path, separator=separator, infer_schema=False, schema_overrides=schema, glob=False, with_column_names=_stripped)
 
 
-def _lazy(path: Path) -> pl.LazyFrame:
+def _lazy(path: Table) -> pl.LazyFrame:
+    if isinstance(path, Frame):
+        return path.table.lazy()
     try:
         status = path.stat()
     except OSError as error:

@@ -222,7 +222,10 @@ def test_a_time_format_is_applied_to_whole_numbers_and_refused_for_dates(tmp_pat
     [
         (ReadOptions(file_order=True, time="time"), "--file-order says that there are no moments, and --time-column what they are"),
         (ReadOptions(file_order=True, time_format="%Y"), "--time-format what they are"),
-        (ReadOptions(title="title", attributes=("brand",)), "--title-column, --attribute would be ignored: no file of items"),
+        (
+            ReadOptions(title="title", attributes=("brand",)),
+            "--title-column, --attribute would be ignored: no table of items|there is no table of items",
+        ),
         (ReadOptions(delimiter=";"), "--delimiter would be ignored: log.parquet is no such text file"),
         (ReadOptions(encoding="latin-1"), "--encoding would be ignored: log.parquet is no such text file"),
     ],

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from laserrec.data.columns import plain_name
+from laserrec.data.frames import Tables
 from laserrec.data.options import ReadOptions
 from laserrec.data.raw import RawTables
 from laserrec.data.rows import column_names, file_kind
@@ -13,7 +14,7 @@ from laserrec.data.sources.amazon import read_amazon
 from laserrec.data.sources.movielens import read_movielens
 from laserrec.data.sources.recbole import read_recbole
 from laserrec.data.sources.recformer import read_recformer
-from laserrec.data.sources.tabular import read_tabular
+from laserrec.data.sources.tabular import read_frames, read_tabular
 from laserrec.errors import DataError
 
 __all__ = ["Format", "infer_format", "read_source"]
@@ -21,17 +22,27 @@ __all__ = ["Format", "infer_format", "read_source"]
 Format = Literal["table", "movielens", "amazon", "recbole", "recformer"]
 
 
-def read_source(source: Path, form: Format | None, options: ReadOptions) -> RawTables:
+def read_source(source: Path | Tables, form: Format | None, options: ReadOptions) -> RawTables:
     """Read a source in its format, found out from its files when `form` is None.
 
     Args:
-        source: a file, or a folder with one dataset's files.
+        source: a file, a folder with one dataset's files, or tables in memory.
         form: the format.
         options: columns, encoding, order.
 
     Raises:
         DataError: the source is absent, of no known format, cannot be read, or an option was given that its reader has no use for.
     """
+    if isinstance(source, Tables):
+        if form not in (None, "table"):
+            raise DataError(f"Tables in memory are of no file's format; received {form!r}. Leave the format out.")
+        return read_frames(source, options)
+    if not isinstance(source, Path):
+        raise DataError(f"A source is a path, or Tables(interactions, items) of tables in memory; received {type(source).__name__}.")
+    return _read_path(source, form, options)
+
+
+def _read_path(source: Path, form: Format | None, options: ReadOptions) -> RawTables:
     if not source.exists():
         raise DataError(f"{source} does not exist.")
     form = form or infer_format(source, options)

@@ -1,14 +1,16 @@
-"""CSV, TSV, JSON lines and Parquet tables with any column names."""
+"""CSV, TSV, JSON lines and Parquet tables, and tables in memory, with any column names."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 
 from laserrec.data.columns import guess, resolve, told
 from laserrec.data.events import Events
+from laserrec.data.frames import Frame, Table, Tables
 from laserrec.data.ids import stripped
 from laserrec.data.options import ReadOptions
 from laserrec.data.raw import RawTables
@@ -33,6 +35,30 @@ def read_tabular(source: Path, options: ReadOptions) -> RawTables:
     """
     events_file, items_file = _files(source, options)
     _refuse_idle(options, events_file, items_file)
+    name = (source if source.is_dir() else events_file).name.split(".")[0] or "dataset"
+    return _read(name, events_file, items_file, options)
+
+
+def read_frames(tables: Tables, options: ReadOptions) -> RawTables:
+    """Read tables in memory as `read_tabular` reads files; rows are counted from 1.
+
+    Args:
+        tables: the interactions, and perhaps the items.
+        options: all but `items`, `encoding` and `delimiter` may be given.
+
+    Raises:
+        DataError: one of these was given, something is no table, or columns cannot be told apart.
+    """
+    idle = options.given(("items", "encoding", "delimiter"))
+    if idle:
+        raise DataError(f"{', '.join(idle)} would be ignored: these are tables in memory, not files. Leave it out; items are Tables.items.")
+    events = Frame.of("interactions", tables.interactions)
+    items = None if tables.items is None else Frame.of("items", tables.items)
+    return replace(_read(tables.name, events, items, options), format="frames")
+
+
+def _read(name: str, events_file: Table, items_file: Table | None, options: ReadOptions) -> RawTables:
+    _refuse_contradictions(options, items_file)
     names = column_names(events_file, options)
     user = resolve("user", options.user, names, events_file.name)
     item = resolve("item", options.item, names, events_file.name)
@@ -43,13 +69,13 @@ def read_tabular(source: Path, options: ReadOptions) -> RawTables:
     item_problems: list[BadRow] = []
     with ThreadPoolExecutor(2) as pool:
         # What needs one core is done while the events, which need two only in parts, are read.
-        hashed = [pool.submit(SourceFile.of, file) for file in (events_file, items_file) if file is not None]
+        hashed = [pool.submit(SourceFile.of, file) for file in (events_file, items_file) if isinstance(file, Path)]
         catalogue = pool.submit(table_items, items_file, item, options, item_problems)
         events, rows = _events(events_file, user, item, time, options, problems)
     items, item_columns, notes, item_rows = catalogue.result()
     columns = {"user": user, "item": item, "time": time or "order of the file", **item_columns}
     return RawTables(
-        name=(source if source.is_dir() else events_file).name.split(".")[0] or "dataset",
+        name=name,
         format="table",
         events=events,
         items=items,
@@ -107,7 +133,7 @@ def _bad_time(given: str | None) -> str:
     return f"the time {given[:40]!r} is not {ACCEPTED}" if given and given.strip() else "no time"
 
 
-def _events(file: Path, user: str, item: str, time: str | None, options: ReadOptions, problems: list[BadRow]) -> tuple[Events, int]:
+def _events(file: Table, user: str, item: str, time: str | None, options: ReadOptions, problems: list[BadRow]) -> tuple[Events, int]:
     wanted = {USER: user, ITEM: item} | ({TIME: time} if time else {})
     fast = read_fast(file, wanted, options, numbers=(TIME,) if options.time_format is None else ())
     events = _sound(fast, options.time_format) if fast is not None else None
@@ -117,7 +143,7 @@ def _events(file: Path, user: str, item: str, time: str | None, options: ReadOpt
     return Events.of(sound_events(rows, file.name, options.time_format, problems)), rows.read
 
 
-def table_items(file: Path | None, item: str, options: ReadOptions, problems: list[BadRow]) -> TableItems:
+def table_items(file: Table | None, item: str, options: ReadOptions, problems: list[BadRow]) -> TableItems:
     """Read a table of items.
 
     Args:
@@ -130,7 +156,7 @@ def table_items(file: Path | None, item: str, options: ReadOptions, problems: li
         The items, which column was taken for what, notes, and the number of rows read.
     """
     if file is None:
-        return empty_items(), {}, ("no file of items: items have no text (name one with --items FILE)",), 0
+        return empty_items(), {}, ("no table of items: items have no text (name one with --items FILE)",), 0
     names = column_names(file, options)
     key, title, others = _item_columns(names, file, item, options)
     wanted = {ITEM: key} | ({TITLE: title} if title else {}) | {_attribute(name): name for name in others}
@@ -152,7 +178,7 @@ def table_items(file: Path | None, item: str, options: ReadOptions, problems: li
     return tidy_items(frame.drop(_LINE)), columns, notes, rows.read
 
 
-def _item_columns(names: list[str], file: Path, item: str, options: ReadOptions) -> tuple[str, str | None, list[str]]:
+def _item_columns(names: list[str], file: Table, item: str, options: ReadOptions) -> tuple[str, str | None, list[str]]:
     """Return the columns of id, title and further attributes."""
     if options.item_id is not None:
         key: str | None = told(options.item_id, names, "--item-id-column", file.name)
@@ -176,21 +202,25 @@ def _attribute(column: str) -> str:
     return f"{name}_" if name in (ITEM, TITLE, USER, TIME) else name
 
 
-def _time_column(names: list[str], file: Path, options: ReadOptions) -> str | None:
+def _time_column(names: list[str], file: Table, options: ReadOptions) -> str | None:
     if options.file_order:
         return None
     return resolve("time", options.time, names, file.name, ", or pass --file-order if each user's rows are in order already")
 
 
-def _refuse_idle(options: ReadOptions, events_file: Path, items_file: Path | None) -> None:
-    """Refuse options that say nothing about these files, or contradict another."""
-    kinds = {file_kind(file) for file in (events_file, items_file) if file is not None}
+def _refuse_contradictions(options: ReadOptions, items: Table | None) -> None:
+    """Refuse options that contradict another, or speak of items that are not there."""
     moments = options.given(("time", "time_format"))
     if options.file_order and moments:
         raise DataError(f"--file-order says that there are no moments, and {moments[0]} what they are. Give one of the two.")
-    idle = options.given(("item_id", "title", "attributes")) if items_file is None else ()
+    idle = options.given(("item_id", "title", "attributes")) if items is None else ()
     if idle:
-        raise DataError(f"{', '.join(idle)} would be ignored: no file of items was found. Name one with --items FILE, or leave it out.")
+        raise DataError(f"{', '.join(idle)} would be ignored: there is no table of items. Name one with --items FILE, or leave it out.")
+
+
+def _refuse_idle(options: ReadOptions, events_file: Path, items_file: Path | None) -> None:
+    """Refuse options of text files where there is none."""
+    kinds = {file_kind(file) for file in (events_file, items_file) if file is not None}
     idle = options.given(("delimiter",)) if not kinds & {"csv", "tsv"} else ()
     idle = idle or (options.given(("encoding",)) if kinds == {"parquet"} else ())
     if idle:
