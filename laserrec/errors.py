@@ -56,15 +56,15 @@ class BadRowsError(DataError):
 class UnknownIdError(DataError):
     """An item or user id that the catalogue does not hold."""
 
-    def __init__(self, kind: str, unknown: str, known: Iterable[str]) -> None:
+    def __init__(self, kind: str, unknown: object, known: Iterable[str]) -> None:
         """Name the id and the closest known ones.
 
         Args:
             kind: "item" or "user".
-            unknown: the id that was received.
+            unknown: the id that was received; a number, say, is compared as it would be written.
             known: every id that would have been accepted.
         """
-        closest = difflib.get_close_matches(unknown, _alike(unknown, list(known)), n=3, cutoff=0.5)
+        closest = difflib.get_close_matches(str(unknown), _alike(str(unknown), list(known)), n=3, cutoff=0.5)
         hint = f"The closest known ids are {', '.join(map(repr, closest))}." if closest else "No known id is similar to it."
         super().__init__(f"Unknown {kind} id {unknown!r}. {hint}")
 

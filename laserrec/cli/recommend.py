@@ -83,8 +83,7 @@ def _user_history(run: str, user: str, data: Path | None) -> list[str]:
 
     if data is None and not (Path(run) / "run.json").is_file():
         raise DataError(f"{run} is not a run, so it names no dataset to look users up in. Give one with --data, or a history with --items.")
-    dataset = Dataset.load(data) if data else RunFolder.open(Path(run)).dataset()
-    return [dataset.item_ids[item] for item in dataset.histories()[dataset.user_index(user)]]
+    return (Dataset.load(data) if data else RunFolder.open(Path(run)).dataset()).history(user)
 
 
 def _split_ids(laser: Laser, values: list[str]) -> list[str]:

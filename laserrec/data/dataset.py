@@ -225,6 +225,23 @@ class Dataset:
         """Return every user's item indices in order, one row a user."""
         return self._histories
 
+    def history(self, user_id: str, before: Literal["valid", "test"] | None = None) -> list[str]:
+        """Return the ids of a user's items in order, as `Laser.recommend` takes them.
+
+        Args:
+            user_id: whose.
+            before: leave out the user's events of this part and later ones; None for all of their events.
+
+        Raises:
+            UnknownIdError: no event is theirs.
+        """
+        user = self.user_index(user_id)
+        items = self._histories[user]
+        if before is not None:
+            start, end = self._histories.offsets[user : user + 2]
+            items = items[self.events.parts[start:end] < PARTS.index(before)]
+        return [self.item_ids[item] for item in items]
+
     def training_histories(self) -> Ragged:
         """Return every user's item indices of part train in order, one row a user; a row may be empty."""
         return _within(self._histories, self.events.parts, 0, 1)

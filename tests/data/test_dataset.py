@@ -65,6 +65,18 @@ def test_histories(dataset: Dataset) -> None:
     assert rows(dataset.training_histories()) == [[1, 0], [2], []]
 
 
+def test_a_users_history_by_ids(dataset: Dataset) -> None:
+    assert dataset.history("u") == ["b", "a", "d", "b", "c"]
+    assert dataset.history("u", before="test") == ["b", "a", "d"]
+    assert dataset.history("u", before="valid") == ["b", "a"]
+    assert (dataset.history("v", before="valid"), dataset.history("w"), dataset.history("w", before="test")) == (["c"], ["a"], [])
+    with pytest.raises(UnknownIdError, match="Unknown user id 'z'"):
+        dataset.history("z")
+    numbered = Dataset.build("x", ITEMS, EVENTS.with_columns(pl.lit("7").alias("user_id"))[1:6], SplitInfo("source", {}))
+    with pytest.raises(UnknownIdError, match=r"Unknown user id 7\. The closest known ids are '7'"):
+        numbered.history(7)  # type: ignore[arg-type]
+
+
 def test_cases_are_each_users_first_event_of_a_part_with_all_before_it(dataset: Dataset) -> None:
     valid, test = dataset.cases("valid"), dataset.cases("test")
     assert (valid.users.tolist(), rows(valid.histories), valid.targets.tolist()) == ([0], [[1, 0]], [3])
@@ -236,6 +248,8 @@ def test_cases_of_leave_one_out_equal_slicing_lists(pairs: list[tuple[str, str]]
     assert rows(dataset.training_histories()) == [sequence[:-2] if len(sequence) >= 3 else sequence for sequence in sequences]
     assert rows(dataset.cases("valid").histories) == [sequence[:-2] for sequence in long]
     assert rows(dataset.cases("test").histories) == [sequence[:-1] for sequence in long]
+    tested = [dataset.user_ids[user] for user in dataset.cases("test").users]
+    assert [[dataset.item_index(item) for item in dataset.history(user, before="test")] for user in tested] == [row[:-1] for row in long]
     assert dataset.cases("valid").targets.tolist() == [sequence[-2] for sequence in long]
     assert dataset.cases("test").targets.tolist() == [sequence[-1] for sequence in long]
 
