@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -186,11 +187,11 @@ class Laser:
                 f"{data.name!r} has fingerprint {data.fingerprint[:12]}…; this model was trained on {trained}, "
                 "whose training events may be another split's test events. Evaluate it on its own dataset."
             )
-        if list(data.item_ids) != self.item_ids:
-            raise DataError("Items were added since training; evaluate the model as it was saved before.")
-        popularity = np.bincount(data.training_histories().values, minlength=len(self.item_ids))
+        popularity = np.bincount(data.training_histories().values, minlength=len(data.item_ids))
         about = {"model": "Laser", "dataset": data.name, "fingerprint": data.fingerprint, "part": split}
         with self._lock:
+            if list(data.item_ids) != self.item_ids:
+                raise DataError("Items were added since training; evaluate the model as it was saved before.")
             scores, cases, device = self._ready().scores, data.cases(split), self.device
             return evaluate(scores, cases, popularity=popularity, batch_size=EVALUATION_BATCH, device=device, about=about)
 
@@ -266,7 +267,8 @@ class Laser:
         Raises:
             UnknownIdError: the catalogue does not hold it.
         """
-        return self._texts.items[self._find(item_id)].get("title", item_id)
+        with self._lock:
+            return self._texts.items[self._find(item_id)].get("title", item_id)
 
     def item_vectors(self) -> NDArray[np.float32]:
         """Return the unit vectors by which items are compared with a history, [N, H] in index order."""
@@ -289,7 +291,8 @@ class Laser:
     @property
     def catalogue(self) -> list[dict[str, str]]:
         """Every item's id and attributes, in index order."""
-        return [{"item_id": item_id, **item} for item_id, item in zip(self.item_ids, self._texts.items, strict=True)]
+        with self._lock:
+            return [{"item_id": item_id, **item} for item_id, item in zip(self.item_ids, self._texts.items, strict=True)]
 
     @property
     def trained_parameters(self) -> int:
@@ -298,9 +301,11 @@ class Laser:
 
     def save(self, folder: str | Path) -> None:
         """Write a model folder: safetensors and JSON, everything but the LLM, loadable without the training data."""
-        ModelFolder(
-            self.config, self.catalogue, self._system.collaborative, self._system.model.state_dict(), self.provenance, self.costs
-        ).write(Path(folder))
+        with self._lock:
+            # New items get new tensors in the place of the old ones, so references to these stay what they are while they are written.
+            view, weights = copy(self._system.collaborative), self._system.model.state_dict()
+            stored = ModelFolder(self.config, self.catalogue, view, weights, dict(self.provenance), dict(self.costs))
+        stored.write(Path(folder))
 
     @classmethod
     def load(cls, source: str | Path, *, device: str | torch.device | None = None) -> Self:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import small_shop
+import torch
 from small_shop import IDS, RING, after
 
 from laserrec import Dataset, Laser
 from laserrec.errors import DataError, UnknownIdError
+from laserrec.model_folder import ModelFolder
 
 UNTITLED = IDS.index("untitled")
 TITLES = {item_id: title or item_id for item_id, title, _ in small_shop.ITEMS}
@@ -135,6 +139,38 @@ def test_threads_that_ask_for_ids_and_texts_at_once_get_what_one_gets(laser: Las
         answers = [(ids.result(), found.result()) for ids, found in asked]
     assert [ids for ids, _ in answers] == ids_alone
     assert [found for _, found in answers] == texts_alone
+
+
+@pytest.mark.parametrize("change", ["recommend_texts", "add_items"])
+def test_who_reads_the_catalogue_waits_for_who_changes_it(laser: Laser, tmp_path: Path, change: str) -> None:
+    """Everything is asked for at once in the middle of a change, when the texts are there and nothing else is."""
+    news: list[dict[str, str]] = [{"item_id": "canoe", "title": "Canoe"}] if change == "add_items" else []
+    reads: list[Callable[[], object]] = [lambda: laser.catalogue, lambda: laser.title("map"), lambda: laser.save(tmp_path / "model")]
+    asked: list[Future[object]] = []
+    expected = laser.catalogue + news
+
+    def ask_now(*_: object) -> None:
+        hook.remove()
+        asked.extend(threads.submit(read) for read in reads)
+        wait(asked, timeout=0.5)
+
+    with ThreadPoolExecutor(len(reads)) as threads:
+        hook = torch.nn.modules.module.register_module_forward_pre_hook(ask_now)
+        laser.add_items(news) if news else laser.recommend_texts([["Sailing boat"]])
+        assert [read.result() for read in asked] == [expected, "Map of the Alps", None]
+    assert Laser.load(tmp_path / "model").catalogue == expected
+
+
+def test_what_is_saved_is_the_model_at_one_moment(laser: Laser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, catalogue = ModelFolder.write, laser.catalogue
+
+    def grow_first(stored: ModelFolder, folder: Path) -> None:
+        laser.add_items([{"item_id": "canoe", "title": "Canoe"}])
+        write(stored, folder)
+
+    monkeypatch.setattr(ModelFolder, "write", grow_first)
+    laser.save(tmp_path / "model")
+    assert Laser.load(tmp_path / "model").catalogue == catalogue
 
 
 @pytest.mark.parametrize(
