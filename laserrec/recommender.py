@@ -6,9 +6,9 @@ Speaks the caller's own item ids and titles; indices and tensors stay below.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from threading import RLock
@@ -17,7 +17,6 @@ from typing import Any, Literal, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from laserrec.assets.store import texts_folder
 from laserrec.checks import check_item, check_request
@@ -31,7 +30,7 @@ from laserrec.model_folder import ModelFolder, hub_errors
 from laserrec.nn.collaborative import CollaborativeView
 from laserrec.nn.laser import LaserSystem
 from laserrec.nn.ranker import Ranker
-from laserrec.ranking import best, exclude
+from laserrec.requests import EVALUATION_BATCH, Recommendation, barred_items, rank
 from laserrec.start import Start, provenance_of
 from laserrec.training.collaborative import build_recommender
 from laserrec.training.fit import build_laser, costs_of, fit_collaborative, fit_laser, reads_texts, refit_collaborative
@@ -40,23 +39,6 @@ from laserrec.training.session import Session
 from laserrec.training.stages import padded
 from laserrec.training.text_vectors import text_vectors
 from laserrec.training.texts import ItemTexts
-
-EVALUATION_BATCH = 128
-
-
-@dataclass(frozen=True)
-class Recommendation:
-    """One recommended item.
-
-    Attributes:
-        item_id: the caller's own id.
-        title: the item's title, or its id where it has none.
-        score: what it was ranked by; comparable within one history only.
-    """
-
-    item_id: str
-    title: str
-    score: float
 
 
 class Laser:
@@ -195,13 +177,23 @@ class Laser:
             scores, cases, device = self._ready().scores, data.cases(split), self.device
             return evaluate(scores, cases, popularity=popularity, batch_size=EVALUATION_BATCH, device=device, about=about)
 
-    def recommend(self, histories: Sequence[Sequence[str]], k: int = 10, *, exclude_seen: bool = True) -> list[list[Recommendation]]:
+    def recommend(
+        self,
+        histories: Sequence[Sequence[str]],
+        k: int = 10,
+        *,
+        exclude_seen: bool = True,
+        only: Collection[str] | None = None,
+        without: Collection[str] | None = None,
+    ) -> list[list[Recommendation]]:
         """Recommend the next item after histories of item ids.
 
         Args:
             histories: item ids in time order, at least one each.
-            k: how many items; fewer come back when the catalogue has fewer.
+            k: how many items; fewer come back where fewer are left.
             exclude_seen: leave the history's own items out.
+            only: ids to choose from, say those in stock or of a category; the whole catalogue when unset.
+            without: ids that are never recommended, whatever `only` says.
 
         Raises:
             UnknownIdError: an id that the catalogue does not hold; the message names the closest known ones.
@@ -209,16 +201,27 @@ class Laser:
         """
         check_request(histories, k)
         with self._lock:
-            return self._rank([[self._find(item_id) for item_id in history] for history in histories], k, exclude_seen)
+            rows = [[self._find(item_id) for item_id in history] for history in histories]
+            return self._answer(rows, k, exclude_seen, only, without)
 
-    def recommend_texts(self, texts: Sequence[Sequence[str]], k: int = 10) -> list[list[Recommendation]]:
+    def recommend_texts(
+        self,
+        texts: Sequence[Sequence[str]],
+        k: int = 10,
+        *,
+        only: Collection[str] | None = None,
+        without: Collection[str] | None = None,
+    ) -> list[list[Recommendation]]:
         """Recommend after histories of plain texts, say titles, which need not be in the catalogue.
 
         Args:
             texts: texts in time order, at least one a history.
             k: how many items.
+            only: ids to choose from, as in `recommend`.
+            without: ids that are never recommended.
 
         Raises:
+            UnknownIdError: `only` or `without` holds an id that the catalogue does not.
             DataError: an empty history, or k below 1.
         """
         check_request(texts, k)
@@ -228,7 +231,7 @@ class Laser:
             histories = [list(range(start, end)) for start, end in pairwise(starts)]
             self._texts.extend(flat)
             try:
-                return self._rank(histories, k, exclude_seen=False)
+                return self._answer(histories, k, False, only, without)
             finally:
                 self._texts.shrink(len(flat))
 
@@ -370,25 +373,14 @@ class Laser:
             self._ranker = Ranker(self._system)
         return self._ranker
 
-    def _rank(self, histories: list[list[int]], k: int, exclude_seen: bool) -> list[list[Recommendation]]:
-        found: list[list[Recommendation]] = []
-        for start in range(0, len(histories), EVALUATION_BATCH):
-            items, mask = padded(Ragged.from_rows(histories[start : start + EVALUATION_BATCH]), self.device)
-            scores = self._ready().scores(items, mask)
-            if exclude_seen:
-                inside = mask & (items < len(self.item_ids))
-                scores = exclude(scores, torch.where(inside, items, 0), inside)
-            found += self._describe(scores, k)
-        return found
+    def _answer(
+        self, histories: list[list[int]], k: int, exclude_seen: bool, only: Collection[str] | None, without: Collection[str] | None
+    ) -> list[list[Recommendation]]:
+        barred = barred_items(self._find, len(self.item_ids), only, without)
+        parts = rank(self._ready(), histories, k, exclude_seen=exclude_seen, barred=barred)
+        rows = (row for top in parts for row in zip(top.items.tolist(), top.scores.tolist(), strict=True))
+        return [[self._describe(item, score) for item, score in zip(*row, strict=True) if item >= 0] for row in rows]
 
-    def _describe(self, scores: Tensor, k: int) -> list[list[Recommendation]]:
-        top = best(scores, min(k, len(self.item_ids)))
-        rows = zip(top.items.tolist(), top.scores.tolist(), strict=True)
-        return [
-            [
-                Recommendation(self.item_ids[i], self._texts.items[i].get("title", self.item_ids[i]), s)
-                for i, s in zip(items, values, strict=True)
-                if i >= 0
-            ]
-            for items, values in rows
-        ]
+    def _describe(self, item: int, score: float) -> Recommendation:
+        item_id = self.item_ids[item]
+        return Recommendation(item_id, self._texts.items[item].get("title", item_id), score)

@@ -12,7 +12,8 @@ import typer
 from laserrec.cli.support import Device, UsageError
 
 if TYPE_CHECKING:
-    from laserrec.recommender import Laser, Recommendation
+    from laserrec.recommender import Laser
+    from laserrec.requests import Recommendation
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ def recommend(
     items: Annotated[list[str] | None, typer.Option(metavar="ID,ID,…", help="A history of item ids, oldest first; repeatable.")] = None,
     texts: Annotated[str | None, typer.Option(metavar="FILE", help="A file of texts, one a line, oldest first; - for stdin.")] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many items.")] = 10,
+    only: Annotated[Path | None, typer.Option(metavar="FILE", help="A file of item ids, one a line: recommend no others.")] = None,
+    without: Annotated[Path | None, typer.Option(metavar="FILE", help="A file of item ids, one a line: never recommend these.")] = None,
     include_seen: Annotated[bool, typer.Option("--include-seen", help="Items of the history may be recommended too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     data: Annotated[Path | None, typer.Option(help="Dataset that --user is looked up in, in the run's place.")] = None,
@@ -52,16 +55,17 @@ def recommend(
     from laserrec.cli.support import print_json, progress_console
     from laserrec.recommender import Laser
 
-    lines = None if texts is None else _read_lines(texts)
+    lines = None if texts is None else _read_lines(texts, "texts")
+    bounds = {name: None if file is None else _read_lines(file, "item ids") for name, file in (("only", only), ("without", without))}
     ids = None if user is None else _user_history(run, user, data)
     with progress_console().status("Loading the model"):
         laser = Laser.load(_model(run), device=device)
     if lines is not None:
-        answer = Answer("After these texts", [(None, line) for line in lines], laser.recommend_texts([lines], k)[0])
+        answer = Answer("After these texts", [(None, line) for line in lines], laser.recommend_texts([lines], k, **bounds)[0])
     else:
         ids = _split_ids(laser, items or []) if ids is None else ids
         heading = "After these items" if user is None else f"User {user}"
-        found = laser.recommend([ids], k, exclude_seen=not include_seen)[0]
+        found = laser.recommend([ids], k, exclude_seen=not include_seen, **bounds)[0]
         answer = Answer(heading, [(item_id, laser.title(item_id)) for item_id in ids], found)
     if as_json:
         print_json(_as_dict(answer, user))
@@ -94,13 +98,14 @@ def _split_ids(laser: Laser, values: list[str]) -> list[str]:
     return [part.strip() for part in parts if part.strip()]
 
 
-def _read_lines(source: str) -> list[str]:
+def _read_lines(source: Path | str, what: str) -> list[str]:
+    """Return the lines of a file, or of stdin for the text `-`, without empty ones."""
     from laserrec.errors import DataError
 
     try:
         text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"Cannot read the texts in {source}: {error}. Give a UTF-8 file with one text a line, or - for stdin.") from error
+        raise DataError(f"Cannot read the {what} in {source}: {error}. Give a UTF-8 file with one a line.") from error
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 

@@ -47,7 +47,7 @@ from laserrec.planning.probe import (
     some,
     try_fit,
 )
-from laserrec.recommender import EVALUATION_BATCH
+from laserrec.requests import EVALUATION_BATCH
 from laserrec.start import Start
 from laserrec.training.calibrate import calibrate, cases_held
 from laserrec.training.collaborative import CollaborativeTask, build_recommender

@@ -81,6 +81,28 @@ def test_plain_texts_from_a_file_and_from_stdin(laserrec: Run, shop: Path, monke
     assert shown.splitlines()[:3] == ["After these texts", "  Sailing boat", "  Anchor, 3 kg"]
 
 
+def test_candidates_from_files(laserrec: Run, shop: Path) -> None:
+    (shop / "stock.txt").write_text("item-9\n\nitem-1\r\nitem-7\n")
+    (shop / "banned.txt").write_text("item-7\n")
+
+    def found(*words: str) -> set[str]:
+        code, out, _ = laserrec("recommend", "run", *words, "--json")
+        assert code == 0
+        return {item["item_id"] for item in json.loads(out)["recommendations"]}
+
+    user = ("--user", "anna")  # who has seen items 0 to 6
+    assert found(*user, "--only", "stock.txt") == {"item-7", "item-9"}
+    assert found(*user, "--without", "banned.txt") == {"item-8", "item-9"}
+    assert found(*user, "--only", "stock.txt", "--without", "banned.txt", "--include-seen") == {"item-1", "item-9"}
+    (shop / "texts.txt").write_text("Sailing boat\n")
+    assert found("--texts", "texts.txt", "--only", "stock.txt", "--without", "banned.txt") == {"item-1", "item-9"}
+    (shop / "stock.txt").write_text("itm-9\n")
+    code, _, err = laserrec("recommend", "run", *user, "--only", "stock.txt")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "Unknown item id 'itm-9'. The closest known ids are 'item-9'" in err
+    assert "Cannot read the item ids in absent.txt" in laserrec("recommend", "run", *user, "--without", "absent.txt")[2]
+
+
 def test_a_model_folder_alone(laserrec: Run) -> None:
     assert laserrec("recommend", "run/model", "--items", "item-1")[0] == 0
     code, _, err = laserrec("recommend", "run/model", "--user", "anna")

@@ -28,7 +28,7 @@ LAYERS = (
     ("training",),
     ("baselines",),
     ("model_folder", "checks"),
-    ("start",),
+    ("start", "requests"),
     ("recommender",),
     ("planning",),
     ("run_folder",),

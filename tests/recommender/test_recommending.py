@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,42 @@ def test_an_unknown_id_is_answered_with_the_closest_known_ones(trained: Laser) -
         trained.title("tents")
     with pytest.raises(UnknownIdError, match="No known id is similar"):
         trained.recommend([["§§§"]])
+
+
+@pytest.mark.parametrize("exclude_seen", [True, False])
+@pytest.mark.parametrize(
+    ("only", "without"),
+    [
+        (["tent", "map", "rope", "spade"], None),
+        (None, {"kite", "compass"}),
+        (("tent", "map", "rope", "spade"), ["map", "kite"]),
+        (["tent"], ["tent"]),
+        ([], None),
+        (None, []),
+    ],
+)
+def test_only_what_may_be_recommended_is(
+    trained: Laser, only: Collection[str] | None, without: Collection[str] | None, exclude_seen: bool
+) -> None:
+    histories = [["tent", "stove"], ["map"]]
+    allowed = set(IDS if only is None else only) - set(without or [])
+    whole = trained.recommend(histories, k=100, exclude_seen=exclude_seen)
+    found = trained.recommend(histories, k=3, exclude_seen=exclude_seen, only=only, without=without)
+    assert found == [[item for item in row if item.item_id in allowed][:3] for row in whole]
+    texts = trained.recommend_texts([["Boat"]], k=3, only=only, without=without)
+    assert texts == [[item for item in row if item.item_id in allowed][:3] for row in trained.recommend_texts([["Boat"]], k=100)]
+
+
+def test_candidates_that_are_no_known_ids_are_refused(laser: Laser) -> None:
+    for name in ("only", "without"):
+        with pytest.raises(UnknownIdError, match=r"'compas'.*'compass'"):
+            laser.recommend([["tent"]], **{name: ["map", "compas"]})  # type: ignore[arg-type]
+        with pytest.raises(UnknownIdError, match=r"'compas'.*'compass'"):
+            laser.recommend_texts([["Boat"]], **{name: ["compas"]})  # type: ignore[arg-type]
+        for ids in ("map", [7], [None]):
+            with pytest.raises(DataError, match=rf"Received {name} = .*expected is a collection of item ids"):
+                laser.recommend([["tent"]], **{name: ids})  # type: ignore[arg-type]
+    assert len(laser.catalogue) == len(IDS)
 
 
 @pytest.mark.parametrize("k", [0, -1])
