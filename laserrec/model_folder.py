@@ -102,11 +102,11 @@ class ModelFolder:
 
     @classmethod
     def read(cls, source: str | Path) -> Self:
-        """Read a local folder or a Hugging Face repository.
+        """Read a model's folder, the folder of the run that trained it, or a Hugging Face repository.
 
         Raises:
             AssetError: there is no such folder or repository.
-            CheckpointError: a file is missing, damaged or of another format.
+            CheckpointError: a file is missing, damaged or of another format, or the run did not get so far.
             ConfigError: the settings are not those of this version.
         """
         folder = _locate(source)
@@ -157,6 +157,18 @@ class ModelFolder:
             model.load_state_dict(dict(self.weights))
         except RuntimeError as error:
             raise CheckpointError(f"The weights do not fit the settings beside them: {error}") from error
+
+
+def model_of(run: Path) -> Path:
+    """Return where the model lies that a run trained.
+
+    Raises:
+        CheckpointError: training did not get so far.
+    """
+    folder = run / "model"
+    if not folder.is_dir():
+        raise CheckpointError(f"{run} holds no trained model yet. Finish it with: laserrec train --out {run} --resume")
+    return folder
 
 
 def checksums(folder: Path) -> dict[str, str]:
@@ -246,7 +258,7 @@ def _ensemble(config: LaserConfig, catalogue_size: int, tensors: Mapping[str, Te
 
 def _locate(source: str | Path) -> Path:
     if Path(source).is_dir():
-        return Path(source)
+        return model_of(Path(source)) if (Path(source) / "run.json").is_file() else Path(source)
     if isinstance(source, Path) or source.count("/") != 1:
         raise AssetError(
             f"There is no model folder {str(source)!r}. "

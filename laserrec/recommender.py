@@ -124,7 +124,7 @@ class Laser:
         Items are known by their texts alone, and no id-based recommender reads the histories. To train further, see the setting `start`.
 
         Args:
-            source: a model folder, or a Hugging Face repository.
+            source: a model folder, a run's folder, or a Hugging Face repository.
             data: the other catalogue.
             session: who watches; nothing is kept.
             device: where to embed and recommend, as in `fit`.
@@ -312,16 +312,16 @@ class Laser:
 
     @classmethod
     def load(cls, source: str | Path, *, device: str | torch.device | None = None) -> Self:
-        """Load a model folder, or a Hugging Face repository that `push_to_hub` made.
+        """Load a model folder, the model of a run, or a Hugging Face repository that `push_to_hub` made.
 
         Args:
-            source: the folder or `owner/name`.
+            source: the folder that `save` or `laserrec train` wrote, or `owner/name`.
             device: where it will compute, whatever it was trained on: `cpu`, `cuda`, `cuda:1` or `mps`; when unset a GPU where CUDA sees
                 one, else the CPU.
 
         Raises:
             ConfigError: this machine has no such device.
-            CheckpointError: the folder is damaged, or the LLM at hand is not the one it was trained around.
+            CheckpointError: the folder is damaged, the run is not finished, or the LLM at hand is not the one it was trained around.
             AssetError: the folder, or the LLM, cannot be had.
         """
         place, stored = choose(device), ModelFolder.read(source)

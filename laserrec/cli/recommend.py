@@ -59,7 +59,7 @@ def recommend(
     bounds = {name: None if file is None else _read_lines(file, "item ids") for name, file in (("only", only), ("without", without))}
     ids = None if user is None else _user_history(run, user, data)
     with progress_console().status("Loading the model"):
-        laser = Laser.load(_model(run), device=device)
+        laser = Laser.load(run, device=device)
     if lines is not None:
         answer = Answer("After these texts", [(None, line) for line in lines], laser.recommend_texts([lines], k, **bounds)[0])
     else:
@@ -71,13 +71,6 @@ def recommend(
         print_json(_as_dict(answer, user))
     else:
         show_recommendations([title for _, title in answer.history], answer.found, answer.about)
-
-
-def _model(run: str) -> str:
-    """Return the model's place: below a run, the folder itself, or whatever `Laser.load` makes of the name."""
-    from laserrec.run_folder import RunFolder
-
-    return str(RunFolder.open(Path(run)).model) if (Path(run) / "run.json").is_file() else run
 
 
 def _user_history(run: str, user: str, data: Path | None) -> list[str]:

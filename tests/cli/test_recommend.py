@@ -103,6 +103,20 @@ def test_candidates_from_files(laserrec: Run, shop: Path) -> None:
     assert "Cannot read the item ids in absent.txt" in laserrec("recommend", "run", *user, "--without", "absent.txt")[2]
 
 
+def test_python_takes_a_run_as_the_command_line_does(laserrec: Run, shop: Path) -> None:
+    from laserrec import Laser
+    from laserrec.errors import CheckpointError
+
+    found = Laser.load("run").recommend([["item-1"]])
+    assert found == Laser.load("run/model").recommend([["item-1"]]) == Laser.load(shop / "run").recommend([["item-1"]])
+    shown = json.loads(laserrec("recommend", "run", "--items", "item-1", "--json")[1])
+    assert [item["item_id"] for item in shown["recommendations"]] == [item.item_id for item in found[0]]
+    (shop / "run" / "model").rename(shop / "moved")
+    with pytest.raises(CheckpointError, match=r"run holds no trained model yet\. Finish it with: laserrec train --out run --resume"):
+        Laser.load("run")
+    assert "holds no trained model yet" in laserrec("recommend", "run", "--items", "item-1")[2]
+
+
 def test_a_model_folder_alone(laserrec: Run) -> None:
     assert laserrec("recommend", "run/model", "--items", "item-1")[0] == 0
     code, _, err = laserrec("recommend", "run/model", "--user", "anna")
