@@ -222,7 +222,7 @@ class LaserConfig(_Section):
     seed: int = Field(0, ge=0)
     """Seed of weights, order of histories and dropout."""
     start: str | None = None
-    """A trained model, its folder, its run's or a Hugging Face repository: training starts from its virtual tokens, M-Former and score."""
+    """A trained model, its folder or a run's or `hf:owner/name`: its virtual tokens, M-Former and score are where training starts from."""
     llm: LLMConfig = LLMConfig()
     prompt: PromptConfig = PromptConfig()
     virtual: VirtualConfig = VirtualConfig()

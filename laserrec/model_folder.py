@@ -40,6 +40,8 @@ NOT_NEGATIVE, LARGEST = ("neighbours.weights", "scorer.shares"), 1e6
 SEALED = ("laser.safetensors", "collaborative.safetensors", "items.parquet")
 """Files whose sha256 laser.json holds; the settings beside them may be edited, say to name another place of the LLM."""
 FILES = ("config.json", "laser.json", *SEALED)
+HUB = "hf:"
+"""What the name of a repository on the Hugging Face hub begins with; without it a mistyped path would load whatever somebody put there."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ class ModelFolder:
 
     @classmethod
     def read(cls, source: str | Path) -> Self:
-        """Read a model's folder, the folder of the run that trained it, or a Hugging Face repository.
+        """Read a model's folder, the folder of the run that trained it, or a Hugging Face repository `hf:owner/name`.
 
         Raises:
             AssetError: there is no such folder or repository.
@@ -257,19 +259,25 @@ def _ensemble(config: LaserConfig, catalogue_size: int, tensors: Mapping[str, Te
 
 
 def _locate(source: str | Path) -> Path:
-    if Path(source).is_dir():
-        return model_of(Path(source)) if (Path(source) / "run.json").is_file() else Path(source)
-    if isinstance(source, Path) or source.count("/") != 1:
+    """Return the local folder of a model; only a name that says so is looked for on the hub."""
+    if isinstance(source, str) and source.startswith(HUB):
+        return _fetch(source.removeprefix(HUB))
+    folder = Path(source)
+    if not folder.is_dir():
         raise AssetError(
-            f"There is no model folder {str(source)!r}. "
-            "Give a folder that `laserrec train` or Laser.save wrote, or a Hugging Face repository owner/name."
+            f"There is no model folder {str(source)!r} here. Give a folder that `laserrec train` or Laser.save wrote; "
+            f"a repository on the Hugging Face hub is written {HUB}owner/name."
         )
+    return model_of(folder) if (folder / "run.json").is_file() else folder
+
+
+def _fetch(repository: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(source, allow_patterns=list(FILES)))
+        return Path(snapshot_download(repository, allow_patterns=list(FILES)))
     except hub_errors() as error:
-        raise AssetError(f"There is no folder {source!r}, and the Hugging Face repository of that name cannot be had: {error}") from error
+        raise AssetError(f"The Hugging Face repository {repository!r} cannot be had: {error}") from error
 
 
 def _check_ours(folder: Path) -> None:

@@ -124,7 +124,7 @@ class Laser:
         Items are known by their texts alone, and no id-based recommender reads the histories. To train further, see the setting `start`.
 
         Args:
-            source: a model folder, a run's folder, or a Hugging Face repository.
+            source: a model folder, a run's folder, or a Hugging Face repository `hf:owner/name`.
             data: the other catalogue.
             session: who watches; nothing is kept.
             device: where to embed and recommend, as in `fit`.
@@ -312,10 +312,10 @@ class Laser:
 
     @classmethod
     def load(cls, source: str | Path, *, device: str | torch.device | None = None) -> Self:
-        """Load a model folder, the model of a run, or a Hugging Face repository that `push_to_hub` made.
+        """Load a model folder, the model of a run, or a repository on the Hugging Face hub that `push_to_hub` made.
 
         Args:
-            source: the folder that `save` or `laserrec train` wrote, or `owner/name`.
+            source: the folder that `save` or `laserrec train` wrote, or `hf:owner/name`.
             device: where it will compute, whatever it was trained on: `cpu`, `cuda`, `cuda:1` or `mps`; when unset a GPU where CUDA sees
                 one, else the CPU.
 
@@ -340,7 +340,7 @@ class Laser:
         """Upload the model folder to the Hugging Face hub.
 
         Args:
-            repository: `owner/name`; made when it does not exist.
+            repository: `owner/name`; made when it does not exist. It is loaded from as `hf:owner/name`.
             private: whether a new repository is private.
             token: an access token; the one logged in with when unset.
 

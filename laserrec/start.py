@@ -35,7 +35,7 @@ class Start:
         """Read a model, and refuse it where it was trained on events that the dataset hides.
 
         Args:
-            source: a model folder, a run's folder, or a Hugging Face repository.
+            source: a model folder, a run's folder, or a Hugging Face repository `hf:owner/name`.
             data: what the new model is for.
 
         Raises:

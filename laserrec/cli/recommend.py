@@ -32,7 +32,7 @@ class Answer:
 
 
 def recommend(
-    run: Annotated[str, typer.Argument(help="Folder of a run, folder of a model, or Hugging Face repository owner/name.")],
+    run: Annotated[str, typer.Argument(help="Folder of a run, folder of a model, or Hugging Face repository hf:owner/name.")],
     user: Annotated[str | None, typer.Option(help="A user of the run's dataset, with their whole history.")] = None,
     items: Annotated[list[str] | None, typer.Option(metavar="ID,ID,…", help="A history of item ids, oldest first; repeatable.")] = None,
     texts: Annotated[str | None, typer.Option(metavar="FILE", help="A file of texts, one a line, oldest first; - for stdin.")] = None,

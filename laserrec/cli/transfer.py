@@ -12,7 +12,7 @@ from laserrec.cli.support import Device
 
 
 def transfer(
-    model: Annotated[str, typer.Argument(help="A run, a model folder, or a Hugging Face repository.")],
+    model: Annotated[str, typer.Argument(help="A run, a model folder, or a Hugging Face repository hf:owner/name.")],
     data: Annotated[Path, typer.Option(help="Folder of the other catalogue's dataset.")],
     out: Annotated[Path, typer.Option(help="Folder of the run to write.")],
     device: Device = None,
