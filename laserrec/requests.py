@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from laserrec.checks import check_ids
 from laserrec.data.ragged import Ragged
 from laserrec.nn.ranker import Ranker
-from laserrec.ranking import TopK, best, exclude
+from laserrec.ranking import TopK, best, exclude, rows_at_once
 from laserrec.training.stages import padded
 
 EVALUATION_BATCH = 128
-"""Histories that are scored at a time."""
+"""Histories that are scored at a time, of a catalogue that is not too large for it."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,9 @@ def rank(
     """
     count, device = len(ranker.directions), ranker.directions.device
     left_out = None if barred is None else torch.from_numpy(barred).to(device)
-    for start in range(0, len(histories), EVALUATION_BATCH):
-        items, mask = padded(Ragged.from_rows(histories[start : start + EVALUATION_BATCH]), device)
+    rows = rows_at_once(count, EVALUATION_BATCH)
+    for start in range(0, len(histories), rows):
+        items, mask = padded(Ragged.from_rows(histories[start : start + rows]), device)
         scores = ranker.scores(items, mask)
         if left_out is not None:
             scores = scores.masked_fill(left_out, -torch.inf)

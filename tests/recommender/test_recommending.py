@@ -16,6 +16,7 @@ from small_shop import IDS, RING, after
 from laserrec import Dataset, Laser
 from laserrec.errors import DataError, UnknownIdError
 from laserrec.model_folder import ModelFolder
+from laserrec.nn.ranker import Ranker
 
 UNTITLED = IDS.index("untitled")
 TITLES = {item_id: title or item_id for item_id, title, _ in small_shop.ITEMS}
@@ -236,6 +237,29 @@ def test_evaluating_ranks_what_recommending_shows(trained: Laser, data: Dataset)
     assert evaluation.metrics()["mrr"] == pytest.approx(np.mean(1 / evaluation.ranks["all"]))
     assert dict(evaluation.about) == {"model": "Laser", "dataset": "shop", "fingerprint": data.fingerprint, "part": "test"}
     assert trained.evaluate(data, "valid").about["part"] == "valid"
+
+
+def test_a_large_catalogue_is_scored_for_few_histories_at_a_time(trained: Laser, data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    histories, scored = [after(place, 1 + place % 5) for place in range(11)], Ranker.scores
+    recommended, evaluated = trained.recommend(histories, k=100), trained.evaluate(data)
+    sizes: list[int] = []
+
+    def noted(ranker: Ranker, items: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(items))
+        return scored(ranker, items, mask)
+
+    monkeypatch.setattr(Ranker, "scores", noted)
+    # 12 items: 4 histories of them are 48 scores; not even one history's scores are fewer than 11.
+    for held, expected in ((48 + 11, [4, 4, 3]), (11, [1] * 11)):
+        monkeypatch.setattr("laserrec.ranking.SCORES_HELD", held)
+        sizes.clear()
+        for row, whole in zip(trained.recommend(histories, k=100), recommended, strict=True):
+            assert {item.item_id: item.score for item in row} == pytest.approx({item.item_id: item.score for item in whole}, abs=1e-4)
+        assert sizes == expected
+        again = trained.evaluate(data)
+        assert sizes == expected * 2
+        assert all((again.ranks[protocol] == evaluated.ranks[protocol]).all() for protocol in evaluated.ranks)
+        assert again.lists == evaluated.lists
 
 
 def test_another_dataset_is_not_evaluated(laser: Laser, data: Dataset) -> None:
