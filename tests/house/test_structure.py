@@ -30,7 +30,7 @@ LAYERS = (
     ("model_folder", "checks"),
     ("start", "requests"),
     ("recommender",),
-    ("planning",),
+    ("planning", "batch"),
     ("run_folder",),
     ("baseline_runs",),
     ("comparison",),
