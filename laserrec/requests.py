@@ -18,8 +18,8 @@ from laserrec.nn.ranker import Ranker
 from laserrec.ranking import TopK, best, exclude, rows_at_once
 from laserrec.training.stages import padded
 
-EVALUATION_BATCH = 128
-"""Histories that are scored at a time, of a catalogue that is not too large for it."""
+MOST_ROWS = 128
+"""Histories that are scored at a time at most."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,11 @@ class Recommendation:
     item_id: str
     title: str
     score: float
+
+
+def evaluation_rows(catalogue: int) -> int:
+    """Return how many histories are scored at a time, for requests and for evaluation, by a catalogue's number of items."""
+    return rows_at_once(catalogue, MOST_ROWS)
 
 
 def barred_items(
@@ -78,7 +83,7 @@ def rank(
     """
     count, device = len(ranker.directions), ranker.directions.device
     left_out = None if barred is None else torch.from_numpy(barred).to(device)
-    rows = rows_at_once(count, EVALUATION_BATCH)
+    rows = evaluation_rows(count)
     for start in range(0, len(histories), rows):
         items, mask = padded(Ragged.from_rows(histories[start : start + rows]), device)
         scores = ranker.scores(items, mask)

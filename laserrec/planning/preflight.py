@@ -47,8 +47,7 @@ from laserrec.planning.probe import (
     some,
     try_fit,
 )
-from laserrec.ranking import rows_at_once
-from laserrec.requests import EVALUATION_BATCH
+from laserrec.requests import evaluation_rows
 from laserrec.start import Start
 from laserrec.training.calibrate import calibrate, cases_held
 from laserrec.training.collaborative import CollaborativeTask, build_recommender
@@ -296,7 +295,7 @@ class _Preflight:
     def _evaluate(self, system: LaserSystem, cases: Cases) -> float:
         """Return the seconds of evaluating a case."""
         scores = Ranker(system).scores
-        rows = rows_at_once(self.items, EVALUATION_BATCH)
+        rows = evaluation_rows(self.items)
         work = partial(evaluate, scores, cases, popularity=self.popularity, batch_size=rows, device=self.device)
         took = seconds_of(work)
         return took / len(cases)
@@ -351,11 +350,8 @@ class _Preflight:
         return found
 
     def _memory(self, config: LaserConfig, identity: FitCost, laser: _Laser, texts: _Texts, near: NeighbourCost) -> Memory:
-        scores = (
-            4
-            * self.items
-            * max(5 * cases_held(self.items) if config.score.calibrate else 0, 4 * rows_at_once(self.items, EVALUATION_BATCH))
-        )
+        held = max(5 * cases_held(self.items) if config.score.calibrate else 0, 4 * evaluation_rows(self.items))
+        scores = 4 * self.items * held
         stages = [(config.stage1, laser.fit), (config.stage2, laser.fit)]
         fits = [*stages, (config.fit_collaborative, identity)]
         rows = len(self.data.user_ids)
