@@ -64,4 +64,4 @@ def test_what_does_not_fit_is_refused_before_anything_is_trained(laserrec: Run, 
     assert not (shop / "started").exists()
     assert laserrec(*words)[0] == 0
     start = json.loads((shop / "started" / "run.json").read_text())["config"]["start"]
-    assert Path(start) == (shop / "run" / "model").resolve()
+    assert Path(start) == (shop / "run").resolve()
