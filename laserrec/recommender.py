@@ -24,7 +24,7 @@ from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.data.ragged import Ragged
 from laserrec.devices import choose
-from laserrec.errors import AssetError, DataError, UnknownIdError
+from laserrec.errors import AssetError, ConfigError, DataError, UnknownIdError
 from laserrec.evaluation import Evaluation, evaluate
 from laserrec.model_folder import ModelFolder, hub_errors
 from laserrec.nn.collaborative import CollaborativeView
@@ -35,7 +35,7 @@ from laserrec.start import Start, provenance_of
 from laserrec.training.collaborative import build_recommender
 from laserrec.training.fit import build_laser, costs_of, fit_collaborative, fit_laser, reads_texts, refit_collaborative
 from laserrec.training.language import dataset_texts, encode_texts, load_backbone
-from laserrec.training.session import Session
+from laserrec.training.session import Session, session_in
 from laserrec.training.stages import padded
 from laserrec.training.text_vectors import text_vectors
 from laserrec.training.texts import ItemTexts
@@ -65,24 +65,35 @@ class Laser:
 
     @classmethod
     def fit(
-        cls, data: Dataset, config: LaserConfig | None = None, *, session: Session | None = None, device: str | torch.device | None = None
+        cls,
+        data: Dataset,
+        config: LaserConfig | None = None,
+        *,
+        folder: str | Path | None = None,
+        session: Session | None = None,
+        device: str | torch.device | None = None,
     ) -> Self:
         """Train on a dataset: the id-based recommender, then Laser's two stages.
 
         Args:
             data: the dataset; its test events are not looked at.
             config: the settings; the default preset when unset.
-            session: where checkpoints are kept, so that a stopped run can be resumed, and who watches; nothing is kept when unset.
+            folder: where checkpoints are kept; the same call goes on from what is there, were it stopped. Nothing is kept when unset.
+            session: in the place of a folder: where checkpoints are kept, whether to go on from them, and who watches. Without one a
+                progress bar does, where stderr is a terminal.
             device: where to train: `cpu`, `cuda`, `cuda:1` or `mps`; the session's when unset, which is a GPU where CUDA sees one.
 
         Raises:
             AssetError: the LLM cannot be had.
-            ConfigError: this machine has no such device.
-            InterruptedTraining: Ctrl-C; resume with the same session.
+            CheckpointError: the folder holds checkpoints of other settings or data, or ones that the session is not to go on from.
+            ConfigError: this machine has no such device, or both a folder and a session are given.
+            InterruptedTraining: Ctrl-C; the same call goes on.
         """
         if session is None:
-            with tempfile.TemporaryDirectory() as folder:
-                return cls.fit(data, config, session=Session(Path(folder)), device=device)
+            with session_in(None if folder is None else Path(folder)) as own:
+                return cls.fit(data, config, session=own, device=device)
+        if folder is not None:
+            raise ConfigError(f"Received the folder {str(folder)!r} and a session, which has one of its own; give one of the two.")
         session = replace(session, device=choose(session.device if device is None else device))
         config = config or LaserConfig()
         backbone = load_backbone(config, session.device)
