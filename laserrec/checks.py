@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from laserrec.errors import DataError
 
@@ -21,6 +21,18 @@ def check_request(histories: Sequence[Sequence[str]], k: int) -> None:
             raise DataError(f"Received the history {history!r}; expected is a list of histories, each a list of strings: [['...', '...']].")
         if not len(history):
             raise DataError("Received an empty history; a recommendation needs at least one item or text.")
+
+
+def check_ids(name: str, ids: Collection[str]) -> list[str]:
+    """Return a collection of ids as a list; refuse a bare string, and what is not text.
+
+    Raises:
+        DataError: what was received under which name, and what is expected.
+    """
+    given = list(ids)
+    if isinstance(ids, str) or not all(map(_is_text, given)):
+        raise DataError(f"Received {name} = {ids!r}; expected is a collection of item ids, each a string: ['...', '...'].")
+    return given
 
 
 def check_item(item: Mapping[str, str], place: int) -> tuple[str, dict[str, str]]:

@@ -222,7 +222,7 @@ class LaserConfig(_Section):
     seed: int = Field(0, ge=0)
     """Seed of weights, order of histories and dropout."""
     start: str | None = None
-    """A trained model, a folder or a Hugging Face repository, whose virtual tokens, M-Former and score training starts from."""
+    """A trained model, its folder or a run's or `hf:owner/name`: its virtual tokens, M-Former and score are where training starts from."""
     llm: LLMConfig = LLMConfig()
     prompt: PromptConfig = PromptConfig()
     virtual: VirtualConfig = VirtualConfig()

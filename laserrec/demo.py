@@ -22,8 +22,9 @@ from laserrec.devices import CPU
 from laserrec.evaluation import PROTOCOLS, Protocol, compare
 from laserrec.planning.plan import Plan
 from laserrec.planning.preflight import Rivals, preflight
-from laserrec.recommender import Laser, Recommendation
+from laserrec.recommender import Laser
 from laserrec.report.examples import spread
+from laserrec.requests import Recommendation
 from laserrec.run_folder import Result, RunFolder, read_result, train_run
 from laserrec.training.fit import refit_settings
 from laserrec.training.loop import Observer

@@ -39,6 +39,8 @@ SEALED = ("laser.safetensors", "collaborative.safetensors", "items.parquet")
 """Files whose sha256 laser.json holds; the settings beside them may be edited, say to name another place of the LLM."""
 FILES = ("config.json", "laser.json", *SEALED)
 _KIND = FolderKind("model", FILES, mark="laser.json", error=CheckpointError)
+HUB = "hf:"
+"""What the name of a repository on the Hugging Face hub begins with; without it a mistyped path would load whatever somebody put there."""
 
 
 @dataclass(frozen=True)
@@ -84,11 +86,11 @@ class ModelFolder:
 
     @classmethod
     def read(cls, source: str | Path) -> Self:
-        """Read a local folder or a Hugging Face repository.
+        """Read a model's folder, the folder of the run that trained it, or a Hugging Face repository `hf:owner/name`.
 
         Raises:
             AssetError: there is no such folder or repository.
-            CheckpointError: a file is missing, damaged or of another format.
+            CheckpointError: a file is missing, damaged or of another format, or the run did not get so far.
             ConfigError: the settings are not those of this version.
         """
         folder = _locate(source)
@@ -139,6 +141,18 @@ class ModelFolder:
             model.load_state_dict(dict(self.weights))
         except RuntimeError as error:
             raise CheckpointError(f"The weights do not fit the settings beside them: {error}") from error
+
+
+def model_of(run: Path) -> Path:
+    """Return where the model lies that a run trained.
+
+    Raises:
+        CheckpointError: training did not get so far.
+    """
+    folder = run / "model"
+    if not folder.is_dir():
+        raise CheckpointError(f"{run} holds no trained model yet. Finish it with: laserrec train --out {run} --resume")
+    return folder
 
 
 def checksums(folder: Path) -> dict[str, str]:
@@ -227,16 +241,22 @@ def _ensemble(config: LaserConfig, catalogue_size: int, tensors: Mapping[str, Te
 
 
 def _locate(source: str | Path) -> Path:
-    if Path(source).is_dir():
-        return Path(source)
-    if isinstance(source, Path) or source.count("/") != 1:
+    """Return the local folder of a model; only a name that says so is looked for on the hub."""
+    if isinstance(source, str) and source.startswith(HUB):
+        return _fetch(source.removeprefix(HUB))
+    folder = Path(source)
+    if not folder.is_dir():
         raise AssetError(
-            f"There is no model folder {str(source)!r}. "
-            "Give a folder that `laserrec train` or Laser.save wrote, or a Hugging Face repository owner/name."
+            f"There is no model folder {str(source)!r} here. Give a folder that `laserrec train` or Laser.save wrote; "
+            f"a repository on the Hugging Face hub is written {HUB}owner/name."
         )
+    return model_of(folder) if (folder / "run.json").is_file() else folder
+
+
+def _fetch(repository: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(source, allow_patterns=list(FILES)))
+        return Path(snapshot_download(repository, allow_patterns=list(FILES)))
     except hub_errors() as error:
-        raise AssetError(f"There is no folder {source!r}, and the Hugging Face repository of that name cannot be had: {error}") from error
+        raise AssetError(f"The Hugging Face repository {repository!r} cannot be had: {error}") from error

@@ -21,6 +21,8 @@ CACHED_SCORES = 2**20
 ROWS = 512
 """Histories that it ranks at a time."""
 SHORTEST_CHUNK = 4096
+SCORES_HELD = 2**24
+"""Scores that one array [B, N] may hold in requests and evaluation, 64 MiB in float32; some six such arrays are held at a time."""
 GROUP = 64
 """Neighbouring scores of which only the highest is looked at first."""
 
@@ -35,6 +37,11 @@ class TopK(NamedTuple):
 
     items: Tensor
     scores: Tensor
+
+
+def rows_at_once(catalogue: int, most: int) -> int:
+    """Return how many histories to score at a time: `most`, fewer where the scores of `catalogue` items each would be too many to hold."""
+    return max(1, min(most, SCORES_HELD // max(catalogue, 1)))
 
 
 def target_ranks(scores: Tensor, targets: Tensor) -> Tensor:

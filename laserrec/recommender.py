@@ -6,8 +6,9 @@ Speaks the caller's own item ids and titles; indices and tensors stay below.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from copy import copy
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from threading import RLock
@@ -16,7 +17,6 @@ from typing import Any, Literal, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from laserrec.assets.store import texts_folder
 from laserrec.checks import check_item, check_request
@@ -24,38 +24,21 @@ from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.data.ragged import Ragged
 from laserrec.devices import choose
-from laserrec.errors import AssetError, DataError, UnknownIdError
+from laserrec.errors import AssetError, ConfigError, DataError, UnknownIdError
 from laserrec.evaluation import Evaluation, evaluate
 from laserrec.model_folder import ModelFolder, hub_errors
 from laserrec.nn.collaborative import CollaborativeView
 from laserrec.nn.laser import LaserSystem
 from laserrec.nn.ranker import Ranker
-from laserrec.ranking import best, exclude
+from laserrec.requests import Recommendation, barred_items, evaluation_rows, rank
 from laserrec.start import Start, provenance_of
 from laserrec.training.collaborative import build_recommender
 from laserrec.training.fit import build_laser, costs_of, fit_collaborative, fit_laser, reads_texts, refit_collaborative
 from laserrec.training.language import dataset_texts, encode_texts, load_backbone
-from laserrec.training.session import Session
+from laserrec.training.session import Session, session_in
 from laserrec.training.stages import padded
 from laserrec.training.text_vectors import text_vectors
 from laserrec.training.texts import ItemTexts
-
-EVALUATION_BATCH = 128
-
-
-@dataclass(frozen=True)
-class Recommendation:
-    """One recommended item.
-
-    Attributes:
-        item_id: the caller's own id.
-        title: the item's title, or its id where it has none.
-        score: what it was ranked by; comparable within one history only.
-    """
-
-    item_id: str
-    title: str
-    score: float
 
 
 class Laser:
@@ -82,24 +65,35 @@ class Laser:
 
     @classmethod
     def fit(
-        cls, data: Dataset, config: LaserConfig | None = None, *, session: Session | None = None, device: str | torch.device | None = None
+        cls,
+        data: Dataset,
+        config: LaserConfig | None = None,
+        *,
+        folder: str | Path | None = None,
+        session: Session | None = None,
+        device: str | torch.device | None = None,
     ) -> Self:
         """Train on a dataset: the id-based recommender, then Laser's two stages.
 
         Args:
             data: the dataset; its test events are not looked at.
             config: the settings; the default preset when unset.
-            session: where checkpoints are kept, so that a stopped run can be resumed, and who watches; nothing is kept when unset.
+            folder: where checkpoints are kept; the same call goes on from what is there, were it stopped. Nothing is kept when unset.
+            session: in the place of a folder: where checkpoints are kept, whether to go on from them, and who watches. Without one a
+                progress bar does, where stderr is a terminal.
             device: where to train: `cpu`, `cuda`, `cuda:1` or `mps`; the session's when unset, which is a GPU where CUDA sees one.
 
         Raises:
             AssetError: the LLM cannot be had.
-            ConfigError: this machine has no such device.
-            InterruptedTraining: Ctrl-C; resume with the same session.
+            CheckpointError: the folder holds checkpoints of other settings or data, or ones that the session is not to go on from.
+            ConfigError: this machine has no such device, or both a folder and a session are given.
+            InterruptedTraining: Ctrl-C; the same call goes on.
         """
         if session is None:
-            with tempfile.TemporaryDirectory() as folder:
-                return cls.fit(data, config, session=Session(Path(folder)), device=device)
+            with session_in(None if folder is None else Path(folder)) as own:
+                return cls.fit(data, config, session=own, device=device)
+        if folder is not None:
+            raise ConfigError(f"Received the folder {str(folder)!r} and a session, which has one of its own; give one of the two.")
         session = replace(session, device=choose(session.device if device is None else device))
         config = config or LaserConfig()
         backbone = load_backbone(config, session.device)
@@ -141,7 +135,7 @@ class Laser:
         Items are known by their texts alone, and no id-based recommender reads the histories. To train further, see the setting `start`.
 
         Args:
-            source: a model folder, or a Hugging Face repository.
+            source: a model folder, a run's folder, or a Hugging Face repository `hf:owner/name`.
             data: the other catalogue.
             session: who watches; nothing is kept.
             device: where to embed and recommend, as in `fit`.
@@ -186,21 +180,32 @@ class Laser:
                 f"{data.name!r} has fingerprint {data.fingerprint[:12]}…; this model was trained on {trained}, "
                 "whose training events may be another split's test events. Evaluate it on its own dataset."
             )
-        if list(data.item_ids) != self.item_ids:
-            raise DataError("Items were added since training; evaluate the model as it was saved before.")
-        popularity = np.bincount(data.training_histories().values, minlength=len(self.item_ids))
+        popularity = np.bincount(data.training_histories().values, minlength=len(data.item_ids))
         about = {"model": "Laser", "dataset": data.name, "fingerprint": data.fingerprint, "part": split}
         with self._lock:
+            if list(data.item_ids) != self.item_ids:
+                raise DataError("Items were added since training; evaluate the model as it was saved before.")
             scores, cases, device = self._ready().scores, data.cases(split), self.device
-            return evaluate(scores, cases, popularity=popularity, batch_size=EVALUATION_BATCH, device=device, about=about)
+            rows = evaluation_rows(len(self.item_ids))
+            return evaluate(scores, cases, popularity=popularity, batch_size=rows, device=device, about=about)
 
-    def recommend(self, histories: Sequence[Sequence[str]], k: int = 10, *, exclude_seen: bool = True) -> list[list[Recommendation]]:
+    def recommend(
+        self,
+        histories: Sequence[Sequence[str]],
+        k: int = 10,
+        *,
+        exclude_seen: bool = True,
+        only: Collection[str] | None = None,
+        without: Collection[str] | None = None,
+    ) -> list[list[Recommendation]]:
         """Recommend the next item after histories of item ids.
 
         Args:
             histories: item ids in time order, at least one each.
-            k: how many items; fewer come back when the catalogue has fewer.
+            k: how many items; fewer come back where fewer are left.
             exclude_seen: leave the history's own items out.
+            only: ids to choose from, say those in stock or of a category; the whole catalogue when unset.
+            without: ids that are never recommended, whatever `only` says.
 
         Raises:
             UnknownIdError: an id that the catalogue does not hold; the message names the closest known ones.
@@ -208,16 +213,27 @@ class Laser:
         """
         check_request(histories, k)
         with self._lock:
-            return self._rank([[self._find(item_id) for item_id in history] for history in histories], k, exclude_seen)
+            rows = [[self._find(item_id) for item_id in history] for history in histories]
+            return self._answer(rows, k, exclude_seen, only, without)
 
-    def recommend_texts(self, texts: Sequence[Sequence[str]], k: int = 10) -> list[list[Recommendation]]:
+    def recommend_texts(
+        self,
+        texts: Sequence[Sequence[str]],
+        k: int = 10,
+        *,
+        only: Collection[str] | None = None,
+        without: Collection[str] | None = None,
+    ) -> list[list[Recommendation]]:
         """Recommend after histories of plain texts, say titles, which need not be in the catalogue.
 
         Args:
             texts: texts in time order, at least one a history.
             k: how many items.
+            only: ids to choose from, as in `recommend`.
+            without: ids that are never recommended.
 
         Raises:
+            UnknownIdError: `only` or `without` holds an id that the catalogue does not.
             DataError: an empty history, or k below 1.
         """
         check_request(texts, k)
@@ -227,7 +243,7 @@ class Laser:
             histories = [list(range(start, end)) for start, end in pairwise(starts)]
             self._texts.extend(flat)
             try:
-                return self._rank(histories, k, exclude_seen=False)
+                return self._answer(histories, k, False, only, without)
             finally:
                 self._texts.shrink(len(flat))
 
@@ -266,7 +282,8 @@ class Laser:
         Raises:
             UnknownIdError: the catalogue does not hold it.
         """
-        return self._texts.items[self._find(item_id)].get("title", item_id)
+        with self._lock:
+            return self._texts.items[self._find(item_id)].get("title", item_id)
 
     def item_vectors(self) -> NDArray[np.float32]:
         """Return the unit vectors by which items are compared with a history, [N, H] in index order."""
@@ -289,7 +306,8 @@ class Laser:
     @property
     def catalogue(self) -> list[dict[str, str]]:
         """Every item's id and attributes, in index order."""
-        return [{"item_id": item_id, **item} for item_id, item in zip(self.item_ids, self._texts.items, strict=True)]
+        with self._lock:
+            return [{"item_id": item_id, **item} for item_id, item in zip(self.item_ids, self._texts.items, strict=True)]
 
     @property
     def trained_parameters(self) -> int:
@@ -298,22 +316,24 @@ class Laser:
 
     def save(self, folder: str | Path) -> None:
         """Write a model folder: safetensors and JSON, everything but the LLM, loadable without the training data."""
-        ModelFolder(
-            self.config, self.catalogue, self._system.collaborative, self._system.model.state_dict(), self.provenance, self.costs
-        ).write(Path(folder))
+        with self._lock:
+            # New items get new tensors in the place of the old ones, so references to these stay what they are while they are written.
+            view, weights = copy(self._system.collaborative), self._system.model.state_dict()
+            stored = ModelFolder(self.config, self.catalogue, view, weights, dict(self.provenance), dict(self.costs))
+        stored.write(Path(folder))
 
     @classmethod
     def load(cls, source: str | Path, *, device: str | torch.device | None = None) -> Self:
-        """Load a model folder, or a Hugging Face repository that `push_to_hub` made.
+        """Load a model folder, the model of a run, or a repository on the Hugging Face hub that `push_to_hub` made.
 
         Args:
-            source: the folder or `owner/name`.
+            source: the folder that `save` or `laserrec train` wrote, or `hf:owner/name`.
             device: where it will compute, whatever it was trained on: `cpu`, `cuda`, `cuda:1` or `mps`; when unset a GPU where CUDA sees
                 one, else the CPU.
 
         Raises:
             ConfigError: this machine has no such device.
-            CheckpointError: the folder is damaged, or the LLM at hand is not the one it was trained around.
+            CheckpointError: the folder is damaged, the run is not finished, or the LLM at hand is not the one it was trained around.
             AssetError: the folder, or the LLM, cannot be had.
         """
         place, stored = choose(device), ModelFolder.read(source)
@@ -332,7 +352,7 @@ class Laser:
         """Upload the model folder to the Hugging Face hub.
 
         Args:
-            repository: `owner/name`; made when it does not exist.
+            repository: `owner/name`; made when it does not exist. It is loaded from as `hf:owner/name`.
             private: whether a new repository is private.
             token: an access token; the one logged in with when unset.
 
@@ -365,25 +385,14 @@ class Laser:
             self._ranker = Ranker(self._system)
         return self._ranker
 
-    def _rank(self, histories: list[list[int]], k: int, exclude_seen: bool) -> list[list[Recommendation]]:
-        found: list[list[Recommendation]] = []
-        for start in range(0, len(histories), EVALUATION_BATCH):
-            items, mask = padded(Ragged.from_rows(histories[start : start + EVALUATION_BATCH]), self.device)
-            scores = self._ready().scores(items, mask)
-            if exclude_seen:
-                inside = mask & (items < len(self.item_ids))
-                scores = exclude(scores, torch.where(inside, items, 0), inside)
-            found += self._describe(scores, k)
-        return found
+    def _answer(
+        self, histories: list[list[int]], k: int, exclude_seen: bool, only: Collection[str] | None, without: Collection[str] | None
+    ) -> list[list[Recommendation]]:
+        barred = barred_items(self._find, len(self.item_ids), only, without)
+        parts = rank(self._ready(), histories, k, exclude_seen=exclude_seen, barred=barred)
+        rows = (row for top in parts for row in zip(top.items.tolist(), top.scores.tolist(), strict=True))
+        return [[self._describe(item, score) for item, score in zip(*row, strict=True) if item >= 0] for row in rows]
 
-    def _describe(self, scores: Tensor, k: int) -> list[list[Recommendation]]:
-        top = best(scores, min(k, len(self.item_ids)))
-        rows = zip(top.items.tolist(), top.scores.tolist(), strict=True)
-        return [
-            [
-                Recommendation(self.item_ids[i], self._texts.items[i].get("title", self.item_ids[i]), s)
-                for i, s in zip(items, values, strict=True)
-                if i >= 0
-            ]
-            for items, values in rows
-        ]
+    def _describe(self, item: int, score: float) -> Recommendation:
+        item_id = self.item_ids[item]
+        return Recommendation(item_id, self._texts.items[item].get("title", item_id), score)

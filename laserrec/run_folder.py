@@ -33,6 +33,7 @@ from laserrec.data.dataset import Dataset
 from laserrec.devices import CPU, describe
 from laserrec.errors import CheckpointError, ConfigError, DataError
 from laserrec.evaluation import PROTOCOLS, Evaluation
+from laserrec.model_folder import HUB, model_of
 from laserrec.planning.plan import Compared, PhaseClock, Plan, compare
 from laserrec.planning.probe import folder_bytes, peak_memory
 from laserrec.recommender import Laser
@@ -112,7 +113,7 @@ class RunFolder:
         Raises:
             ConfigError: the folder is not empty, or holds a run with other settings or data.
         """
-        if config.start is not None and Path(config.start).is_dir():  # the run may be continued from elsewhere
+        if config.start is not None and not config.start.startswith(HUB):  # the run may be continued from elsewhere
             config = config.model_copy(update={"start": str(Path(config.start).resolve())})
         if cls.occupied(path, resume=resume):
             run = cls.open(path)
@@ -191,10 +192,7 @@ class RunFolder:
         Raises:
             CheckpointError: training did not get so far.
         """
-        folder = self.path / "model"
-        if not folder.is_dir():
-            raise CheckpointError(f"{self.path} holds no trained model yet. Finish it with: laserrec train --out {self.path} --resume")
-        return folder
+        return model_of(self.path)
 
     def ranks(self, part: Part) -> Path:
         """Where the ranks of a part lie once it is evaluated."""

@@ -36,7 +36,7 @@ class Start:
         """Read a model, and refuse it where it, or what it started from, was trained on events that the dataset may hide.
 
         Args:
-            source: a model folder, or a Hugging Face repository.
+            source: a model folder, a run's folder, or a Hugging Face repository `hf:owner/name`.
             data: what the new model is for.
 
         Raises:

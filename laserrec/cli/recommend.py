@@ -1,4 +1,4 @@
-"""`laserrec recommend`: what to show a user, after item ids, or after plain texts."""
+"""`laserrec recommend`: what to show a user, every user, after item ids, or after plain texts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import typer
 from laserrec.cli.support import Device, UsageError
 
 if TYPE_CHECKING:
-    from laserrec.recommender import Laser, Recommendation
+    from laserrec.data.dataset import Dataset
+    from laserrec.recommender import Laser
+    from laserrec.requests import Recommendation
 
 
 @dataclass(frozen=True)
@@ -31,37 +33,40 @@ class Answer:
 
 
 def recommend(
-    run: Annotated[str, typer.Argument(help="Folder of a run, folder of a model, or Hugging Face repository owner/name.")],
+    run: Annotated[str, typer.Argument(help="Folder of a run, folder of a model, or Hugging Face repository hf:owner/name.")],
     user: Annotated[str | None, typer.Option(help="A user of the run's dataset, with their whole history.")] = None,
     items: Annotated[list[str] | None, typer.Option(metavar="ID,ID,…", help="A history of item ids, oldest first; repeatable.")] = None,
     texts: Annotated[str | None, typer.Option(metavar="FILE", help="A file of texts, one a line, oldest first; - for stdin.")] = None,
+    all_users: Annotated[bool, typer.Option("--all-users", help="Every user of the dataset, into the file --out.")] = False,
     k: Annotated[int, typer.Option("-k", min=1, help="How many items.")] = 10,
+    only: Annotated[Path | None, typer.Option(metavar="FILE", help="A file of item ids, one a line: recommend no others.")] = None,
+    without: Annotated[Path | None, typer.Option(metavar="FILE", help="A file of item ids, one a line: never recommend these.")] = None,
     include_seen: Annotated[bool, typer.Option("--include-seen", help="Items of the history may be recommended too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    data: Annotated[Path | None, typer.Option(help="Dataset that --user is looked up in, in the run's place.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Dataset that users are looked up in, in the place of the run's.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A .parquet, .csv or .jsonl file, for --all-users.")] = None,
     device: Device = None,
 ) -> None:
-    """Recommend items by title after a user's history, item ids, or plain texts."""
-    if sum(choice is not None for choice in (user, items, texts)) != 1:
-        raise UsageError("give exactly one of --user, --items and --texts.")
-    if include_seen and texts is not None:
-        raise UsageError("--include-seen says nothing about --texts, which are not in the catalogue; leave it out.")
-    if data is not None and user is None:
-        raise UsageError("--data is where --user is looked up; give a --user, or leave it out.")
+    """Recommend items by title after a user's history, item ids, or plain texts; or to every user, into a file."""
+    _check(user, items, texts, all_users, data, out, include_seen, as_json)
     from laserrec.cli.show import show_recommendations
     from laserrec.cli.support import print_json, progress_console
     from laserrec.recommender import Laser
 
-    lines = None if texts is None else _read_lines(texts)
-    ids = None if user is None else _user_history(run, user, data)
+    lines = None if texts is None else _read_lines(texts, "texts")
+    bounds = {name: None if file is None else _read_lines(file, "item ids") for name, file in (("only", only), ("without", without))}
+    if out is not None:
+        _write_all(run, data, out, k, not include_seen, bounds, device)
+        return
+    ids = None if user is None else _dataset(run, data).history(user)
     with progress_console().status("Loading the model"):
-        laser = Laser.load(_model(run), device=device)
+        laser = Laser.load(run, device=device)
     if lines is not None:
-        answer = Answer("After these texts", [(None, line) for line in lines], laser.recommend_texts([lines], k)[0])
+        answer = Answer("After these texts", [(None, line) for line in lines], laser.recommend_texts([lines], k, **bounds)[0])
     else:
         ids = _split_ids(laser, items or []) if ids is None else ids
         heading = "After these items" if user is None else f"User {user}"
-        found = laser.recommend([ids], k, exclude_seen=not include_seen)[0]
+        found = laser.recommend([ids], k, exclude_seen=not include_seen, **bounds)[0]
         answer = Answer(heading, [(item_id, laser.title(item_id)) for item_id in ids], found)
     if as_json:
         print_json(_as_dict(answer, user))
@@ -69,21 +74,60 @@ def recommend(
         show_recommendations([title for _, title in answer.history], answer.found, answer.about)
 
 
-def _model(run: str) -> str:
-    """Return the model's place: below a run, the folder itself, or whatever `Laser.load` makes of the name."""
-    from laserrec.run_folder import RunFolder
+def _check(
+    user: str | None,
+    items: list[str] | None,
+    texts: str | None,
+    all_users: bool,
+    data: Path | None,
+    out: Path | None,
+    include_seen: bool,
+    as_json: bool,
+) -> None:
+    """Refuse options that contradict each other."""
+    if sum(choice is not None for choice in (user, items, texts)) + all_users != 1:
+        raise UsageError("give exactly one of --user, --items, --texts and --all-users.")
+    if include_seen and texts is not None:
+        raise UsageError("--include-seen says nothing about --texts, which are not in the catalogue; leave it out.")
+    if data is not None and user is None and not all_users:
+        raise UsageError("--data is where users are looked up; give --user or --all-users, or leave it out.")
+    if all_users and out is None:
+        raise UsageError("--all-users needs --out, a file whose name ends in .parquet, .csv or .jsonl.")
+    if out is not None and not all_users:
+        raise UsageError("--out is where --all-users is written; use --json for one history, or give --all-users.")
+    if all_users and as_json:
+        raise UsageError("--all-users writes to --out; for JSON give that a name that ends in .jsonl, and leave --json out.")
 
-    return str(RunFolder.open(Path(run)).model) if (Path(run) / "run.json").is_file() else run
+
+def _write_all(
+    run: str, data: Path | None, out: Path, k: int, exclude_seen: bool, bounds: dict[str, list[str] | None], device: str | None
+) -> None:
+    """Recommend to every user of a dataset, and write one table."""
+    from laserrec.batch import check_ending, recommend_users, write_table
+    from laserrec.cli.support import progress_console
+    from laserrec.recommender import Laser
+    from laserrec.training.observers import ProgressBar
+    from laserrec.training.session import Session
+
+    check_ending(out)
+    dataset, console = _dataset(run, data), progress_console()
+    with console.status("Loading the model"):
+        laser = Laser.load(run, device=device)
+    with Session(out.parent, observers=[ProgressBar(console)], device=laser.device).watched("users", len(dataset.user_ids)) as told:
+        table = recommend_users(laser, dataset, k, exclude_seen=exclude_seen, told=told, **bounds)
+    write_table(table, out)
+    typer.echo(f"{out}: {table.height:,} recommendations for {table['user_id'].n_unique():,} of {len(dataset.user_ids):,} users")
 
 
-def _user_history(run: str, user: str, data: Path | None) -> list[str]:
+def _dataset(run: str, data: Path | None) -> Dataset:
+    """Return the dataset that users are looked up in: the one named, else the run's."""
     from laserrec.data.dataset import Dataset
     from laserrec.errors import DataError
     from laserrec.run_folder import RunFolder
 
     if data is None and not (Path(run) / "run.json").is_file():
         raise DataError(f"{run} is not a run, so it names no dataset to look users up in. Give one with --data, or a history with --items.")
-    return (Dataset.load(data) if data else RunFolder.open(Path(run)).dataset()).history(user)
+    return Dataset.load(data) if data else RunFolder.open(Path(run)).dataset()
 
 
 def _split_ids(laser: Laser, values: list[str]) -> list[str]:
@@ -93,13 +137,14 @@ def _split_ids(laser: Laser, values: list[str]) -> list[str]:
     return [part.strip() for part in parts if part.strip()]
 
 
-def _read_lines(source: str) -> list[str]:
+def _read_lines(source: Path | str, what: str) -> list[str]:
+    """Return the lines of a file, or of stdin for the text `-`, without empty ones."""
     from laserrec.errors import DataError
 
     try:
         text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"Cannot read the texts in {source}: {error}. Give a UTF-8 file with one text a line, or - for stdin.") from error
+        raise DataError(f"Cannot read the {what} in {source}: {error}. Give a UTF-8 file with one a line.") from error
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 

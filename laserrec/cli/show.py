@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from laserrec.comparison.layout import Grid
     from laserrec.planning.plan import Compared, Plan
-    from laserrec.recommender import Recommendation
+    from laserrec.requests import Recommendation
     from laserrec.run_folder import Result
 
 COLUMNS = {"R@10": "recall@10", "N@10": "ndcg@10", "R@50": "recall@50", "N@50": "ndcg@50", "MRR": "mrr"}

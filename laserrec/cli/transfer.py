@@ -12,7 +12,7 @@ from laserrec.cli.support import Device
 
 
 def transfer(
-    model: Annotated[str, typer.Argument(help="A run, a model folder, or a Hugging Face repository.")],
+    model: Annotated[str, typer.Argument(help="A run, a model folder, or a Hugging Face repository hf:owner/name.")],
     data: Annotated[Path, typer.Option(help="Folder of the other catalogue's dataset.")],
     out: Annotated[Path, typer.Option(help="Folder of the run to write.")],
     device: Device = None,
@@ -26,13 +26,12 @@ def transfer(
     from laserrec.cli.support import print_json, progress_console
     from laserrec.data.dataset import Dataset
     from laserrec.devices import choose
-    from laserrec.run_folder import RunFolder, read_results, transfer_run
+    from laserrec.run_folder import read_results, transfer_run
     from laserrec.training.observers import ProgressBar
 
-    source = str(RunFolder.open(Path(model)).model) if (Path(model) / "run.json").is_file() else model
     command = ["laserrec", *sys.argv[1:]]
     watching, place, dataset = [ProgressBar(progress_console())], choose(device), Dataset.load(data)
-    run = transfer_run(out, source, dataset, data, command=command, observers=watching, device=place)
+    run = transfer_run(out, model, dataset, data, command=command, observers=watching, device=place)
     results = read_results(run)
     if as_json:
         print_json({"run": str(out), "model": str(run.model), "results": [result.as_dict() for result in results]})

@@ -47,7 +47,7 @@ from laserrec.planning.probe import (
     some,
     try_fit,
 )
-from laserrec.recommender import EVALUATION_BATCH
+from laserrec.requests import evaluation_rows
 from laserrec.start import Start
 from laserrec.training.calibrate import CASES as CALIBRATED
 from laserrec.training.calibrate import calibrate
@@ -297,7 +297,8 @@ class _Preflight:
     def _evaluate(self, system: LaserSystem, cases: Cases) -> float:
         """Return the seconds of evaluating a case."""
         scores = Ranker(system).scores
-        work = partial(evaluate, scores, cases, popularity=self.popularity, batch_size=EVALUATION_BATCH, device=self.device)
+        rows = evaluation_rows(self.items)
+        work = partial(evaluate, scores, cases, popularity=self.popularity, batch_size=rows, device=self.device)
         took = seconds_of(work)
         return took / len(cases)
 
@@ -352,7 +353,7 @@ class _Preflight:
 
     def _memory(self, config: LaserConfig, identity: FitCost, laser: _Laser, texts: _Texts, near: NeighbourCost) -> Memory:
         held = 5 * CALIBRATED * min(self.items, OTHERS) if config.score.calibrate else 0
-        scores = 4 * max(held, 4 * EVALUATION_BATCH * self.items)
+        scores = 4 * max(held, 4 * evaluation_rows(self.items) * self.items)
         stages = [(config.stage1, laser.fit), (config.stage2, laser.fit)]
         fits = [*stages, (config.fit_collaborative, identity)]
         rows = len(self.data.user_ids)

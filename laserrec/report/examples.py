@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from laserrec.data.dataset import Cases, Dataset
 from laserrec.evaluation import Evaluation
-from laserrec.recommender import Laser, Recommendation
+from laserrec.recommender import Laser
+from laserrec.requests import Recommendation
 
 LIST = 10
 

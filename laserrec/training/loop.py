@@ -137,14 +137,14 @@ def fit(
         seed: of the order of rows and of dropout.
         folder: holds the checkpoint; None to keep none.
         identity: what the run depends on (settings, data); a checkpoint of another identity is refused.
-        resume: continue from the checkpoint in `folder` if there is one.
+        resume: continue from the checkpoint in `folder` if there is one; otherwise there must be none.
         observers: who watches.
 
     Returns:
         The outcome; `task.module` holds the best weights.
 
     Raises:
-        CheckpointError: the checkpoint cannot be read or belongs to another run, or another process trains in the folder.
+        CheckpointError: the checkpoint cannot be read, belongs to another run or would be overwritten, or another process trains here.
         ConfigError: `config.metric` is not among the metrics that the task validates.
         NonFiniteLossError: the loss or the validation score became NaN or infinite.
         TrainingError: there are no rows to train on.
@@ -152,8 +152,7 @@ def fit(
     """
     with alone(folder) if folder else nullcontext(), deferred_interrupt() as interrupt:
         run = _Run(task, config, name, seed, folder and folder / CHECKPOINT, identity, observers)
-        if resume:
-            run.load()
+        run.load(resume)
         try:
             run.begin()
             run.heed(interrupt)
@@ -218,7 +217,7 @@ class _Run:
             raise self.stopped("continue")
 
     def stopped(self, advice: str) -> InterruptedTraining:
-        how = f"; {advice} with --resume." if self.path else "."
+        how = f"; {advice} with resume=True (--resume)." if self.path else "."
         return InterruptedTraining(f"{self.name}: stopped after step {self.progress.step}{how}")
 
     def epoch(self, interrupt: Interrupt) -> None:
@@ -314,10 +313,12 @@ class _Run:
         write_tensors(self.path, tensors, {"format": FORMAT, "identity": self.identity, "progress": asdict(self.progress)})
         self.saved_at = time.monotonic()
 
-    def load(self) -> None:
-        """Go on from the checkpoint, if there is one."""
+    def load(self, resume: bool) -> None:
+        """Go on from the checkpoint, if there is one; or refuse to take its place."""
         if self.path is None or not self.path.exists():
             return
+        if not resume:
+            raise CheckpointError(f"{self.path} would be overwritten. Go on from it with resume=True (--resume), or take another folder.")
         tensors, state = read_tensors(self.path)
         if state.get("format") != FORMAT:
             raise CheckpointError(

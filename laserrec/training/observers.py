@@ -6,6 +6,7 @@ The log of epochs is derived from the checkpoint's history: a resumed fit leaves
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from laserrec.checkpoint import aside
 from laserrec.errors import MissingExtraError
+
+
+def bar_on_terminal() -> list[ProgressBar]:
+    """Return a progress bar on stderr where that is a terminal, else nobody."""
+    return [ProgressBar(Console(stderr=True))] if sys.stderr.isatty() else []
 
 
 class ProgressBar:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ import torch
 
 from laserrec.devices import choose
 from laserrec.training.loop import Observer
+from laserrec.training.observers import bar_on_terminal
 
 
 @dataclass(frozen=True)
@@ -44,3 +46,13 @@ class Session:
         finally:
             for observer in self.observers:
                 observer.end()
+
+
+@contextmanager
+def session_in(folder: Path | None) -> Iterator[Session]:
+    """Give a session that keeps its checkpoints in a folder and continues what is there; where there is no folder, nothing is kept."""
+    if folder is not None:
+        yield Session(folder, resume=True, observers=bar_on_terminal())
+        return
+    with tempfile.TemporaryDirectory() as passing:
+        yield Session(Path(passing), observers=bar_on_terminal())

@@ -14,8 +14,9 @@ from torch.nn.functional import cross_entropy
 
 from laserrec.data.dataset import Cases
 from laserrec.data.ragged import Ragged
-from laserrec.evaluation import evaluate
+from laserrec.evaluation import Evaluation, evaluate
 from laserrec.nn.laser import LaserSystem
+from laserrec.ranking import rows_at_once
 from laserrec.training.calibrate import CASES, calibrate
 from laserrec.training.loop import Step
 
@@ -91,7 +92,7 @@ class LaserTask:
 
     def validate(self) -> dict[str, float]:
         """Rank the catalogue for the validation cases, seen items not excluded."""
-        return evaluate(self.laser.scores, self.valid, batch_size=VALIDATION_BATCH, device=self.laser.device).metrics("all")
+        return _validated(self.laser, self.valid).metrics("all")
 
     def _cut(self, rows: NDArray[np.int64], epoch: int) -> tuple[Ragged, Tensor]:
         """Draw one target a history, a function of (seed, epoch, row) alone, and return what stands before it."""
@@ -105,7 +106,12 @@ class LaserTask:
 
 def validation_score(laser: LaserSystem, cases: Cases, metric: str) -> float:
     """Return one metric of a system on cases, seen items not excluded."""
-    return float(evaluate(laser.scores, cases, batch_size=VALIDATION_BATCH, device=laser.device).per_case(metric).mean())
+    return float(_validated(laser, cases).per_case(metric).mean())
+
+
+def _validated(laser: LaserSystem, cases: Cases) -> Evaluation:
+    rows = rows_at_once(len(laser.model.item_states), VALIDATION_BATCH)
+    return evaluate(laser.scores, cases, batch_size=rows, device=laser.device)
 
 
 def padded(histories: Ragged, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -33,6 +33,8 @@ def fresh(shop: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (shop / "other.csv").write_text("\n".join(["user_id,item_id,timestamp", *other]) + "\n")
     (shop / "other-items.csv").write_text("\n".join(["item_id,title", *(f"P{place},Pen {place}" for place in range(8))]) + "\n")
     (shop / "wishes.txt").write_text("warm socks\nhiking boots\n")
+    (shop / "in-stock.txt").write_text("B001\nB008\nB009\n")
+    (shop / "banned.txt").write_text("B009\n")
     return shop
 
 

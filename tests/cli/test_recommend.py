@@ -81,6 +81,92 @@ def test_plain_texts_from_a_file_and_from_stdin(laserrec: Run, shop: Path, monke
     assert shown.splitlines()[:3] == ["After these texts", "  Sailing boat", "  Anchor, 3 kg"]
 
 
+def test_candidates_from_files(laserrec: Run, shop: Path) -> None:
+    (shop / "stock.txt").write_text("item-9\n\nitem-1\r\nitem-7\n")
+    (shop / "banned.txt").write_text("item-7\n")
+
+    def found(*words: str) -> set[str]:
+        code, out, _ = laserrec("recommend", "run", *words, "--json")
+        assert code == 0
+        return {item["item_id"] for item in json.loads(out)["recommendations"]}
+
+    user = ("--user", "anna")  # who has seen items 0 to 6
+    assert found(*user, "--only", "stock.txt") == {"item-7", "item-9"}
+    assert found(*user, "--without", "banned.txt") == {"item-8", "item-9"}
+    assert found(*user, "--only", "stock.txt", "--without", "banned.txt", "--include-seen") == {"item-1", "item-9"}
+    (shop / "texts.txt").write_text("Sailing boat\n")
+    assert found("--texts", "texts.txt", "--only", "stock.txt", "--without", "banned.txt") == {"item-1", "item-9"}
+    (shop / "stock.txt").write_text("itm-9\n")
+    code, _, err = laserrec("recommend", "run", *user, "--only", "stock.txt")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "Unknown item id 'itm-9'. The closest known ids are 'item-9'" in err
+    assert "Cannot read the item ids in absent.txt" in laserrec("recommend", "run", *user, "--without", "absent.txt")[2]
+
+
+@pytest.mark.parametrize("name", ["all.parquet", "below/all.csv", "all.jsonl"])
+def test_every_user_into_a_file(laserrec: Run, shop: Path, name: str) -> None:
+    import polars as pl
+
+    code, out, err = laserrec("recommend", "run", "--all-users", "-k", 2, "--out", name)
+    assert (code, out, err) == (0, f"{name}: 16 recommendations for 8 of 8 users\n", "")
+    read = {".parquet": pl.read_parquet, ".csv": pl.read_csv, ".jsonl": pl.read_ndjson}[Path(name).suffix]
+    table = read(shop / name)
+    assert table.columns == ["user_id", "rank", "item_id", "title", "score"]
+    assert table["rank"].to_list() == [1, 2] * 8
+    assert table["user_id"].to_list()[::2] == ["anna", "ben", "carla", "dan", "eva", "finn", "gita", "hugo"]
+    for user in ("anna", "hugo"):
+        alone = json.loads(laserrec("recommend", "run", "--user", user, "-k", 2, "--json")[1])["recommendations"]
+        own = table.filter(pl.col("user_id") == user)
+        assert own.select("rank", "item_id", "title").to_dicts() == [
+            {key: row[key] for key in ("rank", "item_id", "title")} for row in alone
+        ]
+        assert own["score"].to_list() == pytest.approx([row["score"] for row in alone], abs=1e-4)
+    assert not list(shop.rglob("*.partial"))
+
+
+def test_every_user_with_candidates_and_another_dataset(laserrec: Run, shop: Path, elsewhere: Path) -> None:
+    import polars as pl
+
+    (shop / "stock.txt").write_text("item-0\nitem-7\n")
+    words = ("recommend", "run/model", "--all-users", "--data", "elsewhere", "--only", "stock.txt", "--out", "all.csv")
+    code, out, _ = laserrec(*words)
+    # User u of three has items u to u + 6: nothing new is left for the one who has 1 to 7, but item 0; for the one who has 0 to 6, 7.
+    assert (code, out) == (0, "all.csv: 3 recommendations for 3 of 3 users\n")
+    assert dict(pl.read_csv(shop / "all.csv").select("user_id", "item_id").iter_rows()) == {
+        "ida": "item-7",
+        "jo": "item-0",
+        "kim": "item-0",
+    }
+    (shop / "stock.txt").write_text("item-7\n")
+    assert laserrec(*words)[1] == "all.csv: 1 recommendations for 1 of 3 users\n"
+    assert laserrec(*words, "--include-seen")[1] == "all.csv: 3 recommendations for 3 of 3 users\n"
+
+
+def test_what_cannot_be_written_is_refused_before_anything_is_computed(laserrec: Run, shop: Path) -> None:
+    (shop / "folder.csv").mkdir()
+    for name, told in (("all.xlsx", ".parquet, .csv, .jsonl"), ("all", ".parquet, .csv, .jsonl"), ("folder.csv", "is a folder")):
+        code, out, err = laserrec("recommend", "nowhere", "--all-users", "--data", "data", "--out", name)
+        assert (code, out) == (1, "")
+        assert told in err
+    code, _, err = laserrec("recommend", "run/model", "--all-users", "--out", "all.csv")
+    assert code == 1
+    assert "names no dataset" in err
+
+
+def test_python_takes_a_run_as_the_command_line_does(laserrec: Run, shop: Path) -> None:
+    from laserrec import Laser
+    from laserrec.errors import CheckpointError
+
+    found = Laser.load("run").recommend([["item-1"]])
+    assert found == Laser.load("run/model").recommend([["item-1"]]) == Laser.load(shop / "run").recommend([["item-1"]])
+    shown = json.loads(laserrec("recommend", "run", "--items", "item-1", "--json")[1])
+    assert [item["item_id"] for item in shown["recommendations"]] == [item.item_id for item in found[0]]
+    (shop / "run" / "model").rename(shop / "moved")
+    with pytest.raises(CheckpointError, match=r"run holds no trained model yet\. Finish it with: laserrec train --out run --resume"):
+        Laser.load("run")
+    assert "holds no trained model yet" in laserrec("recommend", "run", "--items", "item-1")[2]
+
+
 def test_a_model_folder_alone(laserrec: Run) -> None:
     assert laserrec("recommend", "run/model", "--items", "item-1")[0] == 0
     code, _, err = laserrec("recommend", "run/model", "--user", "anna")
@@ -113,6 +199,10 @@ def test_unknown_ids_and_empty_histories(laserrec: Run, words: list[str], messag
         ["--user", "anna", "-k", "0"],
         ["--texts", "texts.txt", "--include-seen"],
         ["--items", "item-1", "--data", "data"],
+        ["--all-users"],
+        ["--user", "anna", "--out", "all.csv"],
+        ["--user", "anna", "--all-users", "--out", "all.csv"],
+        ["--all-users", "--out", "all.csv", "--json"],
     ],
 )
 def test_wrong_command_lines(laserrec: Run, words: list[str]) -> None:

@@ -57,11 +57,11 @@ def test_a_run_is_carried_over_and_appears_when_complete(
 
 @pytest.mark.usefixtures("elsewhere")
 def test_what_does_not_fit_is_refused_before_anything_is_trained(laserrec: Run, shop: Path) -> None:
-    words = ("train", "--data", "elsewhere", "--config", "laser.toml", "--out", "started", "--set", "start=run/model")
+    words = ("train", "--data", "elsewhere", "--config", "laser.toml", "--out", "started", "--set", "start=run")
     code, _, err = laserrec(*words, "--set", "virtual.prefix_length=5")
     assert code == 1
     assert "virtual.prefix_length = 5 (the model's: 2)" in err
     assert not (shop / "started").exists()
     assert laserrec(*words)[0] == 0
     start = json.loads((shop / "started" / "run.json").read_text())["config"]["start"]
-    assert Path(start) == (shop / "run" / "model").resolve()
+    assert Path(start) == (shop / "run").resolve()

@@ -163,11 +163,11 @@ def first_gradient(folder: Path, clip: float | None) -> tuple[float, float]:
 
 
 def test_clipping(tmp_path: Path) -> None:
-    norm, unclipped = first_gradient(tmp_path, None)
+    norm, unclipped = first_gradient(tmp_path / "unclipped", None)
     assert norm == pytest.approx(unclipped)
     assert norm > 1
-    assert first_gradient(tmp_path, 0.5) == pytest.approx((norm, 0.5), rel=1e-4)
-    assert first_gradient(tmp_path, 1e6) == pytest.approx((norm, norm))
+    assert first_gradient(tmp_path / "clipped", 0.5) == pytest.approx((norm, 0.5), rel=1e-4)
+    assert first_gradient(tmp_path / "gently", 1e6) == pytest.approx((norm, norm))
 
 
 def test_warm_up(tmp_path: Path) -> None:
@@ -365,12 +365,15 @@ def test_a_finished_fit_is_not_made_again(tmp_path: Path) -> None:
     assert found == expected
 
 
-def test_without_resume_a_checkpoint_is_ignored(tmp_path: Path) -> None:
+def test_without_resume_a_checkpoint_is_not_overwritten(tmp_path: Path) -> None:
     stopped(tmp_path)
-    fresh, other = Regression(), Regression()
-    run(tmp_path, fresh)
-    run(tmp_path / "other", other)
-    assert weights(fresh) == weights(other)
+    kept = (tmp_path / CHECKPOINT).read_bytes()
+    with pytest.raises(CheckpointError, match=r"would be overwritten\. Go on from it with resume=True \(--resume\)"):
+        run(tmp_path, Regression(dropout=0.5))
+    assert (tmp_path / CHECKPOINT).read_bytes() == kept
+    run(tmp_path, Regression(dropout=0.5), resume=True)
+    with pytest.raises(CheckpointError, match="would be overwritten"):
+        run(tmp_path, Regression(dropout=0.5))
 
 
 def test_resume_without_a_checkpoint_starts(tmp_path: Path) -> None:
@@ -460,7 +463,7 @@ def test_ctrl_c_leaves_a_resumable_run(tmp_path: Path, step: int) -> None:
         Watcher({step: interrupt}),
     )
     run(tmp_path / "whole", whole)
-    with pytest.raises(InterruptedTraining, match=rf"line: stopped after step {step}; continue with --resume"):
+    with pytest.raises(InterruptedTraining, match=rf"line: stopped after step {step}; continue with resume=True \(--resume\)"):
         run(tmp_path, task, watcher=watcher, checkpoint_seconds=1e9)
     assert max(watcher.steps) == step
     assert watcher.ended == 1
@@ -486,7 +489,7 @@ class Hurried(Regression):
 
 @pytest.mark.parametrize("epoch", [0, 1, 3])
 def test_ctrl_c_during_validation_stops_after_it(tmp_path: Path, epoch: int) -> None:
-    with pytest.raises(InterruptedTraining, match=f"stopped after step {3 * epoch}; continue with --resume"):
+    with pytest.raises(InterruptedTraining, match=rf"stopped after step {3 * epoch}; continue with resume=True \(--resume\)"):
         run(tmp_path, Hurried(epoch), checkpoint_seconds=1e9)
     whole, resumed, watcher = Regression(dropout=0.5), Regression(dropout=0.5), Watcher()
     run(tmp_path / "whole", whole)
@@ -498,7 +501,7 @@ def test_ctrl_c_during_validation_stops_after_it(tmp_path: Path, epoch: int) -> 
 
 def test_a_second_ctrl_c_does_not_wait(tmp_path: Path) -> None:
     watcher = Watcher({2: lambda: (interrupt(), interrupt())})
-    with pytest.raises(InterruptedTraining, match="continue from the last checkpoint with --resume"):
+    with pytest.raises(InterruptedTraining, match="continue from the last checkpoint with resume=True"):
         run(tmp_path, Regression(dropout=0.5), watcher=watcher)
     whole, resumed = Regression(dropout=0.5), Regression(dropout=0.5)
     run(tmp_path / "whole", whole)

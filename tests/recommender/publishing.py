@@ -49,33 +49,33 @@ def publish(folder: str) -> dict[str, object]:
 
 
 def visit() -> dict[str, object]:
-    private = refused(lambda: Laser.load("shop/laser"))
-    open_to_all = recommended(Laser.load("shop/open"))
+    private = refused(lambda: Laser.load("hf:shop/laser"))
+    open_to_all = recommended(Laser.load("hf:shop/open"))
     os.environ["HF_TOKEN"] = os.environ["SHOP_TOKEN"]
     backbone = Backbone.load("shop/tiny-llama", dtype="float32")
     return {
         "private": private,
         "open": open_to_all,
-        "recommended": recommended(Laser.load("shop/laser")),
+        "recommended": recommended(Laser.load("hf:shop/laser")),
         "tokens": backbone.tokenize("Tent"),
         "fingerprint": backbone.fingerprint(),
-        "nowhere": refused(lambda: Laser.load("shop/nowhere")),
-        "not_a_name": refused(lambda: Laser.load("shop/-no..name-")),
-        "not_a_model": refused(lambda: Laser.load("shop/tiny-llama")),
+        "nowhere": refused(lambda: Laser.load("hf:shop/nowhere")),
+        "not_a_name": refused(lambda: Laser.load("hf:shop/-no..name-")),
+        "not_a_model": refused(lambda: Laser.load("hf:shop/tiny-llama")),
         "no_llm": refused(lambda: Backbone.load("shop/no-llm")),
     }
 
 
 def offline() -> dict[str, object]:
     return {
-        "recommended": recommended(Laser.load("shop/laser")),
-        "nowhere": refused(lambda: Laser.load("shop/nowhere")),
+        "recommended": recommended(Laser.load("hf:shop/laser")),
+        "nowhere": refused(lambda: Laser.load("hf:shop/nowhere")),
         "no_llm": refused(lambda: Backbone.load("shop/no-llm")),
     }
 
 
 def kept_out() -> dict[str, object]:
-    return {"model": refused(lambda: Laser.load("shop/laser")), "llm": refused(lambda: Backbone.load("shop/tiny-llama"))}
+    return {"model": refused(lambda: Laser.load("hf:shop/laser")), "llm": refused(lambda: Backbone.load("shop/tiny-llama"))}
 
 
 if __name__ == "__main__":

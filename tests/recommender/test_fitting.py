@@ -15,7 +15,7 @@ from small_shop import RING, after
 
 from laserrec import Dataset, Laser
 from laserrec.data.splits import SplitInfo
-from laserrec.errors import AssetError, CheckpointError, DataError, InterruptedTraining
+from laserrec.errors import AssetError, CheckpointError, ConfigError, DataError, InterruptedTraining
 from laserrec.training.session import Session
 
 FITS = ("collaborative", "stage1", "stage2", "sasrec", "sasrec-text-id")
@@ -73,6 +73,46 @@ def test_a_finished_session_is_loaded_not_trained(trained: Laser, data: Dataset,
     laser = Laser.fit(data, config, session=Session(tmp_path / "run", resume=True, observers=[watcher]))
     assert sum(watcher.steps.values()) == 0
     assert tensors(laser, tmp_path / "again") == tensors(trained, tmp_path / "whole")
+
+
+def test_the_same_call_with_a_folder_goes_on(
+    trained: Laser, data: Dataset, llm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, watchers = small_shop.config(llm), [Watcher("stage1"), Watcher()]
+    waiting = iter(watchers)
+    monkeypatch.setattr("laserrec.training.session.bar_on_terminal", lambda: [next(waiting)])
+    with pytest.raises(InterruptedTraining, match="stage1: stopped after step 2"):
+        Laser.fit(data, config, folder=tmp_path / "run")
+    laser = Laser.fit(data, config, folder=str(tmp_path / "run"))
+    assert [watcher.steps["collaborative"] for watcher in watchers] == [6, 0]
+    assert [watcher.steps["stage1"] for watcher in watchers] == [2, 4]
+    assert tensors(laser, tmp_path / "resumed") == tensors(trained, tmp_path / "whole")
+
+
+def test_a_folder_of_other_settings_or_data_and_one_too_many_is_refused(data: Dataset, llm: Path, tmp_path: Path) -> None:
+    config = small_shop.config(llm, stage1={"epochs": 0}, stage2={"epochs": 0}, collaborative={"refits": []})
+    Laser.fit(data, config, folder=tmp_path)
+    with pytest.raises(CheckpointError, match="other settings or data"):
+        Laser.fit(data, config.model_copy(update={"seed": 1}), folder=tmp_path)
+    with pytest.raises(CheckpointError, match="other settings or data"):
+        Laser.fit(small_shop.dataset(users=10), config, folder=tmp_path)
+    with pytest.raises(CheckpointError, match=r"would be overwritten\. Go on from it with resume=True"):
+        Laser.fit(data, config, session=Session(tmp_path))
+    with pytest.raises(ConfigError, match="give one of the two"):
+        Laser.fit(data, config, folder=tmp_path, session=Session(tmp_path))
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_progress_bar_on_a_terminal_alone(
+    data: Dataset, llm: Path, terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal)
+    config = small_shop.config(llm, stage1={"epochs": 0}, stage2={"epochs": 0}, collaborative={"refits": []})
+    capsys.readouterr()
+    Laser.fit(data, config)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert ("collaborative  epoch   2" in shown.err) == terminal
 
 
 def test_a_session_of_other_settings_or_data_is_not_resumed(data: Dataset, llm: Path, tmp_path: Path) -> None:

@@ -12,9 +12,11 @@ from typing import Any
 
 import local_hub
 import pytest
+import small_shop
 from local_hub import LocalHub, Repository
 
-from laserrec import Laser
+from laserrec import Dataset, Laser
+from laserrec.errors import AssetError
 from laserrec.model_folder import FILES
 from laserrec.nn.backbone import Backbone
 
@@ -96,7 +98,24 @@ def test_a_repository_that_is_not_there_for_us(visited: dict[str, Any], case: st
     kind, text = visited[case]
     assert kind == "AssetError"
     name = {"private": "shop/laser", "nowhere": "shop/nowhere", "not_a_name": "shop/-no..name-"}[case]
-    assert text.startswith(f"There is no folder '{name}', and the Hugging Face repository of that name cannot be had: ")
+    assert text.startswith(f"The Hugging Face repository '{name}' cannot be had: ")
+
+
+@pytest.mark.parametrize("name", ["shop/laser", "runs/shop", "hf/shop/laser", "HF:shop/laser"])
+def test_a_path_that_is_not_there_is_not_looked_for_on_the_hub(
+    data: Dataset, llm: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def download(*_: object, **__: object) -> None:
+        raise AssertionError("the hub was asked")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    started = small_shop.config(llm).model_copy(update={"start": name})
+    for ask in (lambda: Laser.load(name), lambda: Laser.transfer(name, data), lambda: Laser.fit(data, started)):
+        with pytest.raises(AssetError, match=rf"no model folder '{name}' here.*is written hf:owner/name"):
+            ask()
+    # What is asked for explicitly is.
+    with pytest.raises(AssertionError, match="the hub was asked"):
+        Laser.load("hf:shop/laser")
 
 
 def test_a_repository_of_another_kind(visited: dict[str, Any]) -> None:

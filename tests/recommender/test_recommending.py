@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import small_shop
+import torch
 from small_shop import IDS, RING, after
 
 from laserrec import Dataset, Laser
 from laserrec.errors import DataError, UnknownIdError
+from laserrec.model_folder import ModelFolder
+from laserrec.nn.ranker import Ranker
 
 UNTITLED = IDS.index("untitled")
 TITLES = {item_id: title or item_id for item_id, title, _ in small_shop.ITEMS}
@@ -86,6 +91,42 @@ def test_an_unknown_id_is_answered_with_the_closest_known_ones(trained: Laser) -
         trained.recommend([["§§§"]])
 
 
+@pytest.mark.parametrize("exclude_seen", [True, False])
+@pytest.mark.parametrize(
+    ("only", "without"),
+    [
+        (["tent", "map", "rope", "spade"], None),
+        (None, {"kite", "compass"}),
+        (("tent", "map", "rope", "spade"), ["map", "kite"]),
+        (["tent"], ["tent"]),
+        ([], None),
+        (None, []),
+    ],
+)
+def test_only_what_may_be_recommended_is(
+    trained: Laser, only: Collection[str] | None, without: Collection[str] | None, exclude_seen: bool
+) -> None:
+    histories = [["tent", "stove"], ["map"]]
+    allowed = set(IDS if only is None else only) - set(without or [])
+    whole = trained.recommend(histories, k=100, exclude_seen=exclude_seen)
+    found = trained.recommend(histories, k=3, exclude_seen=exclude_seen, only=only, without=without)
+    assert found == [[item for item in row if item.item_id in allowed][:3] for row in whole]
+    texts = trained.recommend_texts([["Boat"]], k=3, only=only, without=without)
+    assert texts == [[item for item in row if item.item_id in allowed][:3] for row in trained.recommend_texts([["Boat"]], k=100)]
+
+
+def test_candidates_that_are_no_known_ids_are_refused(laser: Laser) -> None:
+    for name in ("only", "without"):
+        with pytest.raises(UnknownIdError, match=r"'compas'.*'compass'"):
+            laser.recommend([["tent"]], **{name: ["map", "compas"]})  # type: ignore[arg-type]
+        with pytest.raises(UnknownIdError, match=r"'compas'.*'compass'"):
+            laser.recommend_texts([["Boat"]], **{name: ["compas"]})  # type: ignore[arg-type]
+        for ids in ("map", [7], [None]):
+            with pytest.raises(DataError, match=rf"Received {name} = .*expected is a collection of item ids"):
+                laser.recommend([["tent"]], **{name: ids})  # type: ignore[arg-type]
+    assert len(laser.catalogue) == len(IDS)
+
+
 @pytest.mark.parametrize("k", [0, -1])
 def test_k_below_one_is_refused(trained: Laser, k: int) -> None:
     with pytest.raises(DataError, match=f"k = {k}"):
@@ -137,6 +178,38 @@ def test_threads_that_ask_for_ids_and_texts_at_once_get_what_one_gets(laser: Las
     assert [found for _, found in answers] == texts_alone
 
 
+@pytest.mark.parametrize("change", ["recommend_texts", "add_items"])
+def test_who_reads_the_catalogue_waits_for_who_changes_it(laser: Laser, tmp_path: Path, change: str) -> None:
+    """Everything is asked for at once in the middle of a change, when the texts are there and nothing else is."""
+    news: list[dict[str, str]] = [{"item_id": "canoe", "title": "Canoe"}] if change == "add_items" else []
+    reads: list[Callable[[], object]] = [lambda: laser.catalogue, lambda: laser.title("map"), lambda: laser.save(tmp_path / "model")]
+    asked: list[Future[object]] = []
+    expected = laser.catalogue + news
+
+    def ask_now(*_: object) -> None:
+        hook.remove()
+        asked.extend(threads.submit(read) for read in reads)
+        wait(asked, timeout=0.5)
+
+    with ThreadPoolExecutor(len(reads)) as threads:
+        hook = torch.nn.modules.module.register_module_forward_pre_hook(ask_now)
+        laser.add_items(news) if news else laser.recommend_texts([["Sailing boat"]])
+        assert [read.result() for read in asked] == [expected, "Map of the Alps", None]
+    assert Laser.load(tmp_path / "model").catalogue == expected
+
+
+def test_what_is_saved_is_the_model_at_one_moment(laser: Laser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, catalogue = ModelFolder.write, laser.catalogue
+
+    def grow_first(stored: ModelFolder, folder: Path) -> None:
+        laser.add_items([{"item_id": "canoe", "title": "Canoe"}])
+        write(stored, folder)
+
+    monkeypatch.setattr(ModelFolder, "write", grow_first)
+    laser.save(tmp_path / "model")
+    assert Laser.load(tmp_path / "model").catalogue == catalogue
+
+
 @pytest.mark.parametrize(
     ("texts", "k"),
     [([["Boat"], []], 5), ([["Boat"]], 0), ([["Boat", None]], 5), ([["Boat", 7]], 5), ([["Boat", "\ud800"]], 5)],
@@ -164,6 +237,29 @@ def test_evaluating_ranks_what_recommending_shows(trained: Laser, data: Dataset)
     assert evaluation.metrics()["mrr"] == pytest.approx(np.mean(1 / evaluation.ranks["all"]))
     assert dict(evaluation.about) == {"model": "Laser", "dataset": "shop", "fingerprint": data.fingerprint, "part": "test"}
     assert trained.evaluate(data, "valid").about["part"] == "valid"
+
+
+def test_a_large_catalogue_is_scored_for_few_histories_at_a_time(trained: Laser, data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    histories, scored = [after(place, 1 + place % 5) for place in range(11)], Ranker.scores
+    recommended, evaluated = trained.recommend(histories, k=100), trained.evaluate(data)
+    sizes: list[int] = []
+
+    def noted(ranker: Ranker, items: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(items))
+        return scored(ranker, items, mask)
+
+    monkeypatch.setattr(Ranker, "scores", noted)
+    # 12 items: 4 histories of them are 48 scores; not even one history's scores are fewer than 11.
+    for held, expected in ((48 + 11, [4, 4, 3]), (11, [1] * 11)):
+        monkeypatch.setattr("laserrec.ranking.SCORES_HELD", held)
+        sizes.clear()
+        for row, whole in zip(trained.recommend(histories, k=100), recommended, strict=True):
+            assert {item.item_id: item.score for item in row} == pytest.approx({item.item_id: item.score for item in whole}, abs=1e-4)
+        assert sizes == expected
+        again = trained.evaluate(data)
+        assert sizes == expected * 2
+        assert all((again.ranks[protocol] == evaluated.ranks[protocol]).all() for protocol in evaluated.ranks)
+        assert again.lists == evaluated.lists
 
 
 def test_another_dataset_is_not_evaluated(laser: Laser, data: Dataset) -> None:
