@@ -50,8 +50,7 @@ from laserrec.planning.probe import (
 from laserrec.requests import evaluation_rows
 from laserrec.start import Start
 from laserrec.training.calibrate import CASES as CALIBRATED
-from laserrec.training.calibrate import calibrate
-from laserrec.training.candidates import OTHERS
+from laserrec.training.calibrate import calibrate, evidence_bytes
 from laserrec.training.collaborative import CollaborativeTask, build_recommender
 from laserrec.training.fit import build_laser, reads_texts, refit_settings, validation_cases
 from laserrec.training.language import dataset_texts, load_backbone
@@ -352,8 +351,8 @@ class _Preflight:
         return found
 
     def _memory(self, config: LaserConfig, identity: FitCost, laser: _Laser, texts: _Texts, near: NeighbourCost) -> Memory:
-        held = 5 * CALIBRATED * min(self.items, OTHERS) if config.score.calibrate else 0
-        scores = 4 * max(held, 4 * evaluation_rows(self.items) * self.items)
+        fitted = evidence_bytes(self.items) if config.score.calibrate else 0
+        scores = max(fitted, 16 * evaluation_rows(self.items) * self.items)
         stages = [(config.stage1, laser.fit), (config.stage2, laser.fit)]
         fits = [*stages, (config.fit_collaborative, identity)]
         rows = len(self.data.user_ids)

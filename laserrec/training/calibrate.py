@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from laserrec.nn.laser import LaserSystem
-from laserrec.training.candidates import Candidates
+from laserrec.training.candidates import OTHERS, Candidates
 
 CASES = 1000
 """Of a few thousand candidates each."""
@@ -56,6 +56,11 @@ def calibrate(laser: LaserSystem, items: Tensor, mask: Tensor, targets: Tensor, 
         return total
 
     minimise(loss, scalars)
+
+
+def evidence_bytes(count: int) -> int:
+    """Return the bytes that fitting over `count` items takes: three scores a case and candidate, and what their gradients take."""
+    return 4 * 5 * CASES * min(count, OTHERS)
 
 
 def in_batches(count: int, *rows: Tensor) -> Iterator[tuple[Tensor, ...]]:
