@@ -34,7 +34,7 @@ from laserrec.training.session import Session
 from laserrec.training.text_vectors import TextVectors, text_vectors
 from laserrec.tuning.space import Between, OneOf, Tuned, Value, space_of
 
-WHOLE_TRIALS, WARM_UP_EPOCHS = 2, 5
+WHOLE_TRIALS, WARM_UP_EPOCHS = 2, 10
 """Trials before any is pruned, and epochs of a trial before it may be: with a small budget, one slow trial must not take most of it."""
 STARTING_TRIALS = 5
 """Trials before the sampler learns from them."""
