@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Collection
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from laserrec.checkpoint import aside
@@ -47,9 +49,9 @@ def recommend_users(
         DataError: k is below 1.
     """
     known, histories, ids = set(laser.item_ids), data.histories(), data.item_ids
-    for item_id in ids:  # now, and not after an hour
-        if item_id not in known:
-            raise UnknownIdError("item", item_id, laser.item_ids)
+    for item in np.unique(histories.values).tolist():  # now, and not after an hour
+        if ids[item] not in known:
+            raise UnknownIdError("item", ids[item], laser.item_ids)
     parts = [pl.DataFrame(schema=COLUMNS)]
     for start in range(0, len(histories), USERS_AT_ONCE):
         users = range(start, min(start + USERS_AT_ONCE, len(histories)))
@@ -65,16 +67,22 @@ def recommend_users(
     return pl.concat(parts)
 
 
-def check_ending(path: Path) -> None:
-    """Refuse a file that `write_table` would not write.
+def check_place(path: Path) -> None:
+    """Refuse a file that `write_table` could not write: now, and not after an hour.
 
     Raises:
-        DataError: its ending names no format, or it is a folder.
+        DataError: its ending names no format, it is a folder, or nothing can be written beside it.
     """
     if path.suffix not in ENDINGS:
         raise DataError(f"Received {str(path)!r}; the ending of its name must tell the format: {', '.join(ENDINGS)}.")
     if path.is_dir():
         raise DataError(f"{path} is a folder; give the name of a file.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise DataError(f"Cannot write {path}: {error}") from error
 
 
 def write_table(table: pl.DataFrame, path: Path) -> None:
@@ -83,7 +91,7 @@ def write_table(table: pl.DataFrame, path: Path) -> None:
     Raises:
         DataError: the ending names no format, or the disk refuses.
     """
-    check_ending(path)
+    check_place(path)
     try:
         with aside(path) as partial:
             if path.suffix == ".parquet":

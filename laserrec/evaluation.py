@@ -140,8 +140,8 @@ def evaluate(
         cases: histories and targets.
         popularity: events of each item in training, int64 [N]; with it, the lists' coverage and novelty are measured.
         list_length: K, length of the lists.
-        batch_size: B, histories scored at a time, fewer for a large catalogue (`ranking.rows_at_once`): at most four times B × N scores are
-            held beside what the model holds.
+        batch_size: B, histories scored at a time: at most four times B × N scores are held beside what the model holds, so callers with a
+            large catalogue ask `ranking.rows_at_once`.
         device: where histories go before scoring.
         about: kept with the ranks.
 

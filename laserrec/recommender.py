@@ -35,7 +35,8 @@ from laserrec.start import Start, provenance_of
 from laserrec.training.collaborative import build_recommender
 from laserrec.training.fit import build_laser, costs_of, fit_collaborative, fit_laser, reads_texts, refit_collaborative
 from laserrec.training.language import dataset_texts, encode_texts, load_backbone
-from laserrec.training.session import Session, session_in
+from laserrec.training.observers import bar_on_terminal
+from laserrec.training.session import Session
 from laserrec.training.stages import padded
 from laserrec.training.text_vectors import text_vectors
 from laserrec.training.texts import ItemTexts
@@ -87,12 +88,11 @@ class Laser:
             AssetError: the LLM cannot be had.
             CheckpointError: the folder holds checkpoints of other settings or data, or ones that the session is not to go on from.
             ConfigError: this machine has no such device, or both a folder and a session are given.
-            InterruptedTraining: Ctrl-C; the same call goes on.
+            InterruptedTraining: Ctrl-C; where there is a folder, the same call goes on.
         """
         if session is None:
-            with session_in(None if folder is None else Path(folder)) as own:
-                return cls.fit(data, config, session=own, device=device)
-        if folder is not None:
+            session = Session(None if folder is None else Path(folder), resume=True, observers=bar_on_terminal())
+        elif folder is not None:
             raise ConfigError(f"Received the folder {str(folder)!r} and a session, which has one of its own; give one of the two.")
         session = replace(session, device=choose(session.device if device is None else device))
         config = config or LaserConfig()
@@ -146,8 +146,8 @@ class Laser:
             ConfigError: the prompt names an attribute that the catalogue does not have, or this machine has no such device.
             DataError: the dataset is the one that the model was trained on, or made from it.
         """
-        start, session = Start.read(source, data), session or Session(Path())
-        if any(trained.get("fingerprint") == data.fingerprint for trained in start.lineage):
+        start, session = Start.read(source, data), session or Session()
+        if any(data.fingerprint in {trained.get("fingerprint"), *trained.get("made_from", [])} for trained in start.lineage):
             raise DataError(f"The model, or one that it started from, was trained on {data.name!r} itself; give another dataset.")
         session = replace(session, device=choose(session.device if device is None else device))
         config, backbone = start.stored.config, load_backbone(start.stored.config, session.device)

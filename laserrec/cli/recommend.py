@@ -103,17 +103,17 @@ def _write_all(
     run: str, data: Path | None, out: Path, k: int, exclude_seen: bool, bounds: dict[str, list[str] | None], device: str | None
 ) -> None:
     """Recommend to every user of a dataset, and write one table."""
-    from laserrec.batch import check_ending, recommend_users, write_table
+    from laserrec.batch import check_place, recommend_users, write_table
     from laserrec.cli.support import progress_console
     from laserrec.recommender import Laser
     from laserrec.training.observers import ProgressBar
     from laserrec.training.session import Session
 
-    check_ending(out)
+    check_place(out)
     dataset, console = _dataset(run, data), progress_console()
     with console.status("Loading the model"):
         laser = Laser.load(run, device=device)
-    with Session(out.parent, observers=[ProgressBar(console)], device=laser.device).watched("users", len(dataset.user_ids)) as told:
+    with Session(observers=[ProgressBar(console)], device=laser.device).watched("users", len(dataset.user_ids)) as told:
         table = recommend_users(laser, dataset, k, exclude_seen=exclude_seen, told=told, **bounds)
     write_table(table, out)
     typer.echo(f"{out}: {table.height:,} recommendations for {table['user_id'].n_unique():,} of {len(dataset.user_ids):,} users")

@@ -122,7 +122,7 @@ def _read_typed(path: Table, columns: list[pl.Expr]) -> pl.DataFrame | None:
         frame = _whole(_lazy(path).select(columns).collect(engine="streaming"))
     except _POLARS:
         return None
-    return None if any(kind.is_nested() or kind == pl.Object for kind in frame.schema.dtypes()) else frame
+    return None if any(kind.is_nested() or kind in (pl.Object, pl.Binary) for kind in frame.schema.dtypes()) else frame
 
 
 def read_rows(path: Table, wanted: dict[str, str], options: ReadOptions, problems: list[BadRow], strict: bool = False) -> Rows:

@@ -16,7 +16,7 @@ from laserrec.nn.laser import LaserSystem
 from laserrec.training.candidates import OTHERS, Candidates
 
 CASES = 1000
-"""Of a few thousand candidates each."""
+"""With up to some ten thousand candidates each."""
 SCORES_HELD = 30_000_000
 """Made at a time while evidence is gathered: a case has three a catalogue's item, its cosine, its nearness and its collaborative score."""
 BATCH = 64

@@ -36,7 +36,7 @@ class Candidates:
         Args:
             count: N.
             needed: items that stand for themselves, int64; those beyond the catalogue are none.
-            left_out: items that are no candidates, int64.
+            left_out: items that are no candidates unless they are needed, int64.
             generator: on the CPU, of the draw.
         """
         needed = needed[needed < count].unique()

@@ -73,7 +73,7 @@ class CollaborativeTask:
         self.histories = histories.take(usable).tails(model.max_history + 1 + hold_out)
         # As wrong answers alone, new items would teach a model of texts that such texts are wrong.
         shared = isinstance(model.items, TextTable) and model.items.shared
-        self.left_out = (~self.seen()).nonzero()[:, 0].to(model.device) if shared else None
+        self.left_out = torch.from_numpy(histories.absent(model.catalogue_size)).to(model.device) if shared else None
 
     @property
     def module(self) -> nn.Module:
@@ -94,7 +94,7 @@ class CollaborativeTask:
         """Nothing is prepared."""
 
     def step(self, rows: Tensor, epoch: int) -> Step:
-        """Cross-entropy over the whole catalogue; for a model that knows items by their texts alone, over those it is trained on."""
+        """Cross-entropy over the whole catalogue; for a model that knows items by their texts alone, over those with a training event."""
         items, mask = (torch.from_numpy(array).to(self.model.device) for array in self.histories.take(rows.numpy()).padded())
         loss, positions = self.model.loss(items, mask, self.hold_out, self.left_out)
         return Step(loss, {}, positions)

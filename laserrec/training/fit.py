@@ -94,7 +94,7 @@ def fit_collaborative(
         config,
         name=name,
         seed=seed,
-        folder=session.folder / name,
+        folder=session.place(name),
         identity=identity,
         resume=session.resume,
         observers=session.observers,
@@ -139,7 +139,7 @@ def fit_laser(laser: LaserSystem, data: Dataset, config: LaserConfig, *, known: 
             calibrated=config.score.calibrate and refresh,
         )
         identity = {"data": data.fingerprint, "items": data.catalogue_digest, **known, **_dump(config=config)}
-        folder = session.folder / name
+        folder = session.place(name)
         results.append(
             fit(
                 task,

@@ -217,7 +217,7 @@ class _Run:
             raise self.stopped("continue")
 
     def stopped(self, advice: str) -> InterruptedTraining:
-        how = f"; {advice} with resume=True (--resume)." if self.path else "."
+        how = f"; {advice} with --resume, in Python with the same folder and resume=True." if self.path else "."
         return InterruptedTraining(f"{self.name}: stopped after step {self.progress.step}{how}")
 
     def epoch(self, interrupt: Interrupt) -> None:
@@ -318,7 +318,9 @@ class _Run:
         if self.path is None or not self.path.exists():
             return
         if not resume:
-            raise CheckpointError(f"{self.path} would be overwritten. Go on from it with resume=True (--resume), or take another folder.")
+            raise CheckpointError(
+                f"{self.path} would be overwritten. Go on from it with --resume (in Python resume=True), or take another folder."
+            )
         tensors, state = read_tensors(self.path)
         if state.get("format") != FORMAT:
             raise CheckpointError(

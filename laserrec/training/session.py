@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,7 +11,6 @@ import torch
 
 from laserrec.devices import choose
 from laserrec.training.loop import Observer
-from laserrec.training.observers import bar_on_terminal
 
 
 @dataclass(frozen=True)
@@ -20,16 +18,20 @@ class Session:
     """What every fit of one run shares.
 
     Attributes:
-        folder: the run's; each fit keeps its checkpoint in a folder of its own below.
+        folder: the run's; each fit keeps its checkpoint in a folder of its own below. None to keep none.
         resume: continue where checkpoints are found.
         observers: who watches.
         device: where everything is computed; a fit that was stopped may be resumed on another one.
     """
 
-    folder: Path
+    folder: Path | None = None
     resume: bool = False
     observers: Sequence[Observer] = ()
     device: torch.device = field(default_factory=choose)
+
+    def place(self, name: str) -> Path | None:
+        """Return where a fit is kept."""
+        return None if self.folder is None else self.folder / name
 
     @contextmanager
     def watched(self, name: str, steps: int) -> Iterator[Callable[[int], None]]:
@@ -46,13 +48,3 @@ class Session:
         finally:
             for observer in self.observers:
                 observer.end()
-
-
-@contextmanager
-def session_in(folder: Path | None) -> Iterator[Session]:
-    """Give a session that keeps its checkpoints in a folder and continues what is there; where there is no folder, nothing is kept."""
-    if folder is not None:
-        yield Session(folder, resume=True, observers=bar_on_terminal())
-        return
-    with tempfile.TemporaryDirectory() as passing:
-        yield Session(Path(passing), observers=bar_on_terminal())

@@ -145,13 +145,15 @@ class Search:
 
     def _require_same_settings(self) -> None:
         """Refuse to go on with a search that departs from other settings: its scores would not be comparable."""
-        own, kept = self.start.model_dump(mode="json"), self._study.user_attrs.get("settings")
-        if kept is None:
-            self._study.set_user_attr("settings", own)
-        elif kept != own:
+        own: dict[str, Any] = {"settings": self.start.model_dump(mode="json"), "items": self.data.catalogue_digest}
+        kept = self._study.user_attrs
+        if kept and any(kept.get(key) != value for key, value in own.items()):
             raise ConfigError(
-                f"{self.folder} holds a search that departs from other settings. Go on with those, or choose another folder with --out."
+                f"{self.folder} holds a search that departs from other settings, or from other texts of the items. Go on with those, or "
+                "choose another folder with --out."
             )
+        for key, value in own.items():
+            self._study.set_user_attr(key, value)
 
     def step(self, observers: Sequence[Observer] = ()) -> None:
         """Make one more trial, and write the best settings so far.

@@ -144,7 +144,10 @@ def test_every_user_with_candidates_and_another_dataset(laserrec: Run, shop: Pat
 
 def test_what_cannot_be_written_is_refused_before_anything_is_computed(laserrec: Run, shop: Path) -> None:
     (shop / "folder.csv").mkdir()
-    for name, told in (("all.xlsx", ".parquet, .csv, .jsonl"), ("all", ".parquet, .csv, .jsonl"), ("folder.csv", "is a folder")):
+    (shop / "file").touch()
+    endings = ".parquet, .csv, .jsonl"
+    wrong = (("all.xlsx", endings), ("all", endings), ("folder.csv", "is a folder"), ("file/all.csv", "Cannot write file/all.csv"))
+    for name, told in wrong:
         code, out, err = laserrec("recommend", "nowhere", "--all-users", "--data", "data", "--out", name)
         assert (code, out) == (1, "")
         assert told in err

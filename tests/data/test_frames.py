@@ -176,3 +176,9 @@ def test_memory_parquet_and_csv_are_read_alike(
     assert memory.interactions.rows() == [(user, item, time * 1_000_000) for user, item, time in sound]
     assert file.interactions.rows() == memory.interactions.rows()
     assert len(memory.problems) == len(rows) - len(sound)
+
+
+def test_ids_that_are_no_text_are_told(tmp_path: Path) -> None:
+    log = pl.DataFrame({"user": [b"a", b"\xff"], "sku": [1, 2], "when": [1, 2]})
+    with pytest.raises(DataError, match="interactions cannot be read"):
+        prepare(Tables(log), ALL)

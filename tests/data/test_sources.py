@@ -116,6 +116,13 @@ def test_the_inter_file_that_was_named_is_read(tmp_path: Path) -> None:
         read(tmp_path)
 
 
+def test_a_dataset_may_be_called_like_a_part(tmp_path: Path) -> None:
+    (tmp_path / "train.inter").write_text("user_id:token\titem_id:token\nu\tx\n")
+    (tmp_path / "train.item").write_text("item_id:token\ttitle:token_seq\nx\tOne\n")
+    raw = read(tmp_path)
+    assert (raw.name, raw.items.rows()) == ("train", [("x", "One")])
+
+
 def test_one_file_of_histories_is_not_stitched(tmp_path: Path) -> None:
     (tmp_path / "a.inter").write_text("user_id:token\titem_id_list:token_seq\titem_id:token\nu\tx\ty\n")
     with pytest.raises(DataError, match="holds histories"):

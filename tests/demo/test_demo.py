@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -124,6 +125,12 @@ def test_results_on_disk(done: tuple[Path, Demonstration, list[str]]) -> None:
     assert [verdict["protocol"] for verdict in kept["verdicts"]] == list(PROTOCOLS)
 
 
+def but_for_laser_s_seconds(found: Demonstration) -> dict[str, Any]:
+    """What fuses the trained models is done again, and timed again, until a run is finished."""
+    whole = found.as_dict()
+    return whole | {"results": [row | {"seconds": row["model"] != "Laser" and row["seconds"]} for row in whole["results"]]}
+
+
 def test_a_second_call_trains_nothing(done: tuple[Path, Demonstration, list[str]], data: Dataset, config: LaserConfig) -> None:
     path, found, _ = done
 
@@ -141,10 +148,10 @@ def test_a_second_call_trains_nothing(done: tuple[Path, Demonstration, list[str]
 
     observer: Observer = NoStep()
     again = demonstrate(data, begin(path, data, config), [observer])
-    assert again.as_dict() == found.as_dict()
+    assert but_for_laser_s_seconds(again) == but_for_laser_s_seconds(found)
     finished = begin(path, data, config)
     finished.finish()
-    assert demonstrate(data, begin(path, data, config), [observer]).as_dict() == found.as_dict()
+    assert demonstrate(data, begin(path, data, config), [observer]).as_dict() == again.as_dict()
 
 
 def test_an_interrupted_one_goes_on_to_the_same_end(

@@ -26,6 +26,15 @@ def test_an_encoder_is_refused() -> None:
         Backbone(BertModel(BertConfig(**SIZES)), tiny.tokenizer())
 
 
+def test_an_encoder_with_equal_embeddings_is_refused_too() -> None:
+    torch.manual_seed(0)
+    model = BertModel(BertConfig(**SIZES))
+    with torch.no_grad():
+        model.embeddings.word_embeddings.weight[:3] = 0
+    with pytest.raises(ConfigError, match="changes its state"):
+        Backbone(model, tiny.tokenizer())
+
+
 def test_a_model_of_another_kind_is_refused() -> None:
     with pytest.raises(ConfigError, match="A 't5' model cannot be read as a decoder of embeddings"):
         Backbone(T5Model(T5Config(vocab_size=257, d_model=32, d_kv=8, d_ff=48, num_layers=1, num_heads=4)), tiny.tokenizer())

@@ -39,6 +39,12 @@ def test_who_is_left_without_an_item_has_no_row(trained: Laser, data: Dataset) -
 def test_an_item_that_the_model_does_not_know_is_told_before_anything_is_computed(trained: Laser, data: Dataset) -> None:
     items = pl.concat([data.items, pl.DataFrame({"item_id": ["tents"], "title": ["Tents"], "brand": [None]}, schema=data.items.schema)])
     grown = Dataset.build("shop", items, data.interactions, data.split)
+    assert recommend_users(trained, grown, k=1).equals(recommend_users(trained, data, k=1))  # nobody has it
+    user, time = data.user_ids[0], int(data.interactions["timestamp"].max())  # type: ignore[arg-type]
+    bought = pl.DataFrame([(user, "tents", time + 1, "test")], schema=data.interactions.schema, orient="row")
+    own = data.interactions["user_id"] == user
+    events = pl.concat([data.interactions.filter(own), bought, data.interactions.filter(~own)])
+    grown = Dataset.build("shop", items, events, data.split)
     with pytest.raises(UnknownIdError, match=r"Unknown item id 'tents'.*'tent'"):
         recommend_users(trained, grown, told=lambda _: pytest.fail("something was computed"))
     with pytest.raises(DataError, match="k = 0"):

@@ -80,7 +80,7 @@ def test_the_same_call_with_a_folder_goes_on(
 ) -> None:
     config, watchers = small_shop.config(llm), [Watcher("stage1"), Watcher()]
     waiting = iter(watchers)
-    monkeypatch.setattr("laserrec.training.session.bar_on_terminal", lambda: [next(waiting)])
+    monkeypatch.setattr("laserrec.recommender.bar_on_terminal", lambda: [next(waiting)])
     with pytest.raises(InterruptedTraining, match="stage1: stopped after step 2"):
         Laser.fit(data, config, folder=tmp_path / "run")
     laser = Laser.fit(data, config, folder=str(tmp_path / "run"))
@@ -96,7 +96,7 @@ def test_a_folder_of_other_settings_or_data_and_one_too_many_is_refused(data: Da
         Laser.fit(data, config.model_copy(update={"seed": 1}), folder=tmp_path)
     with pytest.raises(CheckpointError, match="other settings or data"):
         Laser.fit(small_shop.dataset(users=10), config, folder=tmp_path)
-    with pytest.raises(CheckpointError, match=r"would be overwritten\. Go on from it with resume=True"):
+    with pytest.raises(CheckpointError, match=r"would be overwritten\. Go on from it with --resume"):
         Laser.fit(data, config, session=Session(tmp_path))
     with pytest.raises(ConfigError, match="give one of the two"):
         Laser.fit(data, config, folder=tmp_path, session=Session(tmp_path))

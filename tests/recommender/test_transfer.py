@@ -119,6 +119,8 @@ def test_what_a_start_or_a_sibling_has_learnt_counts_too(saved: Path, data: Data
     write_json(moved / "laser.json", about | {"provenance": {**about["provenance"], **trained, "start": None}})
     with pytest.raises(DataError, match="leaves out events on which the model"):
         Laser.transfer(moved, few)
+    with pytest.raises(DataError, match="trained on 'shop' itself"):
+        Laser.transfer(moved, data)  # of which it has learnt a part
     assert Start.read(moved, other).lineage[0]["fingerprint"] == other.fingerprint  # its own dataset hides nothing from it
 
 

@@ -107,6 +107,15 @@ def test_new_items_are_no_wrong_answers_to_a_model_that_knows_items_by_texts_alo
     assert loss(texts) != loss(torch.cat([-texts[:5], texts[5:]])) or items == "id"
 
 
+def test_an_item_with_any_training_event_is_a_wrong_answer() -> None:
+    """Also one that is cut off, held out, or the only one of its user."""
+    histories = Ragged.from_rows([[0, 1, 2, 3, 4, 5, 6, 7, 8], [9]])
+    model = build_recommender(CollaborativeConfig(model="sasrec", items="text", **SETTINGS), 12, torch.randn(12, 3))
+    built = CollaborativeTask(model, histories, Cases(np.empty(0), cycles([]), np.empty(0)), hold_out=1)
+    assert built.left_out is not None
+    assert built.left_out.tolist() == [10, 11]
+
+
 def test_short_histories_are_left_out_and_long_ones_cut() -> None:
     recommender = build_recommender(CollaborativeConfig(model="sasrec", **SETTINGS), N)
     built = CollaborativeTask(recommender, cycles([0, 1, 2, 3, 9]), Cases(np.empty(0), cycles([]), np.empty(0)), hold_out=1)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from laserrec.assets.store import texts_folder
@@ -89,6 +90,9 @@ def test_a_search_goes_on_as_if_it_had_not_been_stopped(data: Dataset, config: L
     assert len({str(params) for params in ours}) == 4
     with pytest.raises(ConfigError, match="departs from other settings"):
         Search("sasrec", data, config.override(["fit_collaborative.epochs=9"]), tmp_path / "parts")
+    retitled = Dataset.build(data.name, data.items.with_columns(title=pl.lit("x")), data.interactions, data.split)
+    with pytest.raises(ConfigError, match="from other texts of the items"):
+        Search("sasrec", retitled, config, tmp_path / "parts")
 
 
 def test_one_process_at_a_time_makes_trials(data: Dataset, config: LaserConfig, tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def _files(source: Path) -> tuple[list[Path], str]:
         whole = source.name.removesuffix(".inter")
         name, _, part = whole.rpartition(".")
         divided = [source.with_name(f"{name}.{part}.inter") for part in PARTS]
-        if part not in PARTS:
+        if not name or part not in PARTS:
             return [source], whole
         return (divided if all(file.is_file() for file in divided) else [source]), name
     split_files = [_one(source, f"*.{part}.inter") for part in PARTS]

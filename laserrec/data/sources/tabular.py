@@ -156,7 +156,7 @@ def table_items(file: Table | None, item: str, options: ReadOptions, problems: l
         The items, which column was taken for what, notes, and the number of rows read.
     """
     if file is None:
-        return empty_items(), {}, ("no table of items: items have no text (name one with --items FILE)",), 0
+        return empty_items(), {}, ("no table of items: items have no text (give one with --items FILE, or as items of Tables)",), 0
     names = column_names(file, options)
     key, title, others = _item_columns(names, file, item, options)
     wanted = {ITEM: key} | ({TITLE: title} if title else {}) | {_attribute(name): name for name in others}
