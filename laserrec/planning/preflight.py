@@ -351,7 +351,7 @@ class _Preflight:
         return found
 
     def _memory(self, config: LaserConfig, identity: FitCost, laser: _Laser, texts: _Texts, near: NeighbourCost) -> Memory:
-        fitted = evidence_bytes(self.items) if config.score.calibrate else 0
+        fitted = evidence_bytes(self.items, int(self.data.training_histories().lengths.max(initial=1))) if config.score.calibrate else 0
         scores = max(fitted, 16 * evaluation_rows(self.items) * self.items)
         stages = [(config.stage1, laser.fit), (config.stage2, laser.fit)]
         fits = [*stages, (config.fit_collaborative, identity)]

@@ -58,9 +58,14 @@ def calibrate(laser: LaserSystem, items: Tensor, mask: Tensor, targets: Tensor, 
     minimise(loss, scalars)
 
 
-def evidence_bytes(count: int) -> int:
-    """Return the bytes that fitting over `count` items takes: three scores a case and candidate, and what their gradients take."""
-    return 4 * 5 * CASES * min(count, OTHERS)
+def evidence_bytes(count: int, longest: int) -> int:
+    """Return the bytes that fitting takes at most: three scores a case and candidate, and what their gradients take.
+
+    Args:
+        count: items of the catalogue.
+        longest: items of the longest history, all of which are candidates beside those drawn.
+    """
+    return 4 * 5 * CASES * min(count, OTHERS + BATCH * longest)
 
 
 def in_batches(count: int, *rows: Tensor) -> Iterator[tuple[Tensor, ...]]:

@@ -116,6 +116,13 @@ def test_the_inter_file_that_was_named_is_read(tmp_path: Path) -> None:
         read(tmp_path)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_films_of_older_and_newer_releases(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "ratings.dat").write_text("1::122::5::838985046\n")
+    (tmp_path / "movies.dat").write_bytes("122::Amélie (2001)::Comedy|Romance\n".encode(encoding))
+    assert read(tmp_path).items["title"].to_list() == ["Amélie"]
+
+
 def test_a_dataset_may_be_called_like_a_part(tmp_path: Path) -> None:
     (tmp_path / "train.inter").write_text("user_id:token\titem_id:token\nu\tx\n")
     (tmp_path / "train.item").write_text("item_id:token\ttitle:token_seq\nx\tOne\n")

@@ -61,13 +61,13 @@ def read_movielens(source: Path, options: ReadOptions) -> RawTables:
         return _read_csv(folder, options)
     options.refuse_all_but((), f"MovieLens' {names[0]}")
     if names[0] == "u.data":
-        ratings, movies, separators, encoding = folder / "u.data", folder / "u.item", ("\t", "|"), "latin-1"
+        ratings, movies, separators = folder / "u.data", folder / "u.item", ("\t", "|")
     else:
-        ratings, movies, separators, encoding = folder / "ratings.dat", folder / "movies.dat", ("::", "::"), "latin-1"
+        ratings, movies, separators = folder / "ratings.dat", folder / "movies.dat", ("::", "::")
     problems: list[BadRow] = []
     rows = _ratings(ratings, separators[0], problems)
     events = sound_events(rows, ratings.name, None, problems)
-    items, read = _movies(movies, separators[1], encoding, problems) if movies.is_file() else (None, 0)
+    items, read = _movies(movies, separators[1], problems) if movies.is_file() else (None, 0)
     return RawTables(
         name="ml-100k" if ratings.name == "u.data" else folder.name or "movielens",
         format="movielens",
@@ -106,8 +106,17 @@ def _ratings(file: Path, separator: str, problems: list[BadRow]) -> Rows:
     return Rows(frame, lines, [4] * len(lines), 4, len(lines) + len(problems) - found)
 
 
-def _movies(file: Path, separator: str, encoding: str, problems: list[BadRow]) -> tuple[pl.DataFrame, int]:
-    rows = list(plain_rows(file, separator, encoding))
+def _encoding(file: Path) -> str:
+    """Return in which encoding films are told: UTF-8 since the release of 10 M ratings, Latin-1 before, which is rarely UTF-8 by chance."""
+    try:
+        file.read_bytes().decode("utf-8")
+    except UnicodeDecodeError:
+        return "latin-1"
+    return "utf-8"
+
+
+def _movies(file: Path, separator: str, problems: list[BadRow]) -> tuple[pl.DataFrame, int]:
+    rows = list(plain_rows(file, separator, _encoding(file)))
     columns = dict.fromkeys((ITEM, TITLE, "year", "genres"), pl.String)
     return pl.DataFrame(list(_films(file, rows, problems)), schema=columns), len(rows)
 
