@@ -147,7 +147,7 @@ class Laser:
             DataError: the dataset is the one that the model was trained on, or made from it.
         """
         start, session = Start.read(source, data), session or Session()
-        if any(data.fingerprint in {trained.get("fingerprint"), *trained.get("made_from", [])} for trained in start.lineage):
+        if start.has_learnt_from(data):
             raise DataError(f"The model, or one that it started from, was trained on {data.name!r} itself; give another dataset.")
         session = replace(session, device=choose(session.device if device is None else device))
         config, backbone = start.stored.config, load_backbone(start.stored.config, session.device)

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
@@ -47,7 +47,7 @@ class Start:
         found = cls(ModelFolder.read(source))
         hiding = set(_made_from(data))
         for trained in found.lineage:
-            if trained.get("fingerprint") != data.fingerprint and hiding & {trained.get("fingerprint"), *trained.get("made_from", [])}:
+            if trained.get("fingerprint") != data.fingerprint and hiding & _datasets(trained):
                 raise DataError(
                     f"{data.name!r} leaves out events on which the model {str(source)!r} was trained, itself or by way of its start, with "
                     f"{trained.get('dataset')!r}. Start from a model of another dataset."
@@ -57,11 +57,16 @@ class Start:
     @property
     def lineage(self) -> list[Mapping[str, Any]]:
         """What the model was trained on, what the one that it started from was, and so on."""
-        found, link = list[Mapping[str, Any]](), cast("object", self.stored.provenance)
+        found: list[Mapping[str, Any]] = []
+        link: object = self.stored.provenance
         while isinstance(link, Mapping):
             found.append(link)
             link = link.get("start")
         return found
+
+    def has_learnt_from(self, data: Dataset) -> bool:
+        """Whether it, or what it started from, was trained on a dataset or on a part of it."""
+        return any(data.fingerprint in _datasets(trained) for trained in self.lineage)
 
     def require_alike(self, config: LaserConfig) -> Self:
         """Refuse settings under which its weights would mean something else; return what was read.
@@ -98,6 +103,11 @@ def provenance_of(data: Dataset, backbone: Backbone, start: Start | None) -> dic
     """Return what a model was trained on, and what the one that it started from was trained on."""
     own = {"dataset": data.name, "fingerprint": data.fingerprint, "made_from": _made_from(data), "llm_fingerprint": backbone.fingerprint()}
     return own if start is None else own | {"start": dict(start.stored.provenance)}
+
+
+def _datasets(trained: Mapping[str, Any]) -> set[Any]:
+    """Return the fingerprints of the dataset that a model was trained on, and of those that it was made from."""
+    return {trained.get("fingerprint"), *trained.get("made_from", [])}
 
 
 def _made_from(data: Dataset) -> list[str]:

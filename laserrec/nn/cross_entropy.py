@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-HELD = {"cpu": 2**19}
-"""Logits that are held at a time: what a core's cache holds."""
-HELD_ELSEWHERE = 2**26
+HELD, HELD_ELSEWHERE = 2**19, 2**26
+"""Logits that are held at a time: on a CPU what a core's cache holds."""
 LEAST_ROWS = 128
 """Of a part, however long the catalogue: products with fewer rows are slow."""
 
@@ -71,7 +70,7 @@ class _CatalogueCrossEntropy(torch.autograd.Function):
         amount: Tensor,
         left_out: Tensor,
     ) -> Tensor:
-        rows = max(LEAST_ROWS, HELD.get(states.device.type, HELD_ELSEWHERE) // len(table))
+        rows = max(LEAST_ROWS, (HELD if states.device.type == "cpu" else HELD_ELSEWHERE) // len(table))
         starts = torch.arange(0, len(states) + rows, rows, device=row.device)
         bounds = torch.searchsorted(row, starts).tolist()
         given = (states, table, amount)

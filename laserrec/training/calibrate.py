@@ -44,7 +44,7 @@ def calibrate(laser: LaserSystem, items: Tensor, mask: Tensor, targets: Tensor, 
     parts = []
     for histories, real, following in in_batches(count, items, mask, targets):
         needed = torch.cat([histories[real], following])
-        among = Candidates.draw(count, needed, needed[:0] if left_out is None else left_out, generator)
+        among = Candidates.draw(count, needed, left_out, generator)
         evidence = laser.evidence(histories, real).of(among.items)
         parts.append((evidence, among.find(histories), real, among.find(following), among.stands_for))
 

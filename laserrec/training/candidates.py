@@ -30,7 +30,7 @@ class Candidates:
     places: Tensor
 
     @classmethod
-    def draw(cls, count: int, needed: Tensor, left_out: Tensor, generator: torch.Generator) -> Candidates:
+    def draw(cls, count: int, needed: Tensor, left_out: Tensor | None, generator: torch.Generator) -> Candidates:
         """Take the items that are needed, and some of the others for all of them.
 
         Args:
@@ -41,7 +41,9 @@ class Candidates:
         """
         needed = needed[needed < count].unique()
         free = torch.ones(count, dtype=torch.bool, device=needed.device)
-        free[needed] = free[left_out] = False
+        free[needed] = False
+        if left_out is not None:
+            free[left_out] = False
         others = free.nonzero()[:, 0]
         there = len(others)
         if there > OTHERS:

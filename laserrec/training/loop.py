@@ -255,7 +255,9 @@ class _Run:
             total += outcome.weight
         total = total or 1.0  # nothing to learn from: all gradients are 0
         scalars = {key: value / total for key, value in scalars.items()}
-        torch._foreach_div_([p.grad for p in self.parameters.values() if p.grad is not None], total)
+        for parameter in self.parameters.values():
+            if parameter.grad is not None:
+                parameter.grad /= total
         norm = nn.utils.clip_grad_norm_(self.parameters.values(), self.config.clip_norm or math.inf, error_if_nonfinite=False)
         if not torch.isfinite(norm):
             raise NonFiniteLossError(f"{self.name}: step {self.progress.step + 1}: the gradient's norm is {norm}. {self.advice()}")

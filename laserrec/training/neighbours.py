@@ -104,7 +104,7 @@ def blend(members: Sequence[SequentialRecommender], neighbours: Neighbours | Non
     targets, generator, parts = torch.from_numpy(fitted.targets).to(device), torch.Generator().manual_seed(seed), []
     with torch.no_grad():
         for histories, real, following in in_batches(count, items, mask, targets):
-            among = Candidates.draw(count, following, following[:0], generator)
+            among = Candidates.draw(count, following, None, generator)
             mean, near = (scores(histories, real)[:, among.items] for scores in (ensemble.mean, neighbours.scores))
             parts.append((mean, near, among.stands_for, among.find(following)))
     shares = ensemble.shares.clone().requires_grad_()

@@ -18,7 +18,7 @@ from laserrec.nn.cross_entropy import Lowered, catalogue_cross_entropy
 
 @pytest.fixture(params=[1, 3, 1000], ids=["rows apart", "three at a time", "at once"])
 def rows_at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    monkeypatch.setattr(module, "HELD", {"cpu": 1})
+    monkeypatch.setattr(module, "HELD", 1)
     monkeypatch.setattr(module, "LEAST_ROWS", request.param)
     return request.param
 
@@ -107,7 +107,7 @@ def test_what_is_not_finite_is_not_hidden() -> None:
 
 def test_logits_are_never_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A plain product of 4,000 positions with 2,000 items would alone be 32 MB."""
-    monkeypatch.setattr(module, "HELD", {"cpu": 1})
+    monkeypatch.setattr(module, "HELD", 1)
     states, table = torch.randn(4000, 8, requires_grad=True), torch.randn(2000, 8, requires_grad=True)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         catalogue_cross_entropy(states, table, torch.zeros(4000, dtype=torch.int64)).backward()
