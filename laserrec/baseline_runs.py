@@ -25,7 +25,6 @@ from laserrec.config import Architecture, CollaborativeConfig, FitConfig, ItemsF
 from laserrec.data.dataset import Dataset
 from laserrec.errors import ConfigError, DataError
 from laserrec.evaluation import Evaluation, evaluate
-from laserrec.ranking import rows_at_once
 from laserrec.run_folder import Part, Result, RunFolder
 from laserrec.training.fit import blend_refits, fit_collaborative, fit_refits, reads_texts, refit_settings
 from laserrec.training.language import load_backbone
@@ -36,7 +35,6 @@ from laserrec.training.text_vectors import TextVectors, text_vectors
 Trained = Literal["sasrec", "bert4rec", "gru4rec", "sasrec-text", "gru4rec-text", "fdsa", "unisrec-text", "unisrec", "sasrec-text-id"]
 BaselineName = Literal["popularity", "item-knn", "last-text", Trained, "ensemble"]
 BASELINES: tuple[BaselineName, ...] = ("popularity", "item-knn", "last-text", *get_args(Trained), "ensemble")
-EVALUATED_AT_ONCE = 256
 Section = TypeVar("Section", CollaborativeConfig, FitConfig)
 Say = Callable[[str], None]
 """Told in words what is under way."""
@@ -110,8 +108,7 @@ def measure_baseline(
         for part in missing:
             about: dict[str, Any] = {"model": model.name, "dataset": data.name, "fingerprint": data.fingerprint, "part": part}
             about |= {"seconds": seconds, "parameters": model.trained_parameters, "settings": _described(name, run)}
-            rows = rows_at_once(len(data.item_ids), EVALUATED_AT_ONCE)
-            found = evaluate(model.scores, data.cases(part), popularity=popularity, batch_size=rows, device=session.device, about=about)
+            found = evaluate(model.scores, data.cases(part), popularity=popularity, device=session.device, about=about)
             found.save(paths[part], data.user_ids, data.item_ids)
     kept = {part: Evaluation.load(path) for part, path in paths.items()}
     return {part: Result(each, each.about["seconds"], each.about["parameters"]) for part, each in kept.items()}
@@ -195,5 +192,4 @@ def _read(data: Dataset, config: LaserConfig, session: Session) -> TextVectors:
 def _penalised(data: Dataset, model: Baseline, session: Session) -> Baseline:
     """Offer a baseline what Laser and the trained models learn: a penalty on seen items, chosen on validation."""
     cases = data.cases("valid")
-    rows = rows_at_once(len(data.item_ids), EVALUATED_AT_ONCE)
-    return SeenPenalty.choose(model, cases, batch_size=rows, device=session.device) if len(cases) else model
+    return SeenPenalty.choose(model, cases, device=session.device) if len(cases) else model

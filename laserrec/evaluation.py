@@ -24,7 +24,7 @@ from torch import Tensor
 
 from laserrec.data.dataset import Cases
 from laserrec.errors import ConfigError, DataError
-from laserrec.ranking import best, exclude, target_ranks
+from laserrec.ranking import HISTORIES, best, exclude, rows_at_once, target_ranks
 
 Protocol = Literal["all", "unseen"]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
@@ -129,7 +129,7 @@ def evaluate(
     *,
     popularity: NDArray[np.int64] | None = None,
     list_length: int = 10,
-    batch_size: int = 256,
+    at_once: int = HISTORIES,
     device: torch.device | str = "cpu",
     about: Mapping[str, Any] | None = None,
 ) -> Evaluation:
@@ -140,8 +140,7 @@ def evaluate(
         cases: histories and targets.
         popularity: events of each item in training, int64 [N]; with it, the lists' coverage and novelty are measured.
         list_length: K, length of the lists.
-        batch_size: B, histories scored at a time: at most four times B × N scores are held beside what the model holds, so callers with a
-            large catalogue ask `ranking.rows_at_once`.
+        at_once: B, histories scored at a time; fewer where the catalogue, whose size the first one's scores tell, is large.
         device: where histories go before scoring.
         about: kept with the ranks.
 
@@ -154,8 +153,9 @@ def evaluate(
     ranks = {protocol: np.empty(len(cases), np.int64) for protocol in PROTOCOLS}
     lists: dict[Protocol, list[Tensor]] = {protocol: [] for protocol in PROTOCOLS}
     order = np.argsort(cases.histories.lengths, kind="stable")
-    for at in range(0, len(order), batch_size):
-        rows = order[at : at + batch_size]
+    at, count = 0, 1
+    while at < len(order):
+        rows = order[at : at + count]
         items, mask = (torch.from_numpy(array).to(device) for array in cases.histories.take(rows).padded())
         targets = torch.from_numpy(cases.targets[rows]).to(device)
         with torch.no_grad():
@@ -167,6 +167,7 @@ def evaluate(
                 # A list is what would be recommended, so here a target that was seen is excluded like the rest.
                 shown = scores if protocol == "all" else exclude(scores, items, mask)
                 lists[protocol].append(best(shown, list_length).items.cpu())
+        at, count = at + count, rows_at_once(scores.shape[1], at_once)
     measured: dict[Protocol, dict[str, float]] = {}
     if popularity is not None:
         measured = {protocol: list_metrics(torch.cat(parts).numpy(), popularity, list_length) for protocol, parts in lists.items()}

@@ -21,6 +21,8 @@ CACHED_SCORES = 2**20
 ROWS = 512
 """Histories that it ranks at a time."""
 SHORTEST_CHUNK = 4096
+HISTORIES = 128
+"""Histories that requests and evaluation score at a time, if the catalogue is not too large for it."""
 SCORES_HELD = 2**24
 """Scores that one array [B, N] may hold in requests and evaluation, 64 MiB in float32; some six such arrays are held at a time."""
 GROUP = 64
@@ -39,7 +41,7 @@ class TopK(NamedTuple):
     scores: Tensor
 
 
-def rows_at_once(catalogue: int, most: int) -> int:
+def rows_at_once(catalogue: int, most: int = HISTORIES) -> int:
     """Return how many histories to score at a time: `most`, fewer where the scores of `catalogue` items each would be too many to hold."""
     return max(1, min(most, SCORES_HELD // max(catalogue, 1)))
 

@@ -30,7 +30,7 @@ from laserrec.model_folder import ModelFolder, hub_errors
 from laserrec.nn.collaborative import CollaborativeView
 from laserrec.nn.laser import LaserSystem
 from laserrec.nn.ranker import Ranker
-from laserrec.requests import Recommendation, barred_items, evaluation_rows, rank
+from laserrec.requests import Recommendation, barred_items, rank
 from laserrec.start import Start, provenance_of
 from laserrec.training.collaborative import build_recommender
 from laserrec.training.fit import build_laser, costs_of, fit_collaborative, fit_laser, reads_texts, refit_collaborative
@@ -186,8 +186,7 @@ class Laser:
             if list(data.item_ids) != self.item_ids:
                 raise DataError("Items were added since training; evaluate the model as it was saved before.")
             scores, cases, device = self._ready().scores, data.cases(split), self.device
-            rows = evaluation_rows(len(self.item_ids))
-            return evaluate(scores, cases, popularity=popularity, batch_size=rows, device=device, about=about)
+            return evaluate(scores, cases, popularity=popularity, device=device, about=about)
 
     def recommend(
         self,

@@ -18,9 +18,6 @@ from laserrec.nn.ranker import Ranker
 from laserrec.ranking import TopK, best, exclude, rows_at_once
 from laserrec.training.stages import padded
 
-MOST_ROWS = 128
-"""Histories that are scored at a time at most."""
-
 
 @dataclass(frozen=True)
 class Recommendation:
@@ -35,11 +32,6 @@ class Recommendation:
     item_id: str
     title: str
     score: float
-
-
-def evaluation_rows(catalogue: int) -> int:
-    """Return how many histories are scored at a time, for requests and for evaluation, by a catalogue's number of items."""
-    return rows_at_once(catalogue, MOST_ROWS)
 
 
 def barred_items(
@@ -83,7 +75,7 @@ def rank(
     """
     count, device = len(ranker.directions), ranker.directions.device
     left_out = None if barred is None else torch.from_numpy(barred).to(device)
-    rows = evaluation_rows(count)
+    rows = rows_at_once(count)
     for start in range(0, len(histories), rows):
         items, mask = padded(Ragged.from_rows(histories[start : start + rows]), device)
         scores = ranker.scores(items, mask)

@@ -38,15 +38,11 @@ class SeenPenalty:
         *,
         metric: str = "ndcg@10",
         strengths: Sequence[float] = STRENGTHS,
-        batch_size: int = 256,
         device: torch.device = CPU,
     ) -> SeenPenalty:
         """Return the wrapped baseline with the strength that validates best, the smallest of those that tie."""
         candidates = [cls(baseline, strength) for strength in sorted(strengths)]
-        values = [
-            float(evaluate(candidate.scores, valid, batch_size=batch_size, device=device).per_case(metric).mean())
-            for candidate in candidates
-        ]
+        values = [float(evaluate(candidate.scores, valid, device=device).per_case(metric).mean()) for candidate in candidates]
         return candidates[int(np.argmax(values))]
 
     @property

@@ -57,8 +57,8 @@ def prepare(
     split: Annotated[
         SplitChoice | None, typer.Option(help="How to divide; the source's own split, else leave-one-out, by default.")
     ] = None,
-    valid_share: Annotated[float, typer.Option(help="Share of events in valid, for global-time.")] = 0.1,
-    test_share: Annotated[float, typer.Option(help="Share of events in test, for global-time.")] = 0.1,
+    valid_share: Annotated[float | None, typer.Option(help="Share of events in valid, for global-time. [0.1]")] = None,
+    test_share: Annotated[float | None, typer.Option(help="Share of events in test, for global-time. [0.1]")] = None,
     min_user: Annotated[int | None, typer.Option(min=1, help="Fewest events of a user. [5; 1 if the source brings its split]")] = None,
     min_item: Annotated[int | None, typer.Option(min=1, help="Fewest events of an item. [5; 1 if the source brings its split]")] = None,
     keep_repeats: Annotated[bool, typer.Option("--keep-repeats/--drop-repeats", help="A user's later events with the same item.")] = True,

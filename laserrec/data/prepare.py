@@ -24,6 +24,8 @@ from laserrec.data.tables import ITEM, MICROSECONDS, TITLE, BadRow
 from laserrec.errors import BadRowsError, DataError
 
 SHOWN_PROBLEMS = 10
+SHARE = 0.1
+"""Of all events, that the parts valid and test of a global-time split get each unless told otherwise."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,8 @@ class PrepareOptions:
         format: of the source; found out from its files when unset.
         read: columns, encoding, order.
         split: `leave-one-out` or `global-time`; when unset the source's own split, else leave-one-out.
-        valid_share: of all events, for global-time.
-        test_share: of all events, for global-time.
+        valid_share: of all events, for global-time alone; `SHARE` when unset.
+        test_share: likewise.
         min_user: fewest events of a user; 5 when unset, 1 for a source that brings its split.
         min_item: fewest events of an item; likewise.
         keep_repeats: keep a user's later events with an item they already had.
@@ -50,8 +52,8 @@ class PrepareOptions:
     format: Format | None = None
     read: ReadOptions = field(default_factory=ReadOptions)
     split: Literal["leave-one-out", "global-time"] | None = None
-    valid_share: float = 0.1
-    test_share: float = 0.1
+    valid_share: float | None = None
+    test_share: float | None = None
     min_user: int | None = None
     min_item: int | None = None
     keep_repeats: bool = True
@@ -131,10 +133,11 @@ def prepare(source: str | Path | Tables, options: PrepareOptions | None = None) 
         The dataset, not yet saved, and what happened on the way.
 
     Raises:
-        DataError: the source cannot be read, or nothing is left of it.
+        DataError: the source cannot be read, nothing is left of it, or an option would be ignored.
         BadRowsError: more bad rows than `max_bad_share` allows.
     """
     options = options or PrepareOptions()
+    _refuse_idle_shares(options)
     raw = read_source(Path(source) if isinstance(source, str) else source, options.format, options.read)
     _refuse_bad(raw, options.max_bad_share)
     counts: dict[str, int] = {}
@@ -212,12 +215,22 @@ def _among(ids: pl.Series, items: pl.DataFrame) -> NDArray[np.bool_]:
     return ids.is_in(items[ITEM].implode()).to_numpy()
 
 
+def _refuse_idle_shares(options: PrepareOptions) -> None:
+    """Refuse shares that the split has no use for: whoever gives one expects it to matter."""
+    shares = {"--valid-share": options.valid_share, "--test-share": options.test_share}
+    given = [flag for flag, share in shares.items() if share is not None]
+    if given and options.split != "global-time":
+        split = options.split or "the source's own split, else leave-one-out"
+        raise DataError(f"{' and '.join(given)} would be ignored: the split is {split}. Add --split global-time, or leave shares out.")
+
+
 def _divided(events: Events, options: PrepareOptions) -> tuple[Events, SplitInfo]:
     events = dataclasses.replace(events, time=events.time // MICROSECONDS)
     if events.part is not None:
         return events, SplitInfo("source", {})
     if options.split == "global-time":
-        return global_time(events, *moments_at(events, options.valid_share, options.test_share))
+        shares = (SHARE if share is None else share for share in (options.valid_share, options.test_share))
+        return global_time(events, *moments_at(events, *shares))
     return leave_one_out(events)
 
 

@@ -47,7 +47,7 @@ from laserrec.planning.probe import (
     some,
     try_fit,
 )
-from laserrec.requests import evaluation_rows
+from laserrec.ranking import rows_at_once
 from laserrec.start import Start
 from laserrec.training.calibrate import CASES as CALIBRATED
 from laserrec.training.calibrate import calibrate, evidence_bytes
@@ -296,10 +296,7 @@ class _Preflight:
     def _evaluate(self, system: LaserSystem, cases: Cases) -> float:
         """Return the seconds of evaluating a case."""
         scores = Ranker(system).scores
-        rows = evaluation_rows(self.items)
-        work = partial(evaluate, scores, cases, popularity=self.popularity, batch_size=rows, device=self.device)
-        took = seconds_of(work)
-        return took / len(cases)
+        return seconds_of(partial(evaluate, scores, cases, popularity=self.popularity, device=self.device)) / len(cases)
 
     def _stages(self, laser: _Laser, texts: _Texts) -> list[Phase]:
         config, rows = self.config, int((self.data.training_histories().lengths > 1).sum())
@@ -352,7 +349,7 @@ class _Preflight:
 
     def _memory(self, config: LaserConfig, identity: FitCost, laser: _Laser, texts: _Texts, near: NeighbourCost) -> Memory:
         fitted = evidence_bytes(self.items, int(self.data.training_histories().lengths.max(initial=1))) if config.score.calibrate else 0
-        scores = max(fitted, 16 * evaluation_rows(self.items) * self.items)
+        scores = max(fitted, 16 * rows_at_once(self.items) * self.items)
         stages = [(config.stage1, laser.fit), (config.stage2, laser.fit)]
         fits = [*stages, (config.fit_collaborative, identity)]
         rows = len(self.data.user_ids)

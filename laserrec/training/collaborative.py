@@ -24,7 +24,6 @@ from laserrec.nn.histories import recent
 from laserrec.nn.item_table import TextTable
 from laserrec.nn.sasrec import SASRec
 from laserrec.nn.sequential import SequentialRecommender
-from laserrec.ranking import rows_at_once
 from laserrec.training.loop import Step
 
 VALIDATION_BATCH = 512
@@ -103,8 +102,7 @@ class CollaborativeTask:
         """Rank the catalogue for the validation cases, seen items not excluded."""
         self.model.eval()
         score = partial(score_recent, self.model)
-        rows = rows_at_once(self.model.catalogue_size, VALIDATION_BATCH)
-        return evaluate(score, self.valid, batch_size=rows, device=self.model.device).metrics("all")
+        return evaluate(score, self.valid, at_once=VALIDATION_BATCH, device=self.model.device).metrics("all")
 
 
 def score_recent(model: SequentialRecommender | Ensemble, items: Tensor, mask: Tensor) -> Tensor:

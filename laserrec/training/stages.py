@@ -16,11 +16,8 @@ from laserrec.data.dataset import Cases
 from laserrec.data.ragged import Ragged
 from laserrec.evaluation import Evaluation, evaluate
 from laserrec.nn.laser import LaserSystem
-from laserrec.ranking import rows_at_once
 from laserrec.training.calibrate import CASES, calibrate
 from laserrec.training.loop import Step
-
-VALIDATION_BATCH = 128
 
 
 class LaserTask:
@@ -110,8 +107,7 @@ def validation_score(laser: LaserSystem, cases: Cases, metric: str) -> float:
 
 
 def _validated(laser: LaserSystem, cases: Cases) -> Evaluation:
-    rows = rows_at_once(len(laser.model.item_states), VALIDATION_BATCH)
-    return evaluate(laser.scores, cases, batch_size=rows, device=laser.device)
+    return evaluate(laser.scores, cases, device=laser.device)
 
 
 def padded(histories: Ragged, device: torch.device) -> tuple[Tensor, Tensor]:

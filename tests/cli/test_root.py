@@ -16,7 +16,7 @@ MAIN = "from laserrec.cli import main; main()"
 
 
 def process(*words: str) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-c", MAIN, *words]
+    line = [sys.executable, "-m", "laserrec", *words]
     return subprocess.run(line, capture_output=True, text=True, check=False)
 
 

@@ -74,6 +74,9 @@ def test_choices(shop: Path) -> None:
     assert prepared(min_user=2).user_ids == ("ann", "bob")
     assert prepared(min_item=2).item_ids == ("a", "b", "c")
     assert prepared(name="mine").name == "mine"
+    for options in ({"valid_share": 0.2}, {"test_share": 0.2, "split": "leave-one-out"}):
+        with pytest.raises(DataError, match=r"share would be ignored: the split is .*Add --split global-time"):
+            prepared(**options)
     assert prepared(split="global-time", valid_share=0.2, test_share=0.2).split == SplitInfo(
         "global-time", {"valid_from": 3, "test_from": 4}
     )

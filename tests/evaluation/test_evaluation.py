@@ -68,9 +68,9 @@ def test_metrics_keep_their_order(ranks: list[int], k: int) -> None:
     assert found[f"mrr@{k}"] <= found["mrr"] + 1e-12
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 64])
-def test_both_protocols_by_hand(batch_size: int) -> None:
-    evaluation = evaluate(by_last_item, CASES, popularity=np.array([0, 1, 1, 2, 0, 0]), list_length=2, batch_size=batch_size)
+@pytest.mark.parametrize("at_once", [1, 2, 64])
+def test_both_protocols_by_hand(at_once: int) -> None:
+    evaluation = evaluate(by_last_item, CASES, popularity=np.array([0, 1, 1, 2, 0, 0]), list_length=2, at_once=at_once)
     assert evaluation.users.tolist() == [4, 0, 2]
     assert evaluation.lengths.tolist() == [3, 1, 2]
     # After 1: 1 2 [3]. After 3: 3 4 5 0 1 [2]. After 0: 0 1 2 3 4 [5].
