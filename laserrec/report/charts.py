@@ -17,6 +17,9 @@ SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "triangle-down", "
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid", "dash")
 INK, FAINT, RULE, PANEL, PAGE = (f"var(--{name})" for name in ("ink", "faint", "rule", "panel", "page"))
 
+TICKS, TICK = 24, 18
+"""Labels below the bars of a stacked chart, and letters of one."""
+
 Spec = dict[str, Any]
 """An object of Plotly's schema."""
 
@@ -112,19 +115,24 @@ def bars(caption: str, labels: Sequence[str], sizes: Sequence[int], x: str, y: s
 
 
 def stacked(caption: str, labels: Sequence[str], shares: Sequence[Series], x: str, y: str) -> Chart:
-    """Draw shares that add up to one."""
+    """Draw shares that add up to one; long labels are shortened below the bars, and whole when pointed at."""
+    # Bars stand at numbers: two labels that begin alike, or are the same, would share a place.
+    places = list(range(len(labels)))
+    shown = places[:: max(1, -(-len(labels) // TICKS))]
     traces = [
         {
             "type": "bar",
             "name": label(each.name),
-            "x": list(map(label, labels)),
+            "x": places,
             "y": list(each.values),
+            "hovertext": list(map(label, labels)),
             "marker": {"color": COLOURS[place % 8], "line": {"color": PAGE, "width": 1}},
-            "hovertemplate": "%{x}, %{fullData.name}: %{y:.1%}<extra></extra>",
+            "hovertemplate": "%{hovertext}, %{fullData.name}: %{y:.1%}<extra></extra>",
         }
         for place, each in enumerate(shares)
     ]
-    axes = {"xaxis": axis(x, type="category"), "yaxis": axis(y, tickformat=".0%", range=[0, 1])}
+    ticks = {"tickmode": "array", "tickvals": shown, "ticktext": [label(labels[place], TICK) for place in shown]}
+    axes = {"xaxis": axis(label(x, 48), **ticks), "yaxis": axis(y, tickformat=".0%", range=[0, 1])}
     return Chart(caption, traces, layout(320, barmode="stack", showlegend=True, bargap=0.15, **axes))
 
 

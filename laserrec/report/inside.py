@@ -17,7 +17,8 @@ from laserrec.report.charts import Points, Series
 from laserrec.report.examples import LIST, Example
 from laserrec.report.fits import Fit
 from laserrec.report.gather import Report
-from laserrec.report.item_map import OTHER, ItemMap
+from laserrec.report.item_map import ItemMap
+from laserrec.report.kinds import OTHER
 from laserrec.report.markup import Html, element, facts, folded, joined, table, title
 from laserrec.report.routing import Association, Routing
 from laserrec.report.sections import Canvas
@@ -60,7 +61,7 @@ def experts_section(fits: Sequence[Fit], routing: Routing | None, canvas: Canvas
     text = (
         f"{routing.users:,} users, as they stand before their test event, are read by the trained model's experts "
         f"({', '.join(f'{_expert(e)}: {count / routing.users:.1%}' for e, count in enumerate(routing.load))}). "
-        "Popularity is the median of the training events that the history's items have. "
+        f"Popularity is the median of the training events that the history's items have. {_taste(routing.attribute)} "
         "Normalised mutual information (NMI) is 0 where the choice of expert does not depend on the property, 1 where it is told by it; "
         "p is that of a permutation test over random reassignments of experts to users, Holm-corrected."
     )
@@ -68,6 +69,15 @@ def experts_section(fits: Sequence[Fit], routing: Routing | None, canvas: Canvas
     rows = [[found.by, f"{found.information:.4f}", f"{found.chance:.4f}", p_text(found.p_value)] for found in routing.associations]
     return joined(
         [*parts, element("p", text), table(head, rows), canvas.row(*(_association(found, routing) for found in routing.associations))]
+    )
+
+
+def _taste(attribute: str | None) -> str:
+    if attribute is None:
+        return "No attribute divides the items well enough for kinds of taste."
+    return (
+        f"Taste is told by how the {attribute} of an item begins, {OTHER!r} for what is rare or missing: the kind that most of the "
+        "history's items have, of several the latest one."
     )
 
 

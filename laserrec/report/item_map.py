@@ -5,24 +5,18 @@ Dimensions: N catalogue, H width of the language model.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from laserrec.data.dataset import Dataset
 from laserrec.recommender import Laser
+from laserrec.report.kinds import item_kinds
 
 SHOWN = 4000
 """Items that are drawn at most, beside those of the paths."""
-KINDS = 7
-"""Kinds of items that get a colour of their own."""
-SHARE = 0.5
-"""Share of the items that these must have together, or the attribute divides them too finely."""
-OTHER = "other"
 
 
 @dataclass(frozen=True)
@@ -49,7 +43,7 @@ class ItemMap:
         titles: of each item in the map.
         events: of train, of each.
         attribute: whose first word the kinds are; None where no attribute divides the items well.
-        kinds: of each item, one of `KINDS` or `OTHER`; empty without an attribute.
+        kinds: of each item, as `laserrec.report.kinds` divides them; empty without an attribute.
         paths: a few users.
     """
 
@@ -101,35 +95,3 @@ def principal_plane(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float32], 
     axes = axes * np.sign(axes[np.abs(axes).argmax(0), np.arange(2)])
     total = max(float(values.sum()), 1e-12)
     return centred @ axes.astype(np.float32), (float(values[-1]) / total, float(values[-2]) / total)
-
-
-def item_kinds(items: Sequence[dict[str, str]]) -> tuple[str | None, list[str]]:
-    """Divide items by an attribute: by its first word after those that nearly all share, the `KINDS` most common ones.
-
-    Category paths and lists of genres have far too many values to be told apart by colour; their first word tells most of it. The attribute
-    is the one whose common words cover most items; without one that covers `SHARE`, and has two of them, there is none.
-
-    Args:
-        items: attributes of each.
-    """
-    best: tuple[int, str | None, list[str]] = (int(SHARE * len(items)), None, [])
-    for name in sorted({key for item in items for key in item} - {"title"}):
-        words = _first_words([item.get(name, "") for item in items])
-        common = dict(Counter(word for word in words if word).most_common(KINDS))
-        if len(common) > 1 and sum(common.values()) > best[0]:
-            best = sum(common.values()), name, [word if word in common else OTHER for word in words]
-    return best[1], best[2]
-
-
-def _first_words(texts: Sequence[str]) -> list[str]:
-    """Return the first word of each text after the beginning that nine tenths of those with any text share; empty where there is none."""
-    split = [text.split() for text in texts]
-    told = [words for words in split if words]
-
-    def shared(place: int) -> bool:
-        common = Counter(words[place] for words in told if len(words) > place).most_common(1)
-        return bool(common) and common[0][1] >= 0.9 * len(told)
-
-    longest = max(map(len, told), default=0)
-    start = sum(1 for _ in takewhile(shared, range(longest)))
-    return [words[start].strip(",;|/") if len(words) > start else "" for words in split]

@@ -17,12 +17,11 @@ from numpy.typing import NDArray
 from laserrec.comparison.statistics import holm
 from laserrec.data.dataset import Dataset
 from laserrec.recommender import Laser
-from laserrec.report.population import interval_label
+from laserrec.report.kinds import Kinds, history_kinds, item_kinds
 
 USERS = 10_000
 """Users who are routed at most, evenly spaced among the test cases."""
 BATCH = 256
-KINDS = 5
 PERMUTATIONS = 999
 
 
@@ -54,11 +53,13 @@ class Routing:
     Attributes:
         users: how many were routed.
         load: how many each expert reads, E of them.
+        attribute: of the items, whose beginnings are the kinds of taste; None where none divides them well.
         associations: one a property.
     """
 
     users: int
     load: Sequence[int]
+    attribute: str | None
     associations: Sequence[Association]
 
 
@@ -82,37 +83,34 @@ def routing(laser: Laser, data: Dataset) -> Routing | None:
             return None
         experts += found
     trained = np.bincount(data.training_histories().values, minlength=len(data.item_ids))
-    popularity = np.array([int(np.median(trained[history])) for history in histories])
+    attribute, kinds = item_kinds(data.attributes())
     chosen = np.array(experts)
-    found_by = [
-        associate("items in the history", histories.lengths, chosen, count),
-        associate("popularity of the items in the history", popularity, chosen, count),
-    ]
+    found_by = [associate(each, chosen, count) for each in history_kinds(histories, trained, attribute, kinds)]
     corrected = holm([found.p_value for found in found_by])
     associations = [replace(found, p_value=p_value) for found, p_value in zip(found_by, corrected, strict=True)]
-    return Routing(len(chosen), np.bincount(chosen, minlength=count).tolist(), associations)
+    return Routing(len(chosen), np.bincount(chosen, minlength=count).tolist(), attribute, associations)
 
 
-def associate(by: str, values: NDArray[np.int64], experts: NDArray[np.int64], count: int, seed: int = 0) -> Association:
-    """Set experts against a property, divided into kinds of about equal size.
+def associate(kinds: Kinds, experts: NDArray[np.int64], count: int, seed: int = 0) -> Association:
+    """Set experts against a property.
 
     Args:
-        by: the property's name.
-        values: the property of each user, int64 [R].
+        kinds: the property, of R users.
         experts: who reads each, int64 [R].
         count: E.
         seed: of the permutations.
     """
-    labels, kinds = _kinds(values)
-    table = _table(kinds, experts, len(labels), count)
-    generator = np.random.default_rng(seed)
-    random = np.array(
-        [normalised_information(_table(kinds, generator.permutation(experts), len(labels), count)) for _ in range(PERMUTATIONS)]
-    )
-    information = normalised_information(table)
+
+    def table(readers: NDArray[np.int64]) -> NDArray[np.int64]:
+        rows = len(kinds.labels)
+        return np.bincount(kinds.rows * count + readers, minlength=rows * count).reshape(rows, count)
+
+    generator, counts = np.random.default_rng(seed), table(experts)
+    random = np.array([normalised_information(table(generator.permutation(experts))) for _ in range(PERMUTATIONS)])
+    information = normalised_information(counts)
     # Margins do not change, so equal tables differ in the last bits of their sums only.
-    extreme = int((random >= information - 1e-12).sum())
-    return Association(by, labels, table.tolist(), information, float(random.mean()), (extreme + 1) / (PERMUTATIONS + 1))
+    p_value = (int((random >= information - 1e-12).sum()) + 1) / (PERMUTATIONS + 1)
+    return Association(kinds.by, kinds.labels, counts.tolist(), information, float(random.mean()), p_value)
 
 
 def normalised_information(table: NDArray[np.int64]) -> float:
@@ -126,14 +124,3 @@ def normalised_information(table: NDArray[np.int64]) -> float:
 def _entropy(shares: NDArray[np.float64]) -> float:
     real = shares[shares > 0]
     return float(-(real * np.log(real)).sum())
-
-
-def _table(kinds: NDArray[np.int64], experts: NDArray[np.int64], rows: int, columns: int) -> NDArray[np.int64]:
-    return np.bincount(kinds * columns + experts, minlength=rows * columns).reshape(rows, columns)
-
-
-def _kinds(values: NDArray[np.int64]) -> tuple[list[str], NDArray[np.int64]]:
-    """Divide values, int64 [R], at their quantiles; equal values are of one kind."""
-    starts = np.unique(np.quantile(values, np.arange(KINDS) / KINDS, method="inverted_cdf"))
-    kinds = np.searchsorted(starts, values, side="right") - 1
-    return [interval_label(values[kinds == kind].min(), values[kinds == kind].max()) for kind in range(len(starts))], kinds

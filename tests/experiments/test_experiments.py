@@ -9,11 +9,13 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import polars as pl
 import pytest
 
 from laserrec.baseline_runs import BASELINES
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
+from laserrec.devices import CPU
 
 FOLDER = Path(__file__).parents[2] / "experiments"
 sys.path[:0] = [str(FOLDER), str(Path(__file__).parents[1] / "recommender"), str(Path(__file__).parents[1] / "core")]
@@ -130,3 +132,35 @@ def test_every_way_round_between_two_catalogues(tmp_path: Path, monkeypatch: pyt
     assert json.dumps(found)
     assert len(re.findall(r"^\| (?:one|two) \|", runner.table(found), re.MULTILINE)) == 2 * len(told)
     assert runner.run([tmp_path / "one", tmp_path / "two"], tmp_path / "out", further)["rows"] == found["rows"]
+
+
+def test_who_is_read_by_which_expert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LASERREC_CACHE", str(tmp_path / "cache"))
+    runs = SimpleNamespace(**runpy.run_path(str(FOLDER / "runs.py"), run_name="runs"))
+    runner = SimpleNamespace(**runpy.run_path(str(FOLDER / "experts.py"), run_name="runner"))
+    # Of the ring's eleven items the first six are camping gear and the others are for the garden.
+    data, kinds = small_shop.dataset(), {item_id: "Camp|ing" if item_id in small_shop.RING[:6] else "Garden" for item_id in small_shop.IDS}
+    data = Dataset.of("shop", data.items.with_columns(category=pl.col("item_id").replace_strict(kinds)), data.events, data.split)
+    data.save(tmp_path / "data")
+    config = small_shop.config(small_shop.write_llm(tmp_path / "llm"))
+    paths = [runs.train(tmp_path / "out", "all", config.model_copy(update={"seed": seed}), data, tmp_path / "data") for seed in (0, 1)]
+    found = runner.ask(paths, None, CPU)
+    assert [(run["run"], run["seed"], run["users"]) for run in found["runs"]] == [(str(path), seed, 11) for seed, path in enumerate(paths)]
+    for run in found["runs"]:
+        assert [(each["fit"], each["epoch"]) for each in run["epochs"]] == [("stage1", 1), ("stage1", 2), ("stage2", 1)]
+        for each in run["epochs"]:
+            assert sum(each["load"]) == pytest.approx(1)
+        length, popularity, taste = run["associations"]
+        # Everybody has six items before the test event, each trained on by five users, so neither says anything.
+        assert [(each["labels"], each["information"], each["p_value"]) for each in (length, popularity)] == [(["6"], 0, 1), (["5"], 0, 1)]
+        # Six items from the u-th on: users 0 to 2, 9 and 10 have more of camping; 3 and 8 have three of each, 8 the last one of camping.
+        assert (run["attribute"], taste["labels"]) == ("category", ["Camp|ing", "Garden"])
+        assert [sum(row) for row in taste["counts"]] == [6, 5]
+        assert [sum(column) for column in zip(*taste["counts"], strict=True)] == run["load"]
+    assert json.dumps(found)
+    text = runner.table(found)
+    assert text.count("| category of most items in the history |") == 2 * 2  # a property, and its kinds
+    assert text.count(r"| Camp\|ing | 6 |") == 2
+    plain = runs.train(tmp_path / "out", "one", small_shop.config(tmp_path / "llm", mformer={"experts": 1}), data, tmp_path / "data")
+    with pytest.raises(SystemExit, match="has no query experts to choose from"):
+        runner.ask([plain], None, CPU)

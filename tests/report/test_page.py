@@ -19,8 +19,11 @@ from hostile import TITLES, USERS
 
 from laserrec.devices import CPU
 from laserrec.errors import CheckpointError, DataError, MissingExtraError
-from laserrec.report import page
+from laserrec.report import charts, page
+from laserrec.report.inside import experts_section
 from laserrec.report.markup import Html, element, label, script_json, table
+from laserrec.report.routing import Association, Routing
+from laserrec.report.sections import Canvas
 from laserrec.run_folder import RunFolder
 
 
@@ -142,6 +145,32 @@ def test_nothing_is_loaded_and_no_other_script_runs(outline: Outline) -> None:
     assert re.findall(r"'sha256-([^']+)'", policy) == checksums
 
 
+def test_long_labels_are_short_below_the_bars_and_stay_apart() -> None:
+    labels = ["Industrial" * 9 + end for end in "ab"] + ["all", "all"]
+    chart = charts.stacked("shares", labels, [charts.Series("expert 1", [0.1, 0.2, 0.3, 0.4])], "<b>brand</b>" * 9, "share")
+    (trace,), axis = chart.data, chart.layout["xaxis"]
+    assert trace["x"] == axis["tickvals"] == [0, 1, 2, 3]
+    assert axis["ticktext"] == ["IndustrialIndustr…"] * 2 + ["all"] * 2
+    assert trace["hovertext"][:2] == [label(text) for text in labels[:2]]
+    assert "<" not in axis["title"]["text"]
+    many = charts.stacked("shares", list(map(str, range(50))), [charts.Series("expert 1", [1.0] * 50)], "epoch", "share").layout["xaxis"]
+    assert many["ticktext"] == list(map(str, range(0, 50, 3)))
+
+
+@pytest.mark.parametrize(
+    ("attribute", "told"), [("genre", "Taste is told by how the genre"), (None, "No attribute divides the items well")]
+)
+def test_experts_are_told_with_and_without_taste(attribute: str | None, told: str) -> None:
+    canvas = Canvas()
+    found = Association("items in the history", ["2", "3"], [[1, 0], [0, 3]], 1.0, 0.2, 0.25)
+    text = experts_section([], Routing(4, [1, 3], attribute, [found]), canvas)
+    assert told in text
+    assert "expert 1: 25.0%, expert 2: 75.0%" in text
+    (chart,) = canvas.charts.values()
+    assert [trace["y"] for trace in chart.data] == [[1, 0, 0.25], [0, 1, 0.75]]  # the two kinds, and all
+    assert "no query experts" in experts_section([], None, canvas)
+
+
 def test_links_lead_to_sections(outline: Outline) -> None:
     ids = {attributes.get("id") for _, attributes in outline.tags}
     links = [str(attributes["href"])[1:] for tag, attributes in outline.tags if tag == "a"]
@@ -158,6 +187,7 @@ def test_what_is_told(outline: Outline, demonstrated: Path) -> None:
         about["environment"]["torch"],
         "stage1.epochs",
         "Holm-corrected",
+        "genre of most items in the history",
     ):
         assert told in text
     assert "Laser on <shop>" in outline.texts

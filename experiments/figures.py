@@ -1,0 +1,207 @@
+"""Draw the figures of docs/results.md from the results that are committed.
+
+    python experiments/figures.py
+
+Writes SVG to `docs/figures/`, the same bytes from the same results. Needs `pip install 'laserrec[figures]'`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from laserrec.comparison.layout import SHORT, TITLES, p_text
+from laserrec.errors import MissingExtraError
+
+try:
+    import matplotlib as mpl
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+except ImportError as error:
+    raise SystemExit(str(MissingExtraError("matplotlib", "figures", "Drawing figures"))) from error
+
+ROOT = Path(__file__).parents[1]
+STYLE: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "laserrec",
+    "text.parse_math": False,  # labels come from catalogues
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial", "sans-serif"],
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "figure.constrained_layout.use": True,
+    "figure.constrained_layout.h_pad": 0.09,
+    "figure.constrained_layout.w_pad": 0.09,
+}
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8b5a2b", "#999999")
+"""Okabe and Ito's, told apart with every kind of colour vision, and two more."""
+MARKERS = "osD^vPX*"
+LASER, OTHERS, FAINT = COLOURS[1], COLOURS[0], "#767676"
+LETTERS = 28
+"""Of a label from a catalogue."""
+
+
+def main() -> None:
+    """Draw what there are results of."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, default=ROOT / "results", help="folder of the results")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "figures", help="folder of the figures")
+    chosen = parser.parse_args()
+    sys.stdout.writelines(f"{line}\n" for line in draw(chosen.results, chosen.out))
+
+
+def draw(results: Path, out: Path) -> list[str]:
+    """Draw every figure whose results are there.
+
+    Args:
+        results: folder of the results.
+        out: folder of the figures.
+
+    Returns:
+        For each figure a line that says what was done.
+    """
+    sources: dict[str, tuple[Callable[[Sequence[Mapping[str, Any]]], Figure], Sequence[str]]] = {
+        "main": (main_figure, ["scientific.json", "scientific-text-baselines.json"]),
+        "cold-items": (cold_items, ["office/cold_items.json", "cold_items.json"]),
+        "low-resource": (low_resource, ["low_resource.json"]),
+        "experts": (experts, ["experts.json"]),
+    }
+    lines = []
+    for name, (make, files) in sources.items():
+        found = [json.loads((results / file).read_text(encoding="utf-8")) for file in files if (results / file).is_file()]
+        if not found:
+            lines.append(f"{name}: skipped, {' and '.join(str(results / file) for file in files)} not found")
+            continue
+        out.mkdir(parents=True, exist_ok=True)
+        with mpl.rc_context(STYLE):
+            make(found).savefig(out / f"{name}.svg", metadata={"Date": None, "Creator": None}, facecolor="white")
+        lines.append(f"{name}: {out / f'{name}.svg'}")
+    return lines
+
+
+def main_figure(found: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draw every model's figures with their intervals: ours, sorted, above published ones; a model counts where it comes first."""
+    tables = [next(table for table in each["tables"] if table["protocol"] == "all") for each in found]
+    figures = {row["name"]: row["figures"] for table in reversed(tables) for row in table["rows"]}
+    ours = sorted(figures, key=lambda name: -figures[name]["ndcg@10"]["mean"])
+    published = sorted(tables[0]["published"], key=lambda row: -row["metrics"]["ndcg@10"])
+    figure = Figure(figsize=(8.2, 1.1 + 0.21 * (len(ours) + len(published))))
+    left, right = figure.subplots(1, 2, sharey=True)
+    for axes, metric in ((left, "ndcg@10"), (right, "recall@50")):
+        for place, name in enumerate(ours):
+            value, laser = figures[name][metric], name == "Laser"
+            ends = [[value["mean"] - value["low"]], [value["high"] - value["mean"]]]
+            axes.errorbar(value["mean"], place, xerr=ends, fmt="o", color=LASER if laser else OTHERS, markersize=7 if laser else 5)
+        for place, row in enumerate(published, start=len(ours)):
+            axes.plot(row["metrics"][metric], place, "D", color=FAINT, markersize=5, markerfacecolor="white")
+        axes.set(xlabel=SHORT[metric], xlim=(0, None))
+        axes.axhline(len(ours) - 0.5, color=FAINT, linewidth=0.8, linestyle=":")
+        axes.grid(axis="x", alpha=0.3)
+    rows(left, [*ours, *(f"published: {row['name']}" for row in published)])
+    title = f"{found[0]['dataset'].capitalize()}, test, {TITLES['all']}, {found[0]['cases']:,} users"
+    figure.suptitle(f"{title}; bars are 95 % bootstrap intervals over users", fontsize=10)
+    return figure
+
+
+def cold_items(found: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draw for each catalogue how often each model has a hidden target, and one trained on, among its ten."""
+    figure = Figure(figsize=(8.2, 0.9 + 2.7 * len(found)))
+    for axes, each in zip(figure.subplots(len(found), 1, squeeze=False).flat, found, strict=True):
+        kinds = {name: each["datasets"][0]["kinds"][name] for name in ("hidden", "trained on")}
+        shares = {kind: {name: row["recall@10"] for name, row in of["unseen"]["models"].items()} for kind, of in kinds.items()}
+        names = sorted(shares["hidden"], key=lambda name: (-shares["hidden"][name], -shares["trained on"][name]))
+        for place, (kind, colour, marker) in enumerate((("hidden", COLOURS[1], "o"), ("trained on", COLOURS[0], "s"))):
+            values = [shares[kind][name] for name in names]
+            low, high = zip(*(wilson(value, kinds[kind]["cases"]) for value in values), strict=True)
+            ends = [[v - end for v, end in zip(values, low, strict=True)], [end - v for v, end in zip(values, high, strict=True)]]
+            heights = [row + 0.24 * place - 0.12 for row in range(len(names))]
+            label = f"{kind} ({kinds[kind]['cases']:,} targets)"
+            axes.errorbar(values, heights, xerr=ends, fmt=marker, color=colour, markersize=5, label=label)
+        rows(axes, names)
+        axes.set(xlabel=SHORT["recall@10"], xlim=(-0.005, None))
+        axes.set_title(
+            f"{each['dataset'].capitalize()}, {each['datasets'][0]['dataset']}, test, {TITLES['unseen']}; bars are 95 % Wilson intervals"
+        )
+        axes.grid(axis="x", alpha=0.3)
+        axes.legend(loc="lower right", frameon=False)
+    return figure
+
+
+def rows(axes: Axes, names: Sequence[str]) -> None:
+    """Name the rows of a chart from the top, Laser in bold."""
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    for label in axes.get_yticklabels():
+        label.set_fontweight("bold" if label.get_text() == "Laser" else "normal")
+
+
+def wilson(share: float, cases: int) -> tuple[float, float]:
+    """Return Wilson's 95 % interval of a share of cases."""
+    z = 1.96
+    centre, half = share + z * z / (2 * cases), z * (share * (1 - share) / cases + (z / (2 * cases)) ** 2) ** 0.5
+    return max(0.0, (centre - half) / (1 + z * z / cases)), min(1.0, (centre + half) / (1 + z * z / cases))
+
+
+def low_resource(found: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draw each model's figures over the users that there were to learn from."""
+    datasets = sorted(found[0]["datasets"], key=lambda row: row["learnt_from"]["users"])
+    users = [row["learnt_from"]["users"] for row in datasets]
+    figure = Figure(figsize=(7.2, 4.2))
+    axes = figure.subplots()
+    for place, name in enumerate(datasets[0]["kinds"]["all"]["all"]["models"]):
+        values = [row["kinds"]["all"]["all"]["models"][name]["ndcg@10"] for row in datasets]
+        colour, width = (LASER, 2.4) if name == "Laser" else ((COLOURS[0], *COLOURS[2:])[place % 7], 1.4)
+        axes.plot(users, values, color=colour, linewidth=width, marker=MARKERS[place % len(MARKERS)], label=name)
+    axes.set_xscale("log")
+    axes.set_xticks(users, [f"{row['dataset']}\n({count:,})" for row, count in zip(datasets, users, strict=True)])
+    axes.minorticks_off()
+    axes.set(xlabel="users to learn from", ylabel=SHORT["ndcg@10"], ylim=(0, None))
+    axes.set_title(f"{found[0]['dataset'].capitalize()}, test, {TITLES['all']}, {datasets[0]['kinds']['all']['cases']:,} users")
+    axes.grid(alpha=0.3)
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    return figure
+
+
+def experts(found: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draw which expert reads whom: a row a run, a column a property."""
+    runs = found[0]["runs"]
+    columns = max(len(run["associations"]) for run in runs)
+    bars = max(len(each["labels"]) for run in runs for each in run["associations"]) + 1
+    figure = Figure(figsize=(3.7 * columns, len(runs) * (0.9 + 0.24 * bars) + 0.5))
+    panels = figure.subplots(len(runs), columns, squeeze=False)
+    for run, line in zip(runs, panels, strict=True):
+        for axes, each in zip(line, run["associations"], strict=False):
+            shares(axes, each, run["load"])
+        for axes in line[len(run["associations"]) :]:
+            axes.set_axis_off()
+        line[0].set_ylabel(f"{run['dataset']}, seed {run['seed']}")
+    handles, names = panels[0][0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper center", ncols=8, frameon=False)
+    return figure
+
+
+def shares(axes: Axes, association: Mapping[str, Any], load: Sequence[int]) -> None:
+    """Draw the experts' shares of each kind of users, and of all."""
+    counts, starts = [*association["counts"], load], [0.0] * (len(association["counts"]) + 1)
+    for expert in range(len(load)):
+        widths = [row[expert] / sum(row) for row in counts]
+        axes.barh(range(len(counts)), widths, left=starts, color=COLOURS[expert % 8], edgecolor="white", label=f"expert {expert + 1}")
+        starts = [start + width for start, width in zip(starts, widths, strict=True)]
+    labels = [text if len(text) <= LETTERS else f"{text[: LETTERS - 1]}…" for text in association["labels"]]
+    rows(axes, [f"{text} ({sum(row):,})" for text, row in zip([*labels, "all"], counts, strict=True)])
+    axes.set_xlim(0, 1)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    p = p_text(association["p_value"])
+    told = f"NMI {association['information']:.4f}, at random {association['chance']:.4f}, p {p if p.startswith('<') else f'= {p}'}"
+    axes.set_title(f"{association['by']}\n{told}", loc="right")  # names of kinds are long, so there is room to the left
+
+
+if __name__ == "__main__":
+    main()
