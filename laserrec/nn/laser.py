@@ -9,6 +9,8 @@ Dimensions: B batch, S history, L prefix tokens, N catalogue, H width of the LLM
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -110,6 +112,7 @@ class LaserSystem:
         """Put the parts together."""
         self.model, self.reader, self.collaborative, self.max_history = model, reader, collaborative, max_history
         self.item_reader = item_reader or reader
+        self._users: dict[tuple[int, ...], Tensor] | None = None
         # Stand-ins of new items follow from the item matrix, so they are found again whenever a checkpoint brings another one.
         model.register_load_state_dict_post_hook(lambda *_: self.place_new())  # type: ignore[no-untyped-call]
 
@@ -122,6 +125,31 @@ class LaserSystem:
         """Embed histories of item indices int64 [B, S] under mask bool [B, S]: raw states [B, H] and the routing."""
         virtual, routing = self.model.virtual(*self.collaborative.states(items, mask))
         return self.reader.read(*recent(items, mask, self.max_history), virtual), routing
+
+    @contextmanager
+    def reading_once(self) -> Iterator[None]:
+        """Let the language model read each history a single time, whatever is asked of `users` inside.
+
+        For callers under whom what is beside the reading changes, such as the scores that are fused, and no weight before it. A history
+        that is kept takes 4 H bytes.
+        """
+        self._users = {}
+        try:
+            yield
+        finally:
+            self._users = None
+
+    @torch.no_grad()
+    def users(self, items: Tensor, mask: Tensor) -> Tensor:
+        """Embed histories as `embed` does, to score them: raw states [B, H], without gradients."""
+        if self._users is None:
+            return self.embed(items, mask)[0]
+        histories = [tuple(row[real].tolist()) for row, real in zip(items.cpu(), mask.cpu(), strict=True)]
+        new = [row for row, history in enumerate(histories) if history not in self._users]
+        if new:
+            read = self.embed(items[new], mask[new])[0]
+            self._users |= {histories[row]: state for row, state in zip(new, read, strict=True)}
+        return torch.stack([self._users[history] for history in histories])
 
     @torch.no_grad()
     def embed_items(self, items: Tensor, batch_size: int = 256) -> Tensor:
@@ -179,7 +207,11 @@ class LaserSystem:
     def logits(self, items: Tensor, mask: Tensor) -> tuple[Tensor, Routing | None]:
         """Score the whole catalogue: [B, N], with gradients where the model trains."""
         users, routing = self.embed(items, mask)
-        return self.model.scorer(users, self.model.item_states, *self.beside(items, mask), items, mask), routing
+        return self._scored(users, items, mask), routing
+
+    def _scored(self, users: Tensor, items: Tensor, mask: Tensor) -> Tensor:
+        scores: Tensor = self.model.scorer(users, self.model.item_states, *self.beside(items, mask), items, mask)
+        return scores
 
     def beside(self, items: Tensor, mask: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Return what is scored beside the language model's reading: nearness by text and the collaborative score, each [B, N] or None."""
@@ -191,7 +223,7 @@ class LaserSystem:
         """Return what scores are made of."""
         self.model.eval()
         scorer = self.model.scorer
-        users, _ = self.embed(items, mask)
+        users = self.users(items, mask)
         return Evidence(scorer.directions(users) @ scorer.directions(self.model.item_states).T, *self.beside(items, mask))
 
     @torch.no_grad()
@@ -205,4 +237,4 @@ class LaserSystem:
     def scores(self, items: Tensor, mask: Tensor) -> Tensor:
         """Score the whole catalogue for evaluation or a request: [B, N]."""
         self.model.eval()
-        return self.logits(items, mask)[0]
+        return self._scored(self.users(items, mask), items, mask)

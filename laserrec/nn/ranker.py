@@ -31,6 +31,6 @@ class Ranker:
     def scores(self, items: Tensor, mask: Tensor) -> Tensor:
         """Score the whole catalogue after histories, int64 [B, S] under mask bool [B, S]: [B, N], as `LaserSystem.scores` does."""
         system, scorer = self._system, self._system.model.scorer
-        users, _ = system.embed(items, mask)
-        found = Evidence(products(scorer.directions(users), self.directions), *system.beside(items, mask))
+        users = scorer.directions(system.users(items, mask))
+        found = Evidence(products(users, self.directions), *system.beside(items, mask))
         return scorer.combine(found, items, mask)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import gc
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from torch import Tensor
 from laserrec.assets.store import cache_folder, texts_folder
 from laserrec.baselines.popularity import Popularity
 from laserrec.baselines.seen import STRENGTHS, SeenPenalty
-from laserrec.config import CollaborativeConfig, FitConfig, LaserConfig
+from laserrec.config import FitConfig, LaserConfig
 from laserrec.data.dataset import Cases, Dataset
 from laserrec.devices import CPU
 from laserrec.evaluation import evaluate
@@ -32,6 +33,7 @@ from laserrec.nn.mean_states import mean_states
 from laserrec.nn.ranker import Ranker
 from laserrec.nn.text_cache import TextCache
 from laserrec.nn.text_store import SHARD_BYTES
+from laserrec.planning.id_based import IdTrials, Settings
 from laserrec.planning.neighbours import TABLE_BYTES, NeighbourCost, finding_memory, finding_seconds, try_neighbours
 from laserrec.planning.plan import REST, Disk, Memory, Phase, Plan
 from laserrec.planning.probe import (
@@ -51,8 +53,8 @@ from laserrec.ranking import rows_at_once
 from laserrec.start import Start
 from laserrec.training.calibrate import CASES as CALIBRATED
 from laserrec.training.calibrate import calibrate, evidence_bytes
-from laserrec.training.collaborative import CollaborativeTask, build_recommender
-from laserrec.training.fit import build_laser, reads_texts, refit_settings, validation_cases
+from laserrec.training.collaborative import CollaborativeTask
+from laserrec.training.fit import build_laser, refit_settings, validation_cases
 from laserrec.training.language import dataset_texts, load_backbone
 from laserrec.training.stages import LaserTask, padded
 from laserrec.training.text_vectors import PHASE as VECTORS
@@ -61,7 +63,8 @@ from laserrec.training.text_vectors import item_texts, vectors_file, vectors_sou
 SAMPLE_TOKENS = 2000
 ROWS, CASES, ITEMS = 64, 64, 128
 """Of a probe in text_first; prefix_first reads whole prompts, so an eighth of them tells as much."""
-ID_ROWS, ID_CASES = 256, 512
+SIMPLE_CASES = 512
+"""Of a probe of a baseline without training."""
 RANK_BYTES = 64
 """Of a row of the ranks' table, about."""
 
@@ -76,7 +79,7 @@ class Rivals:
             of what is trained anyway.
     """
 
-    fits: Mapping[str, tuple[CollaborativeConfig, FitConfig]]
+    fits: Mapping[str, Settings]
     untrained: bool
 
 
@@ -128,6 +131,13 @@ class _Texts:
     memory: int
 
 
+class _Twice(NamedTuple):
+    """Seconds of something at first, and again once the language model has read the histories."""
+
+    first: float
+    again: float
+
+
 @dataclass(frozen=True)
 class _Laser:
     """What Laser costs beside its fits' rows, in seconds, and the memory of the process without encoded texts."""
@@ -135,8 +145,8 @@ class _Laser:
     fit: FitCost
     item: float
     finding: float
-    case: float
-    calibration: float
+    case: _Twice
+    calibration: _Twice
     process: int
     weights: int
 
@@ -156,65 +166,31 @@ class _Preflight:
         self.loading = time.perf_counter() - began
         self.items, self.share = len(data.item_ids), 1 if config.prompt.order == "text_first" else 8
         self.popularity = np.bincount(data.training_histories().values, minlength=self.items)
-        self.tried: dict[tuple[CollaborativeConfig, FitConfig], FitCost] = {}
-        self.fits: list[tuple[CollaborativeConfig, FitConfig]] = []
+        self.id_based = IdTrials(data, config, rivals.fits, self.backbone.width, self.available, device)
 
     def plan(self, folder: Path) -> Plan:
         """Try everything, and put the plan together."""
         config = self.config
-        collaborative = self._id_task(config.collaborative, config.fit_collaborative, config.collaborative.hold_out)
-        identity = self._try_id(collaborative, config.collaborative, config.fit_collaborative)
+        collaborative = self.id_based.task("collaborative")
+        identity = self.id_based.cost("collaborative", collaborative, self.kept)
         texts, laser = self._try_texts(), self._try_laser(collaborative)
         near = self._try_neighbours(collaborative)
         chosen = self._choose(identity, laser.fit)
         settled = config.override([f"{key}={value}" for key, value in chosen.items()])
-        id_based = self._id_phases()
-        before = [*self._vectors(), *id_based.values(), Phase("texts", self.texts.missing_bytes * texts.encode)]
+        before = [*self._vectors(), *self.id_based.phases(self.kept), Phase("texts", self.texts.missing_bytes * texts.encode)]
         return Plan(
             config=settled,
             chosen=chosen,
             phases=[*before, *self._stages(laser, texts), Phase(REST, self._rest(laser, identity, near))],
             memory=self._memory(settled, identity, laser, texts, near),
-            disk=self._disk(folder, laser),
+            disk=self._disk(folder, identity, laser),
             threads=torch.get_num_threads(),
             seconds=0.0,
         )
 
-    def _id_task(self, model: CollaborativeConfig, fit: FitConfig, hold_out: int) -> CollaborativeTask:
-        torch.manual_seed(0)
-        cases = validation_cases(self.data, fit, self.config.seed)
-        texts = torch.randn(self.items, self.backbone.width) if model.reads_texts else None
-        built = build_recommender(model, self.items, texts).to(self.device)
-        return CollaborativeTask(built, self.data.training_histories(), cases, hold_out=hold_out)
-
-    def _try_id(self, task: CollaborativeTask, model: CollaborativeConfig, fit: FitConfig) -> FitCost:
-        """Try an id-based model, or return what was found when it was."""
-        if (model, fit) not in self.tried:
-            # Logits of every position of a row, three times; with a long catalogue a whole batch might not fit.
-            row = 12 * model.max_history * self.items
-            rows = max(1, min(fit.batch_size, ID_ROWS, self.available // 8 // row))
-            cases = max(1, min(ID_CASES, self.available // 8 // (16 * self.items)))
-            small = sampled(task, rows=rows, cases=cases)
-            self.tried[model, fit] = try_fit(small, fit, self.kept / f"fit-{len(self.tried)}", rows=rows)
-        return self.tried[model, fit]
-
-    def _id_phases(self) -> dict[str, Phase]:
-        """Return the id-based models' fits, each name once: a refit with the name of a rival is the rival."""
-        config, own = self.config, (self.config.collaborative, self.config.fit_collaborative)
-        fits = {name: (*settings, 0) for name, settings in self.rivals.fits.items()}
-        fits["collaborative"] = (*own, config.collaborative.hold_out)
-        fits |= {name: (settings, config.fit_collaborative, 0) for name, (settings, _) in refit_settings(config).items()}
-        self.fits = [(model, fit) for model, fit, _ in fits.values()]
-        found = {}
-        for name, (model, fit, hold_out) in fits.items():
-            task = self._id_task(model, fit, hold_out)
-            found[name] = _phase(name, self._try_id(task, model, fit), fit, len(task), len(task.valid))
-        return found
-
     @property
     def _vectors_needed(self) -> bool:
-        rivals = any(model.reads_texts for model, _ in self.rivals.fits.values())
-        return reads_texts(self.config) or self.rivals.untrained or rivals
+        return self.rivals.untrained or any(model.reads_texts for model, _ in self.id_based.fits.values())
 
     @cached_property
     def _vectors_missing(self) -> bool:
@@ -285,34 +261,39 @@ class _Preflight:
         cases = validation_cases(self.data, config.stage2, config.seed)
         return try_neighbours(self.data.training_histories(), self.items, [collaborative.model] * blended, cases)
 
-    def _calibrate(self, system: LaserSystem, rows: int, cases: Cases) -> float:
-        """Return the seconds of fitting the score's scalars once."""
+    def _calibrate(self, system: LaserSystem, rows: int, cases: Cases) -> _Twice:
+        """Return the seconds of fitting the score's scalars."""
         if not self.config.score.calibrate or not rows:
-            return 0.0
-        targets = torch.from_numpy(cases.targets).to(self.device)
-        took = seconds_of(partial(calibrate, system, *padded(cases.histories, self.device), targets))
-        return took / len(cases) * min(rows, CALIBRATED)
+            return _Twice(0.0, 0.0)
+        scorer, targets = system.model.scorer, torch.from_numpy(cases.targets).to(self.device)
+        start = {name: value.clone() for name, value in scorer.state_dict().items()}
 
-    def _evaluate(self, system: LaserSystem, cases: Cases) -> float:
+        def work() -> None:
+            scorer.load_state_dict(start)
+            calibrate(system, *padded(cases.histories, self.device), targets)
+
+        return _twice(system, work, min(rows, CALIBRATED) / len(cases))
+
+    def _evaluate(self, system: LaserSystem, cases: Cases) -> _Twice:
         """Return the seconds of evaluating a case."""
-        scores = Ranker(system).scores
-        return seconds_of(partial(evaluate, scores, cases, popularity=self.popularity, device=self.device)) / len(cases)
+        work = partial(evaluate, Ranker(system).scores, cases, popularity=self.popularity, device=self.device)
+        return _twice(system, work, 1 / len(cases))
 
     def _stages(self, laser: _Laser, texts: _Texts) -> list[Phase]:
         config, rows = self.config, int((self.data.training_histories().lengths > 1).sum())
         refresh, cases = laser.item * self.items + laser.finding, len(self.data.cases("valid"))
         found = []
         for name, stage, each in (("stage1", config.stage1, refresh), ("stage2", config.stage2, 0.0)):
-            phase = _phase(name, laser.fit, stage, rows, min(cases, stage.validation_cases or cases))
+            phase = laser.fit.phase(name, stage, rows, min(cases, stage.validation_cases or cases))
             # The item matrix is computed once even if nothing is trained.
-            once = 0.0 if name == "stage2" else self.texts.bytes * texts.read + laser.calibration + (0.0 if stage.epochs else refresh)
+            once = 0.0 if name == "stage2" else self.texts.bytes * texts.read + laser.calibration.first + (0.0 if stage.epochs else refresh)
             found.append(replace(phase, once=phase.once + once, epoch=phase.epoch + each))
         return found
 
     def _rest(self, laser: _Laser, identity: FitCost, near: NeighbourCost) -> float:
         """Return the seconds of everything that is neither a fit nor encoding."""
         valid, test = (len(self.data.cases(part)) for part in ("valid", "test"))
-        took = self.loading + laser.fit.save + laser.case * (valid + test)
+        took = self.loading + laser.fit.save + laser.case.first * (valid + test)
         if refit_settings(self.config):
             took += self._fusing(laser, near)
         took += len(self.rivals.fits) * test * identity.case
@@ -322,14 +303,15 @@ class _Preflight:
         """Return the seconds of blending neighbours into all refits and into each kind of them, and of choosing what is fused."""
         config, valid, kinds = self.config, len(self.data.cases("valid")), len(set(self.config.collaborative.refits))
         ensembles = 1 + (kinds if kinds > 1 else 0)
-        check = laser.fit.case * min(valid, config.stage2.validation_cases or valid)
+        cases = min(valid, config.stage2.validation_cases or valid)
         counting = near.counting if config.collaborative.neighbours else 0.0
-        return counting + ensembles * (near.blending + laser.calibration) + (1 + ensembles) * check
+        each = near.blending + laser.calibration.again + cases * laser.case.again
+        return counting + cases * laser.case.first + ensembles * each
 
     def _untrained(self, valid: int, test: int, identity: FitCost, near: NeighbourCost) -> float:
         """Return the seconds of the three baselines without training, and of the ensemble."""
         cases = self.data.cases("valid")
-        cases = cases.take(some(len(cases), ID_CASES))
+        cases = cases.take(some(len(cases), SIMPLE_CASES))
         simple = SeenPenalty(Popularity.fit(self.data.training_histories(), self.items), 1.0)
         case = seconds_of(partial(evaluate, simple.scores, cases, popularity=self.popularity, device=self.device)) / len(cases)
         took = self.loading + 2 * case * (len(STRENGTHS) * valid + test) + near.counting + case * test
@@ -362,17 +344,15 @@ class _Preflight:
         peak = max(laser.process + max(self.texts.memory + training, writing), peak_memory(self.device))
         return Memory(peak, laser.process, self.texts.memory, self.texts.unlimited_memory, training, self.available)
 
-    def _disk(self, folder: Path, laser: _Laser) -> Disk:
+    def _disk(self, folder: Path, identity: FitCost, laser: _Laser) -> Disk:
         data, config = self.data, self.config
-        own = self.tried[config.collaborative, config.fit_collaborative]
         ranks = RANK_BYTES * (len(data.cases("valid")) + len(data.cases("test")))
         # A checkpoint holds the weights four times: as they are, at their best, and Adam's two moments.
-        recommenders = own.checkpoint // 4 * (1 + len(refit_settings(config)))
+        recommenders = identity.checkpoint // 4 * (1 + len(refit_settings(config)))
         neighbours = TABLE_BYTES * self.items if config.collaborative.neighbours and refit_settings(config) else 0
         model = laser.weights + recommenders + neighbours + int(data.items.estimated_size())
         vectors = 4 * self.items * self.backbone.width if self._vectors_needed else 0
-        id_based = sum(self.tried[settings].checkpoint for settings in self.fits)
-        run = 2 * laser.fit.checkpoint + id_based + model + ranks
+        run = 2 * laser.fit.checkpoint + self.id_based.checkpoints + model + ranks
         texts = texts_folder()
         return Disk(
             texts=self.texts.missing_bytes + vectors * self._vectors_missing,
@@ -384,10 +364,10 @@ class _Preflight:
         )
 
 
-def _phase(name: str, cost: FitCost, config: FitConfig, rows: int, cases: int) -> Phase:
-    """Return a fit's phase: it validates and saves before the first epoch and after each."""
-    check = cases * cost.case + cost.save
-    return Phase(name, check, rows * cost.row + check, config.epochs)
+def _twice(system: LaserSystem, work: Callable[[], object], share: float) -> _Twice:
+    """Return a share of the seconds that something takes, whose histories the language model reads the first time alone."""
+    with system.reading_once():
+        return _Twice(share * seconds_of(work), share * seconds_of(work))
 
 
 def _items_read(task: LaserTask, limit: int) -> Tensor:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from laserrec.config import FitConfig
 from laserrec.devices import CPU, wait
 from laserrec.nn.text_cache import TextCache
+from laserrec.planning.plan import Phase
 from laserrec.training.collaborative import CollaborativeTask
 from laserrec.training.loop import CHECKPOINT, Step, fit
 from laserrec.training.stages import LaserTask
@@ -62,6 +63,11 @@ class FitCost:
     checkpoint: int
     kept: int
     activations: int
+
+    def phase(self, name: str, config: FitConfig, rows: int, cases: int) -> Phase:
+        """Return the phase of a fit of so many training rows and validation cases: it validates and saves first and after each epoch."""
+        check = cases * self.case + self.save
+        return Phase(name, check, rows * self.row + check, config.epochs)
 
 
 def sampled(task: TaskT, *, rows: int, cases: int) -> TaskT:

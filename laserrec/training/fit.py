@@ -221,16 +221,17 @@ def _take_best(laser: LaserSystem, scorers: Sequence[Ensemble], scored: Tensor, 
     """Fuse the scores that validate best: those at hand, or one of several ensembles' with the scalars fitted to it on validation."""
     view, scalars, metric = laser.collaborative, laser.model.scorer.scalars, config.stage2.metric
     starts = [scalar.detach().clone() for scalar in scalars]
-    best = validation_score(laser, cases, metric), view.scorer, view.scored, starts
-    for scorer in scorers:
-        _set_scores(laser, scorer, scored, starts)
-        if config.score.calibrate:
-            fitted = cases.sample(CASES, config.seed)
-            targets = torch.from_numpy(fitted.targets).to(laser.device)
-            calibrate(laser, *padded(fitted.histories, laser.device), targets, seed=config.seed)
-        reached = validation_score(laser, cases, metric)
-        if reached > best[0]:
-            best = reached, scorer, scored, [scalar.detach().clone() for scalar in scalars]
+    with laser.reading_once():
+        best = validation_score(laser, cases, metric), view.scorer, view.scored, starts
+        for scorer in scorers:
+            _set_scores(laser, scorer, scored, starts)
+            if config.score.calibrate:
+                fitted = cases.sample(CASES, config.seed)
+                targets = torch.from_numpy(fitted.targets).to(laser.device)
+                calibrate(laser, *padded(fitted.histories, laser.device), targets, seed=config.seed)
+            reached = validation_score(laser, cases, metric)
+            if reached > best[0]:
+                best = reached, scorer, scored, [scalar.detach().clone() for scalar in scalars]
     _set_scores(laser, *best[1:])
 
 

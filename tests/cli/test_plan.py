@@ -12,10 +12,12 @@ import pytest
 
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
+from laserrec.planning import id_based
 from laserrec.planning import preflight as module
 from laserrec.planning.neighbours import NeighbourCost
 from laserrec.planning.plan import Plan
 from laserrec.planning.preflight import Rivals, micro_batch, preflight
+from laserrec.planning.probe import FitCost
 from laserrec.run_folder import RunFolder
 
 Run = Callable[..., tuple[int, str, str]]
@@ -185,7 +187,8 @@ def test_micro_batches_by_hand(batch: int, row: int, available: int, chosen: int
 def test_little_memory_chooses_micro_batches_and_warns(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "available_memory", lambda *_: 0)
     monkeypatch.setattr(module, "resident_memory", lambda *_: 40)
-    monkeypatch.setattr(module, "try_fit", lambda *_, **__: module.FitCost(0.1, 0.1, 0.1, 100, 0, 3))
+    for where in (module, id_based):
+        monkeypatch.setattr(where, "try_fit", lambda *_, **__: FitCost(0.1, 0.1, 0.1, 100, 0, 3))
     plan = preflight(Dataset.load(shop / "data"), LaserConfig.load(shop / "laser.toml"), shop / "new")
     assert plan.chosen == {"fit_collaborative.micro_batch_size": 2, "stage1.micro_batch_size": 2, "stage2.micro_batch_size": 2}
     assert plan.config.stage1.micro_batch_size == plan.config.stage2.micro_batch_size == 2

@@ -18,9 +18,10 @@ from laserrec.checkpoint import read_tensors
 from laserrec.config import FitConfig, LaserConfig
 from laserrec.errors import ConfigError
 from laserrec.nn.backbone import Backbone
-from laserrec.nn.experts import Router
+from laserrec.nn.experts import Router, Routing
 from laserrec.nn.laser import NEAR_FLOOR, LaserSystem
 from laserrec.nn.neighbours import Neighbours
+from laserrec.nn.ranker import Ranker
 from laserrec.training.loop import CHECKPOINT, fit
 from laserrec.training.texts import ItemTexts
 
@@ -223,6 +224,33 @@ def test_alone_as_in_a_batch_of_longer_ones(variant: str) -> None:
         close(laser.scores(*tiny.batch([row]))[0], scores[number])
     shuffled = torch.tensor([3, 1, 0, 2])
     close(laser.scores(items[shuffled], mask[shuffled]), scores[shuffled])
+
+
+def test_inside_reading_once_a_history_is_read_a_single_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    laser, read = lively(), list[int]()
+    items, mask = tiny.batch(ROWS, longest=9, fill=6)
+    expected, evidence = laser.scores(items, mask), laser.evidence(items, mask)
+    embed = laser.embed
+
+    def counted(items: Tensor, mask: Tensor) -> tuple[Tensor, Routing | None]:
+        read.append(len(items))
+        return embed(items, mask)
+
+    monkeypatch.setattr(laser, "embed", counted)
+    with laser.reading_once():
+        close(laser.scores(items[:2], mask[:2]), expected[:2])
+        for found, whole in zip(laser.evidence(items, mask), evidence, strict=True):
+            assert found is not None
+            assert whole is not None
+            close(found, whole)
+        shuffled = torch.tensor([3, 1, 0, 2])
+        close(laser.scores(items[shuffled], mask[shuffled]), expected[shuffled])
+        close(Ranker(laser).scores(items, mask), expected)
+        assert read == [2, 2]
+        laser.logits(items, mask)  # what trains is read anew
+        assert read == [2, 2, 4]
+    laser.model.tokens.suffix.data += 1
+    assert not torch.allclose(laser.scores(items, mask), expected)
 
 
 def test_padding_never_reaches_the_m_former_nor_the_router() -> None:

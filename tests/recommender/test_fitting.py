@@ -12,10 +12,12 @@ import pytest
 import small_shop
 from safetensors import safe_open
 from small_shop import RING, after
+from torch import Tensor
 
 from laserrec import Dataset, Laser
 from laserrec.data.splits import SplitInfo
 from laserrec.errors import AssetError, CheckpointError, ConfigError, DataError, InterruptedTraining
+from laserrec.nn.readers import TextFirst
 from laserrec.training.session import Session
 
 FITS = ("collaborative", "stage1", "stage2", "sasrec", "sasrec-text-id")
@@ -198,6 +200,23 @@ def test_a_refit_that_validates_worse_changes_nothing(data: Dataset, llm: Path, 
     assert not scorer
     assert (laser.evaluate(astray).ranks["all"] == without.evaluate(astray).ranks["all"]).all()
     assert laser.recommend([["tent", "stove"]], 100) == without.recommend([["tent", "stove"]], 100)
+
+
+def test_choosing_what_is_fused_reads_each_history_once(data: Dataset, llm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, read = list[int](), TextFirst.read
+
+    def counted(reader: TextFirst, items: Tensor, mask: Tensor, virtual: Tensor) -> Tensor:
+        rows.append(len(items))
+        return read(reader, items, mask, virtual)
+
+    def read_in_fitting(refits: list[str]) -> int:
+        rows.clear()
+        Laser.fit(data, small_shop.config(llm, collaborative={"refits": refits}, stage1={"epochs": 0}, stage2={"epochs": 0}))
+        return sum(rows)
+
+    monkeypatch.setattr(TextFirst, "read", counted)
+    # Both together, ids alone, texts and ids alone: each has its scalars fitted and is validated, on the same cases.
+    assert read_in_fitting(["id", "both"]) == read_in_fitting([]) + len(data.cases("valid"))
 
 
 # --- prompt orders ---
