@@ -74,7 +74,7 @@ def describe(path: Path, data_path: Path | None, device: torch.device) -> dict[s
         for epoch in fit.epochs
         if epoch.expert_load
     ]
-    named = {"run": str(path), "dataset": data.name, "fingerprint": data.fingerprint, "seed": run.config.seed}
+    named = {"run": "/".join(path.parts[-2:]), "dataset": data.name, "fingerprint": data.fingerprint, "seed": run.config.seed}
     return {**named, **asdict(found), "epochs": loads}
 
 

@@ -88,9 +88,13 @@ def draw(results: Path, out: Path) -> list[str]:
 
 def main_figure(found: Sequence[Mapping[str, Any]]) -> Figure:
     """Draw every model's figures with their intervals: ours, sorted, above published ones; a model counts where it comes first."""
+    if len({(each["fingerprint"], each["part"]) for each in found}) > 1:
+        raise SystemExit("The main results are of different splits, or parts of one, and are not drawn beside each other.")
     tables = [next(table for table in each["tables"] if table["protocol"] == "all") for each in found]
-    figures = {row["name"]: row["figures"] for table in reversed(tables) for row in table["rows"]}
+    models = {row["name"]: row for table in reversed(tables) for row in table["rows"]}
+    figures = {name: row["figures"] for name, row in models.items()}
     ours = sorted(figures, key=lambda name: -figures[name]["ndcg@10"]["mean"])
+    shown = [f"{name} ({models[name]['seeds']} seeds)" if models[name]["seeds"] > 1 else name for name in ours]
     published = sorted(tables[0]["published"], key=lambda row: -row["metrics"]["ndcg@10"])
     figure = Figure(figsize=(8.2, 1.1 + 0.21 * (len(ours) + len(published))))
     left, right = figure.subplots(1, 2, sharey=True)
@@ -104,7 +108,7 @@ def main_figure(found: Sequence[Mapping[str, Any]]) -> Figure:
         axes.set(xlabel=SHORT[metric], xlim=(0, None))
         axes.axhline(len(ours) - 0.5, color=FAINT, linewidth=0.8, linestyle=":")
         axes.grid(axis="x", alpha=0.3)
-    rows(left, [*ours, *(f"published: {row['name']}" for row in published)])
+    rows(left, [*shown, *(f"published: {row['name']}" for row in published)])
     title = f"{found[0]['dataset'].capitalize()}, test, {TITLES['all']}, {found[0]['cases']:,} users"
     figure.suptitle(f"{title}; bars are 95 % bootstrap intervals over users", fontsize=10)
     return figure
@@ -139,7 +143,7 @@ def rows(axes: Axes, names: Sequence[str]) -> None:
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     for label in axes.get_yticklabels():
-        label.set_fontweight("bold" if label.get_text() == "Laser" else "normal")
+        label.set_fontweight("bold" if label.get_text().partition(" (")[0] == "Laser" else "normal")
 
 
 def wilson(share: float, cases: int) -> tuple[float, float]:

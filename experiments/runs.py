@@ -90,5 +90,7 @@ def derived(path: Path, data: Dataset) -> Path:
 def write_results(folder: Path, found: Mapping[str, Any]) -> None:
     """Write what an experiment found, with date, versions and command, as `NAME.json`."""
     folder.mkdir(parents=True, exist_ok=True)
-    written = {**found, **provenance(["python", *sys.argv])}
+    # Where this machine keeps things is nobody else's business.
+    command = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv]
+    written = {**found, **provenance(["python", *command])}
     (folder / f"{found['experiment']}.json").write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")

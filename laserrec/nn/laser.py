@@ -113,8 +113,13 @@ class LaserSystem:
         self.model, self.reader, self.collaborative, self.max_history = model, reader, collaborative, max_history
         self.item_reader = item_reader or reader
         self._users: dict[tuple[int, ...], Tensor] | None = None
-        # Stand-ins of new items follow from the item matrix, so they are found again whenever a checkpoint brings another one.
-        model.register_load_state_dict_post_hook(lambda *_: self.place_new())  # type: ignore[no-untyped-call]
+        model.register_load_state_dict_post_hook(lambda *_: self._take_weights())  # type: ignore[no-untyped-call]
+
+    def _take_weights(self) -> None:
+        """Find what follows from weights anew when a checkpoint brings others: stand-ins of new items, and histories that were read."""
+        self.place_new()
+        if self._users is not None:
+            self._users.clear()
 
     @property
     def device(self) -> torch.device:
@@ -130,26 +135,28 @@ class LaserSystem:
     def reading_once(self) -> Iterator[None]:
         """Let the language model read each history a single time, whatever is asked of `users` inside.
 
-        For callers under whom what is beside the reading changes, such as the scores that are fused, and no weight before it. A history
-        that is kept takes 4 H bytes.
+        For callers under whom what is beside the reading changes, such as the scores that are fused, and nothing that is trained before it.
+        A history that is kept takes 4 H bytes and one to three thousand more.
         """
-        self._users = {}
+        before = self._users
+        self._users = {} if before is None else before
         try:
             yield
         finally:
-            self._users = None
+            self._users = before
 
     @torch.no_grad()
     def users(self, items: Tensor, mask: Tensor) -> Tensor:
         """Embed histories as `embed` does, to score them: raw states [B, H], without gradients."""
-        if self._users is None:
+        kept = self._users
+        if kept is None:
             return self.embed(items, mask)[0]
         histories = [tuple(row[real].tolist()) for row, real in zip(items.cpu(), mask.cpu(), strict=True)]
-        new = [row for row, history in enumerate(histories) if history not in self._users]
+        new = {history: row for row, history in enumerate(histories) if history not in kept}
         if new:
-            read = self.embed(items[new], mask[new])[0]
-            self._users |= {histories[row]: state for row, state in zip(new, read, strict=True)}
-        return torch.stack([self._users[history] for history in histories])
+            rows = list(new.values())
+            kept.update(zip(new, self.embed(items[rows], mask[rows])[0], strict=True))
+        return torch.stack([kept[history] for history in histories])
 
     @torch.no_grad()
     def embed_items(self, items: Tensor, batch_size: int = 256) -> Tensor:

@@ -27,7 +27,15 @@ class IdTrials:
     """
 
     def __init__(
-        self, data: Dataset, config: LaserConfig, rivals: Mapping[str, Settings], text_width: int, available: int, device: torch.device
+        self,
+        data: Dataset,
+        config: LaserConfig,
+        rivals: Mapping[str, Settings],
+        *,
+        text_width: int,
+        kept: Path,
+        available: int,
+        device: torch.device,
     ) -> None:
         """Take note of what is trained; nothing is tried yet.
 
@@ -36,10 +44,11 @@ class IdTrials:
             config: the run's settings.
             rivals: what is trained beside Laser, by name; one that Laser's refit would train again is trained a single time.
             text_width: numbers of a text's vector.
+            kept: folder that trials may write below.
             available: bytes of memory.
             device: where the run will be computed.
         """
-        self.data, self.config, self.text_width, self.available, self.device = data, config, text_width, available, device
+        self.data, self.config, self.text_width, self.kept, self.available, self.device = data, config, text_width, kept, available, device
         own, kinds = (config.collaborative, config.fit_collaborative), refit_settings(config)
         # A refit with the name of a rival is the rival.
         self.fits = {**rivals, "collaborative": own, **{name: (model, config.fit_collaborative) for name, (model, _) in kinds.items()}}
@@ -56,13 +65,12 @@ class IdTrials:
         built = build_recommender(model, items, texts).to(self.device)
         return CollaborativeTask(built, self.data.training_histories(), cases, hold_out=hold_out)
 
-    def cost(self, name: str, task: CollaborativeTask, kept: Path) -> FitCost:
+    def cost(self, name: str, task: CollaborativeTask | None = None) -> FitCost:
         """Try a fit, or return what was found when one of its kind was.
 
         Args:
             name: the fit's.
-            task: its task.
-            kept: folder that a trial may write below.
+            task: its task, where it is at hand.
         """
         model, fit = settings = self.fits[name]
         if settings not in self.costs:
@@ -70,19 +78,19 @@ class IdTrials:
             # Logits of every position of a row, three times; with a long catalogue a whole batch might not fit.
             rows = max(1, min(fit.batch_size, ROWS, self.available // 8 // (12 * model.max_history * items)))
             cases = max(1, min(CASES, self.available // 8 // (16 * items)))
-            small = sampled(task, rows=rows, cases=cases)
-            self.costs[settings] = try_fit(small, fit, kept / f"fit-{len(self.costs)}", rows=rows)
+            small = sampled(task or self.task(name), rows=rows, cases=cases)
+            self.costs[settings] = try_fit(small, fit, self.kept / f"fit-{len(self.costs)}", rows=rows)
         return self.costs[settings]
 
-    def phases(self, kept: Path) -> list[Phase]:
+    def phases(self) -> list[Phase]:
         """Return a phase for every fit, each name once."""
         found = []
         for name, (_, fit) in self.fits.items():
             task = self.task(name)
-            found.append(self.cost(name, task, kept).phase(name, fit, len(task), len(task.valid)))
+            found.append(self.cost(name, task).phase(name, fit, len(task), len(task.valid)))
         return found
 
     @property
     def checkpoints(self) -> int:
         """Bytes of the checkpoints of all fits."""
-        return sum(self.costs[settings].checkpoint for settings in self.fits.values())
+        return sum(self.cost(name).checkpoint for name in self.fits)

@@ -166,18 +166,20 @@ class _Preflight:
         self.loading = time.perf_counter() - began
         self.items, self.share = len(data.item_ids), 1 if config.prompt.order == "text_first" else 8
         self.popularity = np.bincount(data.training_histories().values, minlength=self.items)
-        self.id_based = IdTrials(data, config, rivals.fits, self.backbone.width, self.available, device)
+        self.id_based = IdTrials(
+            data, config, rivals.fits, text_width=self.backbone.width, kept=kept, available=self.available, device=device
+        )
 
     def plan(self, folder: Path) -> Plan:
         """Try everything, and put the plan together."""
         config = self.config
         collaborative = self.id_based.task("collaborative")
-        identity = self.id_based.cost("collaborative", collaborative, self.kept)
+        identity = self.id_based.cost("collaborative", collaborative)
         texts, laser = self._try_texts(), self._try_laser(collaborative)
         near = self._try_neighbours(collaborative)
         chosen = self._choose(identity, laser.fit)
         settled = config.override([f"{key}={value}" for key, value in chosen.items()])
-        before = [*self._vectors(), *self.id_based.phases(self.kept), Phase("texts", self.texts.missing_bytes * texts.encode)]
+        before = [*self._vectors(), *self.id_based.phases(), Phase("texts", self.texts.missing_bytes * texts.encode)]
         return Plan(
             config=settled,
             chosen=chosen,
@@ -272,12 +274,13 @@ class _Preflight:
             scorer.load_state_dict(start)
             calibrate(system, *padded(cases.histories, self.device), targets)
 
-        return _twice(system, work, min(rows, CALIBRATED) / len(cases))
+        return _twice(system, work, work, min(rows, CALIBRATED) / len(cases))
 
     def _evaluate(self, system: LaserSystem, cases: Cases) -> _Twice:
-        """Return the seconds of evaluating a case."""
-        work = partial(evaluate, Ranker(system).scores, cases, popularity=self.popularity, device=self.device)
-        return _twice(system, work, 1 / len(cases))
+        """Return the seconds of evaluating a case, at first with the recommended lists, as at a run's end."""
+        score = Ranker(system).scores
+        whole = partial(evaluate, score, cases, popularity=self.popularity, device=self.device)
+        return _twice(system, whole, partial(evaluate, score, cases, device=self.device), 1 / len(cases))
 
     def _stages(self, laser: _Laser, texts: _Texts) -> list[Phase]:
         config, rows = self.config, int((self.data.training_histories().lengths > 1).sum())
@@ -364,10 +367,10 @@ class _Preflight:
         )
 
 
-def _twice(system: LaserSystem, work: Callable[[], object], share: float) -> _Twice:
-    """Return a share of the seconds that something takes, whose histories the language model reads the first time alone."""
+def _twice(system: LaserSystem, first: Callable[[], object], again: Callable[[], object], share: float) -> _Twice:
+    """Return a share of the seconds that something takes with histories that nobody has read, and then with the same ones."""
     with system.reading_once():
-        return _Twice(share * seconds_of(work), share * seconds_of(work))
+        return _Twice(share * seconds_of(first), share * seconds_of(again))
 
 
 def _items_read(task: LaserTask, limit: int) -> Tensor:

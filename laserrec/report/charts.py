@@ -17,7 +17,7 @@ SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "triangle-down", "
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid", "dash")
 INK, FAINT, RULE, PANEL, PAGE = (f"var(--{name})" for name in ("ink", "faint", "rule", "panel", "page"))
 
-TICKS, TICK = 24, 18
+MOST_TICKS, TICK_LETTERS = 24, 18
 """Labels below the bars of a stacked chart, and letters of one."""
 
 Spec = dict[str, Any]
@@ -118,7 +118,7 @@ def stacked(caption: str, labels: Sequence[str], shares: Sequence[Series], x: st
     """Draw shares that add up to one; long labels are shortened below the bars, and whole when pointed at."""
     # Bars stand at numbers: two labels that begin alike, or are the same, would share a place.
     places = list(range(len(labels)))
-    shown = places[:: max(1, -(-len(labels) // TICKS))]
+    shown = places[:: max(1, -(-len(labels) // MOST_TICKS))]
     traces = [
         {
             "type": "bar",
@@ -131,7 +131,7 @@ def stacked(caption: str, labels: Sequence[str], shares: Sequence[Series], x: st
         }
         for place, each in enumerate(shares)
     ]
-    ticks = {"tickmode": "array", "tickvals": shown, "ticktext": [label(labels[place], TICK) for place in shown]}
+    ticks = {"tickmode": "array", "tickvals": shown, "ticktext": [label(labels[place], TICK_LETTERS) for place in shown]}
     axes = {"xaxis": axis(label(x, 48), **ticks), "yaxis": axis(y, tickformat=".0%", range=[0, 1])}
     return Chart(caption, traces, layout(320, barmode="stack", showlegend=True, bargap=0.15, **axes))
 

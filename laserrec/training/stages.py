@@ -16,6 +16,7 @@ from laserrec.data.dataset import Cases
 from laserrec.data.ragged import Ragged
 from laserrec.evaluation import Evaluation, evaluate
 from laserrec.nn.laser import LaserSystem
+from laserrec.nn.ranker import Ranker
 from laserrec.training.calibrate import CASES, calibrate
 from laserrec.training.loop import Step
 
@@ -107,7 +108,7 @@ def validation_score(laser: LaserSystem, cases: Cases, metric: str) -> float:
 
 
 def _validated(laser: LaserSystem, cases: Cases) -> Evaluation:
-    return evaluate(laser.scores, cases, device=laser.device)
+    return evaluate(Ranker(laser).scores, cases, device=laser.device)
 
 
 def padded(histories: Ragged, device: torch.device) -> tuple[Tensor, Tensor]:

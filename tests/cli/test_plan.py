@@ -9,9 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from torch import Tensor
 
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
+from laserrec.nn.experts import Routing
+from laserrec.nn.laser import LaserSystem
 from laserrec.planning import id_based
 from laserrec.planning import preflight as module
 from laserrec.planning.neighbours import NeighbourCost
@@ -90,6 +93,31 @@ def test_neighbours_are_part_of_the_time(
     monkeypatch.setattr(module, "try_neighbours", lambda *_: NEAR)
     config = LaserConfig.load(shop / "laser.toml").override(settings)
     assert seconds(preflight(Dataset.load(shop / "data"), config, shop / "new", Rivals({}, untrained))) == expected
+
+
+def test_histories_that_are_read_are_part_of_the_time(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, embed = list[int](), LaserSystem.embed
+
+    def counted(laser: LaserSystem, items: Tensor, mask: Tensor) -> tuple[Tensor, Routing | None]:
+        rows.append(len(items))
+        return embed(laser, items, mask)
+
+    def thousand_a_history(work: Callable[[], object]) -> float:
+        rows.clear()
+        work()
+        return 1000.0 * sum(rows)
+
+    monkeypatch.setattr(LaserSystem, "embed", counted)
+    monkeypatch.setattr(module, "seconds_of", thousand_a_history)
+    monkeypatch.setattr(module, "finding_seconds", lambda _: 0.0)
+    monkeypatch.setattr(module, "try_neighbours", lambda *_: NeighbourCost())
+    data, config = Dataset.load(shop / "data"), LaserConfig.load(shop / "laser.toml")
+    valid, test, learnt = len(data.cases("valid")), len(data.cases("test")), int((data.training_histories().lengths > 1).sum())
+    for settings, fused in (([], valid), (["collaborative.refits=[]"], 0)):
+        phases = {phase.name: phase for phase in preflight(data, config.override(settings), shop / "new").phases}
+        # Both parts are evaluated; whatever is chosen among, the validation histories are read once for it.
+        assert phases["rest"].once // 100 == 10 * (valid + test + fused)
+        assert phases["stage1"].once // 100 == 10 * learnt  # the scalars are fitted on them
 
 
 def test_neighbours_are_part_of_the_memory(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:

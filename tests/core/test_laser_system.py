@@ -249,6 +249,14 @@ def test_inside_reading_once_a_history_is_read_a_single_time(monkeypatch: pytest
         assert read == [2, 2]
         laser.logits(items, mask)  # what trains is read anew
         assert read == [2, 2, 4]
+        with laser.reading_once():  # inside another one it changes nothing
+            laser.users(items, mask)
+        laser.users(items, mask)
+        assert read == [2, 2, 4]
+        laser.model.load_state_dict(laser.model.state_dict())  # other weights, for all it knows
+        twice = torch.tensor([0, 0, 2])
+        close(laser.scores(items[twice], mask[twice]), expected[twice])
+        assert read == [2, 2, 4, 2]
     laser.model.tokens.suffix.data += 1
     assert not torch.allclose(laser.scores(items, mask), expected)
 

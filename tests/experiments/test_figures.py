@@ -25,8 +25,12 @@ def write_results(folder: Path) -> None:
         return {"mean": mean, "low": mean - 0.01, "high": mean + 0.01}
 
     def compared(rows: dict[str, float], **more: object) -> dict[str, Any]:
-        models = [{"name": name, "figures": {"ndcg@10": figure(mean), "recall@50": figure(2 * mean)}} for name, mean in rows.items()]
-        return {"dataset": "shop", "cases": 1234, "tables": [{"protocol": "all", "rows": models, "published": [], **more}]}
+        models = [
+            {"name": name, "seeds": 3 if name == "Laser" else 1, "figures": {"ndcg@10": figure(mean), "recall@50": figure(2 * mean)}}
+            for name, mean in rows.items()
+        ]
+        tables = [{"protocol": "all", "rows": models, "published": [], **more}]
+        return {"dataset": "shop", "fingerprint": "ab", "part": "test", "cases": 1234, "tables": tables}
 
     def models(cases: int, **rows: float) -> dict[str, Any]:
         figures = {"models": {name: {"ndcg@10": share, "recall@10": share} for name, share in rows.items()}}
@@ -74,8 +78,8 @@ def drawn(figures: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) ->
 
 def test_models_are_sorted_and_published_ones_stand_below(drawn: Path) -> None:
     found = texts(drawn / "out" / "main.svg")
-    names = [text for text in found if text in {"Laser", "SASRec", "FDSA", "published: VQ-Rec"}]
-    assert names == ["Laser", "FDSA", "SASRec", "published: VQ-Rec"]  # SASRec has the first file's .1, not the second's .3
+    names = [text for text in found if text in {"Laser (3 seeds)", "SASRec", "FDSA", "published: VQ-Rec"}]
+    assert names == ["Laser (3 seeds)", "FDSA", "SASRec", "published: VQ-Rec"]  # SASRec has the first file's .1, not the second's .3
     assert {"N@10", "R@50"} <= set(found)
     assert "Shop, test, seen items ranked too, 1,234 users; bars are 95 % bootstrap intervals over users" in found
 
@@ -122,14 +126,23 @@ def test_what_has_no_results_is_skipped(figures: SimpleNamespace, drawn: Path, t
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["experts.svg"]
 
 
+def test_other_splits_are_not_drawn_beside_each_other(figures: SimpleNamespace, tmp_path: Path) -> None:
+    write_results(tmp_path)
+    path = tmp_path / "scientific-text-baselines.json"
+    path.write_text(path.read_text().replace('"fingerprint": "ab"', '"fingerprint": "cd"'))
+    with pytest.raises(SystemExit, match="different splits"):
+        figures.draw(tmp_path, tmp_path / "out")
+
+
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(SystemExit, match=r"needs the package 'matplotlib'.*pip install 'laserrec\[figures\]'"):
         runpy.run_path(str(SCRIPT), run_name="figures")
 
 
-def test_figures_that_the_results_show_are_there() -> None:
-    shown = re.findall(r"!\[[^\]]+\]\((figures/[^)]+)\)", (REPOSITORY / "docs" / "results.md").read_text())
+def test_figures_that_the_results_show_say_what_the_results_say(figures: SimpleNamespace, tmp_path: Path) -> None:
+    shown = re.findall(r"!\[[^\]]+\]\(figures/([^)]+)\)", (REPOSITORY / "docs" / "results.md").read_text())
     assert shown
-    for path in shown:
-        ElementTree.parse(REPOSITORY / "docs" / path)
+    figures.draw(REPOSITORY / "results", tmp_path)
+    for name in shown:
+        assert texts(REPOSITORY / "docs" / "figures" / name) == texts(tmp_path / name)
