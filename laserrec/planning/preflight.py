@@ -287,6 +287,8 @@ class _Preflight:
         refresh, cases = laser.item * self.items + laser.finding, len(self.data.cases("valid"))
         found = []
         for name, stage, each in (("stage1", config.stage1, refresh), ("stage2", config.stage2, 0.0)):
+            if name == "stage2" and not stage.epochs:
+                continue
             phase = laser.fit.phase(name, stage, rows, min(cases, stage.validation_cases or cases))
             # The item matrix is computed once even if nothing is trained.
             once = 0.0 if name == "stage2" else self.texts.bytes * texts.read + laser.calibration.first + (0.0 if stage.epochs else refresh)

@@ -113,7 +113,7 @@ def build_laser(config: LaserConfig, backbone: Backbone, texts: ItemTexts, colla
 
 
 def fit_laser(laser: LaserSystem, data: Dataset, config: LaserConfig, *, known: Mapping[str, str], session: Session) -> list[FitResult]:
-    """Train both stages (paper §3.3.2).
+    """Train both stages (paper §3.3.2); the second one is left out where it has no epochs, for it leaves everything as it is.
 
     Args:
         laser: trained in place; left with the weights and the item matrix that validate best.
@@ -124,10 +124,12 @@ def fit_laser(laser: LaserSystem, data: Dataset, config: LaserConfig, *, known: 
         session: where and how the fits are kept.
 
     Returns:
-        The outcome of stage 1 and of stage 2.
+        The outcome of each.
     """
     results = []
     for name, stage, refresh in (("stage1", config.stage1, True), ("stage2", config.stage2, False)):
+        if not (stage.epochs or refresh):  # stage 1 makes the item matrix even if it trains nothing
+            continue
         task = LaserTask(
             laser,
             data.training_histories(),

@@ -209,7 +209,7 @@ class Search:
             shutil.rmtree(kept, ignore_errors=True)
             shutil.copytree(trial, kept, ignore=lambda folder, names: [name for name in names if name.startswith("stage")])
             kept.rename(shared)
-        return judge.best["stage2"]
+        return judge.best.get("stage2", judge.best["stage1"])
 
 
 class _Judge:

@@ -202,6 +202,14 @@ def test_a_refit_that_validates_worse_changes_nothing(data: Dataset, llm: Path, 
     assert laser.recommend([["tent", "stove"]], 100) == without.recommend([["tent", "stove"]], 100)
 
 
+def test_stage_2_is_left_out_where_it_has_no_epochs(data: Dataset, llm: Path, tmp_path: Path) -> None:
+    watcher = Watcher()
+    config = small_shop.config(llm, collaborative={"refits": []}, stage1={"epochs": 0}, stage2={"epochs": 0})
+    laser = Laser.fit(data, config, session=Session(tmp_path / "run", observers=[watcher]))
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"collaborative", "stage1"}
+    assert laser.item_vectors().any(axis=1).all()  # stage 1 makes them without an epoch, too
+
+
 def test_choosing_what_is_fused_reads_each_history_once(data: Dataset, llm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows, read = list[int](), TextFirst.read
 
