@@ -36,7 +36,7 @@ BESIDE: tuple[BaselineName, ...] = ("popularity", "item-knn", "last-text", *TRAI
 
 SETTINGS: Mapping[str, Any] = {}
 """Where the demonstration departs from the defaults: nowhere."""
-QUICK: Mapping[str, Any] = {"fit_collaborative": {"epochs": 5}, "stage1": {"epochs": 1}}
+QUICK: Mapping[str, Any] = {"fit_collaborative": {"epochs": 5}, "stage1": {"epochs": 1}, "stage2": {"epochs": 1}}
 """With `--quick`: shows the way, not the figures."""
 EXAMPLES = 3
 DECISIVE = "ndcg@10"
@@ -161,7 +161,7 @@ def demonstrate(
     session = Session(run.path, resume=True, observers=observers, device=device)
     beside = [name for name in BESIDE if name != "ensemble" or refit_settings(run.config)]
     results = [measure_baseline(name, data, run, session, say)["test"] for name in beside]
-    say("Laser: its own recommender without the last training event, its stages, and the ensemble fused")
+    say("Laser: its own recommender without the last training event, stage 1, stage 2, and the ensemble fused")
     laser = train_run(run, data, observers, device)
     results.append(read_result(run, "test"))
     found = Demonstration(results, [Verdict.of(results, protocol) for protocol in PROTOCOLS], _examples(data, laser))
