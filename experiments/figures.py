@@ -134,7 +134,7 @@ def cold_items(found: Sequence[Mapping[str, Any]]) -> Figure:
             f"{each['dataset'].capitalize()}, {each['datasets'][0]['dataset']}, test, {TITLES['unseen']}; bars are 95 % Wilson intervals"
         )
         axes.grid(axis="x", alpha=0.3)
-        axes.legend(loc="lower right", frameon=False)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, frameon=False)
     return figure
 
 
@@ -150,7 +150,8 @@ def wilson(share: float, cases: int) -> tuple[float, float]:
     """Return Wilson's 95 % interval of a share of cases."""
     z = 1.96
     centre, half = share + z * z / (2 * cases), z * (share * (1 - share) / cases + (z / (2 * cases)) ** 2) ** 0.5
-    return max(0.0, (centre - half) / (1 + z * z / cases)), min(1.0, (centre + half) / (1 + z * z / cases))
+    low, high = (centre - half) / (1 + z * z / cases), (centre + half) / (1 + z * z / cases)
+    return min(max(low, 0.0), share), max(min(high, 1.0), share)  # also where a float ends beyond the share
 
 
 def low_resource(found: Sequence[Mapping[str, Any]]) -> Figure:

@@ -106,6 +106,7 @@ def test_every_run_has_a_row_and_every_property_a_column(drawn: Path) -> None:
 def test_intervals_of_shares(figures: SimpleNamespace) -> None:
     # z² = 3.8416: of 0 in 10 cases up to z² / (10 + z²), of 5 in 10 around a half by z · √(1/40 + z²/400) / (1 + z²/10).
     assert figures.wilson(0.0, 10) == pytest.approx((0, 0.27754), abs=1e-5)
+    assert figures.wilson(0.0, 853)[0] == 0.0  # not 4e-19, from which the share would stand apart
     assert figures.wilson(0.5, 10) == pytest.approx((0.23659, 0.76341), abs=1e-5)
 
 
