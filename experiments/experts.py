@@ -74,6 +74,7 @@ def describe(path: Path, data_path: Path | None, device: torch.device) -> dict[s
         for epoch in fit.epochs
         if epoch.expert_load
     ]
+    # The last two parts of its path tell a run from others; where a machine keeps them is its own business.
     named = {"run": "/".join(path.parts[-2:]), "dataset": data.name, "fingerprint": data.fingerprint, "seed": run.config.seed}
     return {**named, **asdict(found), "epochs": loads}
 

@@ -145,7 +145,7 @@ def test_who_is_read_by_which_expert(tmp_path: Path, monkeypatch: pytest.MonkeyP
     config = small_shop.config(small_shop.write_llm(tmp_path / "llm"))
     paths = [runs.train(tmp_path / "out", "all", config.model_copy(update={"seed": seed}), data, tmp_path / "data") for seed in (0, 1)]
     found = runner.ask(paths, None, CPU)
-    assert [(run["run"], run["seed"], run["users"]) for run in found["runs"]] == [(str(path), seed, 11) for seed, path in enumerate(paths)]
+    assert [(run["run"], run["seed"], run["users"]) for run in found["runs"]] == [(f"all/seed-{seed}", seed, 11) for seed in (0, 1)]
     for run in found["runs"]:
         assert [(each["fit"], each["epoch"]) for each in run["epochs"]] == [("stage1", 1), ("stage1", 2), ("stage2", 1)]
         for each in run["epochs"]:
