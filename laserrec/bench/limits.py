@@ -92,7 +92,7 @@ def _products(shapes: list[tuple[int, int, int]], dtype: torch.dtype, device: to
     """Return the best rate over products x [m, k] · w [n, k]ᵀ, FLOP/s, by whichever library does them fastest."""
     best = 0.0
     for m, k, n in shapes:
-        x, w = torch.randn(m, k).to(device, dtype), torch.randn(n, k).to(device, dtype)
+        x, w = (torch.randn(rows, k, device=device).to(dtype) for rows in (m, n))
         seconds = min(_fastest(partial(linear, x, w)), _fastest(partial(products, x, w)))
         best = max(best, 2 * m * k * n / seconds)
     return best

@@ -17,7 +17,8 @@ from laserrec.nn.backbone import Backbone
 from laserrec.nn.rotary import RotaryDecoder, Rows, why_not
 from laserrec.nn.text_cache import TextCache
 
-GROUP = 16
+GROUP, GROUP_ELSEWHERE = 16, 256
+"""Rows of similar length that attend together: few, so that little padding is computed; on a GPU many, for there launches cost more."""
 ReadOut = Literal["suffix", "mean", "last"]
 
 
@@ -47,7 +48,7 @@ class TextFirst:
             return virtual.new_empty(0, virtual.shape[2])
         decoder, order = self.cache.decoder, self.cache.count_tokens(items, mask).argsort(stable=True)
         # Rows of similar length form a group, so that little padding is gathered and attended to.
-        groups = [self._rows(items[part], mask[part], virtual[part]) for part in order.split(GROUP)]
+        groups = [self._rows(items[part], mask[part], virtual[part]) for part in order.split(_group(virtual.device))]
         if self.read_out == "mean":
             found = [states.float().mean(1) for states in decoder.run(groups)]
         else:
@@ -85,7 +86,7 @@ class PrefixFirst:
             return virtual.new_empty(0, virtual.shape[2])
         texts = [self._tokens(row[real].tolist()) for row, real in zip(items.cpu(), mask.cpu(), strict=True)]
         lengths = torch.tensor([len(text) for text in texts]).to(virtual.device) + virtual.shape[1]
-        parts = lengths.argsort(stable=True).split(GROUP)
+        parts = lengths.argsort(stable=True).split(_group(virtual.device))
         prompts = [self._prompts([texts[row] for row in part.tolist()], virtual[part], lengths[part]) for part in parts]
         states = self._states(prompts, [lengths[part] for part in parts])
         return torch.cat(states)[torch.cat(parts).argsort()]
@@ -124,3 +125,7 @@ class PrefixFirst:
         for number, item in enumerate(history, start=1):
             tokens += self.line(item, number)
         return torch.tensor(tokens, dtype=torch.int64)
+
+
+def _group(device: torch.device) -> int:
+    return GROUP if device.type == "cpu" else GROUP_ELSEWHERE

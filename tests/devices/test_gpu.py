@@ -6,21 +6,54 @@ from pathlib import Path
 
 import pytest
 import small_shop
+import tiny
 import torch
-from test_system import Pair, batch, trained
+from test_system import KINDS, ROWS, SECTIONS, Pair, batch, gradients, trained
 
 from laserrec import Laser
+from laserrec.nn.kernels import can_compile
+from laserrec.nn.mformer import MFormer
+from laserrec.training.texts import ItemTexts
 
 pytestmark = pytest.mark.gpu
 CUDA = torch.device("cuda:0")
 
 
-@pytest.mark.parametrize("variant", ["text_first", "prefix_first", "mean", "linear", "qwen3"])
+@pytest.mark.parametrize("variant", [*SECTIONS, *KINDS])
 def test_the_same_weights_give_the_same_scores(variant: str) -> None:
     pair = Pair(variant, CUDA)
     there = pair.there.scores(*batch(CUDA))
     assert there.device == CUDA
     torch.testing.assert_close(there.cpu(), pair.here.scores(*batch(pair.here.device)), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("variant", [*SECTIONS, *KINDS])
+def test_every_trained_tensor_is_told_the_same(variant: str) -> None:
+    pair = Pair(variant, CUDA)
+    for laser in pair:
+        if isinstance(laser.model.source, MFormer):
+            laser.model.source.drop_state = 0.0  # devices draw differently
+    expected, found = map(gradients, pair)
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name].cpu(), gradient, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_bfloat16_stays_near_float32(fused: bool) -> None:
+    for order in ("text_first", "prefix_first"):
+        found = []
+        for dtype in (torch.float32, torch.bfloat16):
+            llm = tiny.backbone("llama-grouped")
+            llm.model.to(CUDA, dtype)
+            llm.compiled = fused and can_compile(CUDA)
+            reader = ItemTexts(llm, tiny.config(prompt={"order": order, "line": "{text}\n"}).prompt, tiny.ITEMS).reader
+            virtual = torch.linspace(-0.1, 0.1, len(ROWS) * 3 * tiny.WIDTH).view(len(ROWS), 3, tiny.WIDTH).to(CUDA).requires_grad_()
+            states = reader.read(*batch(CUDA), virtual)
+            states.square().sum().backward()
+            found.append((states.detach(), virtual.grad))
+        for exact, rough in zip(*found, strict=True):
+            assert float(torch.cosine_similarity(exact.flatten(1), rough.flatten(1)).min()) > 0.95  # of states and of gradients
 
 
 def test_a_fit_is_resumed(tmp_path: Path) -> None:

@@ -76,19 +76,22 @@ def same(found: Tensor, expected: Tensor) -> None:
 @pytest.mark.parametrize("variant", [*SECTIONS, *KINDS])
 def test_forward_and_backward(elsewhere: torch.device, variant: str) -> None:
     pair = Pair(variant, elsewhere)
-    gradients = []
-    for laser in pair:
-        torch.manual_seed(5)  # of dropped states
-        laser.model.train()
-        logits, routing = laser.logits(*batch(laser.device))
-        assert logits.device == laser.device
-        loss = logits.logsumexp(1).sum() + (0 if routing is None else routing.balance)
-        loss.backward()
-        gradients.append({name: p.grad for name, p in laser.model.named_parameters() if p.grad is not None})
-    assert gradients[0].keys() == gradients[1].keys()
-    for name, gradient in gradients[0].items():
-        same(gradients[1][name], gradient)
+    expected, found = map(gradients, pair)
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        same(found[name], gradient)
     same(pair.there.scores(*batch(elsewhere)), pair.here.scores(*batch(pair.here.device)))
+
+
+def gradients(laser: LaserSystem) -> dict[str, Tensor]:
+    """Return what every trained tensor is told by a loss of all scores."""
+    torch.manual_seed(5)  # of dropped states
+    laser.model.train()
+    logits, routing = laser.logits(*batch(laser.device))
+    assert logits.device == laser.device
+    loss = logits.logsumexp(1).sum() + (0 if routing is None else routing.balance)
+    loss.backward()
+    return {name: p.grad for name, p in laser.model.named_parameters() if p.grad is not None}
 
 
 def test_refresh_requests_and_new_items(elsewhere: torch.device) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import silu
 
 from laserrec.nn import attention
-from laserrec.nn.attention import Group, attend
+from laserrec.nn.attention import Group, attend, attend_alone
 from laserrec.nn.kernels import Kernels, Turn, can_compile
 
 PLAIN = Kernels()
@@ -124,7 +124,16 @@ def test_attention_is_the_plain_one(monkeypatch: pytest.MonkeyPatch, shape: list
     monkeypatch.setattr(attention, "QUERY_BLOCK", block)
     parts = groups(shape)
     inputs = [draw(parts[-1].end, heads * C, seed=heads).requires_grad_() for heads in (G * R, G, G)]
-    found, expected = attend(*inputs, parts, 1, C, PLAIN), plain_attention(*inputs, parts, 1)
+    same_attention(inputs, attend(*inputs, parts, 1, C, PLAIN), plain_attention(*inputs, parts, 1))
+
+
+def test_attention_as_gpus_do_it_is_the_plain_one() -> None:
+    parts = groups([(3, 5, 0)])
+    inputs = [draw(parts[-1].end, heads * C, seed=heads).requires_grad_() for heads in (G * R, G, G)]
+    same_attention(inputs, attend_alone(*inputs, parts[0], C, PLAIN), plain_attention(*inputs, parts, 1))
+
+
+def same_attention(inputs: Sequence[Tensor], found: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(found, expected)
     weights = draw(*found.shape, seed=9)
     own, theirs = (torch.autograd.grad((out * weights).sum(), inputs) for out in (found, expected))
