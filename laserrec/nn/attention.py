@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import scaled_dot_product_attention
 
-from laserrec.nn.kernels import Kernels, Turn
+from laserrec.nn.kernels import Kernels, Turn, can_compile
 
 QUERY_BLOCK = 64
 
@@ -123,8 +123,14 @@ def attend(query: Tensor, key: Tensor, value: Tensor, groups: Sequence[Group], l
     Returns:
         The heads' mixtures of values, [M, G·R·C].
     """
-    if query.device.type == "cuda" and all(group.context is None for group in groups):
-        return torch.cat([attend_alone(query, key, value, group, head_width, kernels) for group in groups])
+    if query.device.type == "cuda":
+        if all(group.context is None for group in groups):
+            return torch.cat([attend_alone(query, key, value, group, head_width, kernels) for group in groups])
+        if can_compile(query.device):  # Triton is there
+            from laserrec.nn.gpu_attention import attend_blocks, fits
+
+            if fits(query, groups, head_width):
+                return attend_blocks(query, key, value, groups, layer, head_width)
     mixed: Tensor = _Attention.apply(query, key, value, groups, layer, head_width, kernels)  # type: ignore[no-untyped-call]
     return mixed
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -37,7 +38,7 @@ class Gathered:
         index: each token's row at the first layer, int64 [B, T].
         stride: from one layer's row to the next one's, the number of tokens in its block, int64 [B, T].
         positions: where each token stands, int64 [B, T].
-        mask: True where a token is real, bool [B, T].
+        mask: True where a token is real, bool [B, T]; those come first.
         padded: whether any is not.
     """
 
@@ -65,7 +66,7 @@ class Gathered:
         places = first[:, None] + torch.arange(heads, device=first.device)[:, None]
         return self.rows.view(-1, shape[2]).index_select(0, places.flatten()).view(len(first), *shape[:2], -1, shape[2])
 
-    @property
+    @cached_property
     def ends(self) -> Tensor:
         """Number of context tokens of each row, where the next token stands: int64 [B]."""
         return self.mask.sum(1)

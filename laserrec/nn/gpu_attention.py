@@ -1,0 +1,274 @@
+"""Attention to cached blocks on a GPU: one kernel forward and one backward, in Triton, which torch brings along for CUDA.
+
+The plain way (`attention.py`) copies every block of a batch at every layer, rotates the copies and keeps them for the way back. Here keys and
+values are read where they lie, rotated on the way, and forgotten: of the context nothing is copied, padded or kept. Softmax is computed
+along the way and, going back, again from the logarithms of its sums, as FlashAttention does (Dao, 2023).
+
+One program takes one row and one key/value head; forward, one part of its queries. Queries of all heads that share a key/value head are
+asked together: R query heads of Q new tokens are R · Q queries.
+
+Dimensions: B rows of a group, Q new tokens, T context tokens, G key/value heads, R query heads per key/value head, C head width, M all
+tokens of all groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+if TYPE_CHECKING:
+    from laserrec.nn.attention import Group
+
+LEAST, MOST_NEW = 16, 64
+"""Side of the smallest product, most new tokens of a row."""
+KEYS, KEYS_BACK = 64, 32
+"""Context tokens that are looked at together; going back, more would not fit into a GPU's registers."""
+DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+VARYING = ("turns_apart", "far_apart", "length", "context", "layer")
+"""Numbers for whose particular values no kernel is compiled."""
+
+
+@runtime_checkable
+class Blocks(Protocol):
+    """A context whose keys and values lie among others', as `text_blocks.Gathered` says; real tokens come first."""
+
+    rows: Tensor
+    index: Tensor
+    stride: Tensor
+
+    @property
+    def ends(self) -> Tensor:
+        """Number of real tokens, int64 [B]."""
+
+
+def fits(query: Tensor, groups: Sequence[Group], head_width: int) -> bool:
+    """Tell whether the kernels can do this."""
+    sizes = head_width >= 2 * LEAST and head_width & (head_width - 1) == 0 and all(group.length <= MOST_NEW for group in groups)
+    return sizes and query.dtype in DTYPES and all(isinstance(group.context, Blocks) for group in groups)
+
+
+def attend_blocks(query: Tensor, key: Tensor, value: Tensor, groups: Sequence[Group], layer: int, head_width: int) -> Tensor:
+    """Attend; arguments and result as in `attention.attend`."""
+    mixed: Tensor = _Attention.apply(query, key, value, groups, layer, head_width)  # type: ignore[no-untyped-call]
+    return mixed
+
+
+class _Attention(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        groups: Sequence[Group],
+        layer: int,
+        head_width: int,
+    ) -> Tensor:
+        query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
+        heads, mixed = key.shape[1] // head_width, torch.empty_like(query)
+        sums = torch.empty(query.numel() // head_width, dtype=torch.float32, device=query.device)
+        for group in groups:
+            shape = _shape(group, query.shape[1] // key.shape[1], heads, head_width)
+            parts = (part[group.start : group.end] for part in (query, key, value, mixed))
+            grid = (triton.cdiv(shape["REPEATS"] * group.length, shape["QUERIES"]), group.rows, heads)
+            _forward[grid](*parts, _sums(sums, group, query, head_width), *_context(group), layer, KEYS=KEYS, **shape)
+        ctx.save_for_backward(query, key, value, mixed, sums)
+        ctx.groups, ctx.layer, ctx.head_width = groups, layer, head_width
+        return mixed
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        query, key, value, mixed, sums = ctx.saved_tensors
+        heads, found = key.shape[1] // ctx.head_width, tuple(torch.empty_like(part) for part in (query, key, value))
+        gradient = gradient.contiguous()
+        for group in ctx.groups:
+            shape = _shape(group, query.shape[1] // key.shape[1], heads, ctx.head_width)
+            parts = (part[group.start : group.end] for part in (query, key, value, mixed, gradient, *found))
+            _backward[group.rows, heads](
+                *parts, _sums(sums, group, query, ctx.head_width), *_context(group), ctx.layer, KEYS=KEYS_BACK, **shape
+            )
+        return *found, None, None, None
+
+
+def _shape(group: Group, repeats: int, heads: int, head_width: int) -> dict[str, Any]:
+    queries = triton.next_power_of_2(max(LEAST, min(64, repeats * group.length)))
+    new = triton.next_power_of_2(max(LEAST, group.length))
+    sizes = {"HEADS": heads, "REPEATS": repeats, "HALF": head_width // 2, "QUERIES": queries, "NEW": new}
+    return sizes | {"scale": head_width**-0.5, "num_warps": 4, "num_stages": 2}
+
+
+def _sums(sums: Tensor, group: Group, query: Tensor, head_width: int) -> Tensor:
+    each = query.shape[1] // head_width
+    return sums[group.start * each : group.end * each]
+
+
+def _context(group: Group) -> tuple[Tensor | int, ...]:
+    """Return angles, where the context's rows lie, and how many tokens stand between the angles of two rows."""
+    blocks = group.context
+    assert isinstance(blocks, Blocks)
+    assert group.context_turn is not None
+    turns = (group.turn, group.context_turn)
+    apart = (0 if len(cosine) == 1 else cosine.shape[1] for cosine, _ in turns)
+    new, length = group.length, blocks.index.shape[1]
+    return *group.turn, *group.context_turn, blocks.rows, blocks.index, blocks.stride, blocks.ends, *apart, new, length
+
+
+@triton.jit
+def _turned(states, places, cosine, sine, turns, real, HALF: tl.constexpr):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+    """Load the two halves of states at element offsets `places` [n] and turn them, float32 [n, HALF] each."""
+    columns = tl.arange(0, HALF)[None, :]
+    first = tl.load(states + places[:, None] + columns, mask=real[:, None], other=0.0).to(tl.float32)
+    second = tl.load(states + places[:, None] + HALF + columns, mask=real[:, None], other=0.0).to(tl.float32)
+    cosine = tl.load(cosine + turns[:, None] + columns, mask=real[:, None], other=0.0).to(tl.float32)
+    sine = tl.load(sine + turns[:, None] + columns, mask=real[:, None], other=0.0).to(tl.float32)
+    return first * cosine - second * sine, second * cosine + first * sine
+
+
+@triton.jit
+def _store_turned_back(target, places, first, second, cosine, sine, turns, real, HALF: tl.constexpr):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+    """Undo the turn of gradients [n, HALF] and store them at element offsets `places` [n]."""
+    columns = tl.arange(0, HALF)[None, :]
+    cosine = tl.load(cosine + turns[:, None] + columns, mask=real[:, None], other=0.0).to(tl.float32)
+    sine = tl.load(sine + turns[:, None] + columns, mask=real[:, None], other=0.0).to(tl.float32)
+    kind = target.dtype.element_ty
+    tl.store(target + places[:, None] + columns, (first * cosine + second * sine).to(kind), mask=real[:, None])
+    tl.store(target + places[:, None] + HALF + columns, (second * cosine - first * sine).to(kind), mask=real[:, None])
+
+
+@triton.jit
+def _rows_at(index, stride, places, real, layer):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+    """Return the rows of a layer that hold context tokens, int64 [n]."""
+    return tl.load(index + places, mask=real, other=0) + layer * tl.load(stride + places, mask=real, other=0)
+
+
+@triton.jit
+def _product(left, right):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+    return tl.dot(left, right, input_precision="ieee")
+
+
+@triton.jit
+def _scores(first, second, near, far):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+    """Return the products of queries, in two halves, with keys, in two halves."""
+    return _product(first, tl.trans(near)) + _product(second, tl.trans(far))
+
+
+@triton.jit
+def _mix(scores, values, best, total, mixed):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+    """Add keys' scores and values to a softmax under way."""
+    higher = tl.maximum(best, tl.max(scores, 1))
+    shrink = tl.exp(best - higher)
+    weights = tl.exp(scores - higher[:, None])
+    mixed = mixed * shrink[:, None] + _product(weights.to(values.dtype), values)
+    return higher, total * shrink + tl.sum(weights, 1), mixed
+
+
+@triton.jit(do_not_specialize=VARYING)
+def _forward(  # type: ignore[no-untyped-def] # noqa: ANN202
+    query, key, value, mixed, sums,  # noqa: ANN001
+    cosine, sine, far_cosine, far_sine, rows, index, stride, ends, turns_apart, far_apart, length, context, layer, scale,  # noqa: ANN001
+    HEADS: tl.constexpr, REPEATS: tl.constexpr, HALF: tl.constexpr, QUERIES: tl.constexpr, NEW: tl.constexpr, KEYS: tl.constexpr,
+):  # fmt: skip
+    part, row, head = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    kind = query.dtype.element_ty
+    turn, end = row * turns_apart, tl.load(ends + row).to(tl.int32)
+    asked = part * QUERIES + tl.arange(0, QUERIES)
+    real = asked < REPEATS * length
+    token = asked % length
+    places = ((row * length + token) * HEADS * REPEATS + head * REPEATS + asked // length) * 2 * HALF
+    first, second = _turned(query, places, cosine, sine, (turn + token) * HALF, real, HALF)
+    first, second = (first * scale).to(kind), (second * scale).to(kind)
+    columns, best = tl.arange(0, 2 * HALF)[None, :], tl.full([QUERIES], float("-inf"), tl.float32)
+    total, out = tl.zeros([QUERIES], tl.float32), tl.zeros([QUERIES, 2 * HALF], tl.float32)
+
+    # What a loop assigns must have the same shape before it, so these have names of their own.
+    new = tl.arange(0, NEW)
+    inside = new < length
+    kept = ((row * length + new) * HEADS + head) * 2 * HALF
+    own_near, own_far = _turned(key, kept, cosine, sine, (turn + new) * HALF, inside, HALF)
+    own_values = tl.load(value + kept[:, None] + columns, mask=inside[:, None], other=0.0)
+    own_scores = _scores(first, second, own_near.to(kind), own_far.to(kind))
+    own_scores = tl.where(new[None, :] <= token[:, None], own_scores, float("-inf"))
+    best, total, out = _mix(own_scores, own_values, best, total, out)
+
+    for start in range(0, end, KEYS):
+        seen = start + tl.arange(0, KEYS)
+        there = seen < end
+        at = _rows_at(index, stride, row * context + seen, there, layer)
+        at = (at * 2 * HEADS + head) * 2 * HALF
+        near, far = _turned(rows, at, far_cosine, far_sine, (row * far_apart + seen) * HALF, there, HALF)
+        values = tl.load(rows + HEADS * 2 * HALF + at[:, None] + columns, mask=there[:, None], other=0.0).to(kind)
+        scores = tl.where(there[None, :], _scores(first, second, near.to(kind), far.to(kind)), float("-inf"))
+        best, total, out = _mix(scores, values, best, total, out)
+
+    tl.store(mixed + places[:, None] + columns, (out / total[:, None]).to(kind), mask=real[:, None])
+    tl.store(sums + (row * HEADS + head) * REPEATS * length + asked, best + tl.log(total), mask=real)
+
+
+@triton.jit
+def _slopes(first, second, near, far, values, visible, sums, pull, inner):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+    """Return softmax's weights and the gradient of the scores, in the queries' type."""
+    scores = _scores(first, second, near, far)
+    weights = tl.where(visible, tl.exp(scores - sums[:, None]), 0.0)
+    slopes = weights * (_product(pull, tl.trans(values)) - inner[:, None])
+    return weights.to(first.dtype), slopes.to(first.dtype)
+
+
+@triton.jit(do_not_specialize=VARYING)
+def _backward(  # type: ignore[no-untyped-def] # noqa: ANN202
+    query, key, value, mixed, gradient, of_query, of_key, of_value, sums,  # noqa: ANN001
+    cosine, sine, far_cosine, far_sine, rows, index, stride, ends, turns_apart, far_apart, length, context, layer, scale,  # noqa: ANN001
+    HEADS: tl.constexpr, REPEATS: tl.constexpr, HALF: tl.constexpr, QUERIES: tl.constexpr, NEW: tl.constexpr, KEYS: tl.constexpr,
+):  # fmt: skip
+    row, head = tl.program_id(0), tl.program_id(1)
+    kind = query.dtype.element_ty
+    turn, end = row * turns_apart, tl.load(ends + row).to(tl.int32)
+    columns, new = tl.arange(0, 2 * HALF)[None, :], tl.arange(0, NEW)
+    inside = new < length
+    kept = ((row * length + new) * HEADS + head) * 2 * HALF
+    own_near, own_far = _turned(key, kept, cosine, sine, (turn + new) * HALF, inside, HALF)
+    own_near, own_far = own_near.to(kind), own_far.to(kind)
+    own_values = tl.load(value + kept[:, None] + columns, mask=inside[:, None], other=0.0)
+    near_slope, far_slope = tl.zeros([NEW, HALF], tl.float32), tl.zeros([NEW, HALF], tl.float32)
+    value_slope = tl.zeros([NEW, 2 * HALF], tl.float32)
+
+    for begin in range(0, REPEATS * length, QUERIES):
+        asked = begin + tl.arange(0, QUERIES)
+        real = asked < REPEATS * length
+        token = asked % length
+        places = ((row * length + token) * HEADS * REPEATS + head * REPEATS + asked // length) * 2 * HALF
+        first, second = _turned(query, places, cosine, sine, (turn + token) * HALF, real, HALF)
+        first, second = (first * scale).to(kind), (second * scale).to(kind)
+        pull = tl.load(gradient + places[:, None] + columns, mask=real[:, None], other=0.0)
+        out = tl.load(mixed + places[:, None] + columns, mask=real[:, None], other=0.0)
+        inner = tl.sum(pull.to(tl.float32) * out.to(tl.float32), 1)
+        logs = tl.load(sums + (row * HEADS + head) * REPEATS * length + asked, mask=real, other=0.0)
+
+        visible = (new[None, :] <= token[:, None]) & inside[None, :] & real[:, None]
+        weights, own_slopes = _slopes(first, second, own_near, own_far, own_values, visible, logs, pull, inner)
+        first_slope, second_slope = _product(own_slopes, own_near), _product(own_slopes, own_far)
+        near_slope += _product(tl.trans(own_slopes), first)
+        far_slope += _product(tl.trans(own_slopes), second)
+        value_slope += _product(tl.trans(weights), pull)
+
+        for start in range(0, end, KEYS):
+            seen = start + tl.arange(0, KEYS)
+            there = seen < end
+            at = _rows_at(index, stride, row * context + seen, there, layer)
+            at = (at * 2 * HEADS + head) * 2 * HALF
+            near, far = _turned(rows, at, far_cosine, far_sine, (row * far_apart + seen) * HALF, there, HALF)
+            near, far = near.to(kind), far.to(kind)
+            values = tl.load(rows + HEADS * 2 * HALF + at[:, None] + columns, mask=there[:, None], other=0.0).to(kind)
+            _unused, slopes = _slopes(first, second, near, far, values, there[None, :] & real[:, None], logs, pull, inner)
+            first_slope += _product(slopes, near)
+            second_slope += _product(slopes, far)
+        _store_turned_back(of_query, places, first_slope * scale, second_slope * scale, cosine, sine, (turn + token) * HALF, real, HALF)
+
+    _store_turned_back(of_key, kept, near_slope, far_slope, cosine, sine, (turn + new) * HALF, inside, HALF)
+    tl.store(of_value + kept[:, None] + columns, value_slope.to(kind), mask=inside[:, None])

@@ -1,0 +1,94 @@
+"""The GPU's kernels of attention to cached blocks against the plain ones, forward and backward.
+
+On a machine without a GPU Triton's interpreter runs them, where Triton is installed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from laserrec.nn.attention import Group, attend
+from laserrec.nn.kernels import Kernels, Turn
+from laserrec.nn.text_blocks import Gathered
+
+DEVICE = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+if DEVICE.type == "cpu":
+    os.environ["TRITON_INTERPRET"] = "1"
+pytestmark = [
+    pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed; torch brings it along for CUDA"),
+    *([pytest.mark.gpu] if DEVICE.type == "cuda" else []),
+]
+C, LAYER = 32, 2
+
+
+def draw(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed + sum(shape)))
+
+
+def angles(rows: int, length: int, seed: int) -> Turn:
+    angle = draw(rows, length, C // 2, seed=seed)
+    return angle.cos().to(DEVICE), angle.sin().to(DEVICE)
+
+
+def groups(shapes: Sequence[tuple[int, int, int]], heads: int, dtype: torch.dtype) -> list[Group]:
+    """Build groups from (rows, new tokens, context tokens); each row's context is a token shorter than the one's before it."""
+    built, start = [], 0
+    for rows, new, far in shapes:
+        kept = draw(LAYER * 3 * far + 50, 2, heads, C).to(DEVICE, dtype)
+        ends = (far - torch.arange(rows)).clamp(min=0)
+        mask = torch.arange(far) < ends[:, None]
+        index = torch.randint(0, 2 * far + 1, (rows, far), generator=torch.Generator().manual_seed(far))
+        stride = torch.full_like(index, far // 2)
+        told = (torch.where(mask, part, 0).to(DEVICE) for part in (index, stride, torch.arange(far).expand(rows, -1)))
+        context = Gathered(kept, *told, mask.to(DEVICE), padded=True)
+        built.append(Group(start, rows, new, angles(rows if new % 2 else 1, new, 7), context, angles(rows, far, 8), padded=True))
+        start = built[-1].end
+    return built
+
+
+@pytest.mark.parametrize("shapes", [[(2, 3, 5)], [(3, 9, 70), (1, 9, 200)], [(2, 33, 20)], [(2, 1, 0), (1, 64, 3)]])
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_they_are_the_plain_ones(shapes: list[tuple[int, int, int]], repeats: int) -> None:
+    from laserrec.nn.gpu_attention import attend_blocks, fits
+
+    heads, parts = 2, groups(shapes, 2, torch.float32)
+    inputs = [draw(parts[-1].end, n * C, seed=n).to(DEVICE).requires_grad_() for n in (heads * repeats, heads, heads)]
+    assert fits(inputs[0], parts, C)
+    found = attend_blocks(*inputs, parts, LAYER, C)
+    exact = [part.detach().cpu().double().requires_grad_() for part in inputs]
+    expected = attend(*exact, [on_cpu(group) for group in parts], LAYER, C, Kernels())
+    torch.testing.assert_close(found.cpu().double(), expected, rtol=1e-5, atol=1e-5)
+    pull = draw(*found.shape, seed=9)
+    own = torch.autograd.grad((found * pull.to(DEVICE)).sum(), inputs)
+    theirs = torch.autograd.grad((expected * pull.double()).sum(), exact)
+    for actual, wanted in zip(own, theirs, strict=True):
+        torch.testing.assert_close(actual.cpu().double(), wanted, rtol=1e-4, atol=1e-4)
+
+
+def on_cpu(group: Group) -> Group:
+    context = group.context
+    assert isinstance(context, Gathered)
+    assert group.context_turn
+    rows, *where = (part.cpu() for part in (context.rows, context.index, context.stride, context.positions, context.mask))
+    there = Gathered(rows.double(), *where, padded=True)
+    turn, far = (tuple(part.cpu().double() for part in parts) for parts in (group.turn, group.context_turn))
+    return Group(group.start, group.rows, group.length, (turn[0], turn[1]), there, (far[0], far[1]), padded=True)
+
+
+def test_half_precision_stays_near_float32() -> None:
+    from laserrec.nn.gpu_attention import attend_blocks
+
+    found, half = [], torch.bfloat16 if DEVICE.type == "cuda" else torch.float16  # the interpreter knows no bfloat16
+    for dtype in (torch.float32, half):
+        parts = groups([(3, 9, 150)], 2, dtype)
+        inputs = [draw(parts[-1].end, n * C, seed=n).to(DEVICE, dtype).requires_grad_() for n in (6, 2, 2)]
+        mixed = attend_blocks(*inputs, parts, LAYER, C)
+        found.append([mixed, *torch.autograd.grad(mixed.float().square().sum(), inputs)])
+    for exact, rough in zip(*found, strict=True):
+        assert float((exact - rough.float()).norm() / exact.norm()) < 0.02
