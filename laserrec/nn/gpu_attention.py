@@ -1,8 +1,8 @@
 """Attention to cached blocks on a GPU: one kernel forward and one backward, in Triton, which torch brings along for CUDA.
 
-The plain way (`attention.py`) copies every block of a batch at every layer, rotates the copies and keeps them for the way back. Here keys and
-values are read where they lie, rotated on the way, and forgotten: of the context nothing is copied, padded or kept. Softmax is computed
-along the way and, going back, again from the logarithms of its sums, as FlashAttention does (Dao, 2023).
+The plain way (`attention.py`) copies every block of a batch at every layer, rotates the copies and keeps them for the way back. Here keys
+and values are read where they lie, rotated on the way, and forgotten: of the context nothing is copied, padded or kept. Softmax is
+computed along the way and, going back, again from the logarithms of its sums, as FlashAttention does (Dao, 2023).
 
 One program takes one row and one key/value head; forward, one part of its queries. Queries of all heads that share a key/value head are
 asked together: R query heads of Q new tokens are R · Q queries.
@@ -29,7 +29,9 @@ LEAST, MOST_NEW = 16, 64
 """Side of the smallest product, most new tokens of a row."""
 KEYS, KEYS_BACK = 64, 32
 """Context tokens that are looked at together; going back, more would not fit into a GPU's registers."""
-DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+HEAD_WIDTHS = (32, 64, 128)
+DTYPES = (torch.bfloat16, torch.float16)
+"""Types that they are made for; in float32 they are right, too, and take a minute to compile."""
 VARYING = ("turns_apart", "far_apart", "length", "context", "layer")
 """Numbers for whose particular values no kernel is compiled."""
 
@@ -48,21 +50,21 @@ class Blocks(Protocol):
 
 
 def fits(query: Tensor, groups: Sequence[Group], head_width: int) -> bool:
-    """Tell whether the kernels can do this."""
-    sizes = head_width >= 2 * LEAST and head_width & (head_width - 1) == 0 and all(group.length <= MOST_NEW for group in groups)
+    """Tell whether the kernels can do this: half precision, heads of 32, 64 or 128 numbers, up to 64 new tokens."""
+    sizes = head_width in HEAD_WIDTHS and all(group.length <= MOST_NEW for group in groups)
     return sizes and query.dtype in DTYPES and all(isinstance(group.context, Blocks) for group in groups)
 
 
 def attend_blocks(query: Tensor, key: Tensor, value: Tensor, groups: Sequence[Group], layer: int, head_width: int) -> Tensor:
     """Attend; arguments and result as in `attention.attend`."""
-    mixed: Tensor = _Attention.apply(query, key, value, groups, layer, head_width)  # type: ignore[no-untyped-call]
+    mixed: Tensor = _Attention.apply(query, key, value, groups, layer, head_width)
     return mixed
 
 
 class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,  # noqa: ANN401
+        ctx: Any,
         query: Tensor,
         key: Tensor,
         value: Tensor,
@@ -84,7 +86,7 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, mixed, sums = ctx.saved_tensors
         heads, found = key.shape[1] // ctx.head_width, tuple(torch.empty_like(part) for part in (query, key, value))
         gradient = gradient.contiguous()
@@ -121,7 +123,7 @@ def _context(group: Group) -> tuple[Tensor | int, ...]:
 
 
 @triton.jit
-def _turned(states, places, cosine, sine, turns, real, HALF: tl.constexpr):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+def _turned(states, places, cosine, sine, turns, real, HALF: tl.constexpr):
     """Load the two halves of states at element offsets `places` [n] and turn them, float32 [n, HALF] each."""
     columns = tl.arange(0, HALF)[None, :]
     first = tl.load(states + places[:, None] + columns, mask=real[:, None], other=0.0).to(tl.float32)
@@ -132,7 +134,7 @@ def _turned(states, places, cosine, sine, turns, real, HALF: tl.constexpr):  # t
 
 
 @triton.jit
-def _store_turned_back(target, places, first, second, cosine, sine, turns, real, HALF: tl.constexpr):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+def _store_turned_back(target, places, first, second, cosine, sine, turns, real, HALF: tl.constexpr):
     """Undo the turn of gradients [n, HALF] and store them at element offsets `places` [n]."""
     columns = tl.arange(0, HALF)[None, :]
     cosine = tl.load(cosine + turns[:, None] + columns, mask=real[:, None], other=0.0).to(tl.float32)
@@ -143,24 +145,40 @@ def _store_turned_back(target, places, first, second, cosine, sine, turns, real,
 
 
 @triton.jit
-def _rows_at(index, stride, places, real, layer):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+def _asked(query, asked, row, head, length, cosine, sine, turn, scale, HEADS: tl.constexpr, REPEATS: tl.constexpr, HALF: tl.constexpr):
+    """Load queries by their numbers [n]: both halves, turned and scaled; which are real, their tokens, and their element offsets."""
+    real, token = asked < REPEATS * length, asked % length
+    places = ((row * length + token) * HEADS * REPEATS + head * REPEATS + asked // length) * 2 * HALF
+    first, second = _turned(query, places, cosine, sine, (turn + token) * HALF, real, HALF)
+    return (first * scale).to(query.dtype.element_ty), (second * scale).to(query.dtype.element_ty), real, token, places
+
+
+@triton.jit
+def _keys(keys, places, cosine, sine, turns, real, query, HALF: tl.constexpr):
+    """Load keys at element offsets `places` [n]: both halves, turned, in the queries' type."""
+    near, far = _turned(keys, places, cosine, sine, turns, real, HALF)
+    return near.to(query.dtype.element_ty), far.to(query.dtype.element_ty)
+
+
+@triton.jit
+def _rows_at(index, stride, places, real, layer):
     """Return the rows of a layer that hold context tokens, int64 [n]."""
     return tl.load(index + places, mask=real, other=0) + layer * tl.load(stride + places, mask=real, other=0)
 
 
 @triton.jit
-def _product(left, right):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+def _product(left, right):
     return tl.dot(left, right, input_precision="ieee")
 
 
 @triton.jit
-def _scores(first, second, near, far):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+def _scores(first, second, near, far):
     """Return the products of queries, in two halves, with keys, in two halves."""
     return _product(first, tl.trans(near)) + _product(second, tl.trans(far))
 
 
 @triton.jit
-def _mix(scores, values, best, total, mixed):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+def _mix(scores, values, best, total, mixed):
     """Add keys' scores and values to a softmax under way."""
     higher = tl.maximum(best, tl.max(scores, 1))
     shrink = tl.exp(best - higher)
@@ -170,20 +188,16 @@ def _mix(scores, values, best, total, mixed):  # type: ignore[no-untyped-def] # 
 
 
 @triton.jit(do_not_specialize=VARYING)
-def _forward(  # type: ignore[no-untyped-def] # noqa: ANN202
-    query, key, value, mixed, sums,  # noqa: ANN001
-    cosine, sine, far_cosine, far_sine, rows, index, stride, ends, turns_apart, far_apart, length, context, layer, scale,  # noqa: ANN001
+def _forward(
+    query, key, value, mixed, sums,
+    cosine, sine, far_cosine, far_sine, rows, index, stride, ends, turns_apart, far_apart, length, context, layer, scale,
     HEADS: tl.constexpr, REPEATS: tl.constexpr, HALF: tl.constexpr, QUERIES: tl.constexpr, NEW: tl.constexpr, KEYS: tl.constexpr,
 ):  # fmt: skip
     part, row, head = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     kind = query.dtype.element_ty
     turn, end = row * turns_apart, tl.load(ends + row).to(tl.int32)
     asked = part * QUERIES + tl.arange(0, QUERIES)
-    real = asked < REPEATS * length
-    token = asked % length
-    places = ((row * length + token) * HEADS * REPEATS + head * REPEATS + asked // length) * 2 * HALF
-    first, second = _turned(query, places, cosine, sine, (turn + token) * HALF, real, HALF)
-    first, second = (first * scale).to(kind), (second * scale).to(kind)
+    first, second, real, token, places = _asked(query, asked, row, head, length, cosine, sine, turn, scale, HEADS, REPEATS, HALF)
     columns, best = tl.arange(0, 2 * HALF)[None, :], tl.full([QUERIES], float("-inf"), tl.float32)
     total, out = tl.zeros([QUERIES], tl.float32), tl.zeros([QUERIES, 2 * HALF], tl.float32)
 
@@ -191,9 +205,9 @@ def _forward(  # type: ignore[no-untyped-def] # noqa: ANN202
     new = tl.arange(0, NEW)
     inside = new < length
     kept = ((row * length + new) * HEADS + head) * 2 * HALF
-    own_near, own_far = _turned(key, kept, cosine, sine, (turn + new) * HALF, inside, HALF)
+    own_near, own_far = _keys(key, kept, cosine, sine, (turn + new) * HALF, inside, query, HALF)
     own_values = tl.load(value + kept[:, None] + columns, mask=inside[:, None], other=0.0)
-    own_scores = _scores(first, second, own_near.to(kind), own_far.to(kind))
+    own_scores = _scores(first, second, own_near, own_far)
     own_scores = tl.where(new[None, :] <= token[:, None], own_scores, float("-inf"))
     best, total, out = _mix(own_scores, own_values, best, total, out)
 
@@ -202,9 +216,9 @@ def _forward(  # type: ignore[no-untyped-def] # noqa: ANN202
         there = seen < end
         at = _rows_at(index, stride, row * context + seen, there, layer)
         at = (at * 2 * HEADS + head) * 2 * HALF
-        near, far = _turned(rows, at, far_cosine, far_sine, (row * far_apart + seen) * HALF, there, HALF)
+        near, far = _keys(rows, at, far_cosine, far_sine, (row * far_apart + seen) * HALF, there, query, HALF)
         values = tl.load(rows + HEADS * 2 * HALF + at[:, None] + columns, mask=there[:, None], other=0.0).to(kind)
-        scores = tl.where(there[None, :], _scores(first, second, near.to(kind), far.to(kind)), float("-inf"))
+        scores = tl.where(there[None, :], _scores(first, second, near, far), float("-inf"))
         best, total, out = _mix(scores, values, best, total, out)
 
     tl.store(mixed + places[:, None] + columns, (out / total[:, None]).to(kind), mask=real[:, None])
@@ -212,7 +226,7 @@ def _forward(  # type: ignore[no-untyped-def] # noqa: ANN202
 
 
 @triton.jit
-def _slopes(first, second, near, far, values, visible, sums, pull, inner):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+def _slopes(first, second, near, far, values, visible, sums, pull, inner):
     """Return softmax's weights and the gradient of the scores, in the queries' type."""
     scores = _scores(first, second, near, far)
     weights = tl.where(visible, tl.exp(scores - sums[:, None]), 0.0)
@@ -221,9 +235,9 @@ def _slopes(first, second, near, far, values, visible, sums, pull, inner):  # ty
 
 
 @triton.jit(do_not_specialize=VARYING)
-def _backward(  # type: ignore[no-untyped-def] # noqa: ANN202
-    query, key, value, mixed, gradient, of_query, of_key, of_value, sums,  # noqa: ANN001
-    cosine, sine, far_cosine, far_sine, rows, index, stride, ends, turns_apart, far_apart, length, context, layer, scale,  # noqa: ANN001
+def _backward(
+    query, key, value, mixed, gradient, of_query, of_key, of_value, sums,
+    cosine, sine, far_cosine, far_sine, rows, index, stride, ends, turns_apart, far_apart, length, context, layer, scale,
     HEADS: tl.constexpr, REPEATS: tl.constexpr, HALF: tl.constexpr, QUERIES: tl.constexpr, NEW: tl.constexpr, KEYS: tl.constexpr,
 ):  # fmt: skip
     row, head = tl.program_id(0), tl.program_id(1)
@@ -232,19 +246,14 @@ def _backward(  # type: ignore[no-untyped-def] # noqa: ANN202
     columns, new = tl.arange(0, 2 * HALF)[None, :], tl.arange(0, NEW)
     inside = new < length
     kept = ((row * length + new) * HEADS + head) * 2 * HALF
-    own_near, own_far = _turned(key, kept, cosine, sine, (turn + new) * HALF, inside, HALF)
-    own_near, own_far = own_near.to(kind), own_far.to(kind)
+    own_near, own_far = _keys(key, kept, cosine, sine, (turn + new) * HALF, inside, query, HALF)
     own_values = tl.load(value + kept[:, None] + columns, mask=inside[:, None], other=0.0)
     near_slope, far_slope = tl.zeros([NEW, HALF], tl.float32), tl.zeros([NEW, HALF], tl.float32)
     value_slope = tl.zeros([NEW, 2 * HALF], tl.float32)
 
     for begin in range(0, REPEATS * length, QUERIES):
         asked = begin + tl.arange(0, QUERIES)
-        real = asked < REPEATS * length
-        token = asked % length
-        places = ((row * length + token) * HEADS * REPEATS + head * REPEATS + asked // length) * 2 * HALF
-        first, second = _turned(query, places, cosine, sine, (turn + token) * HALF, real, HALF)
-        first, second = (first * scale).to(kind), (second * scale).to(kind)
+        first, second, real, token, places = _asked(query, asked, row, head, length, cosine, sine, turn, scale, HEADS, REPEATS, HALF)
         pull = tl.load(gradient + places[:, None] + columns, mask=real[:, None], other=0.0)
         out = tl.load(mixed + places[:, None] + columns, mask=real[:, None], other=0.0)
         inner = tl.sum(pull.to(tl.float32) * out.to(tl.float32), 1)
@@ -262,8 +271,7 @@ def _backward(  # type: ignore[no-untyped-def] # noqa: ANN202
             there = seen < end
             at = _rows_at(index, stride, row * context + seen, there, layer)
             at = (at * 2 * HEADS + head) * 2 * HALF
-            near, far = _turned(rows, at, far_cosine, far_sine, (row * far_apart + seen) * HALF, there, HALF)
-            near, far = near.to(kind), far.to(kind)
+            near, far = _keys(rows, at, far_cosine, far_sine, (row * far_apart + seen) * HALF, there, query, HALF)
             values = tl.load(rows + HEADS * 2 * HALF + at[:, None] + columns, mask=there[:, None], other=0.0).to(kind)
             _unused, slopes = _slopes(first, second, near, far, values, there[None, :] & real[:, None], logs, pull, inner)
             first_slope += _product(slopes, near)

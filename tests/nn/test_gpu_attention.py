@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -55,11 +56,10 @@ def groups(shapes: Sequence[tuple[int, int, int]], heads: int, dtype: torch.dtyp
 @pytest.mark.parametrize("shapes", [[(2, 3, 5)], [(3, 9, 70), (1, 9, 200)], [(2, 33, 20)], [(2, 1, 0), (1, 64, 3)]])
 @pytest.mark.parametrize("repeats", [1, 3])
 def test_they_are_the_plain_ones(shapes: list[tuple[int, int, int]], repeats: int) -> None:
-    from laserrec.nn.gpu_attention import attend_blocks, fits
+    from laserrec.nn.gpu_attention import attend_blocks
 
     heads, parts = 2, groups(shapes, 2, torch.float32)
     inputs = [draw(parts[-1].end, n * C, seed=n).to(DEVICE).requires_grad_() for n in (heads * repeats, heads, heads)]
-    assert fits(inputs[0], parts, C)
     found = attend_blocks(*inputs, parts, LAYER, C)
     exact = [part.detach().cpu().double().requires_grad_() for part in inputs]
     expected = attend(*exact, [on_cpu(group) for group in parts], LAYER, C, Kernels())
@@ -92,3 +92,14 @@ def test_half_precision_stays_near_float32() -> None:
         found.append([mixed, *torch.autograd.grad(mixed.float().square().sum(), inputs)])
     for exact, rough in zip(*found, strict=True):
         assert float((exact - rough.float()).norm() / exact.norm()) < 0.02
+
+
+def test_what_they_are_made_for() -> None:
+    from laserrec.nn.gpu_attention import fits
+
+    query, parts = torch.empty(1, dtype=torch.bfloat16), groups([(2, 3, 5)], 2, torch.bfloat16)
+    assert fits(query, parts, C)
+    assert not fits(query, parts, 48)
+    assert not fits(query.float(), parts, C)
+    assert not fits(query, groups([(1, 65, 3)], 2, torch.bfloat16), C)
+    assert not fits(query, [replace(parts[0], context=None)], C)
