@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 
-from laserrec.errors import DataError
+from laserrec.errors import ConfigError, DataError
 
 
 def check_request(histories: Sequence[Sequence[str]], k: int) -> None:
@@ -33,6 +34,17 @@ def check_ids(name: str, ids: Collection[str]) -> list[str]:
     if isinstance(ids, str) or not all(map(_is_text, given)):
         raise DataError(f"Received {name} = {ids!r}; expected is a collection of item ids, each a string: ['...', '...'].")
     return given
+
+
+def check_lift(deviations: float) -> float:
+    """Return what new items get beyond the score of their stand-ins; refuse what is no finite number.
+
+    Raises:
+        ConfigError: what was received.
+    """
+    if not isinstance(deviations, int | float) or not math.isfinite(deviations):
+        raise ConfigError(f"Received new_items = {deviations!r}; allowed is any finite number of deviations, such as 0 or 1.5.")
+    return float(deviations)
 
 
 def check_item(item: Mapping[str, str], place: int) -> tuple[str, dict[str, str]]:

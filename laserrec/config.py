@@ -129,6 +129,9 @@ class ScoreConfig(_Section):
     """Add γ · (standardised score of the collaborative model), γ trained; the paper does not."""
     trust: float = 1.0
     """γ at the start."""
+    new_items: float | None = Field(None, allow_inf_nan=False)
+    """What an item that the collaborative model does not know gets beyond the mean score of its stand-ins, in deviations; where it is unset
+    and scalars are calibrated, it is fitted on known items that are taken for new."""
     seen_penalty: bool = True
     """Subtract a trained δ from the items of the history; the paper does not."""
     penalty: float = 2.0

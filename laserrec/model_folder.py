@@ -30,7 +30,7 @@ from laserrec.nn.neighbours import EVENTS_FLOOR, Neighbours
 from laserrec.nn.sequential import SequentialRecommender
 from laserrec.training.collaborative import build_recommender
 
-FORMAT = 4
+FORMAT = 5
 NEIGHBOURS = "neighbours.items"
 """How the name of a table of neighbours ends."""
 NOT_NEGATIVE, LARGEST = ("neighbours.weights", "scorer.shares"), 1e6
@@ -260,3 +260,19 @@ def _fetch(repository: str) -> Path:
         return Path(snapshot_download(repository, allow_patterns=list(FILES)))
     except hub_errors() as error:
         raise AssetError(f"The Hugging Face repository {repository!r} cannot be had: {error}") from error
+
+
+def upload(folder: Path, repository: str, *, private: bool, token: str | None) -> str:
+    """Upload a model folder to the Hugging Face hub; arguments and result as in `Laser.push_to_hub`.
+
+    Raises:
+        AssetError: the hub refuses, or cannot be reached.
+    """
+    from huggingface_hub import HfApi
+
+    api = HfApi(token=token)
+    try:
+        api.create_repo(repository, private=private, exist_ok=True)
+        return api.upload_folder(repo_id=repository, folder_path=folder, commit_message="Upload a laserrec model").commit_url
+    except hub_errors() as error:
+        raise AssetError(f"The model cannot be pushed to the Hugging Face repository {repository!r}: {error}") from error

@@ -19,14 +19,14 @@ import torch
 from numpy.typing import NDArray
 
 from laserrec.assets.store import texts_folder
-from laserrec.checks import check_item, check_request
+from laserrec.checks import check_item, check_lift, check_request
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.data.ragged import Ragged
 from laserrec.devices import choose
-from laserrec.errors import AssetError, ConfigError, DataError, UnknownIdError
+from laserrec.errors import ConfigError, DataError, UnknownIdError
 from laserrec.evaluation import Evaluation, evaluate
-from laserrec.model_folder import ModelFolder, hub_errors
+from laserrec.model_folder import ModelFolder, upload
 from laserrec.nn.collaborative import CollaborativeView
 from laserrec.nn.laser import LaserSystem
 from laserrec.nn.ranker import Ranker
@@ -309,6 +309,15 @@ class Laser:
             return [{"item_id": item_id, **item} for item_id, item in zip(self.item_ids, self._texts.items, strict=True)]
 
     @property
+    def new_items(self) -> float:
+        """What items that nobody took get beyond the fused score of those like them, in deviations; it may be set, and `save` keeps it."""
+        return float(self._system.model.scorer.lift)
+
+    @new_items.setter
+    def new_items(self, deviations: float) -> None:
+        self._system.model.scorer.lift.fill_(check_lift(deviations))
+
+    @property
     def trained_parameters(self) -> int:
         """Parameters of Laser that were trained; the LLM and the id-based recommender are frozen."""
         return sum(p.numel() for p in self._system.model.parameters() if p.requires_grad)
@@ -361,17 +370,10 @@ class Laser:
         Raises:
             AssetError: the hub refuses, or cannot be reached.
         """
-        from huggingface_hub import HfApi
-
-        api = HfApi(token=token)
         with tempfile.TemporaryDirectory() as folder:
             model = Path(folder) / "model"
             self.save(model)
-            try:
-                api.create_repo(repository, private=private, exist_ok=True)
-                return api.upload_folder(repo_id=repository, folder_path=model, commit_message="Upload a laserrec model").commit_url
-            except hub_errors() as error:
-                raise AssetError(f"The model cannot be pushed to the Hugging Face repository {repository!r}: {error}") from error
+            return upload(model, repository, private=private, token=token)
 
     def _find(self, item_id: str) -> int:
         if item_id not in self._index:

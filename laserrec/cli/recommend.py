@@ -42,6 +42,9 @@ def recommend(
     only: Annotated[Path | None, typer.Option(metavar="FILE", help="A file of item ids, one a line: recommend no others.")] = None,
     without: Annotated[Path | None, typer.Option(metavar="FILE", help="A file of item ids, one a line: never recommend these.")] = None,
     include_seen: Annotated[bool, typer.Option("--include-seen", help="Items of the history may be recommended too.")] = False,
+    new_items: Annotated[
+        float | None, typer.Option(help="Deviations that items nobody took get beyond the score of those like them; as fitted by default.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     data: Annotated[Path | None, typer.Option(help="Dataset that users are looked up in, in the place of the run's.")] = None,
     out: Annotated[Path | None, typer.Option(help="A .parquet, .csv or .jsonl file, for --all-users.")] = None,
@@ -51,16 +54,15 @@ def recommend(
     _check(user, items, texts, all_users, data, out, include_seen, as_json)
     from laserrec.cli.show import show_recommendations
     from laserrec.cli.support import print_json, progress_console
-    from laserrec.recommender import Laser
 
     lines = None if texts is None else _read_lines(texts, "texts")
     bounds = {name: None if file is None else _read_lines(file, "item ids") for name, file in (("only", only), ("without", without))}
     if out is not None:
-        _write_all(run, data, out, k, not include_seen, bounds, device)
+        _write_all(_Model(run, device, new_items), data, out, k, not include_seen, bounds)
         return
     ids = None if user is None else _dataset(run, data).history(user)
     with progress_console().status("Loading the model"):
-        laser = Laser.load(run, device=device)
+        laser = _Model(run, device, new_items).load()
     if lines is not None:
         answer = Answer("After these texts", [(None, line) for line in lines], laser.recommend_texts([lines], k, **bounds)[0])
     else:
@@ -99,20 +101,35 @@ def _check(
         raise UsageError("--all-users writes to --out; for JSON give that a name that ends in .jsonl, and leave --json out.")
 
 
-def _write_all(
-    run: str, data: Path | None, out: Path, k: int, exclude_seen: bool, bounds: dict[str, list[str] | None], device: str | None
-) -> None:
+@dataclass(frozen=True)
+class _Model:
+    """Which model is asked, where, and how it treats new items."""
+
+    run: str
+    device: str | None
+    new_items: float | None
+
+    def load(self) -> Laser:
+        """Load it."""
+        from laserrec.recommender import Laser
+
+        laser = Laser.load(self.run, device=self.device)
+        if self.new_items is not None:
+            laser.new_items = self.new_items
+        return laser
+
+
+def _write_all(model: _Model, data: Path | None, out: Path, k: int, exclude_seen: bool, bounds: dict[str, list[str] | None]) -> None:
     """Recommend to every user of a dataset, and write one table."""
     from laserrec.batch import check_place, recommend_users, write_table
     from laserrec.cli.support import progress_console
-    from laserrec.recommender import Laser
     from laserrec.training.observers import ProgressBar
     from laserrec.training.session import Session
 
     check_place(out)
-    dataset, console = _dataset(run, data), progress_console()
+    dataset, console = _dataset(model.run, data), progress_console()
     with console.status("Loading the model"):
-        laser = Laser.load(run, device=device)
+        laser = model.load()
     with Session(observers=[ProgressBar(console)], device=laser.device).watched("users", len(dataset.user_ids)) as told:
         table = recommend_users(laser, dataset, k, exclude_seen=exclude_seen, told=told, **bounds)
     write_table(table, out)

@@ -1,13 +1,15 @@
 """What Laser sees of the frozen id-based recommender: states C_u for the M-Former (paper §3.2) and scores to fuse.
 
 An id-based model knows nothing of an item it was not trained on. Such items are left out of the histories it reads, and their
-collaborative score is that of their nearest known items by text, so that a new item can compete at once.
+collaborative score is that of their nearest known items by text and a *lift*, so that a new item can compete at once: the mean of several
+scores is seldom as high as one of them can be.
 
 Dimensions: B batch, S history, W width of the states, N catalogue (known and new items).
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import torch
@@ -78,9 +80,25 @@ class CollaborativeView:
         items, mask = _readable(items, mask, self.known, self.model.max_history)
         return self.model.states(items, mask), mask
 
+    def without(self, items: Tensor) -> CollaborativeView:
+        """Return a view of the same recommenders to which scored items, int64 [n], are new; they have no stand-ins until `place_new`."""
+        view = copy.copy(self)
+        view.scored = self.scored.index_fill(0, items, False)
+        return view
+
+    def informed(self, items: Tensor, mask: Tensor) -> Tensor:
+        """Tell which histories, int64 [B, S] under mask bool [B, S], hold a scored item, bool [B]."""
+        return _readable(items, mask, self.scored, self.scorer.max_history)[1].any(dim=1)
+
     @torch.no_grad()
-    def scores(self, items: Tensor, mask: Tensor) -> Tensor:
-        """Return standardised scores [B, N]: mean 0 and deviation 1 over the scored items; all 0 for a history without any of them."""
+    def scores(self, items: Tensor, mask: Tensor, lift: Tensor | float = 0.0) -> Tensor:
+        """Return standardised scores [B, N]: mean 0 and deviation 1 over the scored items; all 0 for a history without any of them.
+
+        Args:
+            items: int64 [B, S].
+            mask: bool [B, S].
+            lift: what an item that is not scored has beyond the mean of its stand-ins, in deviations.
+        """
         items, mask = _readable(items, mask, self.scored, self.scorer.max_history)
         informed = mask.any(dim=1)
         raw = self.scorer.scores(items, mask | ~informed[:, None])[:, : len(self.scored)]
@@ -91,7 +109,7 @@ class CollaborativeView:
         deviation = (centred.square().sum(1, keepdim=True) / count).sqrt().clamp(min=1e-6)
         scores = pad(centred * (informed[:, None] / deviation), (0, len(self.scored) - raw.shape[1]))
         if len(self.stand_ins):
-            scores[:, (~self.scored).nonzero()[:, 0]] = scores[:, self.stand_ins].mean(-1)
+            scores[:, (~self.scored).nonzero()[:, 0]] = scores[:, self.stand_ins].mean(-1) + lift * informed[:, None]
         return scores
 
     def place_new(self, directions: Callable[[], Tensor]) -> None:

@@ -223,7 +223,7 @@ class LaserSystem:
     def beside(self, items: Tensor, mask: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Return what is scored beside the language model's reading: nearness by text and the collaborative score, each [B, N] or None."""
         near = None if self.model.neighbours is None else self.model.neighbours.scores(items, mask)
-        return near, None if self.model.scorer.trust is None else self.collaborative.scores(items, mask)
+        return near, None if self.model.scorer.trust is None else self.collaborative.scores(items, mask, self.model.scorer.lift)
 
     @torch.no_grad()
     def evidence(self, items: Tensor, mask: Tensor) -> Evidence:

@@ -51,6 +51,7 @@ class Scorer(nn.Module):
 
     mean: Tensor
     mixing: Tensor
+    lift: Tensor
 
     def __init__(self, config: ScoreConfig, width: int) -> None:
         """Build the scorer.
@@ -68,6 +69,8 @@ class Scorer(nn.Module):
         self.penalty = nn.Parameter(torch.tensor(config.penalty / GAIN)) if config.seen_penalty else None
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("mixing", torch.eye(width))
+        # Of new items' collaborative scores (`collaborative`), in deviations.
+        self.register_buffer("lift", torch.tensor(config.new_items or 0.0))
 
     @property
     def scale(self) -> Tensor:

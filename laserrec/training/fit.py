@@ -23,6 +23,7 @@ from laserrec.training.calibrate import CASES, calibrate
 from laserrec.training.collaborative import CollaborativeTask, build_recommender
 from laserrec.training.loop import FitResult, fit
 from laserrec.training.neighbours import blend, count_neighbours
+from laserrec.training.newcomers import fit_lift
 from laserrec.training.session import Session
 from laserrec.training.stages import LaserTask, padded, validation_score
 from laserrec.training.text_vectors import TextVectors
@@ -185,13 +186,28 @@ def refit_collaborative(
     """
     refits = fit_refits(data, config, session=session, texts=texts)
     began = time.monotonic()
+    with laser.reading_once():
+        _fuse(laser, data, config, refits)
+    return refits, time.monotonic() - began
+
+
+def _fuse(laser: LaserSystem, data: Dataset, config: LaserConfig, refits: Sequence[Collaborative]) -> None:
+    """Choose what is fused, and fit what new items get beside it; arguments as in `refit_collaborative`."""
+    cases = validation_cases(data, config.stage2, config.seed)
     if refits:
         kinds: dict[str, list[SequentialRecommender]] = {}
         for refit, kind in zip(refits, config.collaborative.refits, strict=True):
             kinds.setdefault(kind, []).append(refit.model)
         groups = [[refit.model for refit in refits], *(kinds.values() if len(kinds) > 1 else ())]
-        _take_best(laser, blend_refits(groups, data, config), refits[0].seen, validation_cases(data, config.stage2, config.seed), config)
-    return refits, time.monotonic() - began
+        _take_best(laser, blend_refits(groups, data, config), refits[0].seen, cases, config)
+    if config.score.calibrate and config.score.new_items is None:
+        fit_lift(laser, *_fitting_cases(laser, cases, config.seed), seed=config.seed)
+
+
+def _fitting_cases(laser: LaserSystem, cases: Cases, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the histories, items and mask, and the targets that scalars are fitted on, on the system's device."""
+    fitted = cases.sample(CASES, seed)
+    return *padded(fitted.histories, laser.device), torch.from_numpy(fitted.targets).to(laser.device)
 
 
 def blend_refits(groups: Sequence[Sequence[SequentialRecommender]], data: Dataset, config: LaserConfig) -> list[Ensemble]:
@@ -228,9 +244,7 @@ def _take_best(laser: LaserSystem, scorers: Sequence[Ensemble], scored: Tensor, 
         for scorer in scorers:
             _set_scores(laser, scorer, scored, starts)
             if config.score.calibrate:
-                fitted = cases.sample(CASES, config.seed)
-                targets = torch.from_numpy(fitted.targets).to(laser.device)
-                calibrate(laser, *padded(fitted.histories, laser.device), targets, seed=config.seed)
+                calibrate(laser, *_fitting_cases(laser, cases, config.seed), seed=config.seed)
             reached = validation_score(laser, cases, metric)
             if reached > best[0]:
                 best = reached, scorer, scored, [scalar.detach().clone() for scalar in scalars]

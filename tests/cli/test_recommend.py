@@ -81,6 +81,23 @@ def test_plain_texts_from_a_file_and_from_stdin(laserrec: Run, shop: Path, monke
     assert shown.splitlines()[:3] == ["After these texts", "  Sailing boat", "  Anchor, 3 kg"]
 
 
+def test_new_items_are_put_first_or_last(laserrec: Run, shop: Path) -> None:
+    from laserrec import Laser
+
+    laser = Laser.load("run/model")
+    laser.add_items([{"item_id": "mug", "title": "Mug"}])
+    laser.save("grown")
+    places = []
+    for deviations in (-500, 500):
+        found = json.loads(laserrec("recommend", "grown", "--items", "item-1", "-k", 100, "--new-items", deviations, "--json")[1])
+        ids = [item["item_id"] for item in found["recommendations"]]
+        places.append((ids.index("mug"), len(ids)))
+    assert places == [(9, 10), (0, 10)]
+    code, _, err = laserrec("recommend", "grown", "--items", "item-1", "--new-items", "nan")
+    assert code == 1
+    assert "finite number" in err
+
+
 def test_candidates_from_files(laserrec: Run, shop: Path) -> None:
     (shop / "stock.txt").write_text("item-9\n\nitem-1\r\nitem-7\n")
     (shop / "banned.txt").write_text("item-7\n")

@@ -52,7 +52,7 @@ def test_items_left_out_do_not_count() -> None:
         laser = system(penalty=2.0, trust=1.0, nearest=False)
         plain = laser.collaborative.scores
         lower = torch.zeros(len(tiny.ITEMS)).index_fill_(0, torch.tensor([9, 10, 11]), unpopular)
-        laser.collaborative.scores = lambda items, mask, plain=plain, lower=lower: plain(items, mask) - lower  # type: ignore[method-assign]
+        laser.collaborative.scores = lambda items, mask, lift, plain=plain, lower=lower: plain(items, mask, lift) - lower  # type: ignore[method-assign]
         calibrate(laser, *case, targets, torch.tensor([9, 10, 11]))
         found.append([float(scalar.detach()) for scalar in laser.model.scorer.scalars])
     assert found[0] == found[1]

@@ -12,7 +12,7 @@ import torch
 from small_shop import IDS
 
 from laserrec import Laser
-from laserrec.errors import DataError
+from laserrec.errors import ConfigError, DataError
 
 NEW = [
     {"item_id": "canoe", "title": "Canoe", "brand": "Alp"},
@@ -69,6 +69,25 @@ def test_new_items_are_saved_and_loaded(laser: Laser, tmp_path: Path) -> None:
         assert row == pytest.approx(wanted, abs=1e-5)
     again.add_items([{"item_id": "later", "title": "Later"}])
     assert again.item_ids[-2:] == ["bare", "later"]
+
+
+def test_how_far_up_new_items_stand_can_be_set_and_is_saved(laser: Laser, tmp_path: Path) -> None:
+    laser.add_items(NEW)
+    new = {"never-bought", *(item["item_id"] for item in NEW)}  # of a training history's items the first eleven are all
+    (before,) = table(laser, ["tent", "stove"])
+    fitted = laser.new_items
+    laser.new_items = fitted + 1
+    (after,) = table(laser, ["tent", "stove"])
+    rises = {item_id: after[item_id] - before[item_id] for item_id in before}
+    assert {item_id for item_id, rise in rises.items() if rise > 1e-3} == new
+    assert all(abs(rises[item_id]) < 1e-5 for item_id in rises.keys() - new)
+    assert len({round(rises[item_id], 4) for item_id in new}) == 1
+    laser.save(tmp_path / "grown")
+    again = Laser.load(tmp_path / "grown")
+    assert again.new_items == pytest.approx(fitted + 1)
+    for wrong in (math.nan, math.inf, "1"):
+        with pytest.raises(ConfigError, match="finite number"):
+            laser.new_items = wrong  # type: ignore[assignment]
 
 
 @pytest.mark.parametrize(
