@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
+from numbers import Real
 
+from laserrec.config import LARGEST_LIFT
 from laserrec.errors import ConfigError, DataError
 
 
@@ -37,13 +38,17 @@ def check_ids(name: str, ids: Collection[str]) -> list[str]:
 
 
 def check_lift(deviations: float) -> float:
-    """Return what new items get beyond the score of their stand-ins; refuse what is no finite number.
+    """Return what new items get beyond the score of their stand-ins; refuse what is no number, or far beyond all scores.
 
     Raises:
         ConfigError: what was received.
     """
-    if not isinstance(deviations, int | float) or not math.isfinite(deviations):
-        raise ConfigError(f"Received new_items = {deviations!r}; allowed is any finite number of deviations, such as 0 or 1.5.")
+    number = isinstance(deviations, Real) and not isinstance(deviations, bool)
+    if not (number and -LARGEST_LIFT <= deviations <= LARGEST_LIFT):
+        raise ConfigError(
+            f"Received new_items = {deviations!r}; allowed is a number of deviations between {-LARGEST_LIFT:g} and {LARGEST_LIFT:g}, "
+            "such as 0 or 1.5."
+        )
     return float(deviations)
 
 

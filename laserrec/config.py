@@ -110,6 +110,10 @@ class MFormerConfig(_Section):
         return self
 
 
+LARGEST_LIFT = 1000.0
+"""Of new items, in deviations: far beyond every other score."""
+
+
 class ScoreConfig(_Section):
     """How an item is scored against a history (paper §3.1.2; departures in docs/method.md)."""
 
@@ -129,7 +133,7 @@ class ScoreConfig(_Section):
     """Add γ · (standardised score of the collaborative model), γ trained; the paper does not."""
     trust: float = 1.0
     """γ at the start."""
-    new_items: float | None = Field(None, allow_inf_nan=False)
+    new_items: float | None = Field(None, ge=-LARGEST_LIFT, le=LARGEST_LIFT)
     """What an item that the collaborative model does not know gets beyond the mean score of its stand-ins, in deviations; where it is unset
     and scalars are calibrated, it is fitted on known items that are taken for new."""
     seen_penalty: bool = True
@@ -140,6 +144,12 @@ class ScoreConfig(_Section):
     """Fit 1/τ, κ, γ and δ, those that are trained, on training targets before anything else; the paper has none to fit."""
     balance: float = Field(0.01, ge=0)
     """λ, weight of the load-balancing loss (paper §3.3.1)."""
+
+    @model_validator(mode="after")
+    def _lift_needs_a_fused_score(self) -> Self:
+        if self.new_items is not None and not self.fuse_collaborative:
+            raise ValueError("score.new_items lifts a fused score; set score.fuse_collaborative, or leave it unset")
+        return self
 
 
 Architecture = Literal["sasrec", "bert4rec", "gru4rec", "fdsa"]

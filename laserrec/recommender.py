@@ -315,7 +315,8 @@ class Laser:
 
     @new_items.setter
     def new_items(self, deviations: float) -> None:
-        self._system.model.scorer.lift.fill_(check_lift(deviations))
+        with self._lock:
+            self._system.lift_new(check_lift(deviations))
 
     @property
     def trained_parameters(self) -> int:
@@ -381,7 +382,7 @@ class Laser:
         return self._index[item_id]
 
     def _ready(self) -> Ranker:
-        """Return what scores requests; nothing but `add_items` changes a Laser, and it comes back here."""
+        """Return what scores requests; `add_items`, which changes what it prepares, comes back here."""
         if self._ranker is None:
             self._ranker = Ranker(self._system)
         return self._ranker

@@ -15,7 +15,7 @@ from laserrec.model_folder import ModelFolder
 from laserrec.nn.backbone import Backbone
 from laserrec.nn.laser import LaserModel
 
-OF_CATALOGUE = ("item_states", "neighbours.", "scorer.mean", "scorer.mixing")
+OF_CATALOGUE = ("item_states", "neighbours.", "scorer.mean", "scorer.mixing", "scorer.lift")
 """Beginnings of the names of what is measured on a catalogue and is of no use to another one."""
 FREE = {"drop_state"}
 """Settings of the sections that must be alike which only say how training goes."""

@@ -10,9 +10,12 @@ tokens of all groups.
 
 from __future__ import annotations
 
+import importlib.util
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from types import ModuleType
 from typing import Any, Protocol
 
 import torch
@@ -20,7 +23,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import scaled_dot_product_attention
 
-from laserrec.nn.kernels import Kernels, Turn, can_compile
+from laserrec.nn.kernels import Kernels, Turn
 
 QUERY_BLOCK = 64
 
@@ -123,16 +126,34 @@ def attend(query: Tensor, key: Tensor, value: Tensor, groups: Sequence[Group], l
     Returns:
         The heads' mixtures of values, [M, G·R·C].
     """
-    if query.device.type == "cuda":
-        if all(group.context is None for group in groups):
-            return torch.cat([attend_alone(query, key, value, group, head_width, kernels) for group in groups])
-        if can_compile(query.device):  # Triton is there
-            from laserrec.nn.gpu_attention import attend_blocks, fits
-
-            if fits(query, groups, head_width):
-                return attend_blocks(query, key, value, groups, layer, head_width)
+    if query.device.type == "cuda" and all(group.context is None for group in groups):
+        return torch.cat([attend_alone(query, key, value, group, head_width, kernels) for group in groups])
+    on_gpu = gpu_kernels(query.device)
+    if on_gpu is not None and on_gpu.fits(query, groups, head_width):
+        found: Tensor = on_gpu.attend_blocks(query, key, value, groups, layer, head_width)
+        return found
     mixed: Tensor = _Attention.apply(query, key, value, groups, layer, head_width, kernels)  # type: ignore[no-untyped-call]
     return mixed
+
+
+@lru_cache
+def gpu_kernels(device: torch.device) -> ModuleType | None:
+    """Return the kernels that a device has for cached blocks, None where it has none: CUDA from Ampere on, where Triton works."""
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0) or importlib.util.find_spec("triton") is None:
+        return None
+    from laserrec.nn import gpu_attention
+
+    try:
+        gpu_attention.try_out(device)
+    except Exception as error:
+        warnings.warn(
+            f"Triton does not work here, so cached texts are attended to by plain torch, which is slower: {error} "
+            "Triton needs a C compiler and the headers of this Python.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return None
+    return gpu_attention
 
 
 def attend_alone(query: Tensor, key: Tensor, value: Tensor, group: Group, head_width: int, kernels: Kernels) -> Tensor:

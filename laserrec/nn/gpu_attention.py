@@ -1,8 +1,9 @@
 """Attention to cached blocks on a GPU: one kernel forward and one backward, in Triton, which torch brings along for CUDA.
 
 The plain way (`attention.py`) copies every block of a batch at every layer, rotates the copies and keeps them for the way back. Here keys
-and values are read where they lie, rotated on the way, and forgotten: of the context nothing is copied, padded or kept. Softmax is
-computed along the way and, going back, again from the logarithms of its sums, as FlashAttention does (Dao, 2023).
+and values are read where they lie, rotated on the way, and forgotten: of the context nothing is copied, padded or kept, but in the last
+layer, where one token a row asks (`rotary.py`). Softmax is computed along the way and, going back, again from the logarithms of its sums,
+as FlashAttention does (Dao, 2023).
 
 One program takes one row and one key/value head; forward, one part of its queries. Queries of all heads that share a key/value head are
 asked together: R query heads of Q new tokens are R · Q queries.
@@ -14,6 +15,7 @@ tokens of all groups.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
@@ -75,11 +77,12 @@ class _Attention(torch.autograd.Function):
         query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
         heads, mixed = key.shape[1] // head_width, torch.empty_like(query)
         sums = torch.empty(query.numel() // head_width, dtype=torch.float32, device=query.device)
-        for group in groups:
-            shape = _shape(group, query.shape[1] // key.shape[1], heads, head_width)
-            parts = (part[group.start : group.end] for part in (query, key, value, mixed))
-            grid = (triton.cdiv(shape["REPEATS"] * group.length, shape["QUERIES"]), group.rows, heads)
-            _forward[grid](*parts, _sums(sums, group, query, head_width), *_context(group), layer, KEYS=KEYS, **shape)
+        with _on(query.device):
+            for group in groups:
+                shape = _shape(group, query.shape[1] // key.shape[1], heads, head_width)
+                parts = (part[group.start : group.end] for part in (query, key, value, mixed))
+                grid = (triton.cdiv(shape["REPEATS"] * group.length, shape["QUERIES"]), group.rows, heads)
+                _forward[grid](*parts, _sums(sums, group, query, head_width), *_context(group), layer, KEYS=KEYS, **shape)
         ctx.save_for_backward(query, key, value, mixed, sums)
         ctx.groups, ctx.layer, ctx.head_width = groups, layer, head_width
         return mixed
@@ -90,13 +93,33 @@ class _Attention(torch.autograd.Function):
         query, key, value, mixed, sums = ctx.saved_tensors
         heads, found = key.shape[1] // ctx.head_width, tuple(torch.empty_like(part) for part in (query, key, value))
         gradient = gradient.contiguous()
-        for group in ctx.groups:
-            shape = _shape(group, query.shape[1] // key.shape[1], heads, ctx.head_width)
-            parts = (part[group.start : group.end] for part in (query, key, value, mixed, gradient, *found))
-            _backward[group.rows, heads](
-                *parts, _sums(sums, group, query, ctx.head_width), *_context(group), ctx.layer, KEYS=KEYS_BACK, **shape
-            )
+        with _on(query.device):
+            for group in ctx.groups:
+                shape = _shape(group, query.shape[1] // key.shape[1], heads, ctx.head_width)
+                parts = (part[group.start : group.end] for part in (query, key, value, mixed, gradient, *found))
+                each = _sums(sums, group, query, ctx.head_width)
+                _backward[group.rows, heads](*parts, each, *_context(group), ctx.layer, KEYS=KEYS_BACK, **shape)
         return *found, None, None, None
+
+
+def try_out(device: torch.device) -> None:
+    """Run both kernels once, on next to nothing; raises whatever a device, its driver or the compiler that Triton calls has against it."""
+    from laserrec.nn.attention import Group
+    from laserrec.nn.text_blocks import Gathered
+
+    width, place = HEAD_WIDTHS[0], torch.zeros(1, 1, dtype=torch.int64, device=device)
+    rows = torch.ones(1, 2, 1, width, dtype=torch.float16, device=device)
+    turn = torch.ones(1, 1, width // 2, device=device), torch.zeros(1, 1, width // 2, device=device)
+    context = Gathered(rows, place, place, place, place == 0, padded=False)
+    query, key, value = (torch.ones(1, width, dtype=torch.float16, device=device, requires_grad=True) for _ in range(3))
+    group = Group(0, 1, 1, turn, context, turn, padded=False)
+    attend_blocks(query, key, value, [group], 0, width).sum().backward()
+    float(query.grad.sum() if query.grad is not None else 0.0)  # waits for the device, which tells of errors late
+
+
+def _on(device: torch.device) -> AbstractContextManager[object]:
+    """Launch on a device: Triton takes the present one, whatever its tensors' is."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def _shape(group: Group, repeats: int, heads: int, head_width: int) -> dict[str, Any]:

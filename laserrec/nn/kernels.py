@@ -2,7 +2,8 @@
 
 Each is one pass forward and one backward in the place of a chain of small operations whose middles autograd would keep. Arithmetic is in
 float32 (float64 for float64 inputs), results come in the inputs' dtype. Plain torch by default; `Kernels(fused=True)` sends them through
-`torch.compile`, which makes each one loop over memory, needs a C++ compiler on a CPU, and gives the same up to rounding.
+`torch.compile`, which makes each one loop over memory, needs a C++ compiler on a CPU, and gives the same up to rounding. On CUDA the norm
+is torch's own, either way.
 
 Weights are frozen: gradients go to the activations alone. Legend: B batch, Q tokens, N heads, C head width, H width.
 """

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from laserrec.config import LaserConfig
+from laserrec.errors import ConfigError
 from laserrec.nn.backbone import Backbone
 from laserrec.nn.collaborative import CollaborativeView
 from laserrec.nn.experts import Routing
@@ -190,6 +191,16 @@ class LaserSystem:
         A function of the item matrix and its measures alone: the trained read-out changes at every step, the stand-ins must not.
         """
         self.collaborative.place_new(lambda: self._standard_directions(self.model.item_states))
+
+    def lift_new(self, deviations: float) -> None:
+        """Set what new items get beyond the collaborative score of their stand-ins; what is under way keeps what it has.
+
+        Raises:
+            ConfigError: no collaborative score is fused, or it knows no item.
+        """
+        if self.model.scorer.trust is None or not bool(self.collaborative.scored.any()):
+            raise ConfigError("This model fuses no collaborative score, so items are told apart by their texts alone and none is lifted.")
+        self.model.scorer.lift = torch.full_like(self.model.scorer.lift, deviations)
 
     def _standard_directions(self, states: Tensor) -> Tensor:
         return normalize(self.model.scorer.standard(states), dim=-1)

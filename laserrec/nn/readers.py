@@ -17,8 +17,8 @@ from laserrec.nn.backbone import Backbone
 from laserrec.nn.rotary import RotaryDecoder, Rows, why_not
 from laserrec.nn.text_cache import TextCache
 
-GROUP, GROUP_ELSEWHERE = 16, 256
-"""Rows of similar length that attend together: few, so that little padding is computed; on a GPU many, for there launches cost more."""
+GROUP, GROUP_ON_CUDA = 16, 256
+"""Rows of similar length that attend together: few, so that little padding is computed; on CUDA many, for there launches cost more."""
 ReadOut = Literal["suffix", "mean", "last"]
 
 
@@ -128,4 +128,4 @@ class PrefixFirst:
 
 
 def _group(device: torch.device) -> int:
-    return GROUP if device.type == "cpu" else GROUP_ELSEWHERE
+    return GROUP_ON_CUDA if device.type == "cuda" else GROUP

@@ -3,7 +3,7 @@
     score(u, i) = scale · cos(A ĥ_u, A ĥ_i) + κ · n(u, i) + γ · c(u, i) − δ · [i in u's history]
 
 ĥ is the standardised state, A the linear read-out, n how near the item is to those of the history by their ĥ (`neighbours`), c the
-collaborative score. With everything switched off this is the paper's
+collaborative score, of a new item with its lift (`collaborative`). With everything switched off this is the paper's
 cos(h_u, h_i) / τ.
 
 Dimensions: B batch, S history, N catalogue, H width of the LLM.

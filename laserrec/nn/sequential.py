@@ -19,7 +19,7 @@ from laserrec.nn.histories import distinct, lower_seen
 from laserrec.nn.item_table import TextTable
 
 GROUPS = 4
-"""Groups of similar length that a batch is encoded in; on a GPU it is one, for there launches cost more than padding."""
+"""Groups of similar length that a batch is encoded in; on CUDA it is one, for there launches cost more than padding."""
 
 
 class MeanLoss(NamedTuple):
@@ -151,7 +151,7 @@ def encode_by_length(encode: Callable[[Tensor, Tensor], Tensor], items: Tensor, 
     lengths = mask.sum(1)
     order = lengths.argsort(stable=True)
     parts = []
-    for rows in order.chunk(GROUPS if items.device.type == "cpu" and len(items) >= 4 * GROUPS else 1):
+    for rows in order.chunk(1 if items.device.type == "cuda" or len(items) < 4 * GROUPS else GROUPS):
         longest = min(max(1, int(lengths[rows].max())), items.shape[1])
         real = mask[rows, :longest]
         # Chosen, not multiplied by zero: what a row without any item attends to is NaN on some devices.

@@ -1,9 +1,9 @@
 """How much a new item is worth beside those that the collaborative model knows: the lift of its score.
 
 A new item has the mean score of its stand-ins, and the mean of several scores is seldom as high as one of them can be: new items would
-hardly ever be among the first (docs/log.md). Known items tell how much is missing. A tenth of them is taken for new, and the lift is where
-cross-entropy is smallest then: where the model expects those items as often as validation has them. Items that are really new are left out
-of it: validation seldom shows what they are worth.
+hardly ever be among the first (docs/log.md). Known items tell how much is missing. A tenth of them is taken for new, another tenth for
+every tenth of the cases, and the lift is where cross-entropy is smallest then: where the model expects those items as often as validation
+has them. Items that are really new are left out of it: validation seldom shows what they are worth.
 
 Dimensions: R cases, S history, N catalogue.
 """
@@ -18,8 +18,8 @@ from laserrec.nn.laser import LaserSystem
 from laserrec.nn.scoring import GAIN
 from laserrec.training.calibrate import PULL, in_batches, minimise
 
-SHARE = 0.1
-"""Of the known items, those that are taken for new."""
+FOLDS = 10
+"""Parts that the known items, and the cases, are divided into; a part of the cases takes a part of the items for new."""
 
 
 def fit_lift(laser: LaserSystem, items: Tensor, mask: Tensor, targets: Tensor, *, seed: int = 0) -> None:
@@ -33,12 +33,31 @@ def fit_lift(laser: LaserSystem, items: Tensor, mask: Tensor, targets: Tensor, *
         seed: of which items are taken for new.
     """
     scorer, view = laser.model.scorer, laser.collaborative
-    known = view.scored.nonzero()[:, 0]
-    if scorer.trust is None or scorer.trust <= 0 or len(known) < 1 / SHARE or not len(items):
-        return
     scorer.lift.zero_()
+    known = view.scored.nonzero()[:, 0]
+    if scorer.trust is None or scorer.trust <= 0 or len(known) < FOLDS:
+        return
     order = torch.randperm(len(known), generator=torch.Generator().manual_seed(seed)).to(known.device)
-    taken = known[order[: int(len(known) * SHARE)]]
+    rows = torch.arange(len(items), device=items.device).chunk(FOLDS)
+    folds = [
+        _fold(laser, items[part], mask[part], targets[part], taken) for part, taken in zip(rows, known[order].chunk(FOLDS), strict=False)
+    ]
+    odds, wanted = torch.cat([odds for odds, _ in folds]), torch.cat([wanted for _, wanted in folds])
+    if not wanted.any():  # nothing is known of new items then, but that they are rare
+        return
+    stored, trust = torch.zeros((), device=odds.device, requires_grad=True), GAIN * scorer.trust.detach()
+
+    def loss() -> Tensor:
+        lifted = odds + trust * GAIN * stored
+        return (softplus(lifted) - wanted * lifted).sum() / len(items) + PULL * stored**2
+
+    minimise(loss, [stored])
+    scorer.lift.copy_(GAIN * stored.detach())
+
+
+def _fold(laser: LaserSystem, items: Tensor, mask: Tensor, targets: Tensor, taken: Tensor) -> tuple[Tensor, Tensor]:
+    """Take items for new: how likely one of them is next, as log odds, and whether one was; of the cases that tell something."""
+    view = laser.collaborative
     laser.collaborative = view.without(taken)
     try:
         laser.place_new()
@@ -48,15 +67,7 @@ def fit_lift(laser: LaserSystem, items: Tensor, mask: Tensor, targets: Tensor, *
         told = laser.collaborative.informed(items, mask) & view.scored[targets]
     finally:
         laser.collaborative = view
-    stored = torch.zeros((), device=odds.device, requires_grad=True)
-    trust, odds, wanted = GAIN * scorer.trust.detach(), odds[told], torch.isin(targets[told], taken)
-
-    def loss() -> Tensor:
-        lifted = odds + trust * GAIN * stored
-        return (softplus(lifted) - wanted * lifted).sum() / len(items) + PULL * stored**2
-
-    minimise(loss, [stored])
-    scorer.lift.copy_(GAIN * stored.detach())
+    return odds[told], torch.isin(targets[told], taken)
 
 
 @torch.no_grad()

@@ -95,7 +95,7 @@ def test_new_items_are_put_first_or_last(laserrec: Run, shop: Path) -> None:
     assert places == [(9, 10), (0, 10)]
     code, _, err = laserrec("recommend", "grown", "--items", "item-1", "--new-items", "nan")
     assert code == 1
-    assert "finite number" in err
+    assert "between -1000 and 1000" in err
 
 
 def test_candidates_from_files(laserrec: Run, shop: Path) -> None:

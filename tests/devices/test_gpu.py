@@ -11,11 +11,13 @@ import torch
 from test_system import KINDS, ROWS, SECTIONS, Pair, batch, gradients, trained
 
 from laserrec import Laser
+from laserrec.config import LLMConfig
 from laserrec.nn.kernels import can_compile
 from laserrec.nn.mformer import MFormer
 from laserrec.training.texts import ItemTexts
 
 pytestmark = pytest.mark.gpu
+gpu_attention = pytest.importorskip("laserrec.nn.gpu_attention", reason="Triton is not installed")
 CUDA = torch.device("cuda:0")
 
 
@@ -40,20 +42,32 @@ def test_every_trained_tensor_is_told_the_same(variant: str) -> None:
 
 
 @pytest.mark.parametrize("fused", [False, True])
-def test_bfloat16_stays_near_float32(fused: bool) -> None:
+@pytest.mark.parametrize("held", [None, 0.00001])
+def test_bfloat16_stays_near_float32(fused: bool, held: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Heads wide enough for the kernels that attend to cached texts, with and without room for all texts in memory."""
+    attended: list[int] = []
+    plain = gpu_attention.attend_blocks
+    monkeypatch.setattr(gpu_attention, "attend_blocks", lambda *told: (attended.append(1), plain(*told))[1])
     for order in ("text_first", "prefix_first"):
         found = []
         for dtype in (torch.float32, torch.bfloat16):
-            llm = tiny.backbone("llama-grouped")
+            llm = tiny.backbone("llama-grouped", head_dim=32)
             llm.model.to(CUDA, dtype)
             llm.compiled = fused and can_compile(CUDA)
-            reader = ItemTexts(llm, tiny.config(prompt={"order": order, "line": "{text}\n"}).prompt, tiny.ITEMS).reader
+            prompt = tiny.config(prompt={"order": order, "line": "{text}\n"}).prompt
+            reader = ItemTexts(llm, prompt, tiny.ITEMS, llm=LLMConfig(cache_memory=held)).reader
             virtual = torch.linspace(-0.1, 0.1, len(ROWS) * 3 * tiny.WIDTH).view(len(ROWS), 3, tiny.WIDTH).to(CUDA).requires_grad_()
             states = reader.read(*batch(CUDA), virtual)
             states.square().sum().backward()
             found.append((states.detach(), virtual.grad))
         for exact, rough in zip(*found, strict=True):
             assert float(torch.cosine_similarity(exact.flatten(1), rough.flatten(1)).min()) > 0.95  # of states and of gradients
+    assert attended
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_kernels_run_where_their_tensors_are() -> None:
+    gpu_attention.try_out(torch.device("cuda:1"))
 
 
 def test_a_fit_is_resumed(tmp_path: Path) -> None:

@@ -11,12 +11,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+import tiny
 import torch
 from torch import Tensor
 
+from laserrec.nn import attention
 from laserrec.nn.attention import Group, attend
 from laserrec.nn.kernels import Kernels, Turn
 from laserrec.nn.text_blocks import Gathered
+from laserrec.training.texts import ItemTexts
 
 DEVICE = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
 if DEVICE.type == "cpu":
@@ -103,3 +106,31 @@ def test_what_they_are_made_for() -> None:
     assert not fits(query.float(), parts, C)
     assert not fits(query, groups([(1, 65, 3)], 2, torch.bfloat16), C)
     assert not fits(query, [replace(parts[0], context=None)], C)
+
+
+def test_trying_them_out_runs_both() -> None:
+    from laserrec.nn.gpu_attention import try_out
+
+    try_out(DEVICE)
+
+
+def test_cached_texts_are_read_by_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through the whole decoder, from the texts to the embedding and back, as by the plain way in float32."""
+    from laserrec.nn import gpu_attention
+
+    found, attended = [], []
+    plain = gpu_attention.attend_blocks
+    monkeypatch.setattr(gpu_attention, "attend_blocks", lambda *told: (attended.append(1), plain(*told))[1])
+    for there, dtype in ((None, torch.float32), (gpu_attention, torch.float16)):
+        monkeypatch.setattr(attention, "gpu_kernels", lambda _, there=there: there)
+        llm = tiny.backbone("llama-grouped", head_dim=C)
+        llm.model.to(DEVICE, dtype)
+        reader = ItemTexts(llm, tiny.config().prompt, tiny.ITEMS).reader
+        items, mask = (part.to(DEVICE) for part in tiny.batch([[0, 1, 2], [7], [3, 4]]))
+        virtual = torch.linspace(-0.1, 0.1, 3 * 4 * tiny.WIDTH).view(3, 4, tiny.WIDTH).to(DEVICE).requires_grad_()
+        states = reader.read(items, mask, virtual)
+        states.square().sum().backward()
+        found.append((states.detach(), virtual.grad))
+    assert attended
+    for exact, rough in zip(*found, strict=True):
+        assert float(torch.cosine_similarity(exact.flatten(1), rough.flatten(1)).min()) > 0.99

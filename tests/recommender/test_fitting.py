@@ -257,3 +257,23 @@ def test_every_kind_of_model_recommends_grows_and_comes_back(
     (found_again,) = again.recommend_texts([["Sailing boat", "Anchor"]], 100)
     old = {item.item_id: item.score for item in found_again if item.item_id != "new"}
     assert old == pytest.approx({item.item_id: item.score for item in texts[0]}, abs=1e-4)
+
+
+@pytest.mark.parametrize(("score", "expected"), [({"new_items": 0.7}, 0.7), ({"calibrate": False}, 0.0)])
+def test_what_new_items_get_is_what_the_settings_say(
+    data: Dataset, llm: Path, tmp_path: Path, score: dict[str, Any], expected: float
+) -> None:
+    laser = Laser.fit(data, small_shop.config(llm, score=score))
+    assert laser.new_items == pytest.approx(expected)
+    laser.save(tmp_path / "model")
+    assert Laser.load(tmp_path / "model").new_items == pytest.approx(expected)
+
+
+def test_what_new_items_get_is_fitted_by_default(trained: Laser) -> None:
+    assert trained.new_items != 0
+    assert abs(trained.new_items) < 100
+
+
+def test_a_start_brings_no_lift_along(saved: Path, data: Dataset, llm: Path) -> None:
+    laser = Laser.fit(data, small_shop.config(llm, score={"new_items": 0.7}).model_copy(update={"start": str(saved)}))
+    assert laser.new_items == pytest.approx(0.7)
