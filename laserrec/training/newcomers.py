@@ -1,9 +1,10 @@
 """How much a new item is worth beside those that the collaborative model knows: the lift of its score.
 
 A new item has the mean score of its stand-ins, and the mean of several scores is seldom as high as one of them can be: new items would
-hardly ever be among the first (docs/log.md). Known items tell how much is missing. A tenth of them is taken for new, another tenth for
-every tenth of the cases, and the lift is where cross-entropy is smallest then: where the model expects those items as often as validation
-has them. Items that are really new are left out of it: validation seldom shows what they are worth.
+hardly ever be among the first (docs/log.md). Known items tell how much is missing. A tenth of them is taken for new, and the lift is where
+cross-entropy is smallest then: where the model expects those items as often as validation has them. Each tenth has its turn with every
+case; with a long catalogue, with a tenth of the cases. Items that are really new are left out of it: validation seldom shows what they are
+worth.
 
 Dimensions: R cases, S history, N catalogue.
 """
@@ -17,9 +18,10 @@ from torch.nn.functional import softplus
 from laserrec.nn.laser import LaserSystem
 from laserrec.nn.scoring import GAIN
 from laserrec.training.calibrate import PULL, in_batches, minimise
+from laserrec.training.candidates import OTHERS
 
 FOLDS = 10
-"""Parts that the known items, and the cases, are divided into; a part of the cases takes a part of the items for new."""
+"""Parts that the known items, and the cases, are divided into."""
 
 
 def fit_lift(laser: LaserSystem, items: Tensor, mask: Tensor, targets: Tensor, *, seed: int = 0) -> None:
@@ -38,10 +40,10 @@ def fit_lift(laser: LaserSystem, items: Tensor, mask: Tensor, targets: Tensor, *
     if scorer.trust is None or scorer.trust <= 0 or len(known) < FOLDS:
         return
     order = torch.randperm(len(known), generator=torch.Generator().manual_seed(seed)).to(known.device)
-    rows = torch.arange(len(items), device=items.device).chunk(FOLDS)
-    folds = [
-        _fold(laser, items[part], mask[part], targets[part], taken) for part, taken in zip(rows, known[order].chunk(FOLDS), strict=False)
-    ]
+    rows, taken = torch.arange(len(items), device=items.device).chunk(FOLDS), known[order].tensor_split(FOLDS)
+    rounds = FOLDS if len(view.scored) <= OTHERS else 1
+    turns = [(part, taken[(place + turn) % FOLDS]) for turn in range(rounds) for place, part in enumerate(rows)]
+    folds = [_fold(laser, items[part], mask[part], targets[part], new) for part, new in turns]
     odds, wanted = torch.cat([odds for odds, _ in folds]), torch.cat([wanted for _, wanted in folds])
     if not wanted.any():  # nothing is known of new items then, but that they are rare
         return
@@ -49,7 +51,7 @@ def fit_lift(laser: LaserSystem, items: Tensor, mask: Tensor, targets: Tensor, *
 
     def loss() -> Tensor:
         lifted = odds + trust * GAIN * stored
-        return (softplus(lifted) - wanted * lifted).sum() / len(items) + PULL * stored**2
+        return (softplus(lifted) - wanted * lifted).sum() / (rounds * len(items)) + PULL * stored**2
 
     minimise(loss, [stored])
     scorer.lift.copy_(GAIN * stored.detach())

@@ -34,9 +34,10 @@ def system(**score: Any) -> LaserSystem:  # noqa: ANN401 - settings of any type
 TARGETS = torch.tensor([1, 0, 4, 9, 3, 5, 2])
 
 
-def fitted(laser: LaserSystem, monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
-    """Fit in two parts and return which items each took for new."""
+def fitted(laser: LaserSystem, monkeypatch: pytest.MonkeyPatch, *, long: bool = False) -> list[list[int]]:
+    """Fit in two parts, as with a long catalogue or not, and return which items were taken for new each time."""
     monkeypatch.setattr(newcomers, "FOLDS", 2)
+    monkeypatch.setattr(newcomers, "OTHERS", 0 if long else 100)
     seen: list[list[int]] = []
     plain = type(laser.collaborative).without
     monkeypatch.setattr(type(laser.collaborative), "without", lambda view, items: (seen.append(items.tolist()), plain(view, items))[1])
@@ -44,9 +45,11 @@ def fitted(laser: LaserSystem, monkeypatch: pytest.MonkeyPatch) -> list[list[int
     return seen
 
 
-def test_it_is_the_best_of_a_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("long", [False, True])
+def test_it_is_the_best_of_a_grid(monkeypatch: pytest.MonkeyPatch, long: bool) -> None:
     laser = system(trust=1.5)
-    taken = fitted(laser, monkeypatch)
+    taken = fitted(laser, monkeypatch, long=long)
+    assert len(taken) == (2 if long else 4)
     assert sorted(taken[0] + taken[1]) == [item for item in range(len(tiny.ITEMS)) if item not in NEW]
     found, view = float(laser.model.scorer.lift), laser.collaborative
     assert abs(found) > 0.05
@@ -55,7 +58,7 @@ def test_it_is_the_best_of_a_grid(monkeypatch: pytest.MonkeyPatch) -> None:
         laser.model.scorer.lift.fill_(lift)
         total = PULL * (lift / GAIN) ** 2
         # The history without a known item, the sixth, tells nothing of lifts, nor does the case of a new target, the last.
-        for rows, new in (((0, 1, 2, 3), taken[0]), ((4,), taken[1])):
+        for rows, new in zip([(0, 1, 2, 3), (4,)] * 2, taken, strict=False):
             laser.collaborative = view.without(torch.tensor(new))
             laser.place_new()
             logits = laser.scores(*(part[list(rows)] for part in CASE))
@@ -63,7 +66,7 @@ def test_it_is_the_best_of_a_grid(monkeypatch: pytest.MonkeyPatch) -> None:
             # Which of the items of each kind it is is not asked, and really new ones are no answers.
             kinds = torch.stack([logits[:, others].logsumexp(1), logits[:, new].logsumexp(1)], dim=1)
             wanted = torch.tensor([int(target in new) for target in TARGETS[list(rows)].tolist()])
-            total += float(cross_entropy(kinds, wanted, reduction="sum")) / len(TARGETS)
+            total += float(cross_entropy(kinds, wanted, reduction="sum")) / (len(TARGETS) * (1 if long else 2))
         return total
 
     best = objective(found)

@@ -217,14 +217,17 @@ def test_choosing_what_is_fused_reads_each_history_once(data: Dataset, llm: Path
         rows.append(len(items))
         return read(reader, items, mask, virtual)
 
-    def read_in_fitting(refits: list[str]) -> int:
+    def read_in_fitting(refits: list[str], new_items: float | None) -> int:
         rows.clear()
-        Laser.fit(data, small_shop.config(llm, collaborative={"refits": refits}, stage1={"epochs": 0}, stage2={"epochs": 0}))
+        none = {"epochs": 0}
+        Laser.fit(data, small_shop.config(llm, collaborative={"refits": refits}, score={"new_items": new_items}, stage1=none, stage2=none))
         return sum(rows)
 
     monkeypatch.setattr(TextFirst, "read", counted)
     # Both together, ids alone, texts and ids alone: each has its scalars fitted and is validated, on the same cases.
-    assert read_in_fitting(["id", "both"]) == read_in_fitting([]) + len(data.cases("valid"))
+    once = read_in_fitting([], 0.0) + len(data.cases("valid"))
+    assert read_in_fitting(["id", "both"], 0.0) == once
+    assert read_in_fitting(["id", "both"], None) == once  # what new items get is fitted on them, too
 
 
 # --- prompt orders ---
