@@ -56,6 +56,7 @@ from laserrec.training.calibrate import calibrate, evidence_bytes
 from laserrec.training.collaborative import CollaborativeTask
 from laserrec.training.fit import build_laser, refit_settings, validation_cases
 from laserrec.training.language import dataset_texts, load_backbone
+from laserrec.training.newcomers import rounds
 from laserrec.training.stages import LaserTask, padded
 from laserrec.training.text_vectors import PHASE as VECTORS
 from laserrec.training.text_vectors import item_texts, vectors_file, vectors_source
@@ -301,6 +302,8 @@ class _Preflight:
         took = self.loading + laser.fit.save + laser.case.first * (valid + test)
         if refit_settings(self.config):
             took += self._fusing(laser, near)
+        if self.config.score.calibrate and self.config.score.new_items is None:
+            took += rounds(self.items) * min(valid, CALIBRATED) * laser.case.again
         took += len(self.rivals.fits) * test * identity.case
         return took + (self._untrained(valid, test, identity, near) if self.rivals.untrained else 0.0)
 

@@ -41,8 +41,7 @@ def fit_lift(laser: LaserSystem, items: Tensor, mask: Tensor, targets: Tensor, *
         return
     order = torch.randperm(len(known), generator=torch.Generator().manual_seed(seed)).to(known.device)
     rows, taken = torch.arange(len(items), device=items.device).chunk(FOLDS), known[order].tensor_split(FOLDS)
-    rounds = FOLDS if len(view.scored) <= OTHERS else 1
-    turns = [(part, taken[(place + turn) % FOLDS]) for turn in range(rounds) for place, part in enumerate(rows)]
+    turns = [(part, taken[(place + turn) % FOLDS]) for turn in range(rounds(len(view.scored))) for place, part in enumerate(rows)]
     folds = [_fold(laser, items[part], mask[part], targets[part], new) for part, new in turns]
     odds, wanted = torch.cat([odds for odds, _ in folds]), torch.cat([wanted for _, wanted in folds])
     if not wanted.any():  # nothing is known of new items then, but that they are rare
@@ -51,10 +50,15 @@ def fit_lift(laser: LaserSystem, items: Tensor, mask: Tensor, targets: Tensor, *
 
     def loss() -> Tensor:
         lifted = odds + trust * GAIN * stored
-        return (softplus(lifted) - wanted * lifted).sum() / (rounds * len(items)) + PULL * stored**2
+        return (softplus(lifted) - wanted * lifted).sum() / (rounds(len(view.scored)) * len(items)) + PULL * stored**2
 
     minimise(loss, [stored])
     scorer.lift.copy_(GAIN * stored.detach())
+
+
+def rounds(count: int) -> int:
+    """Return how often every case is scored, in a catalogue of so many items."""
+    return FOLDS if count <= OTHERS else 1
 
 
 def _fold(laser: LaserSystem, items: Tensor, mask: Tensor, targets: Tensor, taken: Tensor) -> tuple[Tensor, Tensor]:
