@@ -184,9 +184,19 @@ def _keys(keys, places, cosine, sine, turns, real, query, HALF: tl.constexpr):
 
 
 @triton.jit
-def _rows_at(index, stride, places, real, layer):
-    """Return the rows of a layer that hold context tokens, int64 [n]."""
-    return tl.load(index + places, mask=real, other=0) + layer * tl.load(stride + places, mask=real, other=0)
+def _block(
+    rows, index, stride, cosine, sine, apart, row, context, layer, head, start, end, query,
+    HEADS: tl.constexpr, HALF: tl.constexpr, KEYS: tl.constexpr,
+):  # fmt: skip
+    """Load context tokens from `start` on: their keys in halves, turned, their values, both in the queries' type; and which are real."""
+    seen = start + tl.arange(0, KEYS)
+    there, places = seen < end, row * context + seen
+    at = tl.load(index + places, mask=there, other=0) + layer * tl.load(stride + places, mask=there, other=0)
+    at = (at * 2 * HEADS + head) * 2 * HALF
+    near, far = _keys(rows, at, cosine, sine, (row * apart + seen) * HALF, there, query, HALF)
+    columns = tl.arange(0, 2 * HALF)[None, :]
+    values = tl.load(rows + HEADS * 2 * HALF + at[:, None] + columns, mask=there[:, None], other=0.0)
+    return near, far, values.to(query.dtype.element_ty), there
 
 
 @triton.jit
@@ -235,12 +245,9 @@ def _forward(
     best, total, out = _mix(own_scores, own_values, best, total, out)
 
     for start in range(0, end, KEYS):
-        seen = start + tl.arange(0, KEYS)
-        there = seen < end
-        at = _rows_at(index, stride, row * context + seen, there, layer)
-        at = (at * 2 * HEADS + head) * 2 * HALF
-        near, far = _keys(rows, at, far_cosine, far_sine, (row * far_apart + seen) * HALF, there, query, HALF)
-        values = tl.load(rows + HEADS * 2 * HALF + at[:, None] + columns, mask=there[:, None], other=0.0).to(kind)
+        near, far, values, there = _block(
+            rows, index, stride, far_cosine, far_sine, far_apart, row, context, layer, head, start, end, query, HEADS, HALF, KEYS
+        )
         scores = tl.where(there[None, :], _scores(first, second, near, far), float("-inf"))
         best, total, out = _mix(scores, values, best, total, out)
 
@@ -290,12 +297,9 @@ def _backward(
         value_slope += _product(tl.trans(weights), pull)
 
         for start in range(0, end, KEYS):
-            seen = start + tl.arange(0, KEYS)
-            there = seen < end
-            at = _rows_at(index, stride, row * context + seen, there, layer)
-            at = (at * 2 * HEADS + head) * 2 * HALF
-            near, far = _keys(rows, at, far_cosine, far_sine, (row * far_apart + seen) * HALF, there, query, HALF)
-            values = tl.load(rows + HEADS * 2 * HALF + at[:, None] + columns, mask=there[:, None], other=0.0).to(kind)
+            near, far, values, there = _block(
+                rows, index, stride, far_cosine, far_sine, far_apart, row, context, layer, head, start, end, query, HEADS, HALF, KEYS
+            )
             _unused, slopes = _slopes(first, second, near, far, values, there[None, :] & real[:, None], logs, pull, inner)
             first_slope += _product(slopes, near)
             second_slope += _product(slopes, far)
