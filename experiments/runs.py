@@ -43,18 +43,28 @@ def finished(out: Path, arm: str, seeds: Sequence[int]) -> bool:
 
 
 def borrow(out: Path, folder: Path, config: LaserConfig, data: Dataset) -> None:
-    """Copy the finished id-based fits of a run on the same data whose settings for them are the same."""
-    for other in sorted(out.glob(f"*/seed-{config.seed}/run.json")):
+    """Copy the id-based fits of finished runs on the same data that depend on the same settings."""
+    wanted = fits(config)
+    for other in sorted(out.glob("*/seed-*/run.json")):
         kept = RunFolder.open(other.parent)
-        same = (kept.config.collaborative, kept.config.fit_collaborative) == (config.collaborative, config.fit_collaborative)
-        same = same and kept.about["data"]["fingerprint"] == data.fingerprint
-        if other.parent == folder or not kept.finished or not same:
+        alike = (kept.about["data"]["fingerprint"], kept.about["data"]["catalogue"]) == (data.fingerprint, data.catalogue_digest)
+        if other.parent == folder or not kept.finished or not alike:
             continue
-        texts = (kept.config.prompt, kept.config.llm) == (config.prompt, config.llm)
-        refits = {name: settings for name, (settings, _) in refit_settings(config).items()}
-        for name, settings in {"collaborative": config.collaborative, **refits}.items():
-            if texts or not settings.reads_texts:
+        found = fits(kept.config)
+        for name in wanted.keys() & found.keys():
+            if wanted[name] == found[name]:
                 copy(other.parent / name, folder / name)
+
+
+def fits(config: LaserConfig) -> dict[str, Any]:
+    """Return what each id-based fit of a run depends on beside its data, by name."""
+    refits = {name: (settings, seed, 0) for name, (settings, seed) in refit_settings(config).items()}
+    own = {"collaborative": (config.collaborative, config.seed, config.collaborative.hold_out)}
+    texts = (config.prompt, config.llm)
+    return {
+        name: (settings.architecture, seed, hold_out, config.fit_collaborative, texts if settings.reads_texts else None)
+        for name, (settings, seed, hold_out) in {**own, **refits}.items()
+    }
 
 
 def copy(source: Path, target: Path) -> None:

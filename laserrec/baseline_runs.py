@@ -137,9 +137,9 @@ def _described(name: BaselineName, run: RunFolder) -> dict[str, Any]:
     if name == "last-text":
         return prompt
     settings, learning = (config.collaborative, config.fit_collaborative) if name == "ensemble" else trained_settings(config, name)
-    unused = {"hold_out"} if name == "ensemble" else {"hold_out", "refits", "neighbours"}
-    own = {"collaborative": settings.model_dump(mode="json", exclude=unused), "fit_collaborative": learning.model_dump(mode="json")}
+    own: dict[str, Any] = {"collaborative": settings.architecture, "fit_collaborative": learning.model_dump(mode="json")}
     if name == "ensemble":  # neighbours are blended by the cases that stage 2 validates on
+        own["collaborative"] |= settings.model_dump(mode="json", include={"refits", "neighbours"})
         return own | prompt | {"stage2": {"validation_cases": config.stage2.validation_cases}}
     return own | prompt if settings.reads_texts else own
 

@@ -191,6 +191,11 @@ class CollaborativeConfig(_Section):
         return self.model + {"id": "", "text": "-text", "both": "-text-id"}[self.items] + experts
 
     @property
+    def architecture(self) -> dict[str, Any]:
+        """What the recommender itself depends on, as JSON holds it: all but what it is trained on and what is fused with it."""
+        return self.model_dump(mode="json", exclude={"hold_out", "refits", "neighbours"})
+
+    @property
     def reads_texts(self) -> bool:
         """Whether anything that it reads is made from the items' texts."""
         return self.items != "id" or self.model == "fdsa"

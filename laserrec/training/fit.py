@@ -86,7 +86,8 @@ def fit_collaborative(
         "items": data.catalogue_digest,
         "seed": seed,
         "hold_out": hold_out,
-        **_dump(model=model_config, fit=config),
+        "model": model_config.architecture,
+        **_dump(fit=config),
     }
     if read is not None:
         identity["texts"] = dict(read.source)

@@ -50,26 +50,29 @@ def test_arms_share_what_does_not_differ_and_are_tested_against_the_first(
     llm = small_shop.write_llm(tmp_path / "llm")
     (tmp_path / "asked.toml").write_text(
         'question = "Does it?"\nseeds = [0, 1]\nsettings = []\n[arms]\nall = []\n"no prefix" = ["virtual.prefix_length=0"]\n'
-        '"no ids" = ["collaborative.items=text"]\n'
+        '"no ids" = ["collaborative.items=text"]\n"not blended" = ["collaborative.neighbours=false"]\n'
     )
     experiment = runner.Experiment.read(tmp_path / "asked.toml")
     further = small_settings(llm)
     found = runner.run(experiment, tmp_path / "data", tmp_path / "out", None, further)
-    assert [arm["arm"] for arm in found["arms"]] == ["all", "no prefix", "no ids"]
+    assert [arm["arm"] for arm in found["arms"]] == ["all", "no prefix", "no ids", "not blended"]
     assert "against_reference" not in found["arms"][0]
     ours, other = (arm["test"]["all"]["ndcg@10"][0] for arm in found["arms"][:2])
     assert found["arms"][1]["against_reference"]["all"]["reference_minus_arm"] == pytest.approx(ours - other)
-    kept = {
-        arm: (tmp_path / "out" / arm / "seed-1" / "collaborative" / "checkpoint.safetensors").read_bytes() for arm in ("all", "no-prefix")
-    }
-    assert kept["all"] == kept["no-prefix"]
+    # Whether they are blended with neighbours later on is nothing to the recommenders themselves. A fit's seconds are in its checkpoint.
+    for name in ("collaborative", "sasrec"):
+        kept = {
+            arm: (tmp_path / "out" / arm / "seed-1" / name / "checkpoint.safetensors").read_bytes()
+            for arm in ("all", "no-prefix", "not-blended")
+        }
+        assert len(set(kept.values())) == 1
     assert json.dumps(found)
     lines = runner.table(found).splitlines()
     assert sum(line.startswith("| no prefix") for line in lines) == 2  # a table a protocol
     assert {line.count("|") for line in lines if line.startswith("|")} == {7}
     again = runner.run(experiment, tmp_path / "data", tmp_path / "out", ["no prefix"], further)
     assert again["arms"] == found["arms"]  # what is finished stays in the table
-    with pytest.raises(SystemExit, match="has no arm fewer; it has all, no prefix, no ids"):
+    with pytest.raises(SystemExit, match="has no arm fewer; it has all, no prefix, no ids, not blended"):
         runner.run(experiment, tmp_path / "data", tmp_path / "out", ["fewer"], further)
 
 
