@@ -11,11 +11,13 @@ from types import SimpleNamespace
 
 import polars as pl
 import pytest
+import torch
 
 from laserrec.baseline_runs import BASELINES
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.devices import CPU
+from laserrec.nn.backbone import Backbone
 
 FOLDER = Path(__file__).parents[2] / "experiments"
 sys.path[:0] = [str(FOLDER), str(Path(__file__).parents[1] / "recommender"), str(Path(__file__).parents[1] / "core")]
@@ -167,3 +169,20 @@ def test_who_is_read_by_which_expert(tmp_path: Path, monkeypatch: pytest.MonkeyP
     plain = runs.train(tmp_path / "out", "one", small_shop.config(tmp_path / "llm", mformer={"experts": 1}), data, tmp_path / "data")
     with pytest.raises(SystemExit, match="has no query experts to choose from"):
         runner.ask([plain], None, CPU)
+
+
+def test_a_random_model_is_the_same_but_for_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LASERREC_CACHE", str(tmp_path / "cache"))
+    small_shop.dataset().save(tmp_path / "data")
+    llm, out = small_shop.write_llm(tmp_path / "llm"), tmp_path / "out"
+    language = SimpleNamespace(**runpy.run_path(str(FOLDER / "language.py"), run_name="language"))
+    experiment = language.experiment(out, small_settings(llm))
+    own, drawn = Backbone.load(llm), Backbone.load(out / "random-weights")
+    assert own.tokenize("a red cup") == drawn.tokenize("a red cup")
+    names, there = dict(own.model.named_parameters()), dict(drawn.model.named_parameters())
+    assert {name: weight.shape for name, weight in names.items()} == {name: weight.shape for name, weight in there.items()}
+    assert not torch.equal(names["layers.0.mlp.up_proj.weight"].float(), there["layers.0.mlp.up_proj.weight"].float())
+    found = language.run(experiment, tmp_path / "data", out, ["random weights"], small_settings(llm))
+    assert [arm["arm"] for arm in found["arms"]] == ["the language model", "random weights"]
+    assert found["arms"][0]["test"] != found["arms"][1]["test"]
+    assert language.random_model(str(llm), out / "random-weights") == out / "random-weights"  # kept

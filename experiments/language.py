@@ -1,0 +1,80 @@
+"""Run the experiment on the language model: is it what the model knows that helps, or its architecture and tokens?
+
+    python experiments/language.py --data data/scientific --out runs/experiments
+
+Beside the language model stands one of the same configuration and tokenizer whose weights are drawn at random and never trained, each with
+everything fused and with nothing fused; and fewer layers of the model itself. Id-based recommenders that read texts read them through the
+same model. What is trained is kept and an interrupted experiment goes on. Writes `results/language.json` and prints the table as Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+from run import Experiment, run, table
+from runs import write_results
+from transformers import AutoConfig, AutoModel
+
+from laserrec import LaserConfig
+from laserrec.nn.gguf import resolve_llm
+
+QUESTION = "Does it matter what the frozen language model knows, and how much of it there is?"
+# One epoch, as in ablations.toml.
+SETTINGS = ("stage1.epochs=1", "stage2.epochs=0")
+ALONE = "score.fuse_collaborative=false"
+LAYERS = (6, 12, 18, 24)
+
+
+def main() -> None:
+    """Run what the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="dataset folder")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--results", type=Path, default=Path(__file__).parents[1] / "results", help="folder of the results")
+    parser.add_argument("--arms", nargs="+", help="these alone, after the reference, and those that are finished")
+    parser.add_argument("--set", dest="assignments", nargs="*", default=[], metavar="KEY=VALUE", help="further settings of every run")
+    chosen = parser.parse_args()
+    out = chosen.out / "language"
+    found = run(experiment(out, chosen.assignments), chosen.data, out, chosen.arms, chosen.assignments)
+    for arm in found["arms"]:  # where the random model lies is nobody else's business
+        arm["changes"] = [change.replace(f"{out}{os.sep}", "") for change in arm["changes"]]
+    write_results(chosen.results, found)
+    sys.stdout.write(table(found))
+
+
+def experiment(out: Path, further: list[str]) -> Experiment:
+    """Return the experiment, the model of random weights having been made below `out`."""
+    drawn = f"llm.model={random_model(LaserConfig().override(further).llm.model, out / 'random-weights')}"
+    arms = {
+        "the language model": [],
+        "random weights": [drawn],
+        "the language model alone": [ALONE],
+        "random weights alone": [drawn, ALONE],
+    }
+    return Experiment("language", QUESTION, [0], SETTINGS, arms | {f"{layers} layers": [f"llm.layers={layers}"] for layers in LAYERS})
+
+
+def random_model(name: str, folder: Path) -> Path:
+    """Return the folder of a model of another one's configuration and tokenizer with weights drawn as its own were before training."""
+    if not folder.is_dir():
+        source, aside = resolve_llm(name), folder.with_name(f".{folder.name}")
+        if not isinstance(source, Path):
+            raise SystemExit(
+                f"llm.model must be an asset or a local folder here, so that its configuration is at hand; received {source!r}."
+            )
+        shutil.rmtree(aside, ignore_errors=True)
+        shutil.copytree(source, aside, ignore=shutil.ignore_patterns("*.safetensors*", "*.bin"))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(1)
+            AutoModel.from_config(AutoConfig.from_pretrained(source)).to(torch.bfloat16).save_pretrained(aside)
+        aside.rename(folder)
+    return folder
+
+
+if __name__ == "__main__":
+    main()
