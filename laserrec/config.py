@@ -26,6 +26,9 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
+Weights = Literal["full", "int8", "nf4", "fp8"]
+
+
 class LLMConfig(_Section):
     """The frozen language model."""
 
@@ -35,7 +38,7 @@ class LLMConfig(_Section):
     """Decoder layers to keep, from the bottom; all of them when unset."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     """Type of the frozen weights, and of the arithmetic through them but where the processor is slow at bfloat16: there it is float32."""
-    weights: Literal["full", "int8", "nf4", "fp8"] = "full"
+    weights: Weights = "full"
     """How the weights inside the layers are kept: as `dtype`, or in 8 bits (int8, fp8) or 4 (nf4); the arithmetic stays `dtype`'s."""
     compiled: bool = False
     """Compile the elementwise arithmetic where a C++ compiler is at hand; worth some seconds before long runs with prefix_first."""

@@ -57,6 +57,7 @@ def bench_train(setting: Setting, told: Told = untold) -> Report:
     report = Report("train", asked, limits, list(found.values()), _targets(found), notes=[NOTE])
     whole = sum(_prompt(world, row).total for row in world.histories[: setting.prompts].tolist())
     report.details = agreement | {
+        "frozen_weights_bytes": world.weight_bytes,
         "tokens_an_item": sum(map(len, world.lines)) / len(world.lines),
         "prefix_first_share_counting_the_whole_last_layer": whole / limits.rate(world.arithmetic) / timings[PREFIX].median,
     }

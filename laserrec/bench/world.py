@@ -15,7 +15,7 @@ from torch import Tensor
 from laserrec.bench.flops import Shape
 from laserrec.bench.limits import DType
 from laserrec.bench.plain import PlainRoute
-from laserrec.config import LaserConfig, PromptConfig
+from laserrec.config import LaserConfig, PromptConfig, Weights
 from laserrec.devices import choose
 from laserrec.nn.backbone import Backbone
 from laserrec.nn.collaborative import CollaborativeView
@@ -43,6 +43,7 @@ class Setting:
     Attributes:
         llm: an asset name, a Hugging Face id or a local folder.
         dtype: of the frozen weights.
+        weights: how our routes keep those inside the layers; the plain route has them in full.
         layers: decoder layers to keep; all when None.
         catalogue: items of the shop.
         item_tokens: tokens of an item's line.
@@ -62,6 +63,7 @@ class Setting:
 
     llm: str = "smollm2-135m-instruct"
     dtype: DType = "bfloat16"
+    weights: Weights = "full"
     layers: int | None = None
     catalogue: int = 400
     item_tokens: int = 24
@@ -84,7 +86,13 @@ class Setting:
         prompt = {"order": order, "max_item_tokens": longest, "max_history": self.history}
         sections = {
             "seed": self.seed,
-            "llm": {"model": self.llm, "dtype": self.dtype, "layers": self.layers, "compiled": self.compiled},
+            "llm": {
+                "model": self.llm,
+                "dtype": self.dtype,
+                "weights": self.weights,
+                "layers": self.layers,
+                "compiled": self.compiled,
+            },
             "prompt": prompt,
             "virtual": {"prefix_length": self.prefix},
             "collaborative": {"max_history": max(self.history, 1)},
@@ -121,6 +129,11 @@ class World:
         """Return the items' texts and their reader; nothing is encoded yet."""
         prompt: PromptConfig = self.setting.config(order).prompt
         return ItemTexts(self.backbone, prompt, self.items)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of our routes' frozen language model, its embeddings among them."""
+        return sum(tensor.nbytes for tensor in (*self.backbone.model.parameters(), *self.backbone.model.buffers()))
 
     @property
     def arithmetic(self) -> DType:

@@ -27,8 +27,18 @@ class DTypeChoice(StrEnum):
     float32 = "float32"
 
 
+class WeightsChoice(StrEnum):
+    """What `--weights` takes."""
+
+    full = "full"
+    int8 = "int8"
+    nf4 = "nf4"
+    fp8 = "fp8"
+
+
 Llm = Annotated[str, typer.Option(help="An asset name, a local folder or a Hugging Face id.")]
 DType = Annotated[DTypeChoice, typer.Option(help="Type of the numbers.")]
+Weights = Annotated[WeightsChoice, typer.Option(help="How our routes keep the frozen weights; the plain route has them in full.")]
 Layers = Annotated[int | None, typer.Option(min=1, help="Decoder layers to keep, from the bottom; all by default.")]
 Catalogue = Annotated[int, typer.Option(min=1, help="Items of the shop.")]
 ItemTokens = Annotated[int, typer.Option(min=1, help="Tokens of an item's line.")]
@@ -47,6 +57,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def train(
     llm: Llm = "smollm2-135m-instruct",
     dtype: DType = DTypeChoice.bfloat16,
+    weights: Weights = WeightsChoice.full,
     layers: Layers = None,
     catalogue: Catalogue = 400,
     item_tokens: ItemTokens = 24,
@@ -69,7 +80,8 @@ def train(
     from laserrec.devices import choose
 
     setting = Setting(
-        llm=llm, dtype=dtype.value, layers=layers, catalogue=catalogue, item_tokens=item_tokens, vary=vary, history=history, prefix=prefix,
+        llm=llm, dtype=dtype.value, weights=weights.value, layers=layers, catalogue=catalogue,
+        item_tokens=item_tokens, vary=vary, history=history, prefix=prefix,
         users=users, prompts=prompts, batch=batch, repeats=repeats, threads=threads, side=side, compiled=compiled,
         device=str(choose(device)),
     )  # fmt: skip
@@ -80,6 +92,7 @@ def train(
 def items(
     llm: Llm = "smollm2-135m-instruct",
     dtype: DType = DTypeChoice.bfloat16,
+    weights: Weights = WeightsChoice.full,
     layers: Layers = None,
     catalogue: Catalogue = 256,
     item_tokens: ItemTokens = 24,
@@ -99,7 +112,8 @@ def items(
     from laserrec.devices import choose
 
     setting = Setting(
-        llm=llm, dtype=dtype.value, layers=layers, catalogue=catalogue, item_tokens=item_tokens, vary=vary, history=1, prefix=prefix,
+        llm=llm, dtype=dtype.value, weights=weights.value, layers=layers, catalogue=catalogue,
+        item_tokens=item_tokens, vary=vary, history=1, prefix=prefix,
         users=1, prompts=1, batch=batch, repeats=repeats, threads=threads, side=side, compiled=compiled,
         device=str(choose(device)),
     )  # fmt: skip
@@ -135,6 +149,7 @@ def rank(
 def serve(
     llm: Llm = "smollm2-135m-instruct",
     dtype: DType = DTypeChoice.bfloat16,
+    weights: Weights = WeightsChoice.full,
     layers: Layers = None,
     catalogue: Catalogue = 2000,
     item_tokens: ItemTokens = 24,
@@ -155,7 +170,8 @@ def serve(
     from laserrec.devices import choose
 
     setting = Setting(
-        llm=llm, dtype=dtype.value, layers=layers, catalogue=catalogue, item_tokens=item_tokens, vary=vary, history=history, prefix=prefix,
+        llm=llm, dtype=dtype.value, weights=weights.value, layers=layers, catalogue=catalogue,
+        item_tokens=item_tokens, vary=vary, history=history, prefix=prefix,
         users=100, prompts=1, batch=1, repeats=repeats, threads=threads, side=side, compiled=compiled,
         device=str(choose(device)),
     )  # fmt: skip

@@ -100,7 +100,7 @@ class Backbone:
             ) from error
         backbone = cls(model, tokenizer, layers)
         if weights != "full":
-            quantise(backbone.model, weights)
+            quantise(backbone.model, weights, device)
         if device.type == "cpu" and backbone.dtype == torch.bfloat16 and not fast_bfloat16():
             backbone.widen()
         backbone.model.to(device)

@@ -23,6 +23,7 @@ import torch.nn.functional as F  # noqa: N812 - the field's usual name
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from laserrec.devices import CPU
 from laserrec.errors import ConfigError
 
 Storage = Literal["int8", "nf4", "fp8"]
@@ -88,8 +89,13 @@ class QuantisedLinear(nn.Module):
         return f"in_features={self.shape[1]}, out_features={self.shape[0]}, bias={self.bias is not None}, storage={self.storage}"
 
 
-def quantise(model: nn.Module, storage: Storage) -> None:
+def quantise(model: nn.Module, storage: Storage, device: torch.device = CPU) -> None:
     """Replace every linear layer inside a model, in place; embeddings and norms stay.
+
+    Args:
+        model: its weights may lie anywhere.
+        storage: how to keep weights.
+        device: where they are quantised, one after the other, and then stay.
 
     Raises:
         ConfigError: the model has no linear layers, or weights that are not finite.
@@ -101,7 +107,7 @@ def quantise(model: nn.Module, storage: Storage) -> None:
     while found:
         # Each full weight is let go of before the next is quantised: never two copies of a whole model.
         parent, name, child = found.pop()
-        setattr(parent, name, QuantisedLinear(child, storage))
+        setattr(parent, name, QuantisedLinear(child.to(device), storage))
 
 
 class _Product(torch.autograd.Function):

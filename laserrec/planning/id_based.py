@@ -10,7 +10,7 @@ import torch
 from laserrec.config import CollaborativeConfig, FitConfig, LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.planning.plan import Phase
-from laserrec.planning.probe import FitCost, sampled, try_fit
+from laserrec.planning.probe import FitCost, enough, sampled, try_fit
 from laserrec.training.collaborative import CollaborativeTask, build_recommender
 from laserrec.training.fit import refit_settings, validation_cases
 
@@ -77,7 +77,7 @@ class IdTrials:
             items = len(self.data.item_ids)
             # Logits of every position of a row, three times; with a long catalogue a whole batch might not fit.
             rows = max(1, min(fit.batch_size, ROWS, self.available // 8 // (12 * model.max_history * items)))
-            cases = max(1, min(CASES, self.available // 8 // (16 * items)))
+            cases = max(1, min(enough(CASES, self.device), self.available // 8 // (16 * items)))
             small = sampled(task or self.task(name), rows=rows, cases=cases)
             self.costs[settings] = try_fit(small, fit, self.kept / f"fit-{len(self.costs)}", rows=rows)
         return self.costs[settings]

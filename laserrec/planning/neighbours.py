@@ -17,7 +17,7 @@ from laserrec.data.dataset import Cases
 from laserrec.data.ragged import Ragged
 from laserrec.nn.neighbours import COUNT, HELD, Neighbours, nearest
 from laserrec.nn.sequential import SequentialRecommender
-from laserrec.planning.probe import seconds_of, some
+from laserrec.planning.probe import enough, seconds_of, some
 from laserrec.training.calibrate import CASES as FITTED_CASES
 from laserrec.training.candidates import OTHERS
 from laserrec.training.neighbours import PAIRS_HELD, REACH, blend, count_neighbours
@@ -64,7 +64,7 @@ def try_neighbours(histories: Ragged, catalogue_size: int, members: Sequence[Seq
     blending, fitted = 0.0, 0
     if members and len(cases):
         fitted = min(len(cases), FITTED_CASES)
-        few = cases.take(some(len(cases), min(CASES, fitted)))
+        few = cases.take(some(len(cases), min(enough(CASES, next(members[0].parameters()).device), fitted)))
         blending = seconds_of(partial(blend, members, tables[0], few)) * fitted / len(few)
     beside = max(2 * histories.values.nbytes + PAIR_BYTES * pairs, 4 * FITTED * fitted * min(catalogue_size, OTHERS))
     return NeighbourCost(counting, blending, TABLE_BYTES * catalogue_size + beside)
@@ -77,7 +77,7 @@ def finding_seconds(states: Tensor) -> float:
         states: float [N, H]; what they are does not matter.
     """
     count = len(states)
-    rows = torch.arange(max(1, min(count, ROWS, HELD // count)), device=states.device)
+    rows = torch.arange(max(1, min(count, enough(ROWS, states.device), HELD // count)), device=states.device)
     return seconds_of(partial(nearest, states, rows)) * count / len(rows)
 
 

@@ -40,6 +40,7 @@ from laserrec.planning.probe import (
     EmptyTexts,
     FitCost,
     MemoryPeak,
+    enough,
     folder_bytes,
     free_bytes,
     peak_memory,
@@ -206,7 +207,7 @@ class _Preflight:
         """Return the phase of reading every text as one vector, if anything of the run needs them and no run has made them."""
         if not self._vectors_missing:
             return []
-        chosen = [self.texts.template.item_text(self.texts.items[item]) for item in some(self.items, ITEMS)]
+        chosen = [self.texts.template.item_text(self.texts.items[item]) for item in some(self.items, enough(ITEMS, self.device))]
         limit = self.config.prompt.max_item_tokens
         return [Phase(VECTORS, seconds_of(partial(mean_states, self.backbone, chosen, max_tokens=limit)) / len(chosen) * self.items)]
 
@@ -214,11 +215,12 @@ class _Preflight:
         """Encode some lines into a folder and read them back, or read those that are there."""
         if not self.texts.count:
             return _Texts(0.0, 0.0, 0)
-        lines = sorted(self.texts.lines([self.texts.items[item] for item in some(self.items, SAMPLE_TOKENS)]), key=len)
+        tokens = enough(SAMPLE_TOKENS, self.device)
+        lines = sorted(self.texts.lines([self.texts.items[item] for item in some(self.items, tokens)]), key=len)
         ends = np.cumsum([len(line) for line in lines])
         # Neighbours in length, as they are encoded; in the middle, where their cost a token is the mean one.
-        first = int(np.searchsorted(ends, max(0, (ends[-1] - SAMPLE_TOKENS) // 2)))
-        chosen = lines[first : int(np.searchsorted(ends, ends[first] + SAMPLE_TOKENS)) + 1]
+        first = int(np.searchsorted(ends, max(0, (ends[-1] - tokens) // 2)))
+        chosen = lines[first : int(np.searchsorted(ends, ends[first] + tokens)) + 1]
         cache = TextCache(self.backbone, self.backbone.tokenize(self.config.prompt.instruction), chosen, numbers=self.config.llm.cache)
         missing = bool(self.texts.missing_bytes)
         cache.open(self.kept if missing else texts_folder(), writes=missing)
@@ -242,8 +244,8 @@ class _Preflight:
         row = 1 + config.prompt.max_history * self.texts.unlimited_memory // max(self.items, 1)
         room = max(1, self.available // 16 // row)
         rows = min(config.stage1.batch_size, ROWS // self.share, room)
-        small = sampled(task, rows=rows, cases=min(CASES // self.share, room))
-        items = torch.from_numpy(some(self.items, min(ITEMS // self.share, 8 * room)))
+        small = sampled(task, rows=rows, cases=min(enough(CASES, self.device) // self.share, room))
+        items = torch.from_numpy(some(self.items, min(enough(ITEMS, self.device) // self.share, 8 * room)))
         self.texts.recall(torch.cat([items, _items_read(small, config.prompt.max_history)]))
         return _Laser(
             fit=try_fit(small, config.stage1, self.kept / "stage1", rows=rows),
@@ -319,7 +321,7 @@ class _Preflight:
     def _untrained(self, valid: int, test: int, identity: FitCost, near: NeighbourCost) -> float:
         """Return the seconds of the three baselines without training, and of the ensemble."""
         cases = self.data.cases("valid")
-        cases = cases.take(some(len(cases), SIMPLE_CASES))
+        cases = cases.take(some(len(cases), enough(SIMPLE_CASES, self.device)))
         simple = SeenPenalty(Popularity.fit(self.data.training_histories(), self.items), 1.0)
         case = seconds_of(partial(evaluate, simple.scores, cases, popularity=self.popularity, device=self.device)) / len(cases)
         took = self.loading + 2 * case * (len(STRENGTHS) * valid + test) + near.counting + case * test

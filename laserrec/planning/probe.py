@@ -30,6 +30,7 @@ from laserrec.training.stages import LaserTask
 
 LOOK_SECONDS = 0.002
 STEPS = 2
+ON_GPU = 16
 TaskT = TypeVar("TaskT", CollaborativeTask, LaserTask)
 
 
@@ -108,6 +109,16 @@ def try_fit(task: CollaborativeTask | LaserTask, config: FitConfig, folder: Path
         kept=max(resident_memory(device) - before, 0),
         activations=activations,
     )
+
+
+def enough(count: int, device: torch.device) -> int:
+    """Return how many of something to try on a device: a GPU takes about as long for few as for many, so few would tell nothing there.
+
+    Args:
+        count: enough on a CPU.
+        device: where it is tried.
+    """
+    return count * ON_GPU if device.type == "cuda" else count
 
 
 def some(count: int, wanted: int) -> NDArray[np.int64]:

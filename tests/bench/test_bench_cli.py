@@ -73,6 +73,17 @@ def test_json(bench: Any, name: str) -> None:  # noqa: ANN401
     assert name == "serve" or agreement
 
 
+@pytest.mark.parametrize("weights", ["int8", "nf4", "fp8"])
+def test_ours_with_quantised_weights_beside_the_plain_route_with_its_own(bench: Any, weights: str) -> None:  # noqa: ANN401
+    details = {kept: json.loads(bench("train", "--json", "--weights", kept))["details"] for kept in ("full", weights)}
+    sizes = [details[kept]["frozen_weights_bytes"] for kept in ("full", weights)]
+    assert sizes[1] < sizes[0]
+    for order in ("text_first", "prefix_first"):
+        # Rounded weights: near, and not the same.
+        assert 0.8 < details[weights][f"smallest_cosine_to_plain_{order}"] < 1 - 1e-5
+    assert json.loads(bench("items", "--json", "--weights", weights))["setting"]["weights"] == weights
+
+
 @pytest.mark.parametrize("name", ["rank", "serve"])
 def test_table(bench: Any, name: str) -> None:  # noqa: ANN401
     shown = bench(name)
