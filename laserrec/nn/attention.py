@@ -128,7 +128,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, groups: Sequence[Group], l
     """
     if query.device.type == "cuda" and all(group.context is None for group in groups):
         return torch.cat([attend_alone(query, key, value, group, head_width, kernels) for group in groups])
-    on_gpu = gpu_kernels(query.device)
+    on_gpu = gpu_kernels(query.device, head_width)
     if on_gpu is not None and on_gpu.fits(query, groups, head_width):
         found: Tensor = on_gpu.attend_blocks(query, key, value, groups, layer, head_width)
         return found
@@ -137,14 +137,16 @@ def attend(query: Tensor, key: Tensor, value: Tensor, groups: Sequence[Group], l
 
 
 @lru_cache
-def gpu_kernels(device: torch.device) -> ModuleType | None:
+def gpu_kernels(device: torch.device, head_width: int) -> ModuleType | None:
     """Return the kernels that a device has for cached blocks, None where it has none: CUDA from Ampere on, where Triton works."""
     if device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0) or importlib.util.find_spec("triton") is None:
         return None
     from laserrec.nn import gpu_attention
 
+    if head_width not in gpu_attention.HEAD_WIDTHS:
+        return None
     try:
-        gpu_attention.try_out(device)
+        gpu_attention.try_out(device, head_width)
     except Exception as error:
         warnings.warn(
             f"Triton does not work here, so cached texts are attended to by plain torch, which is slower: {error} "

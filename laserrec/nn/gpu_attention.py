@@ -102,19 +102,24 @@ class _Attention(torch.autograd.Function):
         return *found, None, None, None
 
 
-def try_out(device: torch.device) -> None:
-    """Run both kernels once, on next to nothing; raises whatever a device, its driver or the compiler that Triton calls has against it."""
+def try_out(device: torch.device, head_width: int) -> None:
+    """Run both kernels once; raises whatever a device, its driver or the compiler that Triton calls has against it.
+
+    With as many new tokens as they are made for, since they then take the most shared memory. Whoever asks first may do so where no
+    gradients are taken: they are tried with gradients all the same.
+    """
     from laserrec.nn.attention import Group
     from laserrec.nn.text_blocks import Gathered
 
-    width, place = HEAD_WIDTHS[0], torch.zeros(1, 1, dtype=torch.int64, device=device)
-    rows = torch.ones(1, 2, 1, width, dtype=torch.float16, device=device)
-    turn = torch.ones(1, 1, width // 2, device=device), torch.zeros(1, 1, width // 2, device=device)
-    context = Gathered(rows, place, place, place, place == 0, padded=False)
-    query, key, value = (torch.ones(1, width, dtype=torch.float16, device=device, requires_grad=True) for _ in range(3))
-    group = Group(0, 1, 1, turn, context, turn, padded=False)
-    attend_blocks(query, key, value, [group], 0, width).sum().backward()
-    float(query.grad.sum() if query.grad is not None else 0.0)  # waits for the device, which tells of errors late
+    with torch.inference_mode(False), torch.enable_grad():
+        place, half = torch.zeros(1, 1, dtype=torch.int64, device=device), head_width // 2
+        rows = torch.ones(1, 2, 1, head_width, dtype=torch.float16, device=device)
+        far, near = ((torch.ones(1, n, half, device=device), torch.zeros(1, n, half, device=device)) for n in (1, MOST_NEW))
+        context = Gathered(rows, place, place, place, place == 0, padded=False)
+        query, key, value = (torch.ones(MOST_NEW, head_width, dtype=torch.float16, device=device, requires_grad=True) for _ in range(3))
+        group = Group(0, 1, MOST_NEW, near, context, far, padded=False)
+        (gradient,) = torch.autograd.grad(attend_blocks(query, key, value, [group], 0, head_width).sum(), query)
+    float(gradient.sum())  # waits for the device, which tells of errors late
 
 
 def _on(device: torch.device) -> AbstractContextManager[object]:

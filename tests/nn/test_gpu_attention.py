@@ -8,7 +8,8 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 import tiny
@@ -92,7 +93,7 @@ def test_half_precision_stays_near_float32() -> None:
         parts = groups([(3, 9, 150)], 2, dtype)
         inputs = [draw(parts[-1].end, n * C, seed=n).to(DEVICE, dtype).requires_grad_() for n in (6, 2, 2)]
         mixed = attend_blocks(*inputs, parts, LAYER, C)
-        found.append([mixed, *torch.autograd.grad(mixed.float().square().sum(), inputs)])
+        found.append([mixed.detach(), *torch.autograd.grad(mixed.float().square().sum(), inputs)])
     for exact, rough in zip(*found, strict=True):
         assert float((exact - rough.float()).norm() / exact.norm()) < 0.02
 
@@ -108,10 +109,31 @@ def test_what_they_are_made_for() -> None:
     assert not fits(query, [replace(parts[0], context=None)], C)
 
 
-def test_trying_them_out_runs_both() -> None:
-    from laserrec.nn.gpu_attention import try_out
+@dataclass
+class Noted:
+    """A kernel that tells when it is launched."""
 
-    try_out(DEVICE)
+    kernel: Any
+    name: str
+    ran: list[str]
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Any:  # noqa: ANN401
+        self.ran.append(self.name)
+        return self.kernel[grid]
+
+
+@pytest.mark.parametrize("width", [32, 64, 128])
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+def test_trying_them_out_runs_both_whoever_asks_first(monkeypatch: pytest.MonkeyPatch, mode: type, width: int) -> None:
+    from laserrec.nn import gpu_attention
+
+    ran = []
+    for name in ("_forward", "_backward"):
+        kernel = getattr(gpu_attention, name)
+        monkeypatch.setattr(gpu_attention, name, Noted(kernel, name, ran))
+    with mode():
+        gpu_attention.try_out(DEVICE, width)
+    assert ran == ["_forward", "_backward"]
 
 
 def test_cached_texts_are_read_by_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +144,7 @@ def test_cached_texts_are_read_by_them(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = gpu_attention.attend_blocks
     monkeypatch.setattr(gpu_attention, "attend_blocks", lambda *told: (attended.append(1), plain(*told))[1])
     for there, dtype in ((None, torch.float32), (gpu_attention, torch.float16)):
-        monkeypatch.setattr(attention, "gpu_kernels", lambda _, there=there: there)
+        monkeypatch.setattr(attention, "gpu_kernels", lambda *_, there=there: there)
         llm = tiny.backbone("llama-grouped", head_dim=C)
         llm.model.to(DEVICE, dtype)
         reader = ItemTexts(llm, tiny.config().prompt, tiny.ITEMS).reader
