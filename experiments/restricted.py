@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from runs import command_line, derived, place, train, write_results
+from runs import command_line, derived, place, train, trained_on, write_results
 
 from laserrec import Dataset, LaserConfig
 from laserrec.baseline_runs import measure_baseline
@@ -85,7 +85,8 @@ def run(experiment: Experiment, data_path: Path, out: Path, names: Sequence[str]
         path = restricted(whole, data_path, out, name, experiment)
         data = Dataset.load(path)
         folders = measure(experiment, out, name, config, data, path)
-        rows.append({"dataset": name, "fingerprint": data.fingerprint, "learnt_from": learnt(data), "kinds": kinds(folders, data, whole)})
+        told = {"dataset": name, "fingerprint": data.fingerprint, "trained_on": trained_on(folders[0]), "learnt_from": learnt(data)}
+        rows.append({**told, "kinds": kinds(folders, data, whole)})
     return {
         "experiment": experiment.name,
         "question": experiment.question,

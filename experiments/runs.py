@@ -37,6 +37,11 @@ def place(out: Path, arm: str, seed: int) -> Path:
     return out / arm.replace(" ", "-").replace("/", "-") / f"seed-{seed}"
 
 
+def trained_on(folder: Path) -> str:
+    """Return the device that a run was trained and evaluated on; what tables its results may be another machine."""
+    return str(RunFolder.open(folder).about["device"])
+
+
 def finished(out: Path, arm: str, seeds: Sequence[int]) -> bool:
     """Whether all runs of an arm are there, from an earlier call: they stay in the table."""
     return all((place(out, arm, seed) / "run.json").is_file() and RunFolder.open(place(out, arm, seed)).finished for seed in seeds)

@@ -59,6 +59,7 @@ def test_arms_share_what_does_not_differ_and_are_tested_against_the_first(
     found = runner.run(experiment, tmp_path / "data", tmp_path / "out", None, further)
     assert [arm["arm"] for arm in found["arms"]] == ["all", "no prefix", "no ids", "not blended"]
     assert "against_reference" not in found["arms"][0]
+    assert [arm["trained_on"] for arm in found["arms"]] == [["cpu", "cpu"]] * 4
     ours, other = (arm["test"]["all"]["ndcg@10"][0] for arm in found["arms"][:2])
     assert found["arms"][1]["against_reference"]["all"]["reference_minus_arm"] == pytest.approx(ours - other)
     # Whether they are blended with neighbours later on is nothing to the recommenders themselves. A fit's seconds are in its checkpoint.
