@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 from run import Experiment, run, table
-from runs import write_results
+from runs import JOBS, write_results
 from transformers import AutoConfig, AutoModel
 
 from laserrec import LaserConfig
@@ -38,9 +38,10 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path(__file__).parents[1] / "results", help="folder of the results")
     parser.add_argument("--arms", nargs="+", help="these alone, after the reference, and those that are finished")
     parser.add_argument("--set", dest="assignments", nargs="*", default=[], metavar="KEY=VALUE", help="further settings of every run")
+    parser.add_argument("--jobs", type=int, default=1, help=JOBS)
     chosen = parser.parse_args()
     out = chosen.out / "language"
-    found = run(experiment(out, chosen.assignments), chosen.data, out, chosen.arms, chosen.assignments)
+    found = run(experiment(out, chosen.assignments), chosen.data, out, chosen.arms, chosen.assignments, chosen.jobs)
     for arm in found["arms"]:  # where the random model lies is nobody else's business
         arm["changes"] = [change.replace(f"{out}{os.sep}", "") for change in arm["changes"]]
     write_results(chosen.results, found)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runs import command_line, finished, train, trained_on, write_results
+from runs import JOBS, command_line, finished, train_all, trained_on, write_results
 
 from laserrec import Dataset, LaserConfig
 from laserrec.comparison.compare import Compared, compare_runs, summarise_runs
@@ -56,25 +56,28 @@ def main() -> None:
     """Run what the command line names."""
     parser = command_line(__doc__, FOLDER)
     parser.add_argument("--arms", nargs="+", help="these alone, after the reference, and those that are finished")
+    parser.add_argument("--jobs", type=int, default=1, help=JOBS)
     chosen = parser.parse_args()
     experiment = Experiment.read(FOLDER / f"{chosen.experiment}.toml")
-    found = run(experiment, chosen.data, chosen.out / experiment.name, chosen.arms, chosen.assignments)
+    found = run(experiment, chosen.data, chosen.out / experiment.name, chosen.arms, chosen.assignments, chosen.jobs)
     write_results(chosen.results, found)
     sys.stdout.write(table(found))
 
 
-def run(experiment: Experiment, data_path: Path, out: Path, names: Sequence[str] | None, further: Sequence[str]) -> dict[str, Any]:
-    """Train and evaluate every arm that is not there yet, and compare them on test."""
+def run(
+    experiment: Experiment, data_path: Path, out: Path, names: Sequence[str] | None, further: Sequence[str], jobs: int = 1
+) -> dict[str, Any]:
+    """Train and evaluate every arm that is not there yet, `jobs` runs at a time, and compare them on test."""
     data, (reference, *others) = Dataset.load(data_path), experiment.arms
     unknown = set(names or ()) - set(experiment.arms)
     if unknown:
         raise SystemExit(f"{experiment.name} has no arm {', '.join(sorted(unknown))}; it has {', '.join(experiment.arms)}.")
     chosen = [arm for arm in others if names is None or arm in names or finished(out, arm, experiment.seeds)]
     folders: dict[str, list[Path]] = {}
-    for arm in [reference, *chosen]:
-        assignments = [*experiment.settings, *further, *experiment.arms[arm]]
-        configs = [LaserConfig().override([*assignments, f"seed={seed}"]) for seed in experiment.seeds]
-        folders[arm] = [train(out, arm, config, data, data_path) for config in configs]
+    for group in ([reference], chosen):  # the others share what the reference has trained
+        each = [(arm, settings(experiment, arm, seed, further)) for arm in group for seed in experiment.seeds]
+        for (arm, _), folder in zip(each, train_all(out, each, data_path, jobs), strict=True):
+            folders.setdefault(arm, []).append(folder)
     return {
         "experiment": experiment.name,
         "question": experiment.question,
@@ -84,6 +87,11 @@ def run(experiment: Experiment, data_path: Path, out: Path, names: Sequence[str]
         "seeds": list(experiment.seeds),
         "arms": [describe(experiment, arm, folders[reference], folders[arm]) for arm in folders],
     }
+
+
+def settings(experiment: Experiment, arm: str, seed: int, further: Sequence[str]) -> LaserConfig:
+    """Return what one arm is trained with."""
+    return LaserConfig().override([*experiment.settings, *further, *experiment.arms[arm], f"seed={seed}"])
 
 
 def describe(experiment: Experiment, arm: str, reference: Sequence[Path], folders: Sequence[Path]) -> dict[str, Any]:

@@ -7,6 +7,9 @@ import json
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,8 @@ from laserrec.devices import choose
 from laserrec.run_folder import RunFolder, train_run
 from laserrec.training.fit import refit_settings
 from laserrec.training.observers import EpochLog
+
+JOBS = "runs to train at a time, each in a process of its own; a GPU has room for several"
 
 
 def train(out: Path, arm: str, config: LaserConfig, data: Dataset, data_path: Path) -> Path:
@@ -30,6 +35,19 @@ def train(out: Path, arm: str, config: LaserConfig, data: Dataset, data_path: Pa
             train_run(run, data, [EpochLog(folder)], device)
         run.finish()
     return folder
+
+
+def train_all(out: Path, arms: Sequence[tuple[str, LaserConfig]], data_path: Path, jobs: int) -> list[Path]:
+    """Train runs, each of an arm with its settings, `jobs` at a time in processes of their own; return their folders."""
+    if jobs == 1:
+        data = Dataset.load(data_path)
+        return [train(out, arm, config, data, data_path) for arm, config in arms]
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        return list(pool.map(partial(_train_one, out, data_path), arms))
+
+
+def _train_one(out: Path, data_path: Path, run: tuple[str, LaserConfig]) -> Path:
+    return train(out, *run, Dataset.load(data_path), data_path)
 
 
 def place(out: Path, arm: str, seed: int) -> Path:

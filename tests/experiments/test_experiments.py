@@ -79,6 +79,24 @@ def test_arms_share_what_does_not_differ_and_are_tested_against_the_first(
         runner.run(experiment, tmp_path / "data", tmp_path / "out", ["fewer"], further)
 
 
+def test_runs_beside_each_other_give_what_they_give_one_by_one(
+    runner: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LASERREC_CACHE", str(tmp_path / "cache"))
+    small_shop.dataset().save(tmp_path / "data")
+    further = small_settings(small_shop.write_llm(tmp_path / "llm"))
+    arms = {"all": [], "no prefix": ["virtual.prefix_length=0"], "not blended": ["collaborative.neighbours=false"]}
+    experiment = runner.Experiment("asked", "Does it?", [0], [], arms)
+    one_by_one, together = (runner.run(experiment, tmp_path / "data", tmp_path / str(jobs), None, further, jobs) for jobs in (1, 2))
+    assert [(arm["arm"], arm["valid"], arm["test"]) for arm in together["arms"]] == [
+        (arm["arm"], arm["valid"], arm["test"]) for arm in one_by_one["arms"]
+    ]
+    kept = {
+        (tmp_path / "2" / arm / "seed-0" / "sasrec" / "checkpoint.safetensors").read_bytes() for arm in ("all", "no-prefix", "not-blended")
+    }
+    assert len(kept) == 1  # trained by the first, which the others wait for
+
+
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("restricted/*.toml")), ids=lambda path: path.stem)
 def test_every_restricted_experiment_is_valid(path: Path) -> None:
     experiment = SimpleNamespace(**runpy.run_path(str(FOLDER / "restricted.py"), run_name="runner")).Experiment.read(path)
