@@ -9,7 +9,7 @@ same model. What is trained is kept and an interrupted experiment goes on. Write
 
 from __future__ import annotations
 
-import argparse
+import hashlib
 import os
 import shutil
 import sys
@@ -17,10 +17,11 @@ from pathlib import Path
 
 import torch
 from run import Experiment, run, table
-from runs import JOBS, write_results
+from runs import JOBS, command_line, write_results
 from transformers import AutoConfig, AutoModel
 
 from laserrec import LaserConfig
+from laserrec.assets.store import build_once
 from laserrec.nn.gguf import resolve_llm
 
 QUESTION = "Does it matter what the frozen language model knows, and how much of it there is?"
@@ -32,12 +33,8 @@ LAYERS = (6, 12, 18, 24)
 
 def main() -> None:
     """Run what the command line names."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="dataset folder")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
-    parser.add_argument("--results", type=Path, default=Path(__file__).parents[1] / "results", help="folder of the results")
+    parser = command_line(__doc__)
     parser.add_argument("--arms", nargs="+", help="these alone, after the reference, and those that are finished")
-    parser.add_argument("--set", dest="assignments", nargs="*", default=[], metavar="KEY=VALUE", help="further settings of every run")
     parser.add_argument("--jobs", type=int, default=1, help=JOBS)
     chosen = parser.parse_args()
     out = chosen.out / "language"
@@ -50,7 +47,7 @@ def main() -> None:
 
 def experiment(out: Path, further: list[str]) -> Experiment:
     """Return the experiment, the model of random weights having been made below `out`."""
-    drawn = f"llm.model={random_model(LaserConfig().override(further).llm.model, out / 'random-weights')}"
+    drawn = f"llm.model={random_model(LaserConfig().override(further).llm.model, out)}"
     arms = {
         "the language model": [],
         "random weights": [drawn],
@@ -60,20 +57,22 @@ def experiment(out: Path, further: list[str]) -> Experiment:
     return Experiment("language", QUESTION, [0], SETTINGS, arms | {f"{layers} layers": [f"llm.layers={layers}"] for layers in LAYERS})
 
 
-def random_model(name: str, folder: Path) -> Path:
-    """Return the folder of a model of another one's configuration and tokenizer with weights drawn as its own were before training."""
-    if not folder.is_dir():
-        source, aside = resolve_llm(name), folder.with_name(f".{folder.name}")
-        if not isinstance(source, Path):
-            raise SystemExit(
-                f"llm.model must be an asset or a local folder here, so that its configuration is at hand; received {source!r}."
-            )
-        shutil.rmtree(aside, ignore_errors=True)
-        shutil.copytree(source, aside, ignore=shutil.ignore_patterns("*.safetensors*", "*.bin"))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(1)
-            AutoModel.from_config(AutoConfig.from_pretrained(source)).to(torch.bfloat16).save_pretrained(aside)
-        aside.rename(folder)
+def random_model(name: str, out: Path) -> Path:
+    """Return the folder, below `out`, of a model of another one's configuration and tokenizer whose weights are drawn.
+
+    As transformers draws them for that configuration; one that does not say how, such as the default model's, gets a deviation of .02.
+    """
+    source = resolve_llm(name)
+    if not isinstance(source, Path):
+        raise SystemExit(f"llm.model must be an asset or a local folder here, so that its configuration is at hand; received {source!r}.")
+    told = hashlib.sha256((source / "config.json").read_bytes() + (source / "tokenizer.json").read_bytes()).hexdigest()
+    folder = out / f"random-{told[:12]}"
+    with build_once(folder) as aside:
+        if aside is not None:
+            shutil.copytree(source, aside, ignore=shutil.ignore_patterns("*.safetensors*", "*.bin"), dirs_exist_ok=True)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(1)
+                AutoModel.from_config(AutoConfig.from_pretrained(source)).to(torch.bfloat16).save_pretrained(aside)
     return folder
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from runs import command_line, derived, place, train, trained_on, write_results
+from runs import command_line, derived, made_with, place, train, write_results
 
 from laserrec import Dataset, LaserConfig
 from laserrec.baseline_runs import measure_baseline
@@ -85,7 +85,7 @@ def run(experiment: Experiment, data_path: Path, out: Path, names: Sequence[str]
         path = restricted(whole, data_path, out, name, experiment)
         data = Dataset.load(path)
         folders = measure(experiment, out, name, config, data, path)
-        told = {"dataset": name, "fingerprint": data.fingerprint, "trained_on": trained_on(folders[0]), "learnt_from": learnt(data)}
+        told = {"dataset": name, "fingerprint": data.fingerprint, "made_with": made_with(folders[0]), "learnt_from": learnt(data)}
         rows.append({**told, "kinds": kinds(folders, data, whole)})
     return {
         "experiment": experiment.name,

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runs import JOBS, command_line, finished, train_all, trained_on, write_results
+from runs import JOBS, command_line, finished, made_with, train_all, write_results
 
 from laserrec import Dataset, LaserConfig
 from laserrec.comparison.compare import Compared, compare_runs, summarise_runs
@@ -104,7 +104,7 @@ def describe(experiment: Experiment, arm: str, reference: Sequence[Path], folder
             for protocol, row in rows.items()
         }
     row = summarise_runs(folders, "test").rows["all"]
-    found |= {"seconds": row.seconds, "parameters": row.parameters, "trained_on": [trained_on(folder) for folder in folders]}
+    found |= {"seconds": row.seconds, "parameters": row.parameters, "made_with": [made_with(folder) for folder in folders]}
     if folders != reference:
         found["against_reference"] = differences(compare_runs([*reference, *folders]))
     return found

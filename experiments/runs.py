@@ -15,9 +15,11 @@ from typing import Any
 
 from laserrec import Dataset, LaserConfig
 from laserrec.bench.figures import provenance
+from laserrec.checkpoint import read_tensors
 from laserrec.devices import choose
 from laserrec.run_folder import RunFolder, train_run
-from laserrec.training.fit import refit_settings
+from laserrec.training.fit import fit_identity, refit_settings
+from laserrec.training.loop import CHECKPOINT, FORMAT
 from laserrec.training.observers import EpochLog
 
 JOBS = "runs to train at a time, each in a process of its own; a GPU has room for several"
@@ -55,9 +57,10 @@ def place(out: Path, arm: str, seed: int) -> Path:
     return out / arm.replace(" ", "-").replace("/", "-") / f"seed-{seed}"
 
 
-def trained_on(folder: Path) -> str:
-    """Return the device that a run was trained and evaluated on; what tables its results may be another machine."""
-    return str(RunFolder.open(folder).about["device"])
+def made_with(folder: Path) -> dict[str, str]:
+    """Return the device that a run was finished on, and the versions it was begun with; what tables its results may be another machine."""
+    about = RunFolder.open(folder).about
+    return {"device": about["device"], "laserrec": about["version"], "torch": about["environment"]["torch"]}
 
 
 def finished(out: Path, arm: str, seeds: Sequence[int]) -> bool:
@@ -66,28 +69,26 @@ def finished(out: Path, arm: str, seeds: Sequence[int]) -> bool:
 
 
 def borrow(out: Path, folder: Path, config: LaserConfig, data: Dataset) -> None:
-    """Copy the id-based fits of finished runs on the same data that depend on the same settings."""
-    wanted = fits(config)
-    for other in sorted(out.glob("*/seed-*/run.json")):
+    """Copy the id-based fits of finished runs with the same seed that depend on the same."""
+    own = {"collaborative": (config.collaborative, config.seed, config.collaborative.hold_out)}
+    own |= {name: (settings, seed, 0) for name, (settings, seed) in refit_settings(config).items()}
+    for other in sorted(out.glob(f"*/seed-{config.seed}/run.json")):
         kept = RunFolder.open(other.parent)
-        alike = (kept.about["data"]["fingerprint"], kept.about["data"]["catalogue"]) == (data.fingerprint, data.catalogue_digest)
-        if other.parent == folder or not kept.finished or not alike:
+        if other.parent == folder or not kept.finished:
             continue
-        found = fits(kept.config)
-        for name in wanted.keys() & found.keys():
-            if wanted[name] == found[name]:
+        texts = (kept.config.prompt, kept.config.llm) == (config.prompt, config.llm)
+        for name, (settings, seed, hold_out) in own.items():
+            wanted = fit_identity(data, settings, config.fit_collaborative, seed=seed, hold_out=hold_out)
+            if (texts or not settings.reads_texts) and identity(other.parent / name / CHECKPOINT) == wanted:
                 copy(other.parent / name, folder / name)
 
 
-def fits(config: LaserConfig) -> dict[str, Any]:
-    """Return what each id-based fit of a run depends on beside its data, by name."""
-    refits = {name: (settings, seed, 0) for name, (settings, seed) in refit_settings(config).items()}
-    own = {"collaborative": (config.collaborative, config.seed, config.collaborative.hold_out)}
-    texts = (config.prompt, config.llm)
-    return {
-        name: (settings.architecture, seed, hold_out, config.fit_collaborative, texts if settings.reads_texts else None)
-        for name, (settings, seed, hold_out) in {**own, **refits}.items()
-    }
+def identity(checkpoint: Path) -> dict[str, Any] | None:
+    """Return what a kept fit depends on beside texts; None where there is none that this version reads."""
+    if not checkpoint.is_file():
+        return None
+    _, state = read_tensors(checkpoint)
+    return {key: value for key, value in state["identity"].items() if key != "texts"} if state["format"] == FORMAT else None
 
 
 def copy(source: Path, target: Path) -> None:
@@ -100,10 +101,11 @@ def copy(source: Path, target: Path) -> None:
     aside.rename(target)
 
 
-def command_line(description: str | None, folder: Path) -> argparse.ArgumentParser:
-    """Return what every experiment that a TOML file of a folder describes is called with."""
+def command_line(description: str | None, folder: Path | None = None) -> argparse.ArgumentParser:
+    """Return what every experiment on one dataset is called with, those that a TOML file of a folder describes also with its name."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("experiment", choices=sorted(path.stem for path in folder.glob("*.toml")))
+    if folder is not None:
+        parser.add_argument("experiment", choices=sorted(path.stem for path in folder.glob("*.toml")))
     parser.add_argument("--data", type=Path, required=True, help="dataset folder")
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--results", type=Path, default=Path(__file__).parents[1] / "results", help="folder of the results")

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runs import derived, place, train, trained_on, write_results
+from runs import derived, made_with, place, train, write_results
 
 from laserrec import Dataset, LaserConfig
 from laserrec.comparison.layout import SHORT, TITLES
@@ -119,7 +119,7 @@ def row(domains: Domains, folder: Path, target: Path, share: float, source: Path
     evaluation = read_result(RunFolder.open(folder), "test").evaluation
     figures = {protocol: {metric: float(evaluation.per_case(metric, protocol).mean()) for metric in METRICS} for protocol in PROTOCOLS}
     named = {"target": domains.data[target].name, "source": None if source is None else domains.data[source].name}
-    return {**named, "share_of_users": share, "cases": len(evaluation), "trained_on": trained_on(folder), "test": figures}
+    return {**named, "share_of_users": share, "cases": len(evaluation), "made_with": made_with(folder), "test": figures}
 
 
 def table(found: Mapping[str, Any]) -> str:

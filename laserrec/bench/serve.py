@@ -45,9 +45,9 @@ def bench_serve(setting: Setting, requests: int = 300, told: Told = untold) -> R
         _take(ours, WARM_UP), _take(plain, 1)
         rounds = [(_take(ours, each), _take(plain, max(each // PLAIN_EVERY, 1))) for _ in range(setting.repeats)]
         limits = before.best(measure_limits(world.shape, setting.side, world.device))
-    job = _job(world)
+    jobs = _jobs(world)
     found = [
-        Measurement.of(name, Timing(tuple(statistics.median(taken[place]) for taken in rounds)), job, limits)
+        Measurement.of(name, Timing(tuple(statistics.median(taken[place]) for taken in rounds)), jobs[name], limits)
         for place, name in enumerate((REQUEST, PLAIN))
     ]
     report = Report("serve", asdict(setting) | {"threads": count, "requests": each * setting.repeats, "k": K}, limits, found)
@@ -90,13 +90,15 @@ def _plain(world: World) -> Callable[[], object]:
     return request
 
 
-def _job(world: World) -> Job:
+def _jobs(world: World) -> dict[str, Job]:
+    """Count a request of either route: the same work, with the weights as each keeps them."""
     setting, shape, backbone = world.setting, world.shape, world.backbone
     context = round(setting.history * statistics.mean(map(len, world.lines)))
-    weights, keys_values = shape.layers * shape.matrices * backbone.dtype.itemsize, context * shape.cached * backbone.kept.itemsize
-    catalogue = setting.catalogue * shape.width * torch.float32.itemsize
     work = through(shape, setting.prefix + 1, context=context, last_only=True).forward
-    return Job(1, "requests", work, world.arithmetic, weights + keys_values + catalogue)
+    beside = context * shape.cached * backbone.kept.itemsize + setting.catalogue * shape.width * torch.float32.itemsize
+    full = shape.layers * shape.matrices * backbone.dtype.itemsize
+    weights = {REQUEST: full if setting.weights == "full" else world.weight_bytes - backbone.embeddings.weight.nbytes, PLAIN: full}
+    return {name: Job(1, "requests", work, world.arithmetic, each + beside) for name, each in weights.items()}
 
 
 def _percentile(rounds: list[list[float]], level: int, goal: float | None) -> Target:

@@ -107,6 +107,7 @@ class World:
         setting: what was asked for.
         device: where both routes compute.
         backbone: the frozen LLM.
+        weight_bytes: of our routes' frozen LLM as it was loaded, its embeddings among them.
         shape: its sizes.
         items: attributes of each item.
         lines: token ids of each item's line.
@@ -117,6 +118,8 @@ class World:
         """Load the language model and write the shop's texts."""
         self.setting, self.device = setting, choose(setting.device)
         self.backbone: Backbone = load_backbone(setting.config("text_first"), self.device)
+        tensors = (*self.backbone.model.parameters(), *self.backbone.model.buffers())
+        self.weight_bytes = sum(tensor.nbytes for tensor in tensors)
         self._deviation = self.backbone.embeddings.weight.float().std()
         self.shape = Shape.of(self.backbone.model.config)
         self.items = catalogue(setting)
@@ -129,11 +132,6 @@ class World:
         """Return the items' texts and their reader; nothing is encoded yet."""
         prompt: PromptConfig = self.setting.config(order).prompt
         return ItemTexts(self.backbone, prompt, self.items)
-
-    @property
-    def weight_bytes(self) -> int:
-        """Bytes of our routes' frozen language model, its embeddings among them."""
-        return sum(tensor.nbytes for tensor in (*self.backbone.model.parameters(), *self.backbone.model.buffers()))
 
     @property
     def arithmetic(self) -> DType:

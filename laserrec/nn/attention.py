@@ -11,7 +11,6 @@ tokens of all groups.
 from __future__ import annotations
 
 import importlib.util
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -128,8 +127,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, groups: Sequence[Group], l
     """
     if query.device.type == "cuda" and all(group.context is None for group in groups):
         return torch.cat([attend_alone(query, key, value, group, head_width, kernels) for group in groups])
-    on_gpu = gpu_kernels(query.device, head_width)
-    if on_gpu is not None and on_gpu.fits(query, groups, head_width):
+    on_gpu = gpu_kernels(query.device)
+    if on_gpu is not None and on_gpu.fits(query, groups, head_width) and on_gpu.works(query.device, head_width, on_gpu.padded(groups)):
         found: Tensor = on_gpu.attend_blocks(query, key, value, groups, layer, head_width)
         return found
     mixed: Tensor = _Attention.apply(query, key, value, groups, layer, head_width, kernels)  # type: ignore[no-untyped-call]
@@ -137,24 +136,12 @@ def attend(query: Tensor, key: Tensor, value: Tensor, groups: Sequence[Group], l
 
 
 @lru_cache
-def gpu_kernels(device: torch.device, head_width: int) -> ModuleType | None:
-    """Return the kernels that a device has for cached blocks, None where it has none: CUDA from Ampere on, where Triton works."""
+def gpu_kernels(device: torch.device) -> ModuleType | None:
+    """Return the kernels that a kind of device has for cached blocks, None where it has none: CUDA from Ampere on, with Triton."""
     if device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0) or importlib.util.find_spec("triton") is None:
         return None
     from laserrec.nn import gpu_attention
 
-    if head_width not in gpu_attention.HEAD_WIDTHS:
-        return None
-    try:
-        gpu_attention.try_out(device, head_width)
-    except Exception as error:
-        warnings.warn(
-            f"Triton does not work here, so cached texts are attended to by plain torch, which is slower: {error} "
-            "Triton needs a C compiler and the headers of this Python.",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        return None
     return gpu_attention
 
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import transformers
@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from laserrec.config import Weights
 from laserrec.devices import CPU
 from laserrec.errors import AssetError, ConfigError
 from laserrec.nn.kernels import can_compile
@@ -70,7 +71,7 @@ class Backbone:
         *,
         layers: int | None = None,
         dtype: str = "bfloat16",
-        weights: Literal["full", "int8", "nf4", "fp8"] = "full",
+        weights: Weights = "full",
         compiled: bool = False,
         device: torch.device = CPU,
     ) -> Backbone:

@@ -14,8 +14,10 @@ tokens of all groups.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 LEAST, MOST_NEW = 16, 64
 """Side of the smallest product, most new tokens of a row."""
+PART = 64
+"""Queries that are asked together at most."""
 KEYS, KEYS_BACK = 64, 32
 """Context tokens that are looked at together; going back, more would not fit into a GPU's registers."""
 HEAD_WIDTHS = (32, 64, 128)
@@ -102,11 +106,42 @@ class _Attention(torch.autograd.Function):
         return *found, None, None, None
 
 
-def try_out(device: torch.device, head_width: int) -> None:
+def padded(groups: Sequence[Group]) -> int:
+    """Return how many new tokens the kernels are compiled for, of the group that has most."""
+    return max(_padded(group.length) for group in groups)
+
+
+@lru_cache
+def works(device: torch.device, head_width: int, new: int) -> bool:
+    """Tell whether the kernels run on a device, by running them once; says so where they do not: more heads and tokens take more of it.
+
+    Args:
+        device: a CUDA device.
+        head_width: C.
+        new: what `padded` gives.
+
+    Raises:
+        OutOfMemoryError: there is not even memory for that now; the next call tries again.
+    """
+    try:
+        try_out(device, head_width, new)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        warnings.warn(
+            f"Triton's kernels for heads of {head_width} numbers and {new} new tokens do not work here, so cached texts are attended to by "
+            f"plain torch, which is slower: {error} Triton needs a C compiler and the headers of this Python.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return False
+    return True
+
+
+def try_out(device: torch.device, head_width: int, new: int) -> None:
     """Run both kernels once; raises whatever a device, its driver or the compiler that Triton calls has against it.
 
-    With as many new tokens as they are made for, since they then take the most shared memory. Whoever asks first may do so where no
-    gradients are taken: they are tried with gradients all the same.
+    Whoever asks first may do so where no gradients are taken: they are tried with gradients all the same.
     """
     from laserrec.nn.attention import Group
     from laserrec.nn.text_blocks import Gathered
@@ -114,10 +149,12 @@ def try_out(device: torch.device, head_width: int) -> None:
     with torch.inference_mode(False), torch.enable_grad():
         place, half = torch.zeros(1, 1, dtype=torch.int64, device=device), head_width // 2
         rows = torch.ones(1, 2, 1, head_width, dtype=torch.float16, device=device)
-        far, near = ((torch.ones(1, n, half, device=device), torch.zeros(1, n, half, device=device)) for n in (1, MOST_NEW))
+        far, near = ((torch.ones(1, n, half, device=device), torch.zeros(1, n, half, device=device)) for n in (1, new))
         context = Gathered(rows, place, place, place, place == 0, padded=False)
-        query, key, value = (torch.ones(MOST_NEW, head_width, dtype=torch.float16, device=device, requires_grad=True) for _ in range(3))
-        group = Group(0, 1, MOST_NEW, near, context, far, padded=False)
+        # As many query heads as make a whole part of queries, which takes the most shared memory.
+        sizes = (max(1, PART // new) * head_width, head_width, head_width)
+        query, key, value = (torch.ones(new, size, dtype=torch.float16, device=device, requires_grad=True) for size in sizes)
+        group = Group(0, 1, new, near, context, far, padded=False)
         (gradient,) = torch.autograd.grad(attend_blocks(query, key, value, [group], 0, head_width).sum(), query)
     float(gradient.sum())  # waits for the device, which tells of errors late
 
@@ -127,9 +164,14 @@ def _on(device: torch.device) -> AbstractContextManager[object]:
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
+def _padded(length: int) -> int:
+    padded: int = triton.next_power_of_2(max(LEAST, length))
+    return padded
+
+
 def _shape(group: Group, repeats: int, heads: int, head_width: int) -> dict[str, Any]:
-    queries = triton.next_power_of_2(max(LEAST, min(64, repeats * group.length)))
-    new = triton.next_power_of_2(max(LEAST, group.length))
+    queries = triton.next_power_of_2(max(LEAST, min(PART, repeats * group.length)))
+    new = _padded(group.length)
     sizes = {"HEADS": heads, "REPEATS": repeats, "HALF": head_width // 2, "QUERIES": queries, "NEW": new}
     return sizes | {"scale": head_width**-0.5, "num_warps": 4, "num_stages": 2}
 

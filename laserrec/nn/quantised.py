@@ -176,7 +176,8 @@ def _pack(weight: Tensor, storage: Storage) -> tuple[Tensor, Tensor]:
 
 def _scales(rows: Tensor, largest: float) -> Tensor:
     """Return what maps each row's largest magnitude to `largest`, bfloat16 [rows]."""
-    return (rows.abs().amax(dim=1) / largest).to(torch.bfloat16)
+    # By a tensor: a GPU multiplies by a number's reciprocal, and codes would depend on where they are made.
+    return (rows.abs().amax(dim=1) / torch.full((), largest, device=rows.device)).to(torch.bfloat16)
 
 
 def _divisor(scales: Tensor) -> Tensor:

@@ -215,7 +215,8 @@ class _Preflight:
         """Encode some lines into a folder and read them back, or read those that are there."""
         if not self.texts.count:
             return _Texts(0.0, 0.0, 0)
-        tokens = enough(SAMPLE_TOKENS, self.device)
+        # They are all in memory at once, and on disk.
+        tokens = max(1, min(enough(SAMPLE_TOKENS, self.device), self.available // 16 // self.texts.token_bytes))
         lines = sorted(self.texts.lines([self.texts.items[item] for item in some(self.items, tokens)]), key=len)
         ends = np.cumsum([len(line) for line in lines])
         # Neighbours in length, as they are encoded; in the middle, where their cost a token is the mean one.

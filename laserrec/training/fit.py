@@ -81,14 +81,7 @@ def fit_collaborative(
     # Weights are drawn on the CPU, so that they are the same wherever the training goes on.
     model = build_recommender(model_config, len(data.item_ids), None if read is None else whiten(read.values)).to(session.device)
     task = CollaborativeTask(model, data.training_histories(), validation_cases(data, config, seed), hold_out=hold_out)
-    identity = {
-        "data": data.fingerprint,
-        "items": data.catalogue_digest,
-        "seed": seed,
-        "hold_out": hold_out,
-        "model": model_config.architecture,
-        **_dump(fit=config),
-    }
+    identity = fit_identity(data, model_config, config, seed=seed, hold_out=hold_out)
     if read is not None:
         identity["texts"] = dict(read.source)
     result = fit(
@@ -104,6 +97,12 @@ def fit_collaborative(
     parameters = sum(parameter.numel() for parameter in model.parameters())
     model.fix_items()
     return Collaborative(model, task.seen(), parameters, result)
+
+
+def fit_identity(data: Dataset, model_config: CollaborativeConfig, config: FitConfig, *, seed: int, hold_out: int) -> dict[str, Any]:
+    """Return what an id-based fit depends on beside the texts that it may read; arguments as in `fit_collaborative`."""
+    about = {"data": data.fingerprint, "items": data.catalogue_digest, "seed": seed, "hold_out": hold_out}
+    return {**about, "model": model_config.architecture, **_dump(fit=config)}
 
 
 def build_laser(config: LaserConfig, backbone: Backbone, texts: ItemTexts, collaborative: CollaborativeView) -> LaserSystem:

@@ -26,7 +26,7 @@ from laserrec.errors import CheckpointError, ConfigError, InterruptedTraining, N
 from laserrec.training.interrupt import Interrupt, deferred_interrupt
 
 CHECKPOINT = "checkpoint.safetensors"
-FORMAT = 1
+FORMAT = 2
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 

@@ -140,6 +140,11 @@ class ItemTexts:
         return sum(cache_bytes(cache.missing, cache.decoder, cache.numbers) for cache in self._caches)
 
     @property
+    def token_bytes(self) -> int:
+        """Bytes of memory that the keys and values of one token take; 0 where no text is encoded."""
+        return max((cache_bytes(1, cache.decoder) for cache in self._caches), default=0)
+
+    @property
     def memory(self) -> int:
         """Bytes of memory that the texts' encoding takes once all were read, or its limit where that is less."""
         return sum(cache.memory for cache in self._caches)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import statistics
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from laserrec.bench import serve
+from laserrec.bench.world import Setting, World
 
 TINY = ["--item-tokens", 6, "--vary", 0.5, "--prefix", 2, "--repeats", 2, "--threads", 1, "--side", 32, "--dtype", "float32"]
 COMMANDS: dict[str, list[object]] = {
@@ -81,7 +85,17 @@ def test_ours_with_quantised_weights_beside_the_plain_route_with_its_own(bench: 
     for order in ("text_first", "prefix_first"):
         # Rounded weights: near, and not the same.
         assert 0.8 < details[weights][f"smallest_cosine_to_plain_{order}"] < 1 - 1e-5
-    assert json.loads(bench("items", "--json", "--weights", weights))["setting"]["weights"] == weights
+    items = json.loads(bench("items", "--json", "--weights", weights))["details"]
+    assert 0.8 < next(value for key, value in items.items() if key.startswith("smallest_cosine")) < 1 - 1e-5
+
+
+def test_a_request_is_judged_by_the_weights_that_it_reads(setting: Setting) -> None:
+    full, small = (serve._jobs(World(replace(setting, weights=weights))) for weights in ("full", "int8"))
+    assert small[serve.PLAIN].read == full[serve.PLAIN].read == full[serve.REQUEST].read
+    # Of 4 bytes a weight 1 is left, and 2 a row for its scale; the model has norms beside its matrices.
+    shape = World(setting).shape
+    saved = 3 * shape.layers * shape.matrices
+    assert 0.8 * saved < full[serve.REQUEST].read - small[serve.REQUEST].read < saved
 
 
 @pytest.mark.parametrize("name", ["rank", "serve"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from laserrec import Laser
 from laserrec.config import LLMConfig
 from laserrec.nn.kernels import can_compile
 from laserrec.nn.mformer import MFormer
+from laserrec.nn.quantised import QuantisedLinear, Storage
 from laserrec.training.texts import ItemTexts
 
 pytestmark = pytest.mark.gpu
@@ -69,7 +71,7 @@ def test_bfloat16_stays_near_float32(fused: bool, held: float | None, monkeypatc
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
 def test_kernels_run_where_their_tensors_are() -> None:
-    gpu_attention.try_out(torch.device("cuda:1"), 32)
+    gpu_attention.try_out(torch.device("cuda:1"), 32, 16)
 
 
 def test_a_fit_is_resumed(tmp_path: Path) -> None:
@@ -88,3 +90,11 @@ def test_trained_on_a_gpu_and_served_by_the_cpu(tmp_path: Path, monkeypatch: pyt
     here = Laser.load(tmp_path / "model", device="cpu").recommend([["tent", "bag"]], 12)[0]
     found = {item.item_id: item.score for item in laser.recommend([["tent", "bag"]], 12)[0]}
     assert {item.item_id: item.score for item in here} == pytest.approx(found, abs=1e-3)
+
+
+@pytest.mark.parametrize("storage", ["int8", "nf4", "fp8"])
+def test_weights_are_rounded_alike_on_both(storage: Storage) -> None:
+    weight = torch.nn.Linear(4096, 512, bias=False)
+    here, there = QuantisedLinear(weight, storage), QuantisedLinear(deepcopy(weight).to(CUDA), storage)
+    assert torch.equal(here.scales, there.scales.cpu())
+    assert torch.equal(here.codes, there.codes.cpu())

@@ -13,7 +13,9 @@ import polars as pl
 import pytest
 import torch
 
+from laserrec import __version__
 from laserrec.baseline_runs import BASELINES
+from laserrec.checkpoint import read_tensors, write_tensors
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.devices import CPU
@@ -59,7 +61,8 @@ def test_arms_share_what_does_not_differ_and_are_tested_against_the_first(
     found = runner.run(experiment, tmp_path / "data", tmp_path / "out", None, further)
     assert [arm["arm"] for arm in found["arms"]] == ["all", "no prefix", "no ids", "not blended"]
     assert "against_reference" not in found["arms"][0]
-    assert [arm["trained_on"] for arm in found["arms"]] == [["cpu", "cpu"]] * 4
+    made = {"device": "cpu", "laserrec": __version__, "torch": torch.__version__}
+    assert [arm["made_with"] for arm in found["arms"]] == [[made, made]] * 4
     ours, other = (arm["test"]["all"]["ndcg@10"][0] for arm in found["arms"][:2])
     assert found["arms"][1]["against_reference"]["all"]["reference_minus_arm"] == pytest.approx(ours - other)
     # Whether they are blended with neighbours later on is nothing to the recommenders themselves. A fit's seconds are in its checkpoint.
@@ -79,6 +82,7 @@ def test_arms_share_what_does_not_differ_and_are_tested_against_the_first(
         runner.run(experiment, tmp_path / "data", tmp_path / "out", ["fewer"], further)
 
 
+@pytest.mark.slow
 def test_runs_beside_each_other_give_what_they_give_one_by_one(
     runner: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,6 +99,23 @@ def test_runs_beside_each_other_give_what_they_give_one_by_one(
         (tmp_path / "2" / arm / "seed-0" / "sasrec" / "checkpoint.safetensors").read_bytes() for arm in ("all", "no-prefix", "not-blended")
     }
     assert len(kept) == 1  # trained by the first, which the others wait for
+
+
+def test_what_depends_on_something_else_is_not_taken_over(runner: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LASERREC_CACHE", str(tmp_path / "cache"))
+    small_shop.dataset().save(tmp_path / "data")
+    further = small_settings(small_shop.write_llm(tmp_path / "llm"))
+    experiment = runner.Experiment("asked", "Does it?", [0], [], {"all": [], "no prefix": ["virtual.prefix_length=0"]})
+    runner.run(experiment, tmp_path / "data", tmp_path / "out", ["all"], further)
+    kept = {name: tmp_path / "out" / "all" / "seed-0" / name / "checkpoint.safetensors" for name in ("collaborative", "sasrec")}
+    # One is of an earlier version, the other of another dataset.
+    for name, change in (("collaborative", {"format": 1}), ("sasrec", {"identity": {"data": "another"}})):
+        tensors, state = read_tensors(kept[name])
+        write_tensors(kept[name], tensors, state | change)
+    found = runner.run(experiment, tmp_path / "data", tmp_path / "out", None, further)
+    assert [arm["arm"] for arm in found["arms"]] == ["all", "no prefix"]
+    for name, path in kept.items():
+        assert path.read_bytes() != (tmp_path / "out" / "no-prefix" / "seed-0" / name / "checkpoint.safetensors").read_bytes()
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("restricted/*.toml")), ids=lambda path: path.stem)
@@ -196,7 +217,9 @@ def test_a_random_model_is_the_same_but_for_its_weights(tmp_path: Path, monkeypa
     llm, out = small_shop.write_llm(tmp_path / "llm"), tmp_path / "out"
     language = SimpleNamespace(**runpy.run_path(str(FOLDER / "language.py"), run_name="language"))
     experiment = language.experiment(out, small_settings(llm))
-    own, drawn = Backbone.load(llm), Backbone.load(out / "random-weights")
+    made = language.random_model(str(llm), out)
+    assert experiment.arms["random weights"] == [f"llm.model={made}"]
+    own, drawn = Backbone.load(llm), Backbone.load(made)
     assert own.tokenize("a red cup") == drawn.tokenize("a red cup")
     names, there = dict(own.model.named_parameters()), dict(drawn.model.named_parameters())
     assert {name: weight.shape for name, weight in names.items()} == {name: weight.shape for name, weight in there.items()}
@@ -204,4 +227,7 @@ def test_a_random_model_is_the_same_but_for_its_weights(tmp_path: Path, monkeypa
     found = language.run(experiment, tmp_path / "data", out, ["random weights"], small_settings(llm))
     assert [arm["arm"] for arm in found["arms"]] == ["the language model", "random weights"]
     assert found["arms"][0]["test"] != found["arms"][1]["test"]
-    assert language.random_model(str(llm), out / "random-weights") == out / "random-weights"  # kept
+    sizes = json.loads((llm / "config.json").read_text()) | {"intermediate_size": 24}
+    (llm / "config.json").write_text(json.dumps(sizes))
+    other = Backbone.load(language.random_model(str(llm), out))  # another model, another folder
+    assert other.model.config.intermediate_size == 24 != drawn.model.config.intermediate_size

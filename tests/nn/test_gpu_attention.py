@@ -122,18 +122,43 @@ class Noted:
         return self.kernel[grid]
 
 
-@pytest.mark.parametrize("width", [32, 64, 128])
+@pytest.mark.parametrize(("width", "new"), [(32, 16), (64, 64), (128, 16)])
 @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
-def test_trying_them_out_runs_both_whoever_asks_first(monkeypatch: pytest.MonkeyPatch, mode: type, width: int) -> None:
+def test_trying_them_out_runs_both_whoever_asks_first(monkeypatch: pytest.MonkeyPatch, mode: type, width: int, new: int) -> None:
     from laserrec.nn import gpu_attention
 
-    ran = []
+    ran: list[str] = []
     for name in ("_forward", "_backward"):
-        kernel = getattr(gpu_attention, name)
-        monkeypatch.setattr(gpu_attention, name, Noted(kernel, name, ran))
+        monkeypatch.setattr(gpu_attention, name, Noted(getattr(gpu_attention, name), name, ran))
     with mode():
-        gpu_attention.try_out(DEVICE, width)
+        gpu_attention.try_out(DEVICE, width, new)
     assert ran == ["_forward", "_backward"]
+
+
+def test_where_they_do_not_work_that_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from laserrec.nn import gpu_attention
+
+    gpu_attention.works.cache_clear()
+    failures: list[Exception] = [torch.OutOfMemoryError("none left"), RuntimeError("out of resource: shared memory")]
+
+    def fail(*_: object) -> None:
+        raise failures.pop(0)
+
+    monkeypatch.setattr(gpu_attention, "try_out", fail)
+    with pytest.raises(torch.OutOfMemoryError):
+        gpu_attention.works(DEVICE, 32, 16)
+    with pytest.warns(RuntimeWarning, match=r"heads of 32 numbers and 16 new tokens do not work here.*shared memory"):
+        assert not gpu_attention.works(DEVICE, 32, 16)
+    assert not gpu_attention.works(DEVICE, 32, 16)
+    assert not failures
+    gpu_attention.works.cache_clear()
+
+
+def test_what_they_are_compiled_for() -> None:
+    from laserrec.nn.gpu_attention import padded
+
+    assert padded(groups([(2, 3, 5)], 2, torch.float16)) == 16
+    assert padded(groups([(2, 3, 5), (1, 33, 5)], 2, torch.float16)) == 64
 
 
 def test_cached_texts_are_read_by_them(monkeypatch: pytest.MonkeyPatch) -> None:
