@@ -16,8 +16,8 @@ import sys
 from pathlib import Path
 
 import torch
-from run import Experiment, run, table
-from runs import JOBS, command_line, write_results
+from run import Experiment, choose_arms, run, table
+from runs import command_line, write_results
 from transformers import AutoConfig, AutoModel
 
 from laserrec import LaserConfig
@@ -33,10 +33,7 @@ LAYERS = (6, 12, 18, 24)
 
 def main() -> None:
     """Run what the command line names."""
-    parser = command_line(__doc__)
-    parser.add_argument("--arms", nargs="+", help="these alone, after the reference, and those that are finished")
-    parser.add_argument("--jobs", type=int, default=1, help=JOBS)
-    chosen = parser.parse_args()
+    chosen = choose_arms(command_line(__doc__))
     out = chosen.out / "language"
     found = run(experiment(out, chosen.assignments), chosen.data, out, chosen.arms, chosen.assignments, chosen.jobs)
     for arm in found["arms"]:  # where the random model lies is nobody else's business

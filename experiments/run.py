@@ -9,6 +9,7 @@ id-based recommenders have the same settings share them. Writes `results/NAME.js
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tomllib
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runs import JOBS, command_line, finished, made_with, train_all, write_results
+from runs import command_line, finished, made_with, train_all, write_results
 
 from laserrec import Dataset, LaserConfig
 from laserrec.comparison.compare import Compared, compare_runs, summarise_runs
@@ -54,14 +55,20 @@ class Experiment:
 
 def main() -> None:
     """Run what the command line names."""
-    parser = command_line(__doc__, FOLDER)
-    parser.add_argument("--arms", nargs="+", help="these alone, after the reference, and those that are finished")
-    parser.add_argument("--jobs", type=int, default=1, help=JOBS)
-    chosen = parser.parse_args()
+    chosen = choose_arms(command_line(__doc__, FOLDER))
     experiment = Experiment.read(FOLDER / f"{chosen.experiment}.toml")
     found = run(experiment, chosen.data, chosen.out / experiment.name, chosen.arms, chosen.assignments, chosen.jobs)
     write_results(chosen.results, found)
     sys.stdout.write(table(found))
+
+
+def choose_arms(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Read the command line of an experiment that has arms."""
+    parser.add_argument("--arms", nargs="+", help="these alone, after the reference, and those that are finished")
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="runs to train at a time, each in a process of its own; a GPU has room for several"
+    )
+    return parser.parse_args()
 
 
 def run(

@@ -22,8 +22,6 @@ from laserrec.training.fit import fit_identity, refit_settings
 from laserrec.training.loop import CHECKPOINT, FORMAT
 from laserrec.training.observers import EpochLog
 
-JOBS = "runs to train at a time, each in a process of its own; a GPU has room for several"
-
 
 def train(out: Path, arm: str, config: LaserConfig, data: Dataset, data_path: Path) -> Path:
     """Train one arm with one seed, with what another arm of the same seed has already trained."""

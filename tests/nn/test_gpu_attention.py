@@ -169,7 +169,7 @@ def test_cached_texts_are_read_by_them(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = gpu_attention.attend_blocks
     monkeypatch.setattr(gpu_attention, "attend_blocks", lambda *told: (attended.append(1), plain(*told))[1])
     for there, dtype in ((None, torch.float32), (gpu_attention, torch.float16)):
-        monkeypatch.setattr(attention, "gpu_kernels", lambda *_, there=there: there)
+        monkeypatch.setattr(attention, "gpu_kernels", lambda _, there=there: there)
         llm = tiny.backbone("llama-grouped", head_dim=C)
         llm.model.to(DEVICE, dtype)
         reader = ItemTexts(llm, tiny.config().prompt, tiny.ITEMS).reader
