@@ -118,7 +118,7 @@ def describe(experiment: Experiment, arm: str, reference: Sequence[Path], folder
 
 
 def differences(compared: Compared) -> dict[str, Any]:
-    """Return reference minus arm in N@10, by protocol; alone of its table, the arm's p-values are as corrected for two metrics."""
+    """Return reference minus arm in N@10, by protocol; alone of its table, the arm's p-values are as corrected for three metrics."""
     tests = {table.protocol: next(test for test in table.tests if test.metric == "ndcg@10") for table in compared.tables}
     return {
         protocol: {

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from laserrec import Dataset, LaserConfig
-from laserrec.bench.figures import provenance
 from laserrec.checkpoint import read_tensors
 from laserrec.devices import choose
+from laserrec.provenance import provenance
 from laserrec.run_folder import RunFolder, train_run
 from laserrec.training.fit import fit_identity, refit_settings
 from laserrec.training.loop import CHECKPOINT, FORMAT

@@ -12,14 +12,12 @@ Knows nothing of commands and of what is printed.
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
@@ -36,6 +34,7 @@ from laserrec.evaluation import PROTOCOLS, Evaluation
 from laserrec.model_folder import HUB, model_of
 from laserrec.planning.plan import Compared, PhaseClock, Plan, compare
 from laserrec.planning.probe import folder_bytes, peak_memory
+from laserrec.provenance import environment
 from laserrec.recommender import Laser
 from laserrec.training.loop import Observer
 from laserrec.training.session import Session
@@ -44,8 +43,6 @@ Part = Literal["valid", "test"]
 PARTS: tuple[Part, ...] = get_args(Part)
 FORMAT = 3
 _DATA = {"name", "fingerprint", "catalogue", "path", "absolute"}
-LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "polars")
-"""Whose versions a run notes."""
 
 
 @dataclass(frozen=True)
@@ -377,12 +374,6 @@ def read_result(run: RunFolder, part: Part) -> Result:
 def read_results(run: RunFolder) -> list[Result]:
     """Return how a run's model did on every part that was evaluated."""
     return [read_result(run, part) for part in PARTS if run.ranks(part).is_file()]
-
-
-def environment() -> dict[str, Any]:
-    """Return what this machine runs a model with: versions, system, processors."""
-    versions = {name: metadata.version(name) for name in LIBRARIES}
-    return {"python": platform.python_version(), **versions, "system": platform.platform(), "processors": os.cpu_count()}
 
 
 def _now() -> str:

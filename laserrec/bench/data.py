@@ -97,7 +97,7 @@ def _report(found: dict[Name, list[Outcome]], floor: dict[str, float], setting: 
     from importlib.metadata import version
 
     # torch comes with these, which would count in the memory of the processes that are measured.
-    from laserrec.bench.figures import provenance
+    from laserrec.provenance import provenance
 
     users, items, interactions = kept.pop()
     routes = {name: _route(outcomes, setting["rows"]) for name, outcomes in found.items()}

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import statistics
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal
 
 from laserrec.bench.limits import DType, Limits
 from laserrec.bench.timing import Timing
+from laserrec.provenance import provenance
 
 
 @dataclass(frozen=True)
@@ -147,44 +143,3 @@ class Report:
             "details": self.details,
             "notes": self.notes,
         }
-
-
-def provenance(command: Sequence[str] | None = None) -> dict[str, Any]:
-    """Return when, how and on what machine something was measured."""
-    import torch
-    import transformers
-
-    from laserrec.devices import available, describe
-
-    words = list(command or ["laserrec", *sys.argv[1:]])
-    return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(words),
-        "machine": {
-            "processor": _processor(),
-            "cores": os.cpu_count(),
-            "devices": [describe(torch.device(name)) for name in available()],
-            "memory_gib": _memory(),
-            "system": platform.platform(),
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-        },
-    }
-
-
-def _processor() -> str:
-    """Return the processor's name; the kernel's where it tells one, with the family and model that hypervisors leave."""
-    info = Path("/proc/cpuinfo")
-    if not info.exists():
-        return platform.processor() or platform.machine()
-    fields = dict(line.partition(":")[::2] for line in info.read_text().split("\n\n")[0].splitlines())
-    told = {key.strip(): value.strip() for key, value in fields.items()}
-    return f"{told.get('model name', platform.machine())} (family {told.get('cpu family', '?')}, model {told.get('model', '?')})"
-
-
-def _memory() -> float | None:
-    try:
-        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
-    except (ValueError, OSError):
-        return None

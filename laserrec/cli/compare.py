@@ -25,12 +25,13 @@ def compare(
     from laserrec.cli.support import write_json_to, write_text_to
     from laserrec.comparison.compare import compare_runs
     from laserrec.comparison.layout import html, markdown
+    from laserrec.provenance import provenance
 
     if [json_file, markdown_file, html_file].count("-") > 1:
         raise UsageError("Only one of --json, --markdown and --html can be written to stdout; give files for the others.")
     compared = compare_runs(runs, split.value, data)
     if json_file is not None:
-        write_json_to(json_file, compared.as_dict())
+        write_json_to(json_file, compared.as_dict() | provenance())
     if markdown_file is not None:
         write_text_to(markdown_file, markdown(compared))
     if html_file is not None:

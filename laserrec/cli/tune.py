@@ -47,6 +47,7 @@ def tune(
     from laserrec.cli.support import print_json, progress_console, read_settings, resumable
     from laserrec.data.dataset import Dataset
     from laserrec.devices import choose
+    from laserrec.provenance import provenance
     from laserrec.training.observers import ProgressBar
     from laserrec.tuning.study import searching
 
@@ -60,7 +61,8 @@ def tune(
                     search.step([ProgressBar(console)])
                 found.append(search.found)
     if as_json:
-        print_json({"out": str(out), "found": [each.as_dict() for each in found]})
+        about = {"out": str(out), "data": {"name": dataset.name, "fingerprint": dataset.fingerprint}, **provenance()}
+        print_json({**about, "found": [each.as_dict() for each in found]})
     else:
         _show(found, out)
 

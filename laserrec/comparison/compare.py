@@ -17,7 +17,7 @@ from laserrec.evaluation import PROTOCOLS, Protocol, interval
 from laserrec.run_folder import Part
 
 METRICS = ("recall@10", "ndcg@10", "recall@50", "ndcg@50", "mrr")
-TESTED = ("recall@10", "ndcg@10")
+TESTED = ("recall@10", "ndcg@10", "recall@50")
 SLICED = "ndcg@10"
 
 

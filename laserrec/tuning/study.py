@@ -34,10 +34,31 @@ from laserrec.training.session import Session
 from laserrec.training.text_vectors import TextVectors, text_vectors
 from laserrec.tuning.space import Between, OneOf, Tuned, Value, space_of
 
-WHOLE_TRIALS, WARM_UP_EPOCHS = 2, 10
-"""Trials before any is pruned, and epochs of a trial before it may be: with a small budget, one slow trial must not take most of it."""
+WHOLE_TRIALS, WARM_UP_EPOCHS, WARM_UP_SHARE = 2, 10, 3
+"""Trials before any is pruned, and epochs of a trial before it may be: a third of what it may take, ten at most.
+
+With a small budget, one slow trial must not take most of it."""
 STARTING_TRIALS = 5
 """Trials before the sampler learns from them."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One try.
+
+    Attributes:
+        settings: what was tried.
+        score: the best validation score it came to; None if it diverged at once.
+        epochs: of the fit that decides, made.
+        seconds: wall time.
+        pruned: stopped early, for falling behind or for a loss that is no number.
+    """
+
+    settings: Mapping[str, Value]
+    score: float | None
+    epochs: int
+    seconds: float
+    pruned: bool
 
 
 @dataclass(frozen=True)
@@ -51,6 +72,7 @@ class Tuning:
         score: the best validation score.
         defaults: the score of the settings that the search started from; None if that trial diverged.
         settings: the best trial's.
+        tried: all of them, in order.
     """
 
     model: str
@@ -59,6 +81,7 @@ class Tuning:
     score: float
     defaults: float | None
     settings: Mapping[str, Value]
+    tried: Sequence[Trial]
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as JSON's types."""
@@ -104,7 +127,7 @@ class Search:
             study_name=f"{model} on {data.fingerprint[:12]}",
             storage=f"sqlite:///{(folder / 'study.db').resolve()}",
             direction="maximize",
-            pruner=self._optuna.pruners.MedianPruner(n_startup_trials=WHOLE_TRIALS, n_warmup_steps=WARM_UP_EPOCHS),
+            pruner=self._optuna.pruners.MedianPruner(n_startup_trials=WHOLE_TRIALS, n_warmup_steps=_warm_up(model, self.start)),
             load_if_exists=True,
         )
         self._require_same_settings()
@@ -137,7 +160,8 @@ class Search:
             )
         best = self._study.best_trial
         given = next((trial.value for trial in complete if trial.params == self._given), None)
-        return Tuning(self.model, made, made - len(complete), best.value, given, dict(best.params))
+        tried = [_tried(trial) for trial in self._study.get_trials(deepcopy=False, states=self._counted)]
+        return Tuning(self.model, made, made - len(complete), best.value, given, dict(best.params), tried)
 
     @property
     def _complete(self) -> list[Any]:
@@ -247,6 +271,19 @@ def _start(model: Tuned, config: LaserConfig) -> LaserConfig:
         return config.override(["collaborative.refits=[]"])
     settings, learning = trained_settings(config, model)
     return config.model_copy(update={"collaborative": settings, "fit_collaborative": learning})
+
+
+def _warm_up(model: Tuned, config: LaserConfig) -> int:
+    """Return the epochs of a trial before it may be stopped."""
+    epochs = (config.stage1 if model == "laser" else config.fit_collaborative).epochs
+    return min(WARM_UP_EPOCHS, max(1, epochs // WARM_UP_SHARE))
+
+
+def _tried(trial: Any) -> Trial:  # noqa: ANN401 - Optuna is untyped here
+    pruned, scores = trial.state.name == "PRUNED", trial.intermediate_values
+    score = max(scores.values(), default=None) if pruned else trial.value
+    seconds = (trial.datetime_complete - trial.datetime_start).total_seconds()
+    return Trial(dict(trial.params), score, max(scores, default=0), seconds, pruned)
 
 
 def _value(config: LaserConfig, name: str) -> Value:

@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from laserrec.bench.figures import Job, Measurement, Report, Target, provenance, ratio, share
+from laserrec.bench.figures import Job, Measurement, Report, Target, ratio, share
 from laserrec.bench.limits import Limits, measure_limits
 from laserrec.bench.timing import Route, Timing, interleave, peak_memory, threads
 
@@ -77,4 +77,4 @@ def test_a_report_is_json() -> None:
     read = json.loads(json.dumps(report.as_dict(), allow_nan=False))
     assert read["measurements"][0]["seconds"] == [1.0]
     assert read["limits"]["read_gbytes"] == 50e-9
-    assert read["machine"].keys() == provenance()["machine"].keys()
+    assert {"date", "command", "commit", "machine"} <= read.keys()

@@ -89,15 +89,16 @@ def test_figures_tests_and_slices(data: Dataset, tmp_path: Path) -> None:
     assert (theirs.name, theirs.seconds, theirs.parameters, theirs.figures["recall@10"].mean) == (NAME, 2.0, 7, 0.25)
     # Ranks 1, 1, 3, 11 are worth 1, 1, 1/2 and 0.
     assert ours.figures["ndcg@10"].mean == pytest.approx((1 + 1 + 1 / log2(4)) / 4)
-    recall, ndcg = table.tests
+    recall, ndcg, deep = table.tests
+    assert (deep.metric, deep.difference, deep.p_t) == ("recall@50", 0, 1)
     assert (recall.metric, recall.difference, recall.ahead, recall.behind) == ("recall@10", 0.5, 2, 0)
     # Differences 0, 1, 1, 0: mean 1/2, deviation √(1/3), t = (1/2) / (√(1/3) / 2) = √3 with three degrees of freedom.
     assert recall.effect == pytest.approx(0.5 * 3**0.5)
-    # P(|t| > √3) = 1 − 2/π · (π/4 + 1/2) for three degrees of freedom, 0.1817; the smallest of two tests counts twice.
+    # P(|t| > √3) = 1 − 2/π · (π/4 + 1/2) for three degrees of freedom, 0.1817; the smallest of three tests counts three times.
     alone = 1 - 2 / np.pi * (np.pi / 4 + 0.5)
     # Differences 0, 1, 1/2, 0 of N@10: t = (3/8) / (√(.6875/3) / 2) = 1.567.
     assert (ndcg.difference, ndcg.ahead, ndcg.behind) == (pytest.approx(0.375), 2, 0)
-    assert recall.p_t == pytest.approx(min(1, 2 * alone), abs=1e-9)
+    assert recall.p_t == pytest.approx(min(1, 3 * alone), abs=1e-9)
     assert ndcg.p_t >= recall.p_t
     by = {(one.by, one.label): one for one in table.slices}
     assert [by["items in the history", label].cases for label in ("1–2", "3–4", "5–9")] == [1, 2, 1]
@@ -134,8 +135,8 @@ def test_everything_differs_by_the_same(data: Dataset, tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", data, [1, 1, 1, 1])
     other = write_run(run / "other", data, [11, 11, 11, 11], model="Other")
     test = compare_runs([run, other]).tables[0].tests[0]
-    # Of the 16 ways to sign four ranks two are as extreme: 1/8 for each of two tests, corrected to 1/4.
-    assert (test.difference, test.p_t, test.p_wilcoxon) == (1, 0, pytest.approx(0.25))
+    # Of the 16 ways to sign four ranks two are as extreme: 1/8 for two of three tests, corrected to 3/8.
+    assert (test.difference, test.p_t, test.p_wilcoxon) == (1, 0, pytest.approx(0.375))
 
 
 def test_the_signed_rank_test_leaves_out_what_does_not_differ() -> None:

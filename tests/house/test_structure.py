@@ -20,6 +20,7 @@ LAYERS = (
     ("errors",),
     ("config",),
     ("devices",),
+    ("provenance",),
     ("checkpoint", "folders"),
     ("assets",),
     ("data", "nn"),

@@ -15,7 +15,7 @@ from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.errors import CheckpointError, ConfigError, InterruptedTraining, NonFiniteLossError, TrainingError
 from laserrec.tuning import study as module
-from laserrec.tuning.space import TUNED, Between, OneOf, space_of
+from laserrec.tuning.space import TUNED, Between, OneOf, Tuned, space_of
 from laserrec.tuning.study import Search, searching
 
 pytest.importorskip("optuna")
@@ -60,6 +60,12 @@ def test_a_search_starts_from_what_is_given_and_goes_on(data: Dataset, config: L
     assert again.trials == 1
     again.step()
     assert again.found.trials == 2
+    given, drawn = again.found.tried
+    assert given.settings == first.settings != drawn.settings
+    assert (given.score, given.pruned, drawn.pruned) == (first.score, False, False)
+    assert 0 < given.epochs <= config.fit_collaborative.epochs
+    assert given.seconds > 0
+    assert again.found.score == max(given.score, drawn.score)
     assert again.found.defaults == first.defaults
     assert again.found.score >= first.score
     best = LaserConfig.load(tmp_path / "sasrec" / "best.json")
@@ -138,3 +144,24 @@ def test_laser_shares_its_recommender_between_trials(data: Dataset, config: Lase
     best = json.loads((tmp_path / "laser" / "best.json").read_text())
     assert best["collaborative"]["refits"] == list(config.collaborative.refits)
     assert best["mformer"]["experts"] == search.found.settings["mformer.experts"]
+
+
+@pytest.mark.parametrize(
+    ("model", "fit", "epochs", "first"), [("laser", "stage1", 6, 2), ("laser", "stage1", 1, 1), ("sasrec", "fit_collaborative", 60, 10)]
+)
+def test_what_falls_behind_is_stopped_after_a_third_of_its_epochs(
+    data: Dataset, config: LaserConfig, tmp_path: Path, model: Tuned, fit: str, epochs: int, first: int
+) -> None:
+    study = Search(model, data, config.override([f"{fit}.epochs={epochs}"]), tmp_path)._study
+    for _ in range(2):  # none of them may be stopped
+        good = study.ask()
+        for epoch in range(epochs + 1):
+            good.report(1.0, epoch)
+            assert not good.should_prune()
+        study.tell(good, 1.0)
+    behind = study.ask()
+    stopped = []
+    for epoch in range(epochs + 1):
+        behind.report(0.5, epoch)
+        stopped += [epoch] if behind.should_prune() else []
+    assert stopped[0] == first
