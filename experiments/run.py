@@ -10,9 +10,10 @@ id-based recommenders have the same settings share them. Writes `results/NAME.js
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,7 @@ def main() -> None:
     """Run what the command line names."""
     chosen = choose_arms(command_line(__doc__, FOLDER))
     experiment = Experiment.read(FOLDER / f"{chosen.experiment}.toml")
+    refuse_to_lose(chosen.results / f"{experiment.name}.json", experiment, chosen.out / experiment.name, chosen.arms)
     found = run(experiment, chosen.data, chosen.out / experiment.name, chosen.arms, chosen.assignments, chosen.jobs)
     write_results(chosen.results, found)
     sys.stdout.write(table(found))
@@ -94,6 +96,17 @@ def run(
         "seeds": list(experiment.seeds),
         "arms": [describe(experiment, arm, folders[reference], folders[arm]) for arm in folders],
     }
+
+
+def refuse_to_lose(results: Path, experiment: Experiment, out: Path, names: Sequence[str] | None) -> None:
+    """Refuse to write results in the place of some with arms that are neither asked for nor finished in `out`."""
+    kept = [arm["arm"] for arm in json.loads(results.read_text(encoding="utf-8"))["arms"]] if results.is_file() else []
+    reference, *_ = experiment.arms
+    lost = [arm for arm in kept if names is not None and arm not in (reference, *names) and not finished(out, arm, experiment.seeds)]
+    if lost:
+        raise SystemExit(
+            f"{results} has {', '.join(lost)}, which {out} does not. Name these arms too, give the --out that has them, or other --results."
+        )
 
 
 def settings(experiment: Experiment, arm: str, seed: int, further: Sequence[str]) -> LaserConfig:
@@ -145,10 +158,14 @@ def table(found: dict[str, Any]) -> str:
         lines.append("|---" * (len(METRICS) + 2) + "|")
         for arm in found["arms"]:
             figures = " | ".join(f"{arm['test'][protocol][metric][0]:.4f}".removeprefix("0") for metric in METRICS)
-            test = arm.get("against_reference", {}).get(protocol)
-            against = f"{-test['reference_minus_arm']:+.4f}, p = {test['p_t']:.3f}" if test else "–"
+            against = difference(arm.get("against_reference", {}).get(protocol))
             lines.append(f"| {arm['arm']} | {figures} | {against} |")
     return "\n".join(lines) + "\n"
+
+
+def difference(test: Mapping[str, float] | None) -> str:
+    """Return an arm minus the reference as tables show it, "–" for the reference itself."""
+    return f"{-test['reference_minus_arm']:+.4f}, p = {test['p_t']:.3f}" if test else "–"
 
 
 if __name__ == "__main__":

@@ -58,7 +58,8 @@ def place(out: Path, arm: str, seed: int) -> Path:
 def made_with(folder: Path) -> dict[str, str]:
     """Return the device that a run was finished on, and the versions it was begun with; what tables its results may be another machine."""
     about = RunFolder.open(folder).about
-    return {"device": about["device"], "laserrec": about["version"], "torch": about["environment"]["torch"]}
+    versions = {name: about["environment"][name] for name in ("commit", "torch") if name in about["environment"]}
+    return {"device": about["device"], "laserrec": about["version"], **versions}
 
 
 def finished(out: Path, arm: str, seeds: Sequence[int]) -> bool:

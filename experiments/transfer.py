@@ -4,8 +4,9 @@
 
 Every dataset is a source and every other one its target. A source is trained on its texts alone, nothing fused, since no id-based
 score goes along. At the target the model is tested at once, beside one of which nothing is trained, and trained further on 1 and 5 % of
-the users, beside the same training without a start. A target's last row is the source that was trained there.
-What is trained is kept and an interrupted experiment goes on. Writes `results/transfer.json` and prints the table as Markdown.
+the users, beside the same training without a start; each start is tested against none on the same users. A target's last row is the
+source that was trained there. What is trained is kept and an interrupted experiment goes on. Writes `results/transfer.json` and prints
+the table as Markdown.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from run import difference, differences
 from runs import derived, made_with, place, train, write_results
 
 from laserrec import Dataset, LaserConfig
+from laserrec.comparison.compare import compare_runs
 from laserrec.comparison.layout import SHORT, TITLES
 from laserrec.data.restrict import keep_users
 from laserrec.devices import choose
@@ -99,11 +102,13 @@ def run(paths: Sequence[Path], out: Path, further: Sequence[str]) -> dict[str, A
     untrained = LaserConfig().override([*further, *UNTRAINED])
     for target in paths:
         others = [path for path in paths if path != target]
-        rows.append(row(domains, domains.untrained(target, untrained), target, 0.0, None))
-        rows += [row(domains, domains.transferred(source, target), target, 0.0, source) for source in others]
+        without = domains.untrained(target, untrained)
+        rows.append(row(domains, without, target, 0.0, None))
+        rows += [row(domains, domains.transferred(source, target), target, 0.0, source, without) for source in others]
         for share in SHARES:
-            for source in (None, *others):
-                rows.append(row(domains, domains.continued(source, target, share, begun), target, share, source))
+            without = domains.continued(None, target, share, begun)
+            rows.append(row(domains, without, target, share, None))
+            rows += [row(domains, domains.continued(source, target, share, begun), target, share, source, without) for source in others]
         rows.append(row(domains, domains.sources[target], target, 1.0, None))
     return {
         "experiment": "transfer",
@@ -114,12 +119,13 @@ def run(paths: Sequence[Path], out: Path, further: Sequence[str]) -> dict[str, A
     }
 
 
-def row(domains: Domains, folder: Path, target: Path, share: float, source: Path | None) -> dict[str, Any]:
-    """Return a run's figures on test."""
+def row(domains: Domains, folder: Path, target: Path, share: float, source: Path | None, without: Path | None = None) -> dict[str, Any]:
+    """Return a run's figures on test, and how they differ from those of the run without a start."""
     evaluation = read_result(RunFolder.open(folder), "test").evaluation
     figures = {protocol: {metric: float(evaluation.per_case(metric, protocol).mean()) for metric in METRICS} for protocol in PROTOCOLS}
     named = {"target": domains.data[target].name, "source": None if source is None else domains.data[source].name}
-    return {**named, "share_of_users": share, "cases": len(evaluation), "made_with": made_with(folder), "test": figures}
+    found = {**named, "share_of_users": share, "cases": len(evaluation), "made_with": made_with(folder), "test": figures}
+    return found if without is None else found | {"against_none": differences(compare_runs([without, folder]))}
 
 
 def table(found: Mapping[str, Any]) -> str:
@@ -127,10 +133,17 @@ def table(found: Mapping[str, Any]) -> str:
     lines = [found["question"]]
     for protocol in PROTOCOLS:
         heads = " | ".join(SHORT[metric] for metric in METRICS)
-        lines += ["", f"Test, {TITLES[protocol]}:", "", f"| target | of its users | start | {heads} |", "|---" * (3 + len(METRICS)) + "|"]
+        lines += [
+            "",
+            f"Test, {TITLES[protocol]}:",
+            "",
+            f"| target | of its users | start | {heads} | N@10 against no start |",
+            "|---" * (4 + len(METRICS)) + "|",
+        ]
         for each in found["rows"]:
             figures = " | ".join(f"{each['test'][protocol][metric]:.4f}".removeprefix("0") for metric in METRICS)
-            lines.append(f"| {each['target']} | {each['share_of_users']:.0%} | {each['source'] or '–'} | {figures} |")
+            against = difference(each.get("against_none", {}).get(protocol))
+            lines.append(f"| {each['target']} | {each['share_of_users']:.0%} | {each['source'] or '–'} | {figures} | {against} |")
     return "\n".join(lines) + "\n"
 
 

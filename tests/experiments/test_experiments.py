@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import runpy
@@ -20,6 +21,7 @@ from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.devices import CPU
 from laserrec.nn.backbone import Backbone
+from laserrec.provenance import commit
 
 FOLDER = Path(__file__).parents[2] / "experiments"
 sys.path[:0] = [str(FOLDER), str(Path(__file__).parents[1] / "recommender"), str(Path(__file__).parents[1] / "core")]
@@ -61,7 +63,7 @@ def test_arms_share_what_does_not_differ_and_are_tested_against_the_first(
     found = runner.run(experiment, tmp_path / "data", tmp_path / "out", None, further)
     assert [arm["arm"] for arm in found["arms"]] == ["all", "no prefix", "no ids", "not blended"]
     assert "against_reference" not in found["arms"][0]
-    made = {"device": "cpu", "laserrec": __version__, "torch": torch.__version__}
+    made = {"device": "cpu", "laserrec": __version__, "torch": torch.__version__} | ({"commit": commit()} if commit() else {})
     assert [arm["made_with"] for arm in found["arms"]] == [[made, made]] * 4
     ours, other = (arm["test"]["all"]["ndcg@10"][0] for arm in found["arms"][:2])
     assert found["arms"][1]["against_reference"]["all"]["reference_minus_arm"] == pytest.approx(ours - other)
@@ -80,6 +82,17 @@ def test_arms_share_what_does_not_differ_and_are_tested_against_the_first(
     assert again["arms"] == found["arms"]  # what is finished stays in the table
     with pytest.raises(SystemExit, match="has no arm fewer; it has all, no prefix, no ids, not blended"):
         runner.run(experiment, tmp_path / "data", tmp_path / "out", ["fewer"], further)
+
+
+def test_arms_of_earlier_results_are_not_lost(runner: SimpleNamespace, tmp_path: Path) -> None:
+    experiment = runner.Experiment("asked", "Does it?", [0], [], {"all": [], "no prefix": [], "no ids": []})
+    results = tmp_path / "asked.json"
+    runner.refuse_to_lose(results, experiment, tmp_path, ["no ids"])  # there are none yet
+    results.write_text(json.dumps({"arms": [{"arm": "all"}, {"arm": "no prefix"}]}))
+    with pytest.raises(SystemExit, match=r"asked\.json has no prefix, which .* does not"):
+        runner.refuse_to_lose(results, experiment, tmp_path, ["no ids"])
+    runner.refuse_to_lose(results, experiment, tmp_path, ["no ids", "no prefix"])
+    runner.refuse_to_lose(results, experiment, tmp_path, None)  # all are made
 
 
 @pytest.mark.slow
@@ -174,6 +187,13 @@ def test_every_way_round_between_two_catalogues(tmp_path: Path, monkeypatch: pyt
         for target, other, cases in (("one", "two", 11), ("two", "one", 8))
         for source, share in ((None, 0.0), (other, 0.0), (None, 0.01), (other, 0.01), (None, 0.05), (other, 0.05), (None, 1.0))
     ]
+    for without, begun in itertools.pairwise(found["rows"]):
+        if begun["source"] is None:
+            assert "against_none" not in begun
+            continue
+        for protocol, test in begun["against_none"].items():
+            figures = [row["test"][protocol]["ndcg@10"] for row in (without, begun)]
+            assert test["reference_minus_arm"] == pytest.approx(figures[0] - figures[1], abs=1e-12)
     assert json.dumps(found)
     assert len(re.findall(r"^\| (?:one|two) \|", runner.table(found), re.MULTILINE)) == 2 * len(told)
     assert runner.run([tmp_path / "one", tmp_path / "two"], tmp_path / "out", further)["rows"] == found["rows"]
