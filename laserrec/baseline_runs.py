@@ -77,8 +77,8 @@ RECIPES: Mapping[Trained, Recipe] = {
 }
 """Of models that are pre-trained on several catalogues, what is left when they are trained from scratch on one.
 
-UniSRec (Hou et al., KDD 2022) is its item encoder in SASRec, without its contrastive tasks. ZESRec (Ding et al., 2021) is "gru4rec-text": a
-recurrent network over item vectors from texts, without ids.
+UniSRec (Hou et al., KDD 2022) is its item encoder in SASRec; docs/method.md has what differs. Of ZESRec's kind (Ding et al., 2021) is
+"gru4rec-text": a recurrent network over item vectors from texts, without ids.
 """
 
 
