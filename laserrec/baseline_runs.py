@@ -63,10 +63,12 @@ class Recipe:
 
 ONE_LAYER = {"blocks": 1}
 """Customary for GRU4Rec."""
+SLOW = {"learning_rate": 3e-3, "patience": 6, "patience_steps": 160, "epochs": 250}
+"""For BERT4Rec, which takes some hundreds of steps to leave popularity behind: with four a epoch that is a hundred epochs."""
 RECIPES: Mapping[Trained, Recipe] = {
     "sasrec": Recipe("SASRec", "sasrec", "id"),
     # Chosen on Scientific's validation (docs/log.md).
-    "bert4rec": Recipe("BERT4Rec", "bert4rec", "id", settings={"dropout": 0.3}, fit={"learning_rate": 3e-3, "patience": 6}),
+    "bert4rec": Recipe("BERT4Rec", "bert4rec", "id", settings={"dropout": 0.3}, fit=SLOW),
     "gru4rec": Recipe("GRU4Rec", "gru4rec", "id", settings=ONE_LAYER),
     "sasrec-text": Recipe("SASRec on text", "sasrec", "text"),
     "gru4rec-text": Recipe("GRU4Rec on text", "gru4rec", "text", settings=ONE_LAYER),

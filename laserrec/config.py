@@ -217,6 +217,8 @@ class FitConfig(_Section):
     """At most this many passes over the training histories."""
     patience: int = Field(3, ge=1)
     """Stop after this many epochs without a better validation score."""
+    patience_steps: int = Field(0, ge=0)
+    """And not before as many optimiser steps without one: where few users make short epochs, a few of them tell little."""
     batch_size: int = Field(64, ge=1)
     """Histories an optimiser step."""
     micro_batch_size: int | None = Field(None, ge=1)

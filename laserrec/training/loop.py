@@ -26,7 +26,7 @@ from laserrec.errors import CheckpointError, ConfigError, InterruptedTraining, N
 from laserrec.training.interrupt import Interrupt, deferred_interrupt
 
 CHECKPOINT = "checkpoint.safetensors"
-FORMAT = 2
+FORMAT = 3
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
@@ -282,11 +282,16 @@ class _Run:
         if score > progress.best_score:
             progress.best_score, progress.best_epoch = score, progress.epoch
             self.best = {name: tensor.detach().clone() for name, tensor in self.task.module.state_dict().items()}
-        spent = progress.epoch >= self.config.epochs
-        progress.finished = spent or progress.epoch - progress.best_epoch >= self.config.patience
+        progress.finished = progress.epoch >= self.config.epochs or self.out_of_patience
         self.save()
         for observer in self.observers:
             observer.on_epoch(record)
+
+    @property
+    def out_of_patience(self) -> bool:
+        progress, config = self.progress, self.config
+        steps = progress.step - progress.history[progress.best_epoch]["step"]
+        return progress.epoch - progress.best_epoch >= config.patience and steps >= config.patience_steps
 
     def score(self, metrics: Mapping[str, float]) -> float:
         if self.config.metric not in metrics:

@@ -122,6 +122,13 @@ def test_early_stopping_and_best_weights(tmp_path: Path, scores: list[float], pa
     assert task.module.epoch == max(best, 1)
 
 
+@pytest.mark.parametrize(("steps", "last"), [(0, 1), (3, 1), (4, 2), (6, 2), (7, 3), (99, 4)])
+def test_patience_has_steps_too(tmp_path: Path, steps: int, last: int) -> None:
+    # Three steps an epoch, none better than the start.
+    result = run(tmp_path, Regression(scores=[0.9, 0.1, 0.1, 0.1, 0.1]), epochs=4, patience=1, patience_steps=steps)
+    assert (result.best_epoch, result.history[-1]["epoch"]) == (0, last)
+
+
 def test_no_epochs(tmp_path: Path) -> None:
     task = Regression()
     before = weights(task)

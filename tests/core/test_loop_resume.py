@@ -93,7 +93,7 @@ def test_another_format_is_refused(tmp_path: Path) -> None:
     tensors, state = read_tensors(tmp_path / CHECKPOINT)
     for wrong in ({**state, "format": 0}, {"identity": state["identity"], "progress": state["progress"]}):
         write_tensors(tmp_path / CHECKPOINT, tensors, wrong)
-        with pytest.raises(CheckpointError, match="this version continues format 2"):
+        with pytest.raises(CheckpointError, match="this version continues format 3"):
             run(tmp_path, Regression(), resume=True)
 
 
