@@ -101,12 +101,13 @@ def _figures(rows: Sequence[Row], others: Sequence[Published], title: str) -> Gr
 def _row(row: Row) -> list[str]:
     ends = row.figures["ndcg@10"]
     memory = f"{row.peak_memory / 2**30:.1f} GiB" if row.peak_memory else "–"
-    figures = [_figure(row.figures[metric]) for metric in METRICS]
+    figures = [figure_text(row.figures[metric]) for metric in METRICS]
     price = [f"{row.seconds:,.0f}" if row.seconds else "–", f"{row.parameters:,}" if row.parameters else "–"]
     return [row.name, *figures, f"{ends.low:.4f}–{ends.high:.4f}", str(row.seeds), *price, memory]
 
 
-def _figure(figure: Figure) -> str:
+def figure_text(figure: Figure) -> str:
+    """Return a metric as tables show it, over seeds with its deviation."""
     return f"{figure.mean:.4f}" if figure.deviation is None else f"{figure.mean:.4f} ± {figure.deviation:.4f}"
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 
-from laserrec.comparison.compare import METRICS, SLICED, TESTED, Compared, Figure, Table
-from laserrec.comparison.layout import NOTE, SHORT, TITLES, Grid, p_text, slices_grid, tests_grid
+from laserrec.comparison.compare import METRICS, SLICED, TESTED, Compared, Figure, Row, Table
+from laserrec.comparison.layout import NOTE, SHORT, TITLES, Grid, figure_text, p_text, slices_grid, tests_grid
 from laserrec.comparison.published import Published
 from laserrec.report import charts
 from laserrec.report.charts import Chart, Interval, Series
@@ -100,10 +100,11 @@ def results_section(compared: Compared, canvas: Canvas) -> Html:
     parts: list[Html] = []
     if len(compared.tables[0].rows) < 2:
         parts.append(
-            element(
-                "p", "No baseline was evaluated in this run's folder, so there is nothing to test against. ", _BASELINES, class_="faint"
-            )
+            element("p", "No other model was named, or evaluated in this run's folder, to test against. ", _BASELINES, class_="faint")
         )
+    seeds = [row for row in compared.tables[0].rows if row.seeds > 1]
+    if seeds:
+        parts.append(element("p", _seeds(seeds, compared.tables[0].rows[0]), class_="faint"))
     for found in compared.tables:
         scope = f"{compared.dataset}, {compared.part}, {compared.cases:,} users, all items ranked"
         parts += [element("h3", TITLES[found.protocol].capitalize()), element("p", scope, class_="faint")]
@@ -120,10 +121,16 @@ _BASELINES = joined(
         " trains them in one run with Laser; ",
         element("code", "laserrec baseline"),
         " and ",
-        element("code", "laserrec compare"),
+        element("code", "laserrec report RUN BASELINE …"),
         " set them beside it afterwards.",
     ]
 )
+
+
+def _seeds(rows: Sequence[Row], first: Row) -> str:
+    counts = ", ".join(f"{row.name} over {row.seeds}" for row in rows)
+    told = f"Means over seeds with ± the deviation from seed to seed: {counts}."
+    return told if first not in rows else f"{told} All but figures, tests and slices is of the first of them, {first.paths[0]}."
 
 
 def _figures(found: Table) -> Html:
@@ -134,7 +141,7 @@ def _figures(found: Table) -> Html:
 
 
 def _figure(figure: Figure) -> Html:
-    return joined([f"{figure.mean:.4f}", element("small", f"{figure.low:.4f}–{figure.high:.4f}")])
+    return joined([figure_text(figure), element("small", f"{figure.low:.4f}–{figure.high:.4f}")])
 
 
 def _lists(lists: Mapping[str, float]) -> list[str]:

@@ -84,14 +84,6 @@ def strings(value: object) -> list[str]:
     return [text for part in parts for text in strings(part)]
 
 
-@pytest.fixture
-def copied(demonstrated: Path, tmp_path: Path) -> Path:
-    """A copy of the demonstration's data and run, to change at will."""
-    for name in ("data", "run"):
-        shutil.copytree(demonstrated / name, tmp_path / name)
-    return tmp_path
-
-
 def test_titles_stay_text(outline: Outline) -> None:
     tags = {tag for tag, _ in outline.tags}
     assert not tags & {"i", "u", "img", "svg", "iframe", "link"}
@@ -205,9 +197,19 @@ def test_without_other_models(copied: Path) -> None:
         ranks.unlink()
     page.write_report(RunFolder.open(copied / "run"), copied / "report.html")
     text = " ".join(Outline((copied / "report.html").read_text(encoding="utf-8")).texts)
-    assert "No baseline was evaluated in this run's folder" in text
+    assert "No other model was named, or evaluated in this run's folder" in text
     assert "no other model was evaluated beside it" in text
     assert "against the others, paired" not in text
+
+
+def test_several_runs_on_the_command_line(copied: Path, seeded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command("report", copied / "run", seeded)()
+    assert f"Report: {copied / 'run' / 'report.html'}" in capsys.readouterr().out
+    text = " ".join(Outline((copied / "run" / "report.html").read_text(encoding="utf-8")).texts)
+    assert "Laser over 2" in text
+    assert f"is of the first of them, {copied / 'run'}" in text
+    assert "± " in text
+    assert not (seeded / "report.html").exists()
 
 
 def test_an_older_run_has_neither_plan_nor_environment(copied: Path) -> None:
