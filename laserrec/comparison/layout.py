@@ -65,11 +65,16 @@ def html(compared: Compared) -> str:
     return _PAGE.format(title=escape(f"{compared.dataset}: comparison"), body="\n".join([*parts, foot]))
 
 
-NOTE = (
+FIGURES_NOTE = (
     "Intervals are 95 % bootstrap intervals over users; p-values are those of the paired t-test and of Wilcoxon's signed-rank test, "
     "Holm-corrected over the table; d is the mean difference over the deviation of the differences. Published rows are others' figures on "
     "this split, not reproduced here."
 )
+MEMORY_NOTE = (
+    "Peak memory is the most that the process had while the model was trained and evaluated, libraries and what earlier models of the same "
+    "command left behind included; on a GPU the device's. What an earlier command had trained is not in it."
+)
+NOTE = f"{FIGURES_NOTE} {MEMORY_NOTE}"
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
 <style>
@@ -100,10 +105,14 @@ def _figures(rows: Sequence[Row], others: Sequence[Published], title: str) -> Gr
 
 def _row(row: Row) -> list[str]:
     ends = row.figures["ndcg@10"]
-    memory = f"{row.peak_memory / 2**30:.1f} GiB" if row.peak_memory else "–"
     figures = [figure_text(row.figures[metric]) for metric in METRICS]
     price = [f"{row.seconds:,.0f}" if row.seconds else "–", f"{row.parameters:,}" if row.parameters else "–"]
-    return [row.name, *figures, f"{ends.low:.4f}–{ends.high:.4f}", str(row.seeds), *price, memory]
+    return [row.name, *figures, f"{ends.low:.4f}–{ends.high:.4f}", str(row.seeds), *price, memory_text(row)]
+
+
+def memory_text(row: Row) -> str:
+    """Return a model's peak memory as tables show it."""
+    return f"{row.peak_memory / 2**30:.2f} GiB" if row.peak_memory else "–"
 
 
 def figure_text(figure: Figure) -> str:

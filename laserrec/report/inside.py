@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from laserrec.comparison.compare import Compared
-from laserrec.comparison.layout import SHORT, p_text
+from laserrec.comparison.layout import MEMORY_NOTE, SHORT, memory_text, p_text
 from laserrec.config import LaserConfig
 from laserrec.planning.plan import duration, gib
 from laserrec.report import charts
@@ -184,7 +184,8 @@ def cost_section(report: Report, canvas: Canvas) -> Html:
     parts = [told, element("h3", "Parts of the model"), table(["Part", "Seconds", "Trained parameters"], rows)]
     others = _others(report.compared)
     if others:
-        parts += [element("h3", "Models beside it"), table(["Model", "Seconds", "Trained parameters"], others)]
+        head = ["Model", "Seconds", "Trained parameters", "Peak memory"]
+        parts += [element("h3", "Models beside it"), table(head, others), element("p", MEMORY_NOTE, class_="faint")]
     phases = {name: phase["seconds"] for name, phase in about.get("phases", {}).items()}
     timed = [figure for figure in report.predicted if figure.unit == "s" and figure.what != "time"]
     if timed:
@@ -198,7 +199,7 @@ def cost_section(report: Report, canvas: Canvas) -> Html:
 
 
 def _others(compared: Compared) -> list[list[str]]:
-    return [[row.name, _spent(row.seconds), f"{row.parameters:,}"] for row in compared.tables[0].rows[1:]]
+    return [[row.name, _spent(row.seconds), f"{row.parameters:,}", memory_text(row)] for row in compared.tables[0].rows[1:]]
 
 
 def _spent(seconds: float) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 from laserrec.comparison.compare import METRICS, SLICED, TESTED, Compared, Figure, Row, Table
-from laserrec.comparison.layout import NOTE, SHORT, TITLES, Grid, figure_text, p_text, slices_grid, tests_grid
+from laserrec.comparison.layout import FIGURES_NOTE, SHORT, TITLES, Grid, figure_text, p_text, slices_grid, tests_grid
 from laserrec.comparison.published import Published
 from laserrec.report import charts
 from laserrec.report.charts import Chart, Interval, Series
@@ -112,7 +112,7 @@ def results_section(compared: Compared, canvas: Canvas) -> Html:
         if found.tests:
             grid = tests_grid(found, "")
             parts += [element("h4", f"{found.rows[0].name} against the others, paired"), _grid(grid)]
-    return joined([*parts, element("p", NOTE, class_="faint")])
+    return joined([*parts, element("p", FIGURES_NOTE, class_="faint")])
 
 
 _BASELINES = joined(

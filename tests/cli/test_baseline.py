@@ -5,22 +5,26 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 import pytest
+import torch
 
 from laserrec import baseline_runs
 from laserrec.assets.store import texts_folder
 from laserrec.baseline_runs import BASELINES, RECIPES, measure_baseline, trained_settings
+from laserrec.baselines.popularity import Popularity
 from laserrec.checkpoint import read_tensors
 from laserrec.cli.baseline import Name
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
+from laserrec.data.ragged import Ragged
 from laserrec.evaluation import Evaluation
 from laserrec.nn.item_table import whiten
-from laserrec.run_folder import PARTS, RunFolder
+from laserrec.run_folder import PARTS, Part, RunFolder
 from laserrec.training import fit
 from laserrec.training.session import Session
 
@@ -83,6 +87,42 @@ def test_counting_and_blending_are_part_of_the_seconds(laserrec: Run, shop: Path
     records = [(shop / "baselines" / name / "metrics.jsonl").read_text().splitlines()[-1] for name in REFITS]
     fits = sum(json.loads(record)["seconds"] for record in records)
     assert seconds["Ensemble of 5 and neighbours"] >= fits + 0.6
+
+
+def test_the_peak_is_that_of_the_models_own_fit_and_evaluation(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, config = Dataset.load(shop / "data"), LaserConfig.load(shop / "laser.toml")
+    run = RunFolder.begin(shop / "measured", config, data, shop / "data", command=[])
+    fitted = Popularity.fit
+
+    def large(histories: Ragged, count: int) -> Popularity:
+        held = torch.ones(2**26)  # 256 MiB that are given back
+        time.sleep(0.3)
+        del held
+        return fitted(histories, count)
+
+    def peaks(name: Literal["popularity", "item-knn"], *parts: Part) -> set[int]:
+        found = measure_baseline(name, data, run, Session(run.path), parts=parts)
+        return {each.evaluation.about["peak_memory"] for each in found.values()}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(baseline_runs.Popularity, "fit", large)
+        (first,) = peaks("popularity", "test")
+    (other,) = peaks("item-knn", *PARTS)
+    assert 220 * 2**20 < first - other < 400 * 2**20
+    assert other > 50 * 2**20  # libraries are in it
+    # What is evaluated later has the same model's earlier fit in it.
+    assert peaks("popularity", *PARTS) == {first}
+
+
+def test_ranks_of_earlier_versions_tell_no_peak(shop: Path) -> None:
+    data, config = Dataset.load(shop / "data"), LaserConfig.load(shop / "laser.toml")
+    run = RunFolder.begin(shop / "measured", config, data, shop / "data", command=[])
+    found = measure_baseline("item-knn", data, run, Session(run.path))["test"].evaluation
+    about = {name: value for name, value in found.about.items() if name != "peak_memory"}
+    replace(found, about=about).save(shop / "measured" / "item-knn" / "ranks-test.parquet", data.user_ids, data.item_ids)
+    both = measure_baseline("item-knn", data, run, Session(run.path), parts=PARTS)
+    assert "peak_memory" not in both["test"].evaluation.about
+    assert both["valid"].evaluation.about["peak_memory"] > 0
 
 
 def test_what_is_refused(laserrec: Run, words: tuple[object, ...]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import log2
 from pathlib import Path
 
@@ -206,6 +207,18 @@ def test_a_demonstrations_peak_is_nobodys(data: Dataset, tmp_path: Path) -> None
     run = write_run(tmp_path / "run", data, [1, 1, 1, 1])
     (run / "results.json").write_text("{}")
     assert read_entries([run], "test")[0].peak_memory is None
+
+
+def test_a_baselines_peak_is_in_its_ranks(data: Dataset, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", data, [1, 1, 1, 1])
+    old, new = (write_run(run / name, data, [1, 1, 1, 1], model=name) for name in ("old", "new"))
+    found, path = Evaluation.load(new / "ranks-test.parquet"), new / "ranks-test.parquet"
+    replace(found, about={**found.about, "peak_memory": 3 * 2**29}).save(path, data.user_ids, data.item_ids)
+    compared = compare_runs([run, old, new])
+    assert [row.peak_memory for row in compared.tables[0].rows] == [2**30, None, 3 * 2**29]
+    assert [row[-1] for row in grids(compared)[0].rows] == ["1.00 GiB", "–", "1.50 GiB"]
+    for told in (markdown(compared), html(compared)):
+        assert "Peak memory is the most that the process had" in told
 
 
 def test_what_cannot_be_compared(data: Dataset, tmp_path: Path) -> None:
