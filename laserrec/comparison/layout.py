@@ -40,9 +40,10 @@ def grids(compared: Compared) -> list[Grid]:
     return found
 
 
-def summary_grids(summary: Summary) -> list[Grid]:
-    """Lay one model's figures over its seeds out, a grid a protocol."""
-    return [_figures([row], [], _title(summary, protocol)) for protocol, row in summary.rows.items()]
+def summary_grids(*summaries: Summary) -> list[Grid]:
+    """Lay the figures of models, each over its seeds and all on the same cases, out: a grid a protocol, a row a model."""
+    first = summaries[0]
+    return [_figures([each.rows[protocol] for each in summaries], [], _title(first, protocol)) for protocol in first.rows]
 
 
 def markdown(compared: Compared) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -123,6 +125,45 @@ def test_ranks_of_earlier_versions_tell_no_peak(shop: Path) -> None:
     both = measure_baseline("item-knn", data, run, Session(run.path), parts=PARTS)
     assert "peak_memory" not in both["test"].evaluation.about
     assert both["valid"].evaluation.about["peak_memory"] > 0
+
+
+def test_several_seeds_are_runs_of_their_own_and_a_row_each(laserrec: Run, shop: Path, words: tuple[object, ...]) -> None:
+    many = ("baseline", "popularity", "gru4rec", "popularity", *words, "--seeds", 2, "--seed", 3)
+    code, out, err = laserrec(*many)
+    assert code == 0, err
+    places = [shop / "baselines" / name for name in ("seed-3", "seed-4")]
+    assert sorted((shop / "baselines").iterdir()) == places
+    assert [RunFolder.open(place).config.seed for place in places] == [3, 4]
+    # Two parts, two protocols, two models, five metrics each.
+    assert len(re.findall(r"\d\.\d{4} ± \d\.\d{4}", out)) == 2 * 2 * 2 * 5
+    assert (out.count("GRU4Rec"), out.count("all items ranked")) == (4, 4)
+    made = {path: path.stat().st_mtime_ns for path in (shop / "baselines").rglob("ranks-*.parquet")}
+    shown = json.loads(laserrec(*many, "--json")[1])
+    assert made == {path: path.stat().st_mtime_ns for path in (shop / "baselines").rglob("ranks-*.parquet")}
+    assert shown["runs"] == ["baselines/seed-3", "baselines/seed-4"]
+    figures = {(found["part"], row["name"]): row["figures"] for found in shown["results"] for row in [found["rows"]["all"]]}
+    recalls = [(pl.read_parquet(place / "gru4rec" / "ranks-test.parquet")["rank_all"] <= 10).mean() for place in places]
+    assert figures["test", "GRU4Rec"]["recall@10"]["mean"] == pytest.approx(sum(recalls) / 2)
+    mrr = [(1 / pl.read_parquet(place / "gru4rec" / "ranks-test.parquet")["rank_all"]).mean() for place in places]
+    assert figures["test", "GRU4Rec"]["mrr"]["mean"] == pytest.approx(sum(mrr) / 2)
+    assert figures["test", "GRU4Rec"]["mrr"]["deviation"] == pytest.approx(abs(mrr[0] - mrr[1]) / 2**0.5)
+    assert figures["valid", "Popularity"]["recall@10"]["deviation"] == 0
+    code, out, err = laserrec("compare", *(f"baselines/seed-{n}/{name}" for name in ("gru4rec", "popularity") for n in (3, 4)))
+    assert code == 0, err
+    assert "GRU4Rec against the others" in out
+
+
+def test_seeds_that_are_refused_before_anything_is_trained(laserrec: Run, shop: Path, words: tuple[object, ...]) -> None:
+    shutil.copytree(shop / "run", shop / "baselines" / "seed-1")
+    code, _, err = laserrec("baseline", "popularity", *words, "--seeds", 2)
+    assert (code, "seed-1 is a run of `laserrec train`" in err) == (2, True)
+    assert not (shop / "baselines" / "seed-0").exists()
+    shutil.rmtree(shop / "baselines" / "seed-1")
+    assert laserrec("baseline", "popularity", *words, "--seed", 1, "--out", "baselines/seed-1")[0] == 0
+    code, _, err = laserrec("baseline", "popularity", *words, "--seeds", 2, "--set", "collaborative.blocks=3")
+    assert (code, "was begun with other settings: received collaborative.blocks = 3" in err) == (1, True)
+    assert not list((shop / "baselines" / "seed-0").rglob("ranks-*.parquet"))
+    assert laserrec("baseline", "popularity", *words, "--seeds", 1)[0] == 2
 
 
 def test_what_is_refused(laserrec: Run, words: tuple[object, ...]) -> None:
