@@ -59,11 +59,17 @@ def html(compared: Compared) -> str:
     """Return the grids as one page that loads nothing."""
     parts = []
     for grid in grids(compared):
-        head = "".join(f"<th>{escape(text)}</th>" for text in grid.head)
-        rows = "".join("<tr>" + "".join(f"<td>{escape(text)}</td>" for text in row) + "</tr>\n" for row in grid.rows)
-        parts.append(f"<h2>{escape(grid.title)}</h2>\n<table><thead><tr>{head}</tr></thead>\n<tbody>{rows}</tbody></table>")
+        head = "".join(f'<th scope="col">{escape(text)}</th>' for text in grid.head)
+        table = f"<table><thead><tr>{head}</tr></thead>\n<tbody>{''.join(map(_row_html, grid.rows))}</tbody></table>"
+        name = escape(grid.title)
+        parts.append(f'<h2>{name}</h2>\n<div class="scroll" tabindex="0" role="region" aria-label="{name}">{table}</div>')
     foot = f"<p>Fingerprint of the split: <code>{escape(compared.fingerprint)}</code>. {escape(NOTE)}</p>"
     return _PAGE.format(title=escape(f"{compared.dataset}: comparison"), body="\n".join([*parts, foot]))
+
+
+def _row_html(row: Sequence[str]) -> str:
+    first, *others = map(escape, row)
+    return f'<tr><th scope="row">{first}</th>' + "".join(f"<td>{text}</td>" for text in others) + "</tr>\n"
 
 
 FIGURES_NOTE = (
@@ -82,10 +88,12 @@ _PAGE = """<!doctype html>
 :root {{ color-scheme: light dark; }}
 body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 84rem; margin: 2rem auto; padding: 0 1rem; }}
 h2 {{ font-size: 1.05rem; margin: 2rem 0 .5rem; }}
-table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; display: block; overflow-x: auto; }}
+table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
+.scroll {{ overflow-x: auto; }}
 th, td {{ padding: .3rem .6rem; text-align: right; white-space: nowrap; }}
 th, td {{ border-bottom: 1px solid color-mix(in srgb, currentColor 20%, transparent); }}
-th:first-child, td:first-child {{ text-align: left; }}
+th:first-child {{ text-align: left; }}
+tbody th {{ font-weight: 400; }}
 p {{ color: color-mix(in srgb, currentColor 70%, transparent); max-width: 50rem; }}
 code {{ overflow-wrap: anywhere; }}
 </style></head><body>

@@ -37,21 +37,28 @@ def title(text: str) -> Html:
     return element("bdi", text)
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, texts: int = 1) -> Html:
-    """Return a table that scrolls sideways where it is too wide.
+def table(name: str, head: Sequence[str], rows: Iterable[Sequence[str]], *, texts: int = 1) -> Html:
+    """Return a table that scrolls sideways where it is too wide, by the keyboard too.
 
     Args:
+        name: what it holds; read aloud.
         head: the columns' names.
-        rows: as many cells each.
+        rows: as many cells each, the first of which names the row.
         texts: so many columns, from the left, hold words; the others figures.
     """
 
-    def cell(tag: str, place: int, content: str) -> Html:
-        return element(tag, content, **({} if place < texts else {"class_": "figure-cell"}))
+    def cell(tag: str, place: int, content: str, **more: str) -> Html:
+        return element(tag, content, **more, **({} if place < texts else {"class_": "figure-cell"}))
 
-    top = element("tr", *(cell("th", place, name) for place, name in enumerate(head)))
-    body = [element("tr", *(cell("td", place, content) for place, content in enumerate(row))) for row in rows]
-    return element("div", element("table", element("thead", top), element("tbody", *body)), class_="scroll")
+    def row(cells: Sequence[str]) -> Html:
+        first, *others = cells
+        return element(
+            "tr", cell("th", 0, first, scope="row"), *(cell("td", place, content) for place, content in enumerate(others, start=1))
+        )
+
+    top = element("tr", *(cell("th", place, text, scope="col") for place, text in enumerate(head)))
+    whole = element("table", element("thead", top), element("tbody", *map(row, rows)))
+    return element("div", whole, class_="scroll", tabindex="0", role="region", aria_label=name)
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> Html:

@@ -9,7 +9,7 @@ from laserrec.comparison.compare import METRICS, SLICED, TESTED, Compared, Figur
 from laserrec.comparison.layout import FIGURES_NOTE, SHORT, TITLES, Grid, figure_text, p_text, slices_grid, tests_grid
 from laserrec.comparison.published import Published
 from laserrec.report import charts
-from laserrec.report.charts import Chart, Interval, Series
+from laserrec.report.charts import Chart, Interval, Kind, Series
 from laserrec.report.markup import Html, element, facts, folded, joined, table
 from laserrec.report.population import Population
 
@@ -33,8 +33,13 @@ class Canvas:
         name = f"chart-{len(self.charts) + 1}"
         self.charts[name] = chart
         style = f"height:{chart.layout['height']}px"
-        drawn = element("div", id=name, style=style, role="img", aria_label=chart.caption)
-        return element("figure", element("figcaption", chart.caption), drawn)
+        # An image's inside is hidden from who listens: what has buttons of its own is none.
+        role = "group" if chart.movable else "img"
+        caption = element("figcaption", chart.caption, id=f"{name}-caption")
+        drawn = element("div", id=name, style=style, role=role, aria_labelledby=f"{name}-caption")
+        numbers = chart.numbers
+        told = [folded("The same as a table", table(chart.caption, numbers.head, numbers.rows))] if numbers else []
+        return element("figure", caption, drawn, *told)
 
     def row(self, *drawn: Chart) -> Html:
         """Return charts beside each other, where there is room: two share the width, more stand in columns."""
@@ -110,7 +115,7 @@ def results_section(compared: Compared, canvas: Canvas) -> Html:
         parts += [element("h3", TITLES[found.protocol].capitalize()), element("p", scope, class_="faint")]
         parts += [_figures(found), canvas.row(*(_intervals(found, metric) for metric in TESTED))]
         if found.tests:
-            grid = tests_grid(found, "")
+            grid = tests_grid(found, TITLES[found.protocol])
             parts += [element("h4", f"{found.rows[0].name} against the others, paired"), _grid(grid)]
     return joined([*parts, element("p", FIGURES_NOTE, class_="faint")])
 
@@ -137,7 +142,7 @@ def _figures(found: Table) -> Html:
     head = ["Model", *(SHORT[metric] for metric in METRICS), *(name.capitalize() for name in LISTS)]
     rows = [[row.name, *(_figure(row.figures[metric]) for metric in METRICS), *_lists(row.lists)] for row in found.rows]
     others = [[f"published: {row.name}", *_published(row), *_lists({})] for row in found.published]
-    return table(head, [*rows, *others])
+    return table(f"Figures, {TITLES[found.protocol]}", head, [*rows, *others])
 
 
 def _figure(figure: Figure) -> Html:
@@ -160,7 +165,7 @@ def _intervals(found: Table, metric: str) -> Chart:
 
 
 def _grid(grid: Grid) -> Html:
-    return table(grid.head, grid.rows)
+    return table(grid.title, grid.head, grid.rows)
 
 
 def slices_section(compared: Compared, canvas: Canvas) -> Html:
@@ -174,8 +179,11 @@ def slices_section(compared: Compared, canvas: Canvas) -> Html:
             kinds = list(group)
             series = [Series(name, [kind.values[name] for kind in kinds]) for name in names]
             caption = f"{SHORT[SLICED]} by {by}, {TITLES[found.protocol]}"
-            drawn.append(charts.lines(caption, [kind.label for kind in kinds], series, by, SHORT[SLICED]))
-        parts += [canvas.row(*drawn), folded("The same as a table, with the number of users", _grid(slices_grid(found, "")))]
+            drawn.append(charts.lines(caption, [Kind(kind.label, kind.cases) for kind in kinds], series, by, SHORT[SLICED]))
+        parts += [
+            canvas.row(*drawn),
+            folded("The same as a table, with the number of users", _grid(slices_grid(found, TITLES[found.protocol]))),
+        ]
     return joined(parts)
 
 

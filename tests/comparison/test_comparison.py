@@ -12,9 +12,10 @@ import pytest
 
 from laserrec.checkpoint import write_json
 from laserrec.comparison.compare import compare_runs
-from laserrec.comparison.entries import read_entries
+from laserrec.comparison.entries import Entry, read_entries
 from laserrec.comparison.layout import grids, html, markdown
 from laserrec.comparison.published import published
+from laserrec.comparison.slices import slices
 from laserrec.comparison.statistics import _test, holm
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
@@ -108,6 +109,23 @@ def test_figures_tests_and_slices(data: Dataset, tmp_path: Path) -> None:
     # The targets of u1, u2 and u3 have at most two words; that of u0 has five.
     assert by["words of the target's text", "0–4"].values["Laser"] == pytest.approx((1 + 0.5 + 0) / 3)
     assert sum(one.cases for one in table.slices) == 3 * 4
+
+
+def test_long_histories_are_told_apart(data: Dataset) -> None:
+    lengths = np.array([1, 2, 19, 20, 49, 50, 99, 100, 199, 200, 731])
+    first = np.zeros(len(lengths), np.int64)
+    found = Evaluation(first, first, lengths, {"all": first + 1, "unseen": first + 1}, {}, {})
+    of_length = [
+        one for one in slices([Entry("Laser", [], [found], 0, 0, None)], data, "ndcg@10", "all") if one.by == "items in the history"
+    ]
+    assert [(one.label, one.cases) for one in of_length] == [
+        ("1–2", 2),
+        ("10–19", 1),
+        ("20–49", 2),
+        ("50–99", 2),
+        ("100–199", 2),
+        ("200+", 2),
+    ]
 
 
 def test_seeds_of_one_model_are_averaged_case_by_case(data: Dataset, tmp_path: Path) -> None:
@@ -260,7 +278,12 @@ def test_markdown_and_page_hold_names_as_text(data: Dataset, tmp_path: Path) -> 
     page, text = html(found), markdown(found)
     assert "A|&lt;b&gt;model&lt;/b&gt;" in page
     assert "<b>" not in page
-    assert "http" not in page
+    assert "http:" not in page
+    assert "https" not in page
+    assert page.count('<th scope="col">') == sum(len(grid.head) for grid in grids(found))
+    assert page.count('<tr><th scope="row">') == sum(len(grid.rows) for grid in grids(found))
+    assert page.count('<div class="scroll" tabindex="0" role="region" aria-label="shop, test, 4 users') == len(grids(found))
+    assert "display: block" not in page
     assert "A\\|&lt;b>model" in text
     for table in text.split("\n\n"):
         lines = [line.replace("\\|", "") for line in table.splitlines() if line.startswith("|")]
