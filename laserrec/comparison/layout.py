@@ -13,6 +13,8 @@ from laserrec.comparison.statistics import PairedTest
 from laserrec.evaluation import Protocol
 
 SHORT = {"recall@10": "R@10", "ndcg@10": "N@10", "recall@50": "R@50", "ndcg@50": "N@50", "mrr": "MRR"}
+DIRECTIONS = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
+"""Invisible letters that turn the direction of writing, for `str.translate`: those of others would turn what stands behind them, too."""
 TITLES = {"all": "seen items ranked too", "unseen": "seen items left out"}
 
 
@@ -59,17 +61,21 @@ def html(compared: Compared) -> str:
     """Return the grids as one page that loads nothing."""
     parts = []
     for grid in grids(compared):
-        head = "".join(f'<th scope="col">{escape(text)}</th>' for text in grid.head)
+        head = "".join(f'<th scope="col">{_escaped(text)}</th>' for text in grid.head)
         table = f"<table><thead><tr>{head}</tr></thead>\n<tbody>{''.join(map(_row_html, grid.rows))}</tbody></table>"
-        name = escape(grid.title)
+        name = _escaped(grid.title)
         parts.append(f'<h2>{name}</h2>\n<div class="scroll" tabindex="0" role="region" aria-label="{name}">{table}</div>')
     foot = f"<p>Fingerprint of the split: <code>{escape(compared.fingerprint)}</code>. {escape(NOTE)}</p>"
-    return _PAGE.format(title=escape(f"{compared.dataset}: comparison"), body="\n".join([*parts, foot]))
+    return _PAGE.format(title=_escaped(f"{compared.dataset}: comparison"), body="\n".join([*parts, foot]))
 
 
 def _row_html(row: Sequence[str]) -> str:
-    first, *others = map(escape, row)
+    first, *others = map(_escaped, row)
     return f'<tr><th scope="row">{first}</th>' + "".join(f"<td>{text}</td>" for text in others) + "</tr>\n"
+
+
+def _escaped(text: str) -> str:
+    return escape(text.translate(DIRECTIONS))
 
 
 FIGURES_NOTE = (
@@ -83,7 +89,9 @@ MEMORY_NOTE = (
 )
 NOTE = f"{FIGURES_NOTE} {MEMORY_NOTE}"
 _PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
+<html lang="en"><head><meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta name="viewport" content="width=device-width"><title>{title}</title>
 <style>
 :root {{ color-scheme: light dark; }}
 body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 84rem; margin: 2rem auto; padding: 0 1rem; }}
@@ -173,4 +181,4 @@ def _line(cells: Sequence[str]) -> str:
 
 def _plain(text: str) -> str:
     """Return text on one line that Markdown shows as it is: names come from others' files."""
-    return re.sub(r"([\\`*_|\[\]])", r"\\\1", " ".join(text.split())).replace("<", "&lt;")
+    return re.sub(r"([\\`*_|\[\]])", r"\\\1", " ".join(text.translate(DIRECTIONS).split())).replace("<", "&lt;")

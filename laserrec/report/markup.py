@@ -1,4 +1,7 @@
-"""HTML in which whatever comes from outside is text: every string is escaped when it enters, unless it was made here."""
+"""HTML in which whatever comes from outside is text: every string is escaped when it enters, unless it was made here.
+
+The invisible letters that turn the direction of writing are left out of it: one of them would end the isolation of what it stands in.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,10 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from unicodedata import bidirectional
 
+from laserrec.comparison.layout import DIRECTIONS
+
 VOID = ("meta",)
-FROM_THE_RIGHT = {"R", "AL", "AN", "RLE", "RLO", "RLI"}
+FROM_THE_RIGHT = {"R", "AL", "AN"}
 
 
 class Html(str):
@@ -23,13 +28,17 @@ def element(tag: str, *content: str, **attributes: str) -> Html:
         content: what stands inside.
         attributes: such as `class_="wide"` and `aria_label="…"`.
     """
-    named = "".join(f' {name.rstrip("_").replace("_", "-")}="{escape(value)}"' for name, value in attributes.items())
+    named = "".join(f' {name.rstrip("_").replace("_", "-")}="{_escaped(value)}"' for name, value in attributes.items())
     return Html(f"<{tag}{named}>" + ("" if tag in VOID else f"{joined(content)}</{tag}>"))
 
 
 def joined(parts: Iterable[str]) -> Html:
     """Return parts one after the other."""
-    return Html("".join(part if isinstance(part, Html) else escape(part) for part in parts))
+    return Html("".join(part if isinstance(part, Html) else _escaped(part) for part in parts))
+
+
+def _escaped(text: str) -> str:
+    return escape(text.translate(DIRECTIONS))
 
 
 def title(text: str) -> Html:
@@ -84,7 +93,7 @@ def label(text: str, limit: int = 90) -> str:
 
     Invisible marks keep writing from right to left to itself.
     """
-    line = " ".join(text.split())
+    line = " ".join(text.translate(DIRECTIONS).split())
     short = line if len(line) <= limit else line[: limit - 1] + "…"
     turned = any(bidirectional(letter) in FROM_THE_RIGHT for letter in short)
     return f"\u2068{escape(short, quote=False)}\u2069" if turned else escape(short, quote=False)

@@ -25,6 +25,7 @@ from laserrec.evaluation import Evaluation, interval
 from laserrec.run_folder import RunFolder
 
 NAME = "A|<b>model</b>"
+TURNED = "Mod\u202eel\u2069"
 
 
 @pytest.fixture
@@ -289,6 +290,15 @@ def test_markdown_and_page_hold_names_as_text(data: Dataset, tmp_path: Path) -> 
         lines = [line.replace("\\|", "") for line in table.splitlines() if line.startswith("|")]
         assert len({line.count("|") for line in lines}) <= 1
     assert len(grids(found)) == 6
+
+
+def test_the_page_loads_nothing_and_names_turn_nothing_round(data: Dataset, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", data, [1, 1, 3, 11])
+    found = compare_runs([run, write_run(run / "other", data, [1, 11, 11, 11], model=TURNED)])
+    assert """<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">""" in html(found)
+    for text in (html(found), markdown(found)):
+        assert "Model" in text
+        assert not set(text) & set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def test_holm() -> None:

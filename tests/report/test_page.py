@@ -89,8 +89,24 @@ def test_titles_stay_text(outline: Outline) -> None:
     assert not tags & {"i", "u", "img", "svg", "iframe", "link"}
     assert [tag for tag, _ in outline.tags].count("script") == 3
     assert not {name for _, attributes in outline.tags for name in attributes if name.startswith("on")}
-    assert outline.titles >= {*TITLES, *USERS}
+    assert outline.titles >= {undirected(text) for text in (*TITLES, *USERS)}
     assert "bold" not in outline.texts
+
+
+def undirected(text: str) -> str:
+    return re.sub("[\u202a-\u202e\u2066-\u2069]", "", text)
+
+
+def test_nobodys_direction_of_writing_goes_on_behind_them(outline: Outline, drawn: dict[str, Any]) -> None:
+    attributes = [str(value) for _, named in outline.tags for value in named.values()]
+    for text in (*outline.texts, *outline.titles, *attributes):
+        assert undirected(text) == text
+    found = strings(drawn)
+    turned = [text for text in found if undirected(text) != text]
+    assert turned
+    for text in turned:  # each isolate that a label opened it closes, and nothing in between does
+        alone = re.sub("\u2068([^\u202a-\u202e\u2066-\u2069]*)\u2069", r"\1", text)
+        assert undirected(alone) == alone
 
 
 def test_charts_read_titles_as_text(drawn: dict[str, Any]) -> None:
@@ -360,4 +376,7 @@ def test_markup() -> None:
 def test_labels() -> None:
     assert label("<b>a &\n b</b>") == "&lt;b&gt;a &amp; b&lt;/b&gt;"
     assert label("שלום") == "\u2068שלום\u2069"
+    assert label("שלום\u2069 \u202eabc\u2066") == "\u2068שלום abc\u2069"
+    assert label("\u202eabc") == "abc"
+    assert element("p", "a\u2069b", title="\u202ec") == '<p title="c">ab</p>'
     assert label("x" * 100, limit=5) == "xxxx…"
