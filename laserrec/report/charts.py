@@ -221,13 +221,13 @@ def intervals(caption: str, figures: Sequence[Interval], published: Sequence[Int
 def lines(caption: str, kinds: Sequence[Kind], series: Sequence[Series], x: str, y: str) -> Chart:
     """Draw a line a series over kinds of users; how many users each kind has stands below its name."""
     names = [label(kind.name) for kind in kinds]
-    ticks = [f"{name}<br>{short_count(kind.users)}" for name, kind in zip(names, kinds, strict=True)]
+    ticks = [f"{name}<br>n={short_count(kind.users)}" for name, kind in zip(names, kinds, strict=True)]
     told = {
         "text": [f"{name} ({kind.users:,} users)" for name, kind in zip(names, kinds, strict=True)],
         "hovertemplate": "%{fullData.name}, %{text}: %{y:.4f}<extra></extra>",
     }
     traces = [line(place, each, names, **told) for place, each in enumerate(series)]
-    below = axis(f"{x}; below, users", type="category", tickmode="array", tickvals=names, ticktext=ticks, tickangle=0)
+    below = axis(x, type="category", tickmode="array", tickvals=names, ticktext=ticks, tickfont={"size": 12})
     axes = {"xaxis": below, "yaxis": axis(y, rangemode="tozero", tickformat=".2f")}
     # In a narrow column the legend has a line for each series.
     return Chart(caption, traces, layout(270 + 19 * len(series), showlegend=True, **axes))

@@ -41,9 +41,9 @@ class Canvas:
         told = [folded("The same as a table", table(chart.caption, numbers.head, numbers.rows))] if numbers else []
         return element("figure", caption, drawn, *told)
 
-    def row(self, *drawn: Chart) -> Html:
-        """Return charts beside each other, where there is room: two share the width, more stand in columns."""
-        return element("div", *map(self.place, drawn), class_="charts two" if len(drawn) == 2 else "charts")
+    def row(self, *drawn: Chart, wide: bool = False) -> Html:
+        """Return charts beside each other, where there is room: two share the width, more stand in columns, wide ones two in a row."""
+        return element("div", *map(self.place, drawn), class_="charts two" if wide or len(drawn) == 2 else "charts")
 
 
 def summary(compared: Compared) -> Html:
@@ -170,7 +170,7 @@ def _grid(grid: Grid) -> Html:
 
 def slices_section(compared: Compared, canvas: Canvas) -> Html:
     """Show where the models do well, a protocol after the other."""
-    parts: list[Html] = []
+    parts = [element("p", "Below each kind stands n, the number of its users.", class_="faint")]
     for found in compared.tables:
         parts.append(element("h3", TITLES[found.protocol].capitalize()))
         names = [row.name for row in found.rows]
@@ -181,7 +181,7 @@ def slices_section(compared: Compared, canvas: Canvas) -> Html:
             caption = f"{SHORT[SLICED]} by {by}, {TITLES[found.protocol]}"
             drawn.append(charts.lines(caption, [Kind(kind.label, kind.cases) for kind in kinds], series, by, SHORT[SLICED]))
         parts += [
-            canvas.row(*drawn),
+            canvas.row(*drawn, wide=True),
             folded("The same as a table, with the number of users", _grid(slices_grid(found, TITLES[found.protocol]))),
         ]
     return joined(parts)

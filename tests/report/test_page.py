@@ -238,7 +238,7 @@ def test_slices_tell_how_many_users_they_have() -> None:
     chart = charts.lines("slices", kinds, [charts.Series("Laser", [0.1, 0.2])], "items", "N@10")
     axis, (trace,) = chart.layout["xaxis"], chart.data
     assert trace["x"] == axis["tickvals"] == ["1–2", "&lt;b&gt;"]
-    assert axis["ticktext"] == ["1–2<br>943", "&lt;b&gt;<br>12k"]
+    assert axis["ticktext"] == ["1–2<br>n=943", "&lt;b&gt;<br>n=12k"]
     assert trace["text"] == ["1–2 (943 users)", "&lt;b&gt; (12,345 users)"]
     counts = (0, 999, 1_000, 1_250, 9_949, 9_950, 40_499, 999_999, 1_000_000, 3_210_000)
     assert [charts.short_count(count) for count in counts] == ["0", "999", "1k", "1.2k", "9.9k", "10k", "40k", "1M", "1M", "3.2M"]
