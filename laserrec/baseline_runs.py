@@ -1,6 +1,6 @@
 """Training and evaluating what Laser is compared with: each baseline in a folder of its own below a run, from which it is not done again.
 
-    <run>/<baseline>/ranks-<part>.parquet    the target's rank of every case; which model, seconds and parameters are told in its header
+    <run>/<baseline>/ranks-<part>.parquet    the target's rank of every case; its header tells model, seconds, parameters and peak memory
     <run>/<baseline>/…                       checkpoint of the fit, where there is one
 
 Knows nothing of printing.
@@ -8,12 +8,14 @@ Knows nothing of printing.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
+import torch
 
 from laserrec.baselines.base import Baseline
 from laserrec.baselines.last_text import LastItemText
@@ -25,6 +27,7 @@ from laserrec.config import Architecture, CollaborativeConfig, FitConfig, ItemsF
 from laserrec.data.dataset import Dataset
 from laserrec.errors import ConfigError, DataError
 from laserrec.evaluation import Evaluation, evaluate
+from laserrec.planning.probe import peak_memory, resident_memory
 from laserrec.run_folder import Part, Result, RunFolder
 from laserrec.training.fit import blend_refits, fit_collaborative, fit_refits, reads_texts, refit_settings
 from laserrec.training.language import load_backbone
@@ -36,6 +39,9 @@ Trained = Literal["sasrec", "bert4rec", "gru4rec", "sasrec-text", "gru4rec-text"
 BaselineName = Literal["popularity", "item-knn", "last-text", Trained, "ensemble"]
 BASELINES: tuple[BaselineName, ...] = ("popularity", "item-knn", "last-text", *get_args(Trained), "ensemble")
 Section = TypeVar("Section", CollaborativeConfig, FitConfig)
+Made = TypeVar("Made")
+FIRST_LOOK, SELDOM = 0.002, 0.2
+"""Seconds to the first look at the memory, and between two at most: what is short is seen, and what is long not slowed down."""
 Say = Callable[[str], None]
 """Told in words what is under way."""
 
@@ -105,15 +111,53 @@ def measure_baseline(
         raise DataError(f"{data.name} has no case to evaluate on {' or '.join(parts)}. Prepare it with another split.")
     missing = [part for part, path in paths.items() if not path.is_file()]
     if missing:
-        model, seconds = _fitted(name, data, run.config, session, say)
-        popularity = np.bincount(data.training_histories().values, minlength=len(data.item_ids))
-        for part in missing:
-            about: dict[str, Any] = {"model": model.name, "dataset": data.name, "fingerprint": data.fingerprint, "part": part}
-            about |= {"seconds": seconds, "parameters": model.trained_parameters, "settings": _described(name, run)}
-            found = evaluate(model.scores, data.cases(part), popularity=popularity, device=session.device, about=about)
-            found.save(paths[part], data.user_ids, data.item_ids)
+        earlier = [Evaluation.load(path).about.get("peak_memory", 0) for part, path in paths.items() if part not in missing]
+        measured, own = _with_peak(lambda: _evaluated(name, data, run, session, say, missing), session.device)
+        peak = max([own, *earlier])
+        for part, found in measured.items():
+            replace(found, about={**found.about, "peak_memory": peak}).save(paths[part], data.user_ids, data.item_ids)
     kept = {part: Evaluation.load(path) for part, path in paths.items()}
     return {part: Result(each, each.about["seconds"], each.about["parameters"]) for part, each in kept.items()}
+
+
+def _evaluated(
+    name: BaselineName, data: Dataset, run: RunFolder, session: Session, say: Say, parts: Sequence[Part]
+) -> dict[Part, Evaluation]:
+    """Fit a baseline and rank the targets of some parts' cases."""
+    model, seconds = _fitted(name, data, run.config, session, say)
+    popularity = np.bincount(data.training_histories().values, minlength=len(data.item_ids))
+    about: dict[str, Any] = {"model": model.name, "dataset": data.name, "fingerprint": data.fingerprint, "seconds": seconds}
+    about |= {"parameters": model.trained_parameters, "settings": _described(name, run)}
+
+    def ranked(part: Part) -> Evaluation:
+        cases, device = data.cases(part), session.device
+        return evaluate(model.scores, cases, popularity=popularity, device=device, about={**about, "part": part})
+
+    return {part: ranked(part) for part in parts}
+
+
+def _with_peak(work: Callable[[], Made], device: torch.device) -> tuple[Made, int]:
+    """Do something; return what it gives and the most bytes of the device's memory that the process had meanwhile.
+
+    The system's own peak is exact, but of the process's whole life: where it did not rise, the most that was seen now and then counts.
+    """
+    ever, seen, ended = peak_memory(device), resident_memory(device), threading.Event()
+
+    def look() -> None:
+        nonlocal seen
+        pause = FIRST_LOOK
+        while not ended.wait(pause):
+            seen, pause = max(seen, resident_memory(device)), min(1.1 * pause, SELDOM)
+
+    watcher = threading.Thread(target=look, daemon=True)
+    watcher.start()
+    try:
+        made = work()
+    finally:
+        ended.set()
+        watcher.join()
+    reached = peak_memory(device)
+    return made, reached if reached > ever else max(seen, resident_memory(device))
 
 
 def trained_settings(config: LaserConfig, name: Trained) -> tuple[CollaborativeConfig, FitConfig]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +15,11 @@ import typer
 from laserrec.cli.support import Device, UsageError
 
 if TYPE_CHECKING:
-    from laserrec.run_folder import Result
+    import torch
+
+    from laserrec.config import LaserConfig
+    from laserrec.data.dataset import Dataset
+    from laserrec.run_folder import Result, RunFolder
 
 
 class Name(StrEnum):
@@ -43,34 +49,96 @@ def baseline(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Such as fit_collaborative.epochs=3; repeatable.")
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of weights, order and dropout. [0]")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=2, help="Train each with this many seeds that follow each other, a run a seed below the folder.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
     device: Device = None,
 ) -> None:
     """Train baselines on a dataset and evaluate them on validation and test, with Laser's settings where both have them."""
-    from laserrec.baseline_runs import measure_baseline
-    from laserrec.cli.show import show_results
-    from laserrec.cli.support import print_json, progress_console, read_settings, resumable
+    from laserrec.cli.support import read_settings
     from laserrec.data.dataset import Dataset
     from laserrec.devices import choose
-    from laserrec.run_folder import PARTS, RunFolder
+
+    settings = read_settings(config, assignments, seed)
+    numbers = range(settings.seed, settings.seed + (seeds or 1))
+    folders = [out] if seeds is None else [out / f"seed-{number}" for number in numbers]
+    for folder in [out, *folders]:
+        if (folder / "model").is_dir():
+            raise UsageError(f"{folder} is a run of `laserrec train`; give baselines a folder of their own.")
+    wish = _Wish(list(dict.fromkeys(names)), data, Dataset.load(data), choose(device))
+    # All are begun before anything is trained, so that a folder with other settings is refused at once.
+    runs = [wish.begin(folder, settings.override([f"seed={number}"])) for folder, number in zip(folders, numbers, strict=True)]
+    results = [result for run in runs for result in _measure(run, wish)]
+    if seeds is not None:
+        _show_seeds(folders, wish.names, as_json)
+    else:
+        _show(out, results, as_json)
+    if not as_json:
+        _tell_penalties(settings)
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """What the command line asks of every run."""
+
+    names: Sequence[Name]
+    path: Path
+    data: Dataset
+    device: torch.device
+
+    def begin(self, folder: Path, settings: LaserConfig) -> RunFolder:
+        """Begin a run, or take up the one that is there."""
+        from laserrec.run_folder import RunFolder
+
+        return RunFolder.begin(folder, settings, self.data, self.path, command=["laserrec", *sys.argv[1:]], resume=True)
+
+
+def _measure(run: RunFolder, wish: _Wish) -> list[Result]:
+    """Train and evaluate what a run does not have yet."""
+    from laserrec.baseline_runs import measure_baseline
+    from laserrec.cli.support import progress_console, resumable
+    from laserrec.run_folder import PARTS
     from laserrec.training.observers import EpochLog, ProgressBar
     from laserrec.training.session import Session
 
-    if (out / "model").is_dir():
-        raise UsageError(f"{out} is a run of `laserrec train`; give baselines a folder of their own.")
-    place, settings = choose(device), read_settings(config, assignments, seed)
-    dataset, console = Dataset.load(data), progress_console()
-    run = RunFolder.begin(out, settings, dataset, data, command=["laserrec", *sys.argv[1:]], resume=True)
-    session = Session(out, resume=True, observers=[ProgressBar(console), EpochLog(out)], device=place)
+    console = progress_console()
+    session = Session(run.path, resume=True, observers=[ProgressBar(console), EpochLog(run.path)], device=wish.device)
     results: list[Result] = []
-    with resumable(shlex.join(["laserrec", *sys.argv[1:]])), run.work(place):
-        for name in dict.fromkeys(names):
-            results += measure_baseline(name.value, dataset, run, session, console.print, PARTS).values()
+    with resumable(shlex.join(["laserrec", *sys.argv[1:]])), run.work(wish.device):
+        for name in wish.names:
+            results += measure_baseline(name.value, wish.data, run, session, console.print, PARTS).values()
+    return results
+
+
+def _show(out: Path, results: Sequence[Result], as_json: bool) -> None:
+    from laserrec.cli.show import show_results
+    from laserrec.cli.support import print_json
+
     if as_json:
         print_json({"run": str(out), "results": [result.as_dict() for result in results]})
     else:
         show_results(results)
-        if settings.collaborative.seen_penalty:
-            typer.echo("Every model has a penalty on seen items, trained or chosen on validation.")
-        else:
-            typer.echo("Popularity and last-item text have a penalty on seen items, chosen on validation; trained models have none.")
+
+
+def _show_seeds(folders: Sequence[Path], names: Sequence[Name], as_json: bool) -> None:
+    """Show each baseline's means over the seeds, with deviations."""
+    from laserrec.cli.show import show_grids
+    from laserrec.cli.support import print_json
+    from laserrec.comparison.compare import summarise_runs
+    from laserrec.comparison.layout import summary_grids
+    from laserrec.run_folder import PARTS
+
+    parts = [part for part in PARTS if (folders[0] / names[0].value / f"ranks-{part}.parquet").is_file()]
+    found = [[summarise_runs([folder / name.value for folder in folders], part) for name in names] for part in parts]
+    if as_json:
+        print_json({"runs": list(map(str, folders)), "results": [asdict(summary) for of_part in found for summary in of_part]})
+    else:
+        show_grids([grid for of_part in found for grid in summary_grids(*of_part)])
+
+
+def _tell_penalties(settings: LaserConfig) -> None:
+    if settings.collaborative.seen_penalty:
+        typer.echo("Every model has a penalty on seen items, trained or chosen on validation.")
+    else:
+        typer.echo("Popularity and last-item text have a penalty on seen items, chosen on validation; trained models have none.")

@@ -11,7 +11,9 @@ from laserrec.cli.support import Device
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="Folder of the run.")],
+    runs: Annotated[
+        list[Path], typer.Argument(help="Folder of the run; then folders of runs, or of models below one, to stand beside it.")
+    ],
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="The page; report.html in the run's folder when not given.")] = None,
     data: Annotated[Path | None, typer.Option(help="Where the run's dataset lies now, when it was moved.")] = None,
     device: Device = None,
@@ -22,8 +24,9 @@ def report(
     from laserrec.report.page import write_report
     from laserrec.run_folder import RunFolder
 
-    folder = RunFolder.open(run)
-    path = out or run / "report.html"
+    first, *others = runs
+    folder = RunFolder.open(first)
+    path = out or first / "report.html"
     with progress_console().status("Writing the report"):
-        write_report(folder, path, data, choose(device))
+        write_report(folder, path, data, choose(device), others)
     typer.echo(f"Report: {path} ({path.stat().st_size / 1e6:.1f} MB, opens in any browser, loads nothing)")

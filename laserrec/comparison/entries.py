@@ -30,7 +30,8 @@ class Entry:
         evaluations: its ranks, a seed each, all of the same cases.
         seconds: of training, mean over seeds; 0 for a model that is not trained.
         parameters: trained ones.
-        peak_memory: bytes that the run's process held at most; None where no run noted it for this model alone.
+        peak_memory: bytes that the process held at most while it trained and evaluated the model; None where no run noted it for this
+            model alone.
     """
 
     name: str
@@ -142,7 +143,7 @@ def _read(path: Path, part: Part) -> _Read:
     about = evaluation.about
     if not {"model", "seconds", "parameters"} <= about.keys():
         raise DataError(f"{ranks} does not say which model it is of. Give the folder of a run.")
-    return _Read(path, owner, evaluation, about["seconds"], about["parameters"], None)
+    return _Read(path, owner, evaluation, about["seconds"], about["parameters"], about.get("peak_memory"))
 
 
 def _require_same_cases(first: _Read, other: _Read) -> None:

@@ -13,6 +13,8 @@ from laserrec.comparison.statistics import PairedTest
 from laserrec.evaluation import Protocol
 
 SHORT = {"recall@10": "R@10", "ndcg@10": "N@10", "recall@50": "R@50", "ndcg@50": "N@50", "mrr": "MRR"}
+DIRECTIONS = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
+"""Invisible letters that turn the direction of writing, for `str.translate`: those of others would turn what stands behind them, too."""
 TITLES = {"all": "seen items ranked too", "unseen": "seen items left out"}
 
 
@@ -40,9 +42,10 @@ def grids(compared: Compared) -> list[Grid]:
     return found
 
 
-def summary_grids(summary: Summary) -> list[Grid]:
-    """Lay one model's figures over its seeds out, a grid a protocol."""
-    return [_figures([row], [], _title(summary, protocol)) for protocol, row in summary.rows.items()]
+def summary_grids(*summaries: Summary) -> list[Grid]:
+    """Lay the figures of models, each over its seeds and all on the same cases, out: a grid a protocol, a row a model."""
+    first = summaries[0]
+    return [_figures([each.rows[protocol] for each in summaries], [], _title(first, protocol)) for protocol in first.rows]
 
 
 def markdown(compared: Compared) -> str:
@@ -58,28 +61,47 @@ def html(compared: Compared) -> str:
     """Return the grids as one page that loads nothing."""
     parts = []
     for grid in grids(compared):
-        head = "".join(f"<th>{escape(text)}</th>" for text in grid.head)
-        rows = "".join("<tr>" + "".join(f"<td>{escape(text)}</td>" for text in row) + "</tr>\n" for row in grid.rows)
-        parts.append(f"<h2>{escape(grid.title)}</h2>\n<table><thead><tr>{head}</tr></thead>\n<tbody>{rows}</tbody></table>")
+        head = "".join(f'<th scope="col">{_escaped(text)}</th>' for text in grid.head)
+        table = f"<table><thead><tr>{head}</tr></thead>\n<tbody>{''.join(map(_row_html, grid.rows))}</tbody></table>"
+        name = _escaped(grid.title)
+        parts.append(f'<h2>{name}</h2>\n<div class="scroll" tabindex="0" role="region" aria-label="{name}">{table}</div>')
     foot = f"<p>Fingerprint of the split: <code>{escape(compared.fingerprint)}</code>. {escape(NOTE)}</p>"
-    return _PAGE.format(title=escape(f"{compared.dataset}: comparison"), body="\n".join([*parts, foot]))
+    return _PAGE.format(title=_escaped(f"{compared.dataset}: comparison"), body="\n".join([*parts, foot]))
 
 
-NOTE = (
+def _row_html(row: Sequence[str]) -> str:
+    first, *others = map(_escaped, row)
+    return f'<tr><th scope="row">{first}</th>' + "".join(f"<td>{text}</td>" for text in others) + "</tr>\n"
+
+
+def _escaped(text: str) -> str:
+    return escape(text.translate(DIRECTIONS))
+
+
+FIGURES_NOTE = (
     "Intervals are 95 % bootstrap intervals over users; p-values are those of the paired t-test and of Wilcoxon's signed-rank test, "
     "Holm-corrected over the table; d is the mean difference over the deviation of the differences. Published rows are others' figures on "
     "this split, not reproduced here."
 )
+MEMORY_NOTE = (
+    "Peak memory is the most that the process had while the model was trained and evaluated, libraries and what earlier models of the same "
+    "command left behind included; on a GPU the device's. What an earlier command had trained is not in it."
+)
+NOTE = f"{FIGURES_NOTE} {MEMORY_NOTE}"
 _PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
+<html lang="en"><head><meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta name="viewport" content="width=device-width"><title>{title}</title>
 <style>
 :root {{ color-scheme: light dark; }}
 body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 84rem; margin: 2rem auto; padding: 0 1rem; }}
 h2 {{ font-size: 1.05rem; margin: 2rem 0 .5rem; }}
-table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; display: block; overflow-x: auto; }}
+table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
+.scroll {{ overflow-x: auto; }}
 th, td {{ padding: .3rem .6rem; text-align: right; white-space: nowrap; }}
 th, td {{ border-bottom: 1px solid color-mix(in srgb, currentColor 20%, transparent); }}
-th:first-child, td:first-child {{ text-align: left; }}
+th:first-child {{ text-align: left; }}
+tbody th {{ font-weight: 400; }}
 p {{ color: color-mix(in srgb, currentColor 70%, transparent); max-width: 50rem; }}
 code {{ overflow-wrap: anywhere; }}
 </style></head><body>
@@ -100,13 +122,18 @@ def _figures(rows: Sequence[Row], others: Sequence[Published], title: str) -> Gr
 
 def _row(row: Row) -> list[str]:
     ends = row.figures["ndcg@10"]
-    memory = f"{row.peak_memory / 2**30:.1f} GiB" if row.peak_memory else "–"
-    figures = [_figure(row.figures[metric]) for metric in METRICS]
+    figures = [figure_text(row.figures[metric]) for metric in METRICS]
     price = [f"{row.seconds:,.0f}" if row.seconds else "–", f"{row.parameters:,}" if row.parameters else "–"]
-    return [row.name, *figures, f"{ends.low:.4f}–{ends.high:.4f}", str(row.seeds), *price, memory]
+    return [row.name, *figures, f"{ends.low:.4f}–{ends.high:.4f}", str(row.seeds), *price, memory_text(row)]
 
 
-def _figure(figure: Figure) -> str:
+def memory_text(row: Row) -> str:
+    """Return a model's peak memory as tables show it."""
+    return f"{row.peak_memory / 2**30:.2f} GiB" if row.peak_memory else "–"
+
+
+def figure_text(figure: Figure) -> str:
+    """Return a metric as tables show it, over seeds with its deviation."""
     return f"{figure.mean:.4f}" if figure.deviation is None else f"{figure.mean:.4f} ± {figure.deviation:.4f}"
 
 
@@ -154,4 +181,4 @@ def _line(cells: Sequence[str]) -> str:
 
 def _plain(text: str) -> str:
     """Return text on one line that Markdown shows as it is: names come from others' files."""
-    return re.sub(r"([\\`*_|\[\]])", r"\\\1", " ".join(text.split())).replace("<", "&lt;")
+    return re.sub(r"([\\`*_|\[\]])", r"\\\1", " ".join(text.translate(DIRECTIONS).split())).replace("<", "&lt;")

@@ -5,7 +5,7 @@ Knows nothing of where the figures come from: names and labels are text, and mad
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,19 @@ Spec = dict[str, Any]
 
 
 @dataclass(frozen=True)
+class Numbers:
+    """What a chart draws, as a table.
+
+    Attributes:
+        head: the columns' names.
+        rows: as many texts each.
+    """
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
 class Chart:
     """A chart.
 
@@ -32,11 +45,18 @@ class Chart:
         caption: what it shows, above it; also read aloud.
         data: its traces.
         layout: axes and height.
+        numbers: what it draws; None where a table beside it tells them, or there are too many.
     """
 
     caption: str
     data: Sequence[Spec]
     layout: Spec
+    numbers: Numbers | None = None
+
+    @property
+    def movable(self) -> bool:
+        """Whether what is drawn can be moved and enlarged."""
+        return bool(self.layout["dragmode"])
 
 
 @dataclass(frozen=True)
@@ -50,6 +70,19 @@ class Series:
 
     name: str
     values: Sequence[float | None]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of users.
+
+    Attributes:
+        name: below its points.
+        users: how many there are.
+    """
+
+    name: str
+    users: int
 
 
 @dataclass(frozen=True)
@@ -111,7 +144,9 @@ def bars(caption: str, labels: Sequence[str], sizes: Sequence[int], x: str, y: s
         "marker": {"color": COLOURS[0]},
         "hovertemplate": f"%{{x}}: %{{y:,}} {y}<extra></extra>",
     }
-    return Chart(caption, [trace], layout(280, xaxis=axis(x, type="category"), yaxis=axis(y, tickformat=",~s"), bargap=0.15))
+    numbers = Numbers([x, y], [[name, f"{size:,}"] for name, size in zip(labels, sizes, strict=True)])
+    axes = {"xaxis": axis(x, type="category"), "yaxis": axis(y, tickformat=",~s")}
+    return Chart(caption, [trace], layout(280, bargap=0.15, **axes), numbers)
 
 
 def stacked(caption: str, labels: Sequence[str], shares: Sequence[Series], x: str, y: str) -> Chart:
@@ -133,7 +168,14 @@ def stacked(caption: str, labels: Sequence[str], shares: Sequence[Series], x: st
     ]
     ticks = {"tickmode": "array", "tickvals": shown, "ticktext": [label(labels[place], TICK_LETTERS) for place in shown]}
     axes = {"xaxis": axis(label(x, 48), **ticks), "yaxis": axis(y, tickformat=".0%", range=[0, 1])}
-    return Chart(caption, traces, layout(320, barmode="stack", showlegend=True, bargap=0.15, **axes))
+    numbers = Numbers([x, *(each.name for each in shares)], _rows(labels, shares, "{:.1%}"))
+    return Chart(caption, traces, layout(320, barmode="stack", showlegend=True, bargap=0.15, **axes), numbers)
+
+
+def _rows(labels: Iterable[str], columns: Sequence[Series], form: str) -> list[list[str]]:
+    """Return a row a label, with what each column has there."""
+    texts = [["–" if value is None else form.format(value) for value in column.values] for column in columns]
+    return [list(row) for row in zip(labels, *texts, strict=True)]
 
 
 def beside(caption: str, labels: Sequence[str], groups: Sequence[Series], x: str) -> Chart:
@@ -176,12 +218,28 @@ def intervals(caption: str, figures: Sequence[Interval], published: Sequence[Int
     return Chart(caption, traces, layout(80 + 28 * len(names), xaxis=axis(x, rangemode="tozero", nticks=6), yaxis=rows))
 
 
-def lines(caption: str, labels: Sequence[str], series: Sequence[Series], x: str, y: str) -> Chart:
-    """Draw a line a series over labels."""
-    traces = [line(place, each, list(map(label, labels))) for place, each in enumerate(series)]
-    axes = {"xaxis": axis(x, type="category"), "yaxis": axis(y, rangemode="tozero", tickformat=".2f")}
+def lines(caption: str, kinds: Sequence[Kind], series: Sequence[Series], x: str, y: str) -> Chart:
+    """Draw a line a series over kinds of users; how many users each kind has stands below its name."""
+    names = [label(kind.name) for kind in kinds]
+    ticks = [f"{name}<br>n={short_count(kind.users)}" for name, kind in zip(names, kinds, strict=True)]
+    told = {
+        "text": [f"{name} ({kind.users:,} users)" for name, kind in zip(names, kinds, strict=True)],
+        "hovertemplate": "%{fullData.name}, %{text}: %{y:.4f}<extra></extra>",
+    }
+    traces = [line(place, each, names, **told) for place, each in enumerate(series)]
+    below = axis(x, type="category", tickmode="array", tickvals=names, ticktext=ticks, tickfont={"size": 12})
+    axes = {"xaxis": below, "yaxis": axis(y, rangemode="tozero", tickformat=".2f")}
     # In a narrow column the legend has a line for each series.
     return Chart(caption, traces, layout(270 + 19 * len(series), showlegend=True, **axes))
+
+
+def short_count(count: int) -> str:
+    """Return a count in at most four letters, to be read below a tick: 943, 1.2k, 14k, 3M."""
+    for size, unit in ((10**6, "M"), (10**3, "k")):
+        if count >= size - size // 2000:  # what would be written 1000k is 1M
+            whole = count / size
+            return f"{whole:.1f}".removesuffix(".0") + unit if whole < 9.95 else f"{whole:.0f}{unit}"
+    return str(count)
 
 
 def line(place: int, series: Series, x: Sequence[object], **more: Any) -> Spec:  # noqa: ANN401 - any of Plotly's settings
@@ -197,11 +255,13 @@ def line(place: int, series: Series, x: Sequence[object], **more: Any) -> Spec: 
 
 def curves(caption: str, epochs: Sequence[int], loss: Sequence[float | None], valid: Sequence[Series], best: int) -> Chart:
     """Draw a fit: the loss above, validation metrics below, a rule at the epoch that was kept."""
-    above = line(0, Series("training loss", loss), epochs, yaxis="y2")
+    training = Series("training loss", loss)
+    above = line(0, training, epochs, yaxis="y2")
     below = [line(place, each, epochs) for place, each in enumerate(valid, start=1)]
     rule = {"type": "line", "x0": best, "x1": best, "yref": "paper", "y0": 0, "y1": 1, "line": {"color": FAINT, "width": 1, "dash": "dot"}}
     note = {"x": best, "y": 0, "yref": "paper", "yanchor": "bottom", "text": "kept", "showarrow": False, "font": {"color": FAINT}}
     side = {"xanchor": "right", "xshift": -3} if best > (epochs[-1] + epochs[0]) / 2 else {"xanchor": "left", "xshift": 3}
+    names = [f"{epoch}, kept" if epoch == best else str(epoch) for epoch in epochs]
     whole = {**({"nticks": 6} if epochs[-1] > 6 else {"dtick": 1}), "range": [epochs[0] - 0.3, max(epochs[-1], 1) + 0.3]}
     return Chart(
         caption,
@@ -215,6 +275,7 @@ def curves(caption: str, epochs: Sequence[int], loss: Sequence[float | None], va
             yaxis=axis("validation", domain=[0, 0.46], rangemode="tozero", nticks=5),
             yaxis2=axis("loss", domain=[0.54, 1], nticks=5),
         ),
+        Numbers(["epoch", training.name, *(each.name for each in valid)], _rows(names, [training, *valid], "{:.4f}")),
     )
 
 

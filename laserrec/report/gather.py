@@ -34,7 +34,7 @@ class Report:
     Attributes:
         about: what run.json holds.
         population: its data.
-        compared: figures, tests and slices; the run comes first, then the models below it.
+        compared: figures, tests and slices; the run comes first, averaged with those that differ from it in seed alone, then the others.
         fits: every fit.
         routing: who reads whom; None without experts to choose from.
         items: the map of the catalogue.
@@ -54,21 +54,24 @@ class Report:
     predicted: Sequence[Predicted]
 
 
-def gather(run: RunFolder, data_path: Path | None = None, device: torch.device = CPU) -> Report:
+def gather(run: RunFolder, data_path: Path | None = None, device: torch.device = CPU, others: Sequence[Path] = ()) -> Report:
     """Read a run, and ask its model what no file tells.
 
     Args:
         run: with a trained model, evaluated on test.
         data_path: where the dataset lies now, when it was moved.
         device: where the model is asked.
+        others: runs, or models below one, to stand beside it; what was evaluated below the run does so anyway.
 
     Raises:
-        DataError: the run was not evaluated, or its dataset cannot be found or is another one.
+        DataError: a run was not evaluated or belongs to another split, or the dataset cannot be found or is another one.
         CheckpointError: training did not get so far, or a file is damaged.
         MissingExtraError: there are models to test against, and SciPy is not installed.
     """
     model, data = run.model, run.dataset(data_path)
-    entries = read_entries([run.path, *_beside(run)], "test")
+    named = {path.resolve() for path in others}
+    below = [path for path in _below(run) if path.resolve() not in named]
+    entries = read_entries([run.path, *others, *below], "test")
     compared, fits = compare_entries(entries, data, "test"), read_fits(run)
     laser = Laser.load(model, device=device)
     cases = spread(data.cases("test"), USERS)
@@ -87,6 +90,6 @@ def gather(run: RunFolder, data_path: Path | None = None, device: torch.device =
     )
 
 
-def _beside(run: RunFolder) -> list[Path]:
+def _below(run: RunFolder) -> list[Path]:
     """Return the folders of the models that were evaluated below a run."""
     return sorted(path.parent for path in run.path.glob("*/ranks-test.parquet") if not (path.parent / "run.json").is_file())

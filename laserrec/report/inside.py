@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from laserrec.comparison.compare import Compared
-from laserrec.comparison.layout import SHORT, p_text
+from laserrec.comparison.layout import MEMORY_NOTE, SHORT, memory_text, p_text
 from laserrec.config import LaserConfig
 from laserrec.planning.plan import duration, gib
 from laserrec.report import charts
@@ -68,7 +68,12 @@ def experts_section(fits: Sequence[Fit], routing: Routing | None, canvas: Canvas
     head = ["Property", "NMI", "At random", "p"]
     rows = [[found.by, f"{found.information:.4f}", f"{found.chance:.4f}", p_text(found.p_value)] for found in routing.associations]
     return joined(
-        [*parts, element("p", text), table(head, rows), canvas.row(*(_association(found, routing) for found in routing.associations))]
+        [
+            *parts,
+            element("p", text),
+            table("Experts against properties", head, rows),
+            canvas.row(*(_association(found, routing) for found in routing.associations)),
+        ]
     )
 
 
@@ -116,7 +121,8 @@ def map_section(found: ItemMap, canvas: Canvas) -> Html:
     axes = (f"component 1, {found.explained[0]:.1%} of variance", f"component 2, {found.explained[1]:.1%} of variance")
     caption = f"{shown} by the first two principal components of their vectors, coloured by {coloured}"
     text = (
-        "Items near each other are scored alike. A path runs through a user's last items to the test event, the star; point at an item for "
+        "The map shows two of many directions: items far apart here are so in full, but neighbours here need not be neighbours in full. "
+        "A path runs through a user's last items to the test event, the star; point at an item for "
         "its title, choose what is drawn in the legend."
     )
     return joined([element("p", text, class_="faint"), canvas.place(charts.plane(caption, kinds, paths, axes, _SCALE))])
@@ -181,10 +187,11 @@ def cost_section(report: Report, canvas: Canvas) -> Html:
         ]
     )
     rows = [[name, _spent(cost["seconds"]), f"{cost['parameters']:,.0f}"] for name, cost in report.costs.items()]
-    parts = [told, element("h3", "Parts of the model"), table(["Part", "Seconds", "Trained parameters"], rows)]
+    parts = [told, element("h3", "Parts of the model"), table("Parts of the model", ["Part", "Seconds", "Trained parameters"], rows)]
     others = _others(report.compared)
     if others:
-        parts += [element("h3", "Models beside it"), table(["Model", "Seconds", "Trained parameters"], others)]
+        head = ["Model", "Seconds", "Trained parameters", "Peak memory"]
+        parts += [element("h3", "Models beside it"), table("Models beside it", head, others), element("p", MEMORY_NOTE, class_="faint")]
     phases = {name: phase["seconds"] for name, phase in about.get("phases", {}).items()}
     timed = [figure for figure in report.predicted if figure.unit == "s" and figure.what != "time"]
     if timed:
@@ -193,12 +200,14 @@ def cost_section(report: Report, canvas: Canvas) -> Html:
         parts += [canvas.place(charts.beside(caption, [each.what for each in timed], both, "seconds")), _predicted(report)]
     elif phases:
         actual = [Series("actual", list(phases.values()))]
-        parts.append(canvas.place(charts.beside("Seconds of each part of the run", list(phases), actual, "seconds")))
+        caption, rows = "Seconds of each part of the run", [[name, f"{seconds:,.1f}"] for name, seconds in phases.items()]
+        told = folded("The same as a table", table(caption, ["Part", "Seconds"], rows))
+        parts += [canvas.place(charts.beside(caption, list(phases), actual, "seconds")), told]
     return joined(parts)
 
 
 def _others(compared: Compared) -> list[list[str]]:
-    return [[row.name, _spent(row.seconds), f"{row.parameters:,}"] for row in compared.tables[0].rows[1:]]
+    return [[row.name, _spent(row.seconds), f"{row.parameters:,}", memory_text(row)] for row in compared.tables[0].rows[1:]]
 
 
 def _spent(seconds: float) -> str:
@@ -207,7 +216,11 @@ def _spent(seconds: float) -> str:
 
 def _predicted(report: Report) -> Html:
     head = ["Predicted and actual", "Epochs", "Predicted", "Actual", "Off by"]
-    return table(head, [[row.what, *(text or "–" for text in (str(row.epochs or ""), *row.texts))] for row in report.predicted])
+    return table(
+        "What was predicted and what it took",
+        head,
+        [[row.what, *(text or "–" for text in (str(row.epochs or ""), *row.texts))] for row in report.predicted],
+    )
 
 
 def repeat_section(about: Mapping[str, Any]) -> Html:
@@ -217,7 +230,7 @@ def repeat_section(about: Mapping[str, Any]) -> Html:
     changed = [[name, _value(value), _value(usual.get(name))] for name, value in own.items() if value != usual.get(name)]
     differences = [
         element("p", "Settings that depart from the defaults:"),
-        table(["Setting", "This run", "Default"], changed, texts=3),
+        table("Settings that depart from the defaults", ["Setting", "This run", "Default"], changed, texts=3),
     ]
     return joined(
         [

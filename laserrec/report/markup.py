@@ -1,4 +1,7 @@
-"""HTML in which whatever comes from outside is text: every string is escaped when it enters, unless it was made here."""
+"""HTML in which whatever comes from outside is text: every string is escaped when it enters, unless it was made here.
+
+The invisible letters that turn the direction of writing are left out of it: one of them would end the isolation of what it stands in.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,10 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from unicodedata import bidirectional
 
+from laserrec.comparison.layout import DIRECTIONS
+
 VOID = ("meta",)
-FROM_THE_RIGHT = {"R", "AL", "AN", "RLE", "RLO", "RLI"}
+FROM_THE_RIGHT = {"R", "AL", "AN"}
 
 
 class Html(str):
@@ -23,13 +28,17 @@ def element(tag: str, *content: str, **attributes: str) -> Html:
         content: what stands inside.
         attributes: such as `class_="wide"` and `aria_label="…"`.
     """
-    named = "".join(f' {name.rstrip("_").replace("_", "-")}="{escape(value)}"' for name, value in attributes.items())
+    named = "".join(f' {name.rstrip("_").replace("_", "-")}="{_escaped(value)}"' for name, value in attributes.items())
     return Html(f"<{tag}{named}>" + ("" if tag in VOID else f"{joined(content)}</{tag}>"))
 
 
 def joined(parts: Iterable[str]) -> Html:
     """Return parts one after the other."""
-    return Html("".join(part if isinstance(part, Html) else escape(part) for part in parts))
+    return Html("".join(part if isinstance(part, Html) else _escaped(part) for part in parts))
+
+
+def _escaped(text: str) -> str:
+    return escape(text.translate(DIRECTIONS))
 
 
 def title(text: str) -> Html:
@@ -37,21 +46,28 @@ def title(text: str) -> Html:
     return element("bdi", text)
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, texts: int = 1) -> Html:
-    """Return a table that scrolls sideways where it is too wide.
+def table(name: str, head: Sequence[str], rows: Iterable[Sequence[str]], *, texts: int = 1) -> Html:
+    """Return a table that scrolls sideways where it is too wide, by the keyboard too.
 
     Args:
+        name: what it holds; read aloud.
         head: the columns' names.
-        rows: as many cells each.
+        rows: as many cells each, the first of which names the row.
         texts: so many columns, from the left, hold words; the others figures.
     """
 
-    def cell(tag: str, place: int, content: str) -> Html:
-        return element(tag, content, **({} if place < texts else {"class_": "figure-cell"}))
+    def cell(tag: str, place: int, content: str, **more: str) -> Html:
+        return element(tag, content, **more, **({} if place < texts else {"class_": "figure-cell"}))
 
-    top = element("tr", *(cell("th", place, name) for place, name in enumerate(head)))
-    body = [element("tr", *(cell("td", place, content) for place, content in enumerate(row))) for row in rows]
-    return element("div", element("table", element("thead", top), element("tbody", *body)), class_="scroll")
+    def row(cells: Sequence[str]) -> Html:
+        first, *others = cells
+        return element(
+            "tr", cell("th", 0, first, scope="row"), *(cell("td", place, content) for place, content in enumerate(others, start=1))
+        )
+
+    top = element("tr", *(cell("th", place, text, scope="col") for place, text in enumerate(head)))
+    whole = element("table", element("thead", top), element("tbody", *map(row, rows)))
+    return element("div", whole, class_="scroll", tabindex="0", role="region", aria_label=name)
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> Html:
@@ -77,7 +93,7 @@ def label(text: str, limit: int = 90) -> str:
 
     Invisible marks keep writing from right to left to itself.
     """
-    line = " ".join(text.split())
+    line = " ".join(text.translate(DIRECTIONS).split())
     short = line if len(line) <= limit else line[: limit - 1] + "…"
     turned = any(bidirectional(letter) in FROM_THE_RIGHT for letter in short)
     return f"\u2068{escape(short, quote=False)}\u2069" if turned else escape(short, quote=False)

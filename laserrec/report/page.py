@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -22,7 +23,9 @@ from laserrec.report.sections import Canvas, data_section, results_section, sect
 from laserrec.run_folder import RunFolder
 
 
-def write_report(run: RunFolder, path: Path, data_path: Path | None = None, device: torch.device = CPU) -> None:
+def write_report(
+    run: RunFolder, path: Path, data_path: Path | None = None, device: torch.device = CPU, others: Sequence[Path] = ()
+) -> None:
     """Write a run's report, whole or not at all.
 
     Args:
@@ -30,14 +33,15 @@ def write_report(run: RunFolder, path: Path, data_path: Path | None = None, devi
         path: the page.
         data_path: where the dataset lies now, when it was moved.
         device: where the model is asked.
+        others: runs, or models below one, to stand beside it in figures, tests and slices.
 
     Raises:
         MissingExtraError: Plotly is not installed, or SciPy, and there are models to test against.
-        DataError: the run was not evaluated, or its dataset cannot be found or is another one.
+        DataError: a run was not evaluated or belongs to another split, or the dataset cannot be found or is another one.
         CheckpointError: training did not get so far, or a file is damaged.
     """
     plotly = plotly_script()
-    text = page(gather(run, data_path, device), plotly)
+    text = page(gather(run, data_path, device, others), plotly)
     with aside(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="\n")
 

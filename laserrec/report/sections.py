@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 
-from laserrec.comparison.compare import METRICS, SLICED, TESTED, Compared, Figure, Table
-from laserrec.comparison.layout import NOTE, SHORT, TITLES, Grid, p_text, slices_grid, tests_grid
+from laserrec.comparison.compare import METRICS, SLICED, TESTED, Compared, Figure, Row, Table
+from laserrec.comparison.layout import FIGURES_NOTE, SHORT, TITLES, Grid, figure_text, p_text, slices_grid, tests_grid
 from laserrec.comparison.published import Published
 from laserrec.report import charts
-from laserrec.report.charts import Chart, Interval, Series
+from laserrec.report.charts import Chart, Interval, Kind, Series
 from laserrec.report.markup import Html, element, facts, folded, joined, table
 from laserrec.report.population import Population
 
@@ -33,12 +33,17 @@ class Canvas:
         name = f"chart-{len(self.charts) + 1}"
         self.charts[name] = chart
         style = f"height:{chart.layout['height']}px"
-        drawn = element("div", id=name, style=style, role="img", aria_label=chart.caption)
-        return element("figure", element("figcaption", chart.caption), drawn)
+        # An image's inside is hidden from who listens: what has buttons of its own is none.
+        role = "group" if chart.movable else "img"
+        caption = element("figcaption", chart.caption, id=f"{name}-caption")
+        drawn = element("div", id=name, style=style, role=role, aria_labelledby=f"{name}-caption")
+        numbers = chart.numbers
+        told = [folded("The same as a table", table(chart.caption, numbers.head, numbers.rows))] if numbers else []
+        return element("figure", caption, drawn, *told)
 
-    def row(self, *drawn: Chart) -> Html:
-        """Return charts beside each other, where there is room: two share the width, more stand in columns."""
-        return element("div", *map(self.place, drawn), class_="charts two" if len(drawn) == 2 else "charts")
+    def row(self, *drawn: Chart, wide: bool = False) -> Html:
+        """Return charts beside each other, where there is room: two share the width, more stand in columns, wide ones two in a row."""
+        return element("div", *map(self.place, drawn), class_="charts two" if wide or len(drawn) == 2 else "charts")
 
 
 def summary(compared: Compared) -> Html:
@@ -100,18 +105,19 @@ def results_section(compared: Compared, canvas: Canvas) -> Html:
     parts: list[Html] = []
     if len(compared.tables[0].rows) < 2:
         parts.append(
-            element(
-                "p", "No baseline was evaluated in this run's folder, so there is nothing to test against. ", _BASELINES, class_="faint"
-            )
+            element("p", "No other model was named, or evaluated in this run's folder, to test against. ", _BASELINES, class_="faint")
         )
+    seeds = [row for row in compared.tables[0].rows if row.seeds > 1]
+    if seeds:
+        parts.append(element("p", _seeds(seeds, compared.tables[0].rows[0]), class_="faint"))
     for found in compared.tables:
         scope = f"{compared.dataset}, {compared.part}, {compared.cases:,} users, all items ranked"
         parts += [element("h3", TITLES[found.protocol].capitalize()), element("p", scope, class_="faint")]
         parts += [_figures(found), canvas.row(*(_intervals(found, metric) for metric in TESTED))]
         if found.tests:
-            grid = tests_grid(found, "")
+            grid = tests_grid(found, TITLES[found.protocol])
             parts += [element("h4", f"{found.rows[0].name} against the others, paired"), _grid(grid)]
-    return joined([*parts, element("p", NOTE, class_="faint")])
+    return joined([*parts, element("p", FIGURES_NOTE, class_="faint")])
 
 
 _BASELINES = joined(
@@ -120,21 +126,27 @@ _BASELINES = joined(
         " trains them in one run with Laser; ",
         element("code", "laserrec baseline"),
         " and ",
-        element("code", "laserrec compare"),
+        element("code", "laserrec report RUN BASELINE …"),
         " set them beside it afterwards.",
     ]
 )
+
+
+def _seeds(rows: Sequence[Row], first: Row) -> str:
+    counts = ", ".join(f"{row.name} over {row.seeds}" for row in rows)
+    told = f"Means over seeds with ± the deviation from seed to seed: {counts}."
+    return told if first not in rows else f"{told} All but figures, tests and slices is of the first of them, {first.paths[0]}."
 
 
 def _figures(found: Table) -> Html:
     head = ["Model", *(SHORT[metric] for metric in METRICS), *(name.capitalize() for name in LISTS)]
     rows = [[row.name, *(_figure(row.figures[metric]) for metric in METRICS), *_lists(row.lists)] for row in found.rows]
     others = [[f"published: {row.name}", *_published(row), *_lists({})] for row in found.published]
-    return table(head, [*rows, *others])
+    return table(f"Figures, {TITLES[found.protocol]}", head, [*rows, *others])
 
 
 def _figure(figure: Figure) -> Html:
-    return joined([f"{figure.mean:.4f}", element("small", f"{figure.low:.4f}–{figure.high:.4f}")])
+    return joined([figure_text(figure), element("small", f"{figure.low:.4f}–{figure.high:.4f}")])
 
 
 def _lists(lists: Mapping[str, float]) -> list[str]:
@@ -153,12 +165,12 @@ def _intervals(found: Table, metric: str) -> Chart:
 
 
 def _grid(grid: Grid) -> Html:
-    return table(grid.head, grid.rows)
+    return table(grid.title, grid.head, grid.rows)
 
 
 def slices_section(compared: Compared, canvas: Canvas) -> Html:
     """Show where the models do well, a protocol after the other."""
-    parts: list[Html] = []
+    parts = [element("p", "Below each kind stands n, the number of its users.", class_="faint")]
     for found in compared.tables:
         parts.append(element("h3", TITLES[found.protocol].capitalize()))
         names = [row.name for row in found.rows]
@@ -167,8 +179,11 @@ def slices_section(compared: Compared, canvas: Canvas) -> Html:
             kinds = list(group)
             series = [Series(name, [kind.values[name] for kind in kinds]) for name in names]
             caption = f"{SHORT[SLICED]} by {by}, {TITLES[found.protocol]}"
-            drawn.append(charts.lines(caption, [kind.label for kind in kinds], series, by, SHORT[SLICED]))
-        parts += [canvas.row(*drawn), folded("The same as a table, with the number of users", _grid(slices_grid(found, "")))]
+            drawn.append(charts.lines(caption, [Kind(kind.label, kind.cases) for kind in kinds], series, by, SHORT[SLICED]))
+        parts += [
+            canvas.row(*drawn, wide=True),
+            folded("The same as a table, with the number of users", _grid(slices_grid(found, TITLES[found.protocol]))),
+        ]
     return joined(parts)
 
 

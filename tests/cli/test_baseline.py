@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 import pytest
+import torch
 
 from laserrec import baseline_runs
 from laserrec.assets.store import texts_folder
 from laserrec.baseline_runs import BASELINES, RECIPES, measure_baseline, trained_settings
+from laserrec.baselines.popularity import Popularity
 from laserrec.checkpoint import read_tensors
 from laserrec.cli.baseline import Name
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
+from laserrec.data.ragged import Ragged
 from laserrec.evaluation import Evaluation
 from laserrec.nn.item_table import whiten
-from laserrec.run_folder import PARTS, RunFolder
+from laserrec.run_folder import PARTS, Part, RunFolder
 from laserrec.training import fit
 from laserrec.training.session import Session
 
@@ -83,6 +89,81 @@ def test_counting_and_blending_are_part_of_the_seconds(laserrec: Run, shop: Path
     records = [(shop / "baselines" / name / "metrics.jsonl").read_text().splitlines()[-1] for name in REFITS]
     fits = sum(json.loads(record)["seconds"] for record in records)
     assert seconds["Ensemble of 5 and neighbours"] >= fits + 0.6
+
+
+def test_the_peak_is_that_of_the_models_own_fit_and_evaluation(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, config = Dataset.load(shop / "data"), LaserConfig.load(shop / "laser.toml")
+    run = RunFolder.begin(shop / "measured", config, data, shop / "data", command=[])
+    fitted = Popularity.fit
+
+    def large(histories: Ragged, count: int) -> Popularity:
+        held = torch.ones(2**26)  # 256 MiB that are given back
+        time.sleep(0.3)
+        del held
+        return fitted(histories, count)
+
+    def peaks(name: Literal["popularity", "item-knn"], *parts: Part) -> set[int]:
+        found = measure_baseline(name, data, run, Session(run.path), parts=parts)
+        return {each.evaluation.about["peak_memory"] for each in found.values()}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(baseline_runs.Popularity, "fit", large)
+        (first,) = peaks("popularity", "test")
+    (other,) = peaks("item-knn", *PARTS)
+    assert 220 * 2**20 < first - other < 400 * 2**20
+    assert other > 50 * 2**20  # libraries are in it
+    # What is evaluated later has the same model's earlier fit in it.
+    assert peaks("popularity", *PARTS) == {first}
+
+
+def test_ranks_of_earlier_versions_tell_no_peak(shop: Path) -> None:
+    data, config = Dataset.load(shop / "data"), LaserConfig.load(shop / "laser.toml")
+    run = RunFolder.begin(shop / "measured", config, data, shop / "data", command=[])
+    found = measure_baseline("item-knn", data, run, Session(run.path))["test"].evaluation
+    about = {name: value for name, value in found.about.items() if name != "peak_memory"}
+    replace(found, about=about).save(shop / "measured" / "item-knn" / "ranks-test.parquet", data.user_ids, data.item_ids)
+    both = measure_baseline("item-knn", data, run, Session(run.path), parts=PARTS)
+    assert "peak_memory" not in both["test"].evaluation.about
+    assert both["valid"].evaluation.about["peak_memory"] > 0
+
+
+def test_several_seeds_are_runs_of_their_own_and_a_row_each(laserrec: Run, shop: Path, words: tuple[object, ...]) -> None:
+    many = ("baseline", "popularity", "gru4rec", "popularity", *words, "--seeds", 2, "--seed", 3)
+    code, out, err = laserrec(*many)
+    assert code == 0, err
+    places = [shop / "baselines" / name for name in ("seed-3", "seed-4")]
+    assert sorted((shop / "baselines").iterdir()) == places
+    assert [RunFolder.open(place).config.seed for place in places] == [3, 4]
+    # Two parts, two protocols, two models, five metrics each.
+    assert len(re.findall(r"\d\.\d{4} ± \d\.\d{4}", out)) == 2 * 2 * 2 * 5
+    assert (out.count("GRU4Rec"), out.count("all items ranked")) == (4, 4)
+    made = {path: path.stat().st_mtime_ns for path in (shop / "baselines").rglob("ranks-*.parquet")}
+    shown = json.loads(laserrec(*many, "--json")[1])
+    assert made == {path: path.stat().st_mtime_ns for path in (shop / "baselines").rglob("ranks-*.parquet")}
+    assert shown["runs"] == ["baselines/seed-3", "baselines/seed-4"]
+    figures = {(found["part"], row["name"]): row["figures"] for found in shown["results"] for row in [found["rows"]["all"]]}
+    recalls = [(pl.read_parquet(place / "gru4rec" / "ranks-test.parquet")["rank_all"] <= 10).mean() for place in places]
+    assert figures["test", "GRU4Rec"]["recall@10"]["mean"] == pytest.approx(sum(recalls) / 2)
+    mrr = [(1 / pl.read_parquet(place / "gru4rec" / "ranks-test.parquet")["rank_all"]).mean() for place in places]
+    assert figures["test", "GRU4Rec"]["mrr"]["mean"] == pytest.approx(sum(mrr) / 2)
+    assert figures["test", "GRU4Rec"]["mrr"]["deviation"] == pytest.approx(abs(mrr[0] - mrr[1]) / 2**0.5)
+    assert figures["valid", "Popularity"]["recall@10"]["deviation"] == 0
+    code, out, err = laserrec("compare", *(f"baselines/seed-{n}/{name}" for name in ("gru4rec", "popularity") for n in (3, 4)))
+    assert code == 0, err
+    assert "GRU4Rec against the others" in out
+
+
+def test_seeds_that_are_refused_before_anything_is_trained(laserrec: Run, shop: Path, words: tuple[object, ...]) -> None:
+    shutil.copytree(shop / "run", shop / "baselines" / "seed-1")
+    code, _, err = laserrec("baseline", "popularity", *words, "--seeds", 2)
+    assert (code, "seed-1 is a run of `laserrec train`" in err) == (2, True)
+    assert not (shop / "baselines" / "seed-0").exists()
+    shutil.rmtree(shop / "baselines" / "seed-1")
+    assert laserrec("baseline", "popularity", *words, "--seed", 1, "--out", "baselines/seed-1")[0] == 0
+    code, _, err = laserrec("baseline", "popularity", *words, "--seeds", 2, "--set", "collaborative.blocks=3")
+    assert (code, "was begun with other settings: received collaborative.blocks = 3" in err) == (1, True)
+    assert not list((shop / "baselines" / "seed-0").rglob("ranks-*.parquet"))
+    assert laserrec("baseline", "popularity", *words, "--seeds", 1)[0] == 2
 
 
 def test_what_is_refused(laserrec: Run, words: tuple[object, ...]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import log2
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import pytest
 
 from laserrec.checkpoint import write_json
 from laserrec.comparison.compare import compare_runs
-from laserrec.comparison.entries import read_entries
+from laserrec.comparison.entries import Entry, read_entries
 from laserrec.comparison.layout import grids, html, markdown
 from laserrec.comparison.published import published
+from laserrec.comparison.slices import slices
 from laserrec.comparison.statistics import _test, holm
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
@@ -23,6 +25,7 @@ from laserrec.evaluation import Evaluation, interval
 from laserrec.run_folder import RunFolder
 
 NAME = "A|<b>model</b>"
+TURNED = "Mod\u202eel\u2069"
 
 
 @pytest.fixture
@@ -108,6 +111,23 @@ def test_figures_tests_and_slices(data: Dataset, tmp_path: Path) -> None:
     # The targets of u1, u2 and u3 have at most two words; that of u0 has five.
     assert by["words of the target's text", "0–4"].values["Laser"] == pytest.approx((1 + 0.5 + 0) / 3)
     assert sum(one.cases for one in table.slices) == 3 * 4
+
+
+def test_long_histories_are_told_apart(data: Dataset) -> None:
+    lengths = np.array([1, 2, 19, 20, 49, 50, 99, 100, 199, 200, 731])
+    first = np.zeros(len(lengths), np.int64)
+    found = Evaluation(first, first, lengths, {"all": first + 1, "unseen": first + 1}, {}, {})
+    of_length = [
+        one for one in slices([Entry("Laser", [], [found], 0, 0, None)], data, "ndcg@10", "all") if one.by == "items in the history"
+    ]
+    assert [(one.label, one.cases) for one in of_length] == [
+        ("1–2", 2),
+        ("10–19", 1),
+        ("20–49", 2),
+        ("50–99", 2),
+        ("100–199", 2),
+        ("200+", 2),
+    ]
 
 
 def test_seeds_of_one_model_are_averaged_case_by_case(data: Dataset, tmp_path: Path) -> None:
@@ -209,6 +229,18 @@ def test_a_demonstrations_peak_is_nobodys(data: Dataset, tmp_path: Path) -> None
     assert read_entries([run], "test")[0].peak_memory is None
 
 
+def test_a_baselines_peak_is_in_its_ranks(data: Dataset, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", data, [1, 1, 1, 1])
+    old, new = (write_run(run / name, data, [1, 1, 1, 1], model=name) for name in ("old", "new"))
+    found, path = Evaluation.load(new / "ranks-test.parquet"), new / "ranks-test.parquet"
+    replace(found, about={**found.about, "peak_memory": 3 * 2**29}).save(path, data.user_ids, data.item_ids)
+    compared = compare_runs([run, old, new])
+    assert [row.peak_memory for row in compared.tables[0].rows] == [2**30, None, 3 * 2**29]
+    assert [row[-1] for row in grids(compared)[0].rows] == ["1.00 GiB", "–", "1.50 GiB"]
+    for told in (markdown(compared), html(compared)):
+        assert "Peak memory is the most that the process had" in told
+
+
 def test_what_cannot_be_compared(data: Dataset, tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", data, [1, 2, 3, 4])
     with pytest.raises(DataError, match="a comparison needs two"):
@@ -248,12 +280,26 @@ def test_markdown_and_page_hold_names_as_text(data: Dataset, tmp_path: Path) -> 
     page, text = html(found), markdown(found)
     assert "A|&lt;b&gt;model&lt;/b&gt;" in page
     assert "<b>" not in page
-    assert "http" not in page
+    assert "http:" not in page
+    assert "https" not in page
+    assert page.count('<th scope="col">') == sum(len(grid.head) for grid in grids(found))
+    assert page.count('<tr><th scope="row">') == sum(len(grid.rows) for grid in grids(found))
+    assert page.count('<div class="scroll" tabindex="0" role="region" aria-label="shop, test, 4 users') == len(grids(found))
+    assert "display: block" not in page
     assert "A\\|&lt;b>model" in text
     for table in text.split("\n\n"):
         lines = [line.replace("\\|", "") for line in table.splitlines() if line.startswith("|")]
         assert len({line.count("|") for line in lines}) <= 1
     assert len(grids(found)) == 6
+
+
+def test_the_page_loads_nothing_and_names_turn_nothing_round(data: Dataset, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", data, [1, 1, 3, 11])
+    found = compare_runs([run, write_run(run / "other", data, [1, 11, 11, 11], model=TURNED)])
+    assert """<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">""" in html(found)
+    for text in (html(found), markdown(found)):
+        assert "Model" in text
+        assert not set(text) & set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def test_holm() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -57,6 +60,34 @@ def demonstrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
         with run.work() as clock:
             demonstrate(data, run, [clock, EpochLog(path)])
         run.finish()
+    return folder
+
+
+@pytest.fixture
+def copied(demonstrated: Path, tmp_path: Path) -> Path:
+    """A copy of the demonstration's data and run, to change at will."""
+    for name in ("data", "run"):
+        shutil.copytree(demonstrated / name, tmp_path / name)
+    return tmp_path
+
+
+@pytest.fixture
+def seeded(copied: Path) -> Path:
+    """The run once more, of another seed, with every target ranked tenth and no model below."""
+    from laserrec.checkpoint import read_json, write_json
+    from laserrec.data.dataset import Dataset
+    from laserrec.evaluation import Evaluation
+
+    folder, data = copied / "seeded", Dataset.load(copied / "data")
+    shutil.copytree(copied / "run", folder)
+    for ranks in folder.glob("*/ranks-*.parquet"):
+        ranks.unlink()
+    about = read_json(folder / "run.json")
+    about["config"]["seed"] += 1
+    write_json(folder / "run.json", about)
+    found = Evaluation.load(folder / "ranks-test.parquet")
+    tenth = {protocol: np.full(len(found), 10) for protocol in found.ranks}
+    replace(found, ranks=tenth).save(folder / "ranks-test.parquet", data.user_ids, data.item_ids)
     return folder
 
 

@@ -4,7 +4,7 @@ TITLES = (
     "</script><script>document.title='broken'</script>",
     "<b>bold</b>",
     "Tent & pegs",
-    "שלום \u202e עולם",
+    "שלום \u202e עולם \u2069\u202c\u2066 abc",
     "Rocket 🚀 stove",
     "%{x} $\\alpha$",
     "<img src=x onerror=alert(1)>",

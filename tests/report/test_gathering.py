@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,8 @@ from laserrec.comparison.compare import compare_runs
 from laserrec.data.dataset import Dataset
 from laserrec.data.ragged import Ragged
 from laserrec.demo import BESIDE
-from laserrec.errors import CheckpointError
+from laserrec.errors import CheckpointError, DataError
+from laserrec.evaluation import Evaluation
 from laserrec.report.fits import read_fits
 from laserrec.report.gather import Report, gather
 from laserrec.report.item_map import principal_plane
@@ -157,6 +160,29 @@ def test_figures_are_those_of_the_comparison(report: Report, demonstrated: Path)
     run = demonstrated / "run"
     expected = compare_runs([run, *(run / name for name in sorted(BESIDE))])
     assert report.compared.as_dict() == expected.as_dict()
+
+
+def test_others_stand_beside_the_run_and_seeds_are_one_model(copied: Path, seeded: Path) -> None:
+    run, sasrec = copied / "run", copied / "elsewhere" / "sasrec"
+    shutil.copytree(run / "sasrec", sasrec)
+    shutil.copy(run / "run.json", sasrec.parent)
+    below = [run / name for name in sorted(BESIDE)]
+    found = gather(RunFolder.open(run), others=[seeded, sasrec, run / "popularity"])
+    named = [run, seeded, sasrec, run / "popularity", *(path for path in below if path.name != "popularity")]
+    assert found.compared.as_dict() == compare_runs(named).as_dict()
+    first, second, *_ = found.compared.tables[0].rows
+    assert (first.name, first.seeds, second.paths) == ("Laser", 2, [str(sasrec)])
+    # What is not of figures is of the run itself: the seed's ranks are all of ten.
+    assert {example.rank for example in found.examples} != {10}
+    assert first.figures["mrr"].mean == pytest.approx((Evaluation.load(run / "ranks-test.parquet").metrics()["mrr"] + 0.1) / 2)
+
+
+def test_a_run_of_another_split_does_not_stand_beside(copied: Path, seeded: Path) -> None:
+    ranks, data = seeded / "ranks-test.parquet", Dataset.load(copied / "data")
+    found = Evaluation.load(ranks)
+    replace(found, about={**found.about, "fingerprint": "f" * 64}).save(ranks, data.user_ids, data.item_ids)
+    with pytest.raises(DataError, match="Figures of different splits are not comparable"):
+        gather(RunFolder.open(copied / "run"), others=[seeded])
 
 
 def test_every_user_is_read_by_one_expert(report: Report) -> None:

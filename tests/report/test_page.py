@@ -84,21 +84,29 @@ def strings(value: object) -> list[str]:
     return [text for part in parts for text in strings(part)]
 
 
-@pytest.fixture
-def copied(demonstrated: Path, tmp_path: Path) -> Path:
-    """A copy of the demonstration's data and run, to change at will."""
-    for name in ("data", "run"):
-        shutil.copytree(demonstrated / name, tmp_path / name)
-    return tmp_path
-
-
 def test_titles_stay_text(outline: Outline) -> None:
     tags = {tag for tag, _ in outline.tags}
     assert not tags & {"i", "u", "img", "svg", "iframe", "link"}
     assert [tag for tag, _ in outline.tags].count("script") == 3
     assert not {name for _, attributes in outline.tags for name in attributes if name.startswith("on")}
-    assert outline.titles >= {*TITLES, *USERS}
+    assert outline.titles >= {undirected(text) for text in (*TITLES, *USERS)}
     assert "bold" not in outline.texts
+
+
+def undirected(text: str) -> str:
+    return re.sub("[\u202a-\u202e\u2066-\u2069]", "", text)
+
+
+def test_nobodys_direction_of_writing_goes_on_behind_them(outline: Outline, drawn: dict[str, Any]) -> None:
+    attributes = [str(value) for _, named in outline.tags for value in named.values()]
+    for text in (*outline.texts, *outline.titles, *attributes):
+        assert undirected(text) == text
+    found = strings(drawn)
+    turned = [text for text in found if undirected(text) != text]
+    assert turned
+    for text in turned:  # each isolate that a label opened it closes, and nothing in between does
+        alone = re.sub("\u2068([^\u202a-\u202e\u2066-\u2069]*)\u2069", r"\1", text)
+        assert undirected(alone) == alone
 
 
 def test_charts_read_titles_as_text(drawn: dict[str, Any]) -> None:
@@ -107,8 +115,8 @@ def test_charts_read_titles_as_text(drawn: dict[str, Any]) -> None:
     assert shown
     for text in shown:
         assert "<" not in text
-    # Plotly's own tag in the templates of what is pointed at is the only one.
-    assert {tag for text in found for tag in re.findall(r"<[^>]*>", text)} == {"<extra>", "</extra>"}
+    # Plotly's own tag in the templates of what is pointed at, and a break below slices' names, are the only ones.
+    assert {tag for text in found for tag in re.findall(r"<[^>]*>", text)} == {"<extra>", "</extra>", "<br>"}
 
 
 def test_plotly_knows_every_property(drawn: dict[str, Any]) -> None:
@@ -121,9 +129,77 @@ def test_plotly_knows_every_property(drawn: dict[str, Any]) -> None:
 
 
 def test_every_chart_has_a_place_and_a_name(outline: Outline, drawn: dict[str, Any]) -> None:
-    places = {attributes["id"]: attributes["aria-label"] for _, attributes in outline.tags if attributes.get("role") == "img"}
+    places = {attributes["id"]: attributes for _, attributes in outline.tags if "aria-labelledby" in attributes}
+    captions = [attributes["id"] for tag, attributes in outline.tags if tag == "figcaption"]
     assert places.keys() == drawn.keys()
-    assert all(places.values())
+    assert [attributes["aria-labelledby"] for attributes in places.values()] == captions
+    # The map can be moved and has buttons, which nobody would hear of inside an image.
+    roles = {name: "group" if chart["layout"]["dragmode"] == "pan" else "img" for name, chart in drawn.items()}
+    assert {name: attributes["role"] for name, attributes in places.items()} == roles
+    assert list(roles.values()).count("group") == 1
+
+
+def test_tables_name_their_columns_and_rows_and_scroll_by_keyboard(outline: Outline) -> None:
+    heads = [attributes.get("scope") for tag, attributes in outline.tags if tag == "th"]
+    rows = [tag for tag, _ in outline.tags].count("tr")
+    tables = [attributes for tag, attributes in outline.tags if attributes.get("class") == "scroll"]
+    assert len(tables) == [tag for tag, _ in outline.tags].count("table") > 20
+    assert heads.count("row") == rows - len(tables)  # every row but that of the heads
+    assert set(heads) == {"row", "col"}
+    for attributes in tables:
+        assert (attributes["tabindex"], attributes["role"]) == ("0", "region")
+        assert attributes["aria-label"]
+    assert len({attributes["aria-label"] for attributes in tables}) == len(tables)
+
+
+def test_what_charts_draw_is_also_a_table(written: str, drawn: dict[str, Any]) -> None:
+    figures = re.findall(r'<figure>.*?id="(chart-\d+)".*?</figure>', written)
+    assert figures == list(drawn)
+    for name, figure in zip(figures, re.findall(r"<figure>.*?</figure>", written), strict=True):
+        traces, plan = drawn[name]["data"], drawn[name]["layout"]
+        upright = traces[0]["type"] == "bar" and traces[0].get("orientation") != "h"
+        assert ("<details>" in figure) == (upright or "yaxis2" in plan), name
+
+
+def test_numbers_of_charts() -> None:
+    sizes = charts.bars("c", ["<1", "2"], [1234, 0], "events", "users").numbers
+    assert sizes == charts.Numbers(["events", "users"], [["<1", "1,234"], ["2", "0"]])
+    shares = [charts.Series("expert 1", [0.25, 1]), charts.Series("expert 2", [0.75, None])]
+    told = charts.stacked("c", ["a", "a"], shares, "taste", "share").numbers
+    assert told == charts.Numbers(["taste", "expert 1", "expert 2"], [["a", "25.0%", "75.0%"], ["a", "100.0%", "–"]])
+    fit = charts.curves("c", [0, 1], [None, 2.5], [charts.Series("N@10", [0.125, 0.5])], 1).numbers
+    assert fit == charts.Numbers(["epoch", "training loss", "N@10"], [["0", "–", "0.1250"], ["1, kept", "2.5000", "0.5000"]])
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of #rgb or #rrggbb, as WCAG 2 defines it."""
+    digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
+    parts = [int(digits[place : place + 2], 16) / 255 for place in (0, 2, 4)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one: str, other: str) -> float:
+    """Ratio of two colours as WCAG 2 defines it, 1 to 21."""
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_colours_stand_out_from_the_page() -> None:
+    assert contrast("#fff", "#000000") == pytest.approx(21)
+    assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.01)
+    style = (Path(page.__file__).parent / "page.css").read_text(encoding="utf-8")
+    light, dark = (dict(re.findall(r"(--[\w-]+): (#\w+)", part)) for part in style.partition("* {")[0].split("@media"))
+    for theme in (light, dark):
+        assert len([name for name in theme if name.startswith("--series-")]) == len(charts.COLOURS)
+        for name, colour in theme.items():
+            # 3:1 for what is drawn, 4.5:1 for what is read (WCAG 2.2, 1.4.11 and 1.4.3).
+            if name.startswith("--series-") or name in {"--low", "--high"}:
+                assert contrast(colour, theme["--page"]) >= 3, name
+            if name in {"--ink", "--faint", "--series-0"}:
+                assert contrast(colour, theme["--page"]) >= 4.5, name
+        assert contrast(theme["--ink"], theme["--hit"]) >= 4.5
+        assert contrast(theme["--ink"], theme["--panel"]) >= 4.5
 
 
 def test_colours_are_variables_of_the_page(written: str, drawn: dict[str, Any]) -> None:
@@ -157,6 +233,17 @@ def test_long_labels_are_short_below_the_bars_and_stay_apart() -> None:
     assert many["ticktext"] == list(map(str, range(0, 50, 3)))
 
 
+def test_slices_tell_how_many_users_they_have() -> None:
+    kinds = [charts.Kind("1–2", 943), charts.Kind("<b>", 12_345)]
+    chart = charts.lines("slices", kinds, [charts.Series("Laser", [0.1, 0.2])], "items", "N@10")
+    axis, (trace,) = chart.layout["xaxis"], chart.data
+    assert trace["x"] == axis["tickvals"] == ["1–2", "&lt;b&gt;"]
+    assert axis["ticktext"] == ["1–2<br>n=943", "&lt;b&gt;<br>n=12k"]
+    assert trace["text"] == ["1–2 (943 users)", "&lt;b&gt; (12,345 users)"]
+    counts = (0, 999, 1_000, 1_250, 9_949, 9_950, 40_499, 999_999, 1_000_000, 3_210_000)
+    assert [charts.short_count(count) for count in counts] == ["0", "999", "1k", "1.2k", "9.9k", "10k", "40k", "1M", "1M", "3.2M"]
+
+
 @pytest.mark.parametrize(
     ("attribute", "told"), [("genre", "Taste is told by how the genre"), (None, "No attribute divides the items well")]
 )
@@ -187,6 +274,7 @@ def test_what_is_told(outline: Outline, demonstrated: Path) -> None:
         about["environment"]["torch"],
         "stage1.epochs",
         "Holm-corrected",
+        "neighbours here need not be neighbours in full",
         "genre of most items in the history",
     ):
         assert told in text
@@ -205,9 +293,19 @@ def test_without_other_models(copied: Path) -> None:
         ranks.unlink()
     page.write_report(RunFolder.open(copied / "run"), copied / "report.html")
     text = " ".join(Outline((copied / "report.html").read_text(encoding="utf-8")).texts)
-    assert "No baseline was evaluated in this run's folder" in text
+    assert "No other model was named, or evaluated in this run's folder" in text
     assert "no other model was evaluated beside it" in text
     assert "against the others, paired" not in text
+
+
+def test_several_runs_on_the_command_line(copied: Path, seeded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command("report", copied / "run", seeded)()
+    assert f"Report: {copied / 'run' / 'report.html'}" in capsys.readouterr().out
+    text = " ".join(Outline((copied / "run" / "report.html").read_text(encoding="utf-8")).texts)
+    assert "Laser over 2" in text
+    assert f"is of the first of them, {copied / 'run'}" in text
+    assert "± " in text
+    assert not (seeded / "report.html").exists()
 
 
 def test_an_older_run_has_neither_plan_nor_environment(copied: Path) -> None:
@@ -266,7 +364,7 @@ def test_a_demonstration_without_the_packages_says_so(copied: Path, monkeypatch:
 
 def test_markup() -> None:
     assert element("p", "<", element("b", "&"), class_='"') == '<p class="&quot;">&lt;<b>&amp;</b></p>'
-    assert table(["a", "b"], [["<", Html("<b></b>")]]).count("<b></b>") == 1
+    assert table("n", ["a", "b"], [["<", Html("<b></b>")]]).count("<b></b>") == 1
     value = {"</script>": ["<!--", "&", "\u2028", 1.5, None]}
     text = script_json(value)
     assert json.loads(text) == value
@@ -278,4 +376,7 @@ def test_markup() -> None:
 def test_labels() -> None:
     assert label("<b>a &\n b</b>") == "&lt;b&gt;a &amp; b&lt;/b&gt;"
     assert label("שלום") == "\u2068שלום\u2069"
+    assert label("שלום\u2069 \u202eabc\u2066") == "\u2068שלום abc\u2069"
+    assert label("\u202eabc") == "abc"
+    assert element("p", "a\u2069b", title="\u202ec") == '<p title="c">ab</p>'
     assert label("x" * 100, limit=5) == "xxxx…"
