@@ -5,6 +5,8 @@ Tensors only: knows nothing of models, ids or metrics. Legend: B histories, N ca
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -15,7 +17,7 @@ from laserrec.errors import TrainingError
 from laserrec.nn.products import products
 
 MEMORY_BYTES = 256 * 2**20
-"""Scores that `top_k` may hold at a time."""
+"""Bytes that `top_k` may hold at a time."""
 CACHED_SCORES = 2**20
 """Scores that it holds at a time on a processor: they are read again at once, out of its cache."""
 ROWS = 512
@@ -27,6 +29,10 @@ SCORES_HELD = 2**24
 """Scores that one array [B, N] may hold in requests and evaluation, 64 MiB in float32; some six such arrays are held at a time."""
 GROUP = 64
 """Neighbouring scores of which only the highest is looked at first."""
+SORTED_AT_ONCE = 2**12
+"""Scores of rows with ties that are sorted at a time; one row at least."""
+SELECTING, LISTED, STRUCK = 4, 100, 64
+"""Bytes that `top_k` holds at most: beside a score while it selects, for a place in a list or a find that waits, for an item left out."""
 
 
 class TopK(NamedTuple):
@@ -95,7 +101,9 @@ def top_k(
 ) -> TopK:
     """Return the k items with the largest inner product with each query, going through the catalogue in chunks.
 
-    Equals `best(exclude(queries @ matrix.T, items, mask), k)` without holding all scores.
+    Equals `best(exclude(queries @ matrix.T, items, mask), k)` without holding all scores. It is for catalogues that are vectors, where a
+    score is one inner product and nothing else. Laser's own requests do not use it: their score is a sum of several terms, some of which
+    no inner product gives, so they rank full scores by `best`.
 
     Args:
         queries: float [B, H].
@@ -103,44 +111,61 @@ def top_k(
         k: length of the lists; all items where k > N.
         items: items that each row may not recommend, int64 [B, S].
         mask: bool [B, S], True where one of `items` is real; all of them when unset.
-        memory_bytes: bound on the scores held at a time.
+        memory_bytes: bound on the bytes held at a time beside the arguments and what is returned; what one history takes with
+            max(k, 4,096) items is held in any case.
 
     Raises:
         TrainingError: a score is NaN.
     """
     k = min(k, len(matrix))
-    # The scores of one chunk are held while those of the next are made.
-    held = memory_bytes // (2 * queries.element_size())
-    held = min(held, CACHED_SCORES) if queries.device.type == "cpu" else held
-    rows = max(1, min(len(queries), ROWS, held // max(k, SHORTEST_CHUNK)))
-    chunk = -(-max(k, SHORTEST_CHUNK, held // rows) // GROUP) * GROUP
-    parts = []
-    for at in range(0, max(len(queries), 1), rows):
-        struck = None if items is None else _pairs(items[at : at + rows], None if mask is None else mask[at : at + rows])
-        parts.append(_top_k_rows(queries[at : at + rows], matrix, k, struck, chunk, first=at))
-    return TopK(torch.cat([part.items for part in parts]), torch.cat([part.scores for part in parts]))
+    found = TopK(queries.new_empty((len(queries), k), dtype=torch.int64), queries.new_empty(len(queries), k))
+    rows, chunk = _sizes(queries, k, 0 if items is None else items.shape[1], memory_bytes)
+    for at in range(0, len(queries) if k else 0, rows):
+        here = slice(at, at + rows)
+        struck = None if items is None else _pairs(items[here], None if mask is None else mask[here])
+        part = _top_k_rows(queries[here], matrix, k, struck, chunk, first=at)
+        found.items[here], found.scores[here] = part
+    return found
+
+
+def _sizes(queries: Tensor, k: int, struck: int, memory_bytes: int) -> tuple[int, int]:
+    """Return how many histories and how many items `top_k` looks at together, each history without `struck` of them."""
+    most = CACHED_SCORES if queries.device.type == "cpu" else memory_bytes
+    shortest = -(-max(k, SHORTEST_CHUNK) // GROUP)
+    # In groups of items; beside the rows' own scores, those of a row with ties are held twice more while it is sorted.
+    group = GROUP * (queries.element_size() + SELECTING)
+    row = LISTED * (2 * k + max(k, 2 * GROUP)) + STRUCK * struck
+    rows = min((memory_bytes - 2 * shortest * group) // (shortest * group + row), most // (shortest * GROUP))
+    rows = max(1, min(rows, ROWS, len(queries)))
+    return rows, max(shortest, min((memory_bytes - rows * row) // ((rows + 2) * group), most // (rows * GROUP))) * GROUP
 
 
 def _top_k_rows(queries: Tensor, matrix: Tensor, k: int, struck: tuple[Tensor, Tensor] | None, chunk: int, first: int) -> TopK:
     """Rank for the queries from number `first` on, without the pairs of row and item that are struck out, which are sorted by item."""
     leaders = TopK(queries.new_full((len(queries), k), -1, dtype=torch.int64), queries.new_full((len(queries), k), -torch.inf))
-    if not leaders.items.numel():
-        return leaders
     waiting: list[Found] = []
-    starts = range(0, len(matrix), chunk)
-    ends = [] if struck is None else torch.searchsorted(struck[1], torch.tensor([*starts, len(matrix)]).to(queries.device)).tolist()
-    for number, start in enumerate(starts):
-        scores = products(queries, matrix[start : start + chunk])
-        if struck is not None:
-            here = slice(ends[number], ends[number + 1])
-            scores[struck[0][here], struck[1][here] - start] = -torch.inf
-        found = _better(scores, k, leaders.scores[:, -1], start, first)
+    # The items that fill no group stand alone at the end, so that nothing else is padded.
+    whole = len(matrix) // GROUP * GROUP
+    bounds = sorted({*range(0, whole, chunk), whole, len(matrix)})
+    ends = [] if struck is None else torch.searchsorted(struck[1], torch.tensor(bounds).to(queries.device)).tolist()
+    for number, (start, end) in enumerate(pairwise(bounds)):
+        here = None if struck is None else (part[ends[number] : ends[number + 1]] for part in struck)
+        found = _better(_scores(queries, matrix[start:end], here, start), k, leaders.scores[:, -1], start, first)
         if len(found.row):
             waiting.append(found)
         # A floor that is a little too low lets a few more through; sorting at every chunk would cost more.
         if sum(len(found.row) for found in waiting) >= leaders.items.numel():
             leaders, waiting = _merged(leaders, waiting), []
     return _merged(leaders, waiting)
+
+
+def _scores(queries: Tensor, matrix: Tensor, struck: Iterable[Tensor] | None, start: int) -> Tensor:
+    """Score the items from `start` on, [B, C]; -inf where a pair of row and item is struck out."""
+    scores = products(queries, matrix)
+    if struck is not None:
+        row, item = struck
+        scores[row, item - start] = -torch.inf
+    return scores
 
 
 class Found(NamedTuple):
@@ -153,7 +178,8 @@ class Found(NamedTuple):
 
 def _better(scores: Tensor, k: int, floor: Tensor, start: int, first: int) -> Found:
     """Return what scores [B, C] of the items from `start` on hold above each row's floor [B], not much beyond its k best."""
-    scores = pad(scores, (0, -scores.shape[1] % GROUP), value=-torch.inf)
+    if scores.shape[1] % GROUP:
+        scores = pad(scores, (0, -scores.shape[1] % GROUP), value=-torch.inf)
     groups = scores.unflatten(1, (-1, GROUP))
     peaks = groups.amax(-1)
     _check(peaks, first)
@@ -209,7 +235,8 @@ def _sorted_out(scores: Tensor, k: int) -> Tensor:
         return items
     # topk picks any of the items that tie at the end of the list; rows where that matters are sorted in full.
     tied = (scores >= values[:, -1:]).sum(1) > k
-    items[tied] = scores[tied].sort(dim=1, descending=True, stable=True).indices[:, :k]
+    for rows in tied.nonzero()[:, 0].split(max(1, SORTED_AT_ONCE // scores.shape[1])):
+        items[rows] = scores[rows].sort(dim=1, descending=True, stable=True).indices[:, :k]
     items = items.sort(dim=1).values
     return items.gather(1, scores.gather(1, items).argsort(dim=1, descending=True, stable=True))
 

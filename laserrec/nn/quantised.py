@@ -1,7 +1,7 @@
 """Frozen linear layers whose weights are kept in 8 or 4 bits: less memory, the same arithmetic.
 
 Only the storage is small. A product turns its weight back into the inputs' dtype, forward and backward, and keeps nothing, so its gradient
-to the inputs is that of a linear layer with the dequantised weight, exactly. All three work on every device; int8 is the fast one on a CPU.
+to the inputs is that of a linear layer with the dequantised weight, exactly. All three work on every device.
 
 | storage | a weight is | largest error | bits a weight |
 |---|---|---|---|
@@ -36,7 +36,7 @@ NF4 = (
     0.7229568362236023, 1.0,
 )  # fmt: skip
 FEW_ROWS = 8
-"""Up to here a CPU reads int8 weights as they are: the fused product is then the faster one (docs/performance.md)."""
+"""Up to here a CPU reads int8 weights as they are in bfloat16: the fused product is then the faster one (docs/performance.md)."""
 
 
 class QuantisedLinear(nn.Module):
@@ -146,14 +146,9 @@ class _Product(torch.autograd.Function):
 
 
 def _few(inputs: Tensor) -> bool:
-    """Whether the fused product may be used; it reads past the end of rows that its vectors do not divide."""
+    """Whether to use the fused product: slow in float32, and it reads past the end of rows that its vectors do not divide."""
     width = inputs.shape[-1]
-    return (
-        inputs.device.type == "cpu"
-        and inputs.dtype in {torch.bfloat16, torch.float32}
-        and width % 64 == 0
-        and 0 < inputs.numel() <= FEW_ROWS * width
-    )
+    return inputs.device.type == "cpu" and inputs.dtype == torch.bfloat16 and width % 64 == 0 and 0 < inputs.numel() <= FEW_ROWS * width
 
 
 def _pack(weight: Tensor, storage: Storage) -> tuple[Tensor, Tensor]:

@@ -26,6 +26,8 @@ from laserrec.nn.attention import Context, Group, attend
 from laserrec.nn.kernels import Kernels, Turn
 
 ROTARY_TYPES = ("llama", "mistral", "qwen2", "qwen3")
+FIXED_ANGLES = ("default", "linear", "llama3", "yarn")
+"""Kinds of rotary positions whose angles depend on a token's place alone; "dynamic" and "longrope" look at the longest sequence, too."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class RotaryDecoder:
             fused: compile the elementwise kernels.
 
         Raises:
-            ConfigError: the model's positions are not rotary, or its attention is windowed.
+            ConfigError: the model's positions are not rotary or depend on a sequence's length, or its attention is windowed.
         """
         refusal = why_not(model)
         if refusal:
@@ -212,6 +214,10 @@ def why_not(model: PreTrainedModel) -> str | None:
     config = model.config
     if config.model_type not in ROTARY_TYPES:
         return f"needs a decoder with rotary positions ({', '.join(ROTARY_TYPES)}); received a {config.model_type!r} model."
+    scaling = config.rope_parameters["rope_type"]
+    if scaling not in FIXED_ANGLES:
+        known = ", ".join(FIXED_ANGLES)
+        return f"needs rotary positions that do not depend on a sequence's length ({known}); this model's are of type {scaling!r}."
     # Mistral windows all of its layers or none, and only its configuration says so.
     holders = [config] if config.model_type == "mistral" else [layer.self_attn for layer in model.layers]
     if any(getattr(holder, "sliding_window", None) for holder in holders):

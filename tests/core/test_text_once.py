@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import plain
 import pytest
@@ -66,6 +67,10 @@ def test_one_item_is_the_whole_prompt(llm: Backbone, instruction: list[int]) -> 
 
 
 def test_several_items_are_a_prompt_with_a_block_mask(llm: Backbone) -> None:
+    check_several_items(llm)
+
+
+def check_several_items(llm: Backbone) -> None:
     history, virtual = [0, 5, 1, 0], virtual_tokens(1)
     tokens = [token for item in history for token in LINES[item]]
     block = torch.tensor([number for number, item in enumerate(history) for _ in LINES[item]] + [-1] * 4)
@@ -201,6 +206,34 @@ def test_only_rotary_positions() -> None:
 def test_windowed_attention_is_refused(kind: str, window: dict[str, int | bool]) -> None:
     with pytest.raises(ConfigError, match="windowed"):
         RotaryDecoder(tiny.backbone(kind, **window).model)
+
+
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
+LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 16}
+
+
+@pytest.mark.parametrize("scaling", [LLAMA3, YARN, {"rope_type": "linear", "factor": 4.0}], ids=lambda scaling: scaling["rope_type"])
+def test_scaled_positions(scaling: dict[str, Any]) -> None:
+    scaled = tiny.backbone(rope_parameters=scaling | {"rope_theta": 10_000.0}, max_position_embeddings=64)
+    together, plainly = (model.model.rotary_emb(torch.zeros(1), torch.arange(64)[None])[0] for model in (scaled, tiny.backbone()))
+    assert not torch.allclose(together, plainly, atol=1e-2)
+    check_several_items(scaled)
+
+
+LONG = {"short_factor": [1.0] * 4, "long_factor": [4.0] * 4, "original_max_position_embeddings": 16}
+
+
+@pytest.mark.parametrize("name", ["rope_parameters", "rope_scaling"])
+@pytest.mark.parametrize("key", ["rope_type", "type"])
+@pytest.mark.parametrize(("scaling", "factors"), [("dynamic", {"factor": 4.0}), ("longrope", LONG)])
+def test_positions_that_depend_on_the_length_are_refused(name: str, key: str, scaling: str, factors: dict[str, Any]) -> None:
+    llm = tiny.backbone(max_position_embeddings=16, **{name: {key: scaling, "rope_theta": 10_000.0, **factors}})
+    with pytest.raises(ConfigError, match=rf"text_first' needs .* length .* '{scaling}'.*prefix_first"):
+        TextCache(llm, INSTRUCTION, LINES)
+    # The other order is transformers' own forward.
+    virtual, text = virtual_tokens(1), llm.embed(torch.tensor([LINES[1]]))
+    expected = llm.forward(torch.cat([virtual[:, :-1], text, virtual[:, -1:]], dim=1))[:, -1]
+    close(PrefixFirst(llm, [], lambda item, _: LINES[item], "suffix").read(*tiny.batch([[1]]), virtual), expected)
 
 
 def test_too_many_layers() -> None:

@@ -150,11 +150,17 @@ def test_fused_kernels_are_the_plain_ones(dtype: torch.dtype, bound: float) -> N
     states, weight, gate, up = (draw(*shape).to(dtype) for shape in ((7, 16), (16,), (7, 12), (7, 12)))
     heads, turn = draw(2, 3, 5, C).to(dtype), angles(2, 3)
     turn = turn[0].to(dtype), turn[1].to(dtype)
+    gradient, factor = draw(7, 16, seed=4).to(dtype), PLAIN.norm_forward(states, weight, 1e-5)[1]
+    in_place = [heads.transpose(1, 2).contiguous() for _ in range(2)]
+    for kernels, own in zip((fused, PLAIN), in_place, strict=True):
+        kernels.turn_over(own, *turn)
     for one, other in (
-        (fused.norm_forward(states, weight, 1e-5)[0], PLAIN.norm_forward(states, weight, 1e-5)[0]),
+        *zip(fused.norm_forward(states, weight, 1e-5), PLAIN.norm_forward(states, weight, 1e-5), strict=True),
+        (fused.norm_backward(gradient, states, weight, factor), PLAIN.norm_backward(gradient, states, weight, factor)),
         (fused.swiglu_forward(gate, up), PLAIN.swiglu_forward(gate, up)),
-        (fused.swiglu_backward(gate, gate, up)[0], PLAIN.swiglu_backward(gate, gate, up)[0]),
+        *zip(fused.swiglu_backward(gate, gate, up), PLAIN.swiglu_backward(gate, gate, up), strict=True),
         (fused.turn(heads, *turn), PLAIN.turn(heads, *turn)),
         (fused.turn_back(heads.transpose(1, 2), *turn), PLAIN.turn_back(heads.transpose(1, 2), *turn)),
+        (in_place[0], in_place[1]),
     ):
         torch.testing.assert_close(one, other, rtol=bound, atol=bound)

@@ -194,6 +194,15 @@ def test_few_rows_give_what_many_give(monkeypatch: pytest.MonkeyPatch, dtype: to
     assert torch.equal(fused_gradient, plain_gradient)
 
 
+@pytest.mark.parametrize(("dtype", "calls"), [(torch.float32, 0), (torch.bfloat16, 1)])
+def test_the_fused_product_is_for_bfloat16(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, calls: int) -> None:
+    told: list[tuple[Tensor, ...]] = []
+    fused = torch._weight_int8pack_mm
+    monkeypatch.setattr(torch, "_weight_int8pack_mm", lambda *given: (told.append(given), fused(*given))[1])
+    QuantisedLinear(linear(7, 64, bias=True), "int8")(torch.ones(2, 64, dtype=dtype))
+    assert len(told) == calls
+
+
 @each_storage
 @pytest.mark.parametrize("kind", ["llama-grouped", "qwen2"])
 def test_states_and_gradients_of_a_whole_model(storage: Storage, kind: str) -> None:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from laserrec import ranking
 from laserrec.errors import TrainingError
@@ -134,6 +140,65 @@ def test_scores_that_rise_through_the_catalogue() -> None:
     # Every chunk betters everything before it.
     found = top_k(torch.ones(3, 1), torch.arange(20_000.0)[:, None], 4, memory_bytes=1)
     assert found.items.tolist() == [[19_999, 19_998, 19_997, 19_996]] * 3
+
+
+class Held(TorchDispatchMode):
+    """Counts the bytes of all storages that torch's operations made and that still live, and keeps the highest sum."""
+
+    def __init__(self, *outside: Tensor) -> None:
+        super().__init__()
+        self.outside = {tensor.untyped_storage().data_ptr() for tensor in outside}
+        self.living: dict[int, StorageWeakRef] = {}
+        self.bytes: dict[int, int] = {}
+        self.peak = 0
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:  # noqa: ANN401
+        out = func(*args, **(kwargs or {}))
+        self.living = {place: storage for place, storage in self.living.items() if not storage.expired()}
+        for leaf in tree_leaves(out):
+            if isinstance(leaf, Tensor) and leaf.numel() and (place := leaf.untyped_storage().data_ptr()) not in self.outside:
+                self.living[place], self.bytes[place] = StorageWeakRef(leaf.untyped_storage()), leaf.untyped_storage().nbytes()
+        self.peak = max(self.peak, sum(self.bytes[place] for place in self.living))
+        return out
+
+
+def test_what_is_held_is_counted() -> None:
+    with Held() as held:
+        one = torch.zeros(1000)
+        one[5:].add_(1)
+        del one
+        two = torch.ones(500) + torch.ones(500)
+    assert len(two) == 500
+    assert held.peak == 4 * 1500
+
+
+@pytest.mark.parametrize("memory", [2**18, 2**21])  # for few histories at a time, and for all
+@pytest.mark.parametrize("k", [1, 73, 500])
+@pytest.mark.parametrize("kind", ["random", "ties", "rising", "struck"])
+def test_top_k_stays_within_its_memory(monkeypatch: pytest.MonkeyPatch, kind: str, k: int, memory: int) -> None:
+    monkeypatch.setattr(ranking, "CACHED_SCORES", 2**40)  # as on a GPU
+    generator = torch.Generator().manual_seed(0)
+    queries, matrix = torch.rand(40, 4, generator=generator), torch.randn(10_011, 4, generator=generator)
+    if kind == "ties":
+        matrix.zero_()
+    elif kind == "rising":
+        matrix[:] = torch.arange(10_011.0)[:, None]
+    items = torch.randint(0, 10_011, (40, 300), generator=generator) if kind == "struck" else None
+    with Held(queries, matrix, *([] if items is None else [items])) as held:
+        found = top_k(queries, matrix, k, items=items, memory_bytes=memory)
+    peak = held.peak - sum(part.nbytes for part in found)
+    assert peak <= memory
+    assert memory == 2**18 or k > 1 or peak > memory / 4  # a budget is there to be used
+
+
+def test_sorting_ties_holds_little() -> None:
+    scores = torch.zeros(64, 10_000)
+    with Held(scores) as held:
+        assert best(scores, 100).items.tolist() == [list(range(100))] * 64
+    # One byte a score to find the ties, and the lists, where all rows sorted at once would take sixteen.
+    assert held.peak < 2 * scores.numel()
 
 
 def test_no_queries() -> None:
