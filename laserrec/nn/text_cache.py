@@ -235,8 +235,9 @@ class TextCache:
     def _bring(self, wanted: Tensor) -> list[Slot]:
         """Have blocks, none of them empty, in memory, all at once."""
         blocks = wanted.numpy()
-        with self._arena.together(blocks.tolist()):
-            self._encode(self._load(self._absent(blocks)))
+        absent = self._absent(blocks)
+        with self._arena.together(blocks.tolist(), int(self._sizes(absent).sum())):
+            self._encode(self._load(absent))
             if not self._arena.bounded:
                 return []
             self._arena.used[wanted] = True
