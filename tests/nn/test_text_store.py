@@ -166,10 +166,9 @@ def rebuild(path: Path) -> None:
 @pytest.mark.parametrize("harm", [*HARM.values(), truncate, rebuild], ids=[*HARM, "truncate", "rebuild"])
 def test_harm_while_in_use(whole: Path, folder: Path, harm: Callable[[Path], None], writes: bool) -> None:
     expected = contents(opened(whole))
-    # Little memory, so that what was read, and found to be intact, is read again.
+    # Memory for a text at a time, so that what was read, and found to be intact, is read again.
     cache = TextCache(LLM, INSTRUCTION, LINES, memory=1)
     cache.open(folder, writes=writes)
-    assert torch.equal(contents(cache), expected)
     for item in range(len(LINES)):
         cache.gather(torch.tensor([[item]]), torch.ones(1, 1, dtype=torch.bool))
     for path in shards(folder):
