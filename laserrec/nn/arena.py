@@ -25,6 +25,12 @@ from torch import Tensor
 from laserrec.devices import CPU
 
 GONE = -1
+# Of each version of Linux' control groups, by what /proc/self/cgroup calls it: where they are, and the files and the statistic that tell
+# the limit, what is taken, and how much of that the system gives up when asked.
+CONTROL_GROUPS = {
+    "": ("sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
+    "memory": ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
 
 
 @dataclass(slots=True, eq=False)
@@ -49,7 +55,8 @@ class Arena:
 
     Attributes:
         rows: [capacity, *row]; what is not taken holds anything.
-        limit: rows it may have; more only where a single request needs more.
+        limit: rows it may have; more only where a request, beside what is held meanwhile and the gaps between, needs more. It then grows to
+            what that needs, and stays so large: the next request is likely to need as much, and to shrink is to copy everything.
         bounded: whether not all blocks fit.
         first: first row of each block, int64 [blocks]; -1 for one that is not here.
         used: whether a block was used since the hand last came by, bool [blocks]; for the reader to set.
@@ -62,6 +69,7 @@ class Arena:
         self._ring: deque[Slot] = deque()  # in the order in which the hand will meet them
         self._slots: dict[int, Slot] = {}
         self._together: frozenset[int] = frozenset()
+        self._expected = 0  # rows that those of them need that are not here yet
         self._hand = 0
         self._count_blocks(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.bool_))
 
@@ -102,6 +110,8 @@ class Arena:
         slot.block = block
         self._slots[block] = slot
         self._first[block], self._used[block] = slot.start, True
+        if block in self._together:
+            self._expected -= count
         return True
 
     def hold(self, blocks: Iterable[int]) -> list[Slot]:
@@ -112,13 +122,18 @@ class Arena:
         return slots
 
     @contextmanager
-    def together(self, blocks: Iterable[int]) -> Iterator[None]:
-        """Let none of some blocks go for another one, while they are put."""
-        self._together = frozenset(blocks)
+    def together(self, blocks: Iterable[int], rows: int) -> Iterator[None]:
+        """Let none of some blocks go for another one, while they are put.
+
+        Args:
+            blocks: their numbers.
+            rows: how many those of them need that are not here yet; where there is too little room, it is made for all of them at once.
+        """
+        self._together, self._expected = frozenset(blocks), rows
         try:
             yield
         finally:
-            self._together = frozenset()
+            self._together, self._expected = frozenset(), 0
 
     def _let_go(self, block: int) -> None:
         slot = self._slots.pop(block, None)
@@ -135,7 +150,8 @@ class Arena:
                 return self._hand
             if front is None:
                 if rounds == (3 if self.bounded else 1):
-                    self._grow(max(self._hand + count, len(self.rows) * 5 // 4))
+                    needed = self._hand + max(count, self._expected)
+                    self._grow(max(needed, min(len(self.rows) * 5 // 4, self.limit)))
                     return self._hand
                 self._hand, rounds = 0, rounds + 1
                 continue
@@ -168,25 +184,45 @@ def release(slots: Iterable[Slot]) -> None:
         slot.holders -= 1
 
 
-def available_memory(device: torch.device = CPU) -> int:
-    """Return the bytes of memory that programs may still take on this machine, or in this container; of a CUDA device, its own."""
+def available_memory(device: torch.device = CPU, root: Path = Path("/")) -> int:
+    """Return the bytes of memory that programs may still take.
+
+    Args:
+        device: a CUDA device has its own; for the others it is that of this machine, or of this container where that is less.
+        root: where the system's files `proc` and `sys` are.
+    """
     if device.type == "cuda":
         # What torch has taken from the device and keeps for later is free, too.
         return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
     free = os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE")
-    for line in _lines("/proc/meminfo"):
+    for line in _lines(root / "proc/meminfo"):
         if line.startswith("MemAvailable:"):
             free = int(line.split()[1]) * 1024
-    limit, used = (_lines(f"/sys/fs/cgroup/memory.{name}") for name in ("max", "current"))
-    if limit and used and limit[0].isdecimal():
-        free = min(free, max(int(limit[0]) - int(used[0]), 0))
-    return free
+    return min([free, *_left_in_groups(root)])
 
 
-def _lines(path: str) -> list[str]:
+def _left_in_groups(root: Path) -> Iterator[int]:
+    """Yield the bytes that each control group of this process, and each of those around it, still allows."""
+    for line in _lines(root / "proc/self/cgroup"):
+        _, controllers, path = line.split(":", 2)
+        version = "memory" if "memory" in controllers.split(",") else controllers
+        if version not in CONTROL_GROUPS:
+            continue
+        mount, limit, used, reclaimable = CONTROL_GROUPS[version]
+        # A container often sees its own group as the mount's root, under a path that only the host has.
+        inner = root / mount / path.lstrip("/")
+        for group in (inner, *inner.parents[: len(Path(path.lstrip("/")).parts)]):
+            most, taken = (_lines(group / name)[:1] for name in (limit, used))
+            if most and taken and most[0].isdecimal():
+                statistics = dict(line.split() for line in _lines(group / "memory.stat"))
+                # What files were read or written lately fills the group up to its limit, and gives way to whoever needs memory.
+                yield max(int(most[0]) - int(taken[0]) + int(statistics.get(reclaimable, 0)), 0)
+
+
+def _lines(path: Path) -> list[str]:
     """Return a file's lines; none when this system has no such file."""
     try:
-        return Path(path).read_text(encoding="ascii").splitlines()
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return []

@@ -155,6 +155,9 @@ class TextCache:
         Args:
             root: the folder of all identities.
             writes: whether `build` may be called, and damaged blocks are replaced.
+
+        Raises:
+            CheckpointError: what is there cannot be opened or read.
         """
         identity = {
             "llm": self.backbone.fingerprint(),
@@ -175,7 +178,7 @@ class TextCache:
             told: told how many texts are encoded so far.
 
         Raises:
-            CheckpointError: the folder cannot be written to.
+            CheckpointError: the folder cannot be written to, or does not keep what is written.
         """
         assert self._store is not None, "build() follows open()"
         while len(self._unwritten()):
@@ -232,8 +235,9 @@ class TextCache:
     def _bring(self, wanted: Tensor) -> list[Slot]:
         """Have blocks, none of them empty, in memory, all at once."""
         blocks = wanted.numpy()
-        with self._arena.together(blocks.tolist()):
-            self._encode(self._load(self._absent(blocks)))
+        absent = self._absent(blocks)
+        with self._arena.together(blocks.tolist(), int(self._sizes(absent).sum())):
+            self._encode(self._load(absent))
             if not self._arena.bounded:
                 return []
             self._arena.used[wanted] = True
@@ -268,6 +272,7 @@ class TextCache:
             return blocks
         left = self._copy(blocks)
         if len(left) and bool((self._places[left] != NOWHERE).any()):
+            self._store.refresh()  # another process may have mended them
             self._locate(np.arange(len(self._texts)))
             if self._writes:
                 self.build()

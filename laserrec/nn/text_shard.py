@@ -1,81 +1,137 @@
-"""One file of encoded texts: written whole, mapped to be read, each block with a checksum.
+"""One file of encoded texts: written whole, opened for as long as a block is read, each block with a checksum.
 
 A safetensors file with the tensors `rows` (blocks end to end, [rows, 2, G, C]), with int8 also `scales` ([rows, 2, G]), and the index:
 `keys` (uint8 [blocks, 16]), `ends` (int64 [blocks], row after each block's last) and `checksums` (int64 [blocks], CRC-32).
+
+A file that cannot be opened or read (`OSError`: no descriptor, memory or right left, a failing disk) may be whole. Only bytes that were
+read, and are not what they should be, are damage.
 """
 
 from __future__ import annotations
 
 import json
-import mmap
+import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from laserrec.checkpoint import read_tensors, write_tensors
-from laserrec.errors import CheckpointError
-from laserrec.nn.text_blocks import Numbers, pack, unpack
+from laserrec.checkpoint import write_tensors
+from laserrec.nn.text_blocks import SCALE, Numbers, pack, unpack
 
 KEY_BYTES = 16
-INDEX = ("keys", "ends", "checksums")
+INDEX = {"keys": f"S{KEY_BYTES}", "ends": "<i8", "checksums": "<i8"}
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What a file on disk is known by: another one in its place, or one that was written to, has another.
+
+    Attributes:
+        inode: the file's number in its file system.
+        size: bytes.
+        changed: when it was last written to, in nanoseconds.
+    """
+
+    inode: int
+    size: int
+    changed: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Stamp:
+        """Take it from what the system tells of a file."""
+        return cls(status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 @dataclass(frozen=True)
 class Shard:
-    """An open shard: its index in memory, its blocks mapped.
+    """A shard's index, in memory; its blocks stay in the file, of which nothing is held open or mapped.
 
     Attributes:
+        path: the file.
+        stamp: of the file whose index this is.
         keys: of each block, [blocks].
         ends: row after each block's last, int64 [blocks].
         checksums: of each block, int64 [blocks].
         seconds: what encoding took.
-        file: the whole file, mapped.
         spans: of `rows`, and of `scales` where there are any: where it begins in the file, and the bytes of one row.
     """
 
+    path: Path
+    stamp: Stamp
     keys: NDArray[np.bytes_]
     ends: NDArray[np.int64]
     checksums: NDArray[np.int64]
     seconds: float
-    file: mmap.mmap
     spans: tuple[tuple[int, int], ...]
 
-    def intact(self, block: int) -> bool:
-        """Compare a block with its checksum."""
-        return checksum(*self._parts(block)) == int(self.checksums[block])
+    def read(self, block: int, rows: Tensor, *, check: bool) -> bool:
+        """Copy a block into rows [n, 2, G, C] of any device.
 
-    def read(self, block: int, rows: Tensor) -> None:
-        """Copy a block into rows [n, 2, G, C] of any device."""
-        parts = [np.frombuffer(part, np.uint8) for part in self._parts(block)]
-        if len(parts) == 1 and rows.device.type == "cpu":
-            rows.view(torch.uint8).view(-1).numpy()[:] = parts[0]
+        Args:
+            block: its number.
+            rows: where to.
+            check: whether to compare the block with its checksum.
+
+        Returns:
+            False when it is damaged, or its file gone or changed; rows then hold anything.
+
+        Raises:
+            OSError: the file cannot be opened or read.
+        """
+        direct = len(self.spans) == 1 and rows.device.type == "cpu"
+        parts = [rows.view(torch.uint8).view(-1).numpy()] if direct else self._room(block)
+        with self._opened() as file:
+            if file is None or not self._fetch(file, block, parts, check=check):
+                return False
+        if not direct:
+            stored, *scales = (torch.from_numpy(part).to(rows.device) for part in parts)
+            if scales:
+                packed = stored.view(torch.int8).view(rows.shape)
+                rows.copy_(unpack(packed, scales[0].view(SCALE).view(rows.shape[:-1]), rows.dtype))
+            else:
+                rows.copy_(stored.view(rows.dtype).view(rows.shape))
+        return True
+
+    def intact(self) -> NDArray[np.bool_]:
+        """Compare every block with its checksum, bool [blocks]; none is intact where the file is gone or changed."""
+        with self._opened() as file:
+            blocks = range(len(self.ends))
+            return np.array([file is not None and self._fetch(file, block, self._room(block), check=True) for block in blocks])
+
+    @contextmanager
+    def _opened(self) -> Iterator[BinaryIO | None]:
+        """Open the file; None where it is gone, or no longer the one whose index this is."""
+        try:
+            file = self.path.open("rb")
+        except FileNotFoundError:
+            yield None
             return
-        stored, *scales = (torch.from_numpy(part.copy()).to(rows.device) for part in parts)
-        if scales:
-            packed = stored.view(torch.int8).view(rows.shape)
-            rows.copy_(unpack(packed, scales[0].view(torch.bfloat16).view(rows.shape[:-1]), rows.dtype))
-        else:
-            rows.copy_(stored.view(rows.dtype).view(rows.shape))
-
-    def forget(self) -> None:
-        """Give the memory of mapped pages back; the system's own cache of the file keeps them as long as it likes."""
-        if hasattr(mmap, "MADV_DONTNEED"):
-            self.file.madvise(mmap.MADV_DONTNEED)
+        with file:
+            yield file if Stamp.of(os.fstat(file.fileno())) == self.stamp else None
 
     def _places(self, block: int) -> list[tuple[int, int]]:
         first, end = int(self.ends[block - 1]) if block else 0, int(self.ends[block])
         return [(base + first * row, base + end * row) for base, row in self.spans]
 
-    def _parts(self, block: int) -> list[memoryview]:
-        whole = memoryview(self.file)
-        return [whole[start:end] for start, end in self._places(block)]
+    def _room(self, block: int) -> list[Bytes]:
+        return [np.empty(end - start, dtype=np.uint8) for start, end in self._places(block)]
+
+    def _fetch(self, file: BinaryIO, block: int, parts: Sequence[Bytes], *, check: bool) -> bool:
+        """Read a block's parts; return whether they are all there and, if asked, match the checksum."""
+        for (start, _), part in zip(self._places(block), parts, strict=True):
+            file.seek(start)
+            if file.readinto(part.data) != len(part):  # type: ignore[attr-defined]
+                return False
+        return not check or checksum(*(part.data for part in parts)) == int(self.checksums[block])
 
 
 def checksum(*parts: memoryview) -> int:
@@ -113,26 +169,54 @@ def write_shard(
 
 
 def open_shard(path: Path, identity: str, row: Sequence[int], dtype: torch.dtype, numbers: Numbers) -> Shard | None:
-    """Open a shard whose rows have a shape and a type; None when the file is cut short, damaged in its index, or another's."""
-    names = ("rows",) if numbers == "exact" else ("rows", "scales")
+    """Read the index of a shard whose rows have a shape and a type.
+
+    Returns:
+        None when the file is cut short, damaged in its header or index, another's, or gone.
+
+    Raises:
+        OSError: the file cannot be opened or read.
+    """
+    count = int(np.prod(row))
+    widths = {"rows": count * dtype.itemsize} if numbers == "exact" else {"rows": count, "scales": count // row[-1] * SCALE.itemsize}
     try:
-        tensors, state = read_tensors(path)
-        index = [tensors[name].numpy().copy() for name in INDEX]
+        with path.open("rb") as file:
+            stamp = Stamp.of(os.fstat(file.fileno()))
+            spans, state = _read_header(file, stamp.size)
+            index = [_read_array(file, *spans[name], kind) for name, kind in INDEX.items()]
         keys, ends, checksums = index
-        shapes = {"rows": (int(ends[-1]), *row), "scales": (int(ends[-1]), *row[:-1])}
-        dtypes = {"rows": dtype if numbers == "exact" else torch.int8, "scales": torch.bfloat16}
-        fits = set(tensors) == {*names, *INDEX} and all(tensors[n].shape == shapes[n] and tensors[n].dtype == dtypes[n] for n in names)
+        fits = set(spans) == {*widths, *INDEX} and len(keys) == len(ends) == len(checksums)
+        fits = fits and all(spans[name][1] - spans[name][0] == int(ends[-1]) * width for name, width in widths.items())
         if not fits or state["identity"] != identity or state["index"] != _index_checksum(index):
             return None
-        rows = {name: tensors[name][0].nbytes for name in names}
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length))
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        spans = tuple((8 + length + header[name]["data_offsets"][0], rows[name]) for name in names)
-        return Shard(keys.view(f"S{KEY_BYTES}").ravel(), ends, checksums, float(state["seconds"]), mapped, spans)
-    except (CheckpointError, OSError, KeyError, IndexError, TypeError, ValueError):
+        return Shard(
+            path, stamp, keys, ends, checksums, float(state["seconds"]), tuple((spans[name][0], width) for name, width in widths.items())
+        )
+    except FileNotFoundError:
         return None
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RecursionError):  # what parsing damaged bytes comes to
+        return None
+
+
+def _read_header(file: BinaryIO, size: int) -> tuple[dict[str, tuple[int, int]], dict[str, Any]]:
+    """Read the header of a safetensors file of `size` bytes: where each tensor begins and ends in the file, and the state."""
+    length = int.from_bytes(file.read(8), "little")
+    if length > size:
+        raise ValueError(f"a header of {length} bytes in a file of {size}")
+    header = json.loads(file.read(length))
+    state = json.loads(header.pop("__metadata__")["state"])
+    spans = {}
+    for name, about in header.items():
+        start, end = (8 + length + offset for offset in about["data_offsets"])
+        if not 8 + length <= start <= end <= size:
+            raise ValueError(f"{name} from {start} to {end} in a file of {size} bytes")
+        spans[name] = start, end
+    return spans, state
+
+
+def _read_array(file: BinaryIO, start: int, end: int, kind: str) -> NDArray[Any]:
+    file.seek(start)
+    return np.frombuffer(file.read(end - start), dtype=kind)
 
 
 def _index_checksum(index: Sequence[NDArray[Any]]) -> int:

@@ -5,18 +5,23 @@
         shard-000000.safetensors    blocks end to end, their keys and checksums
 
 A block's key is a hash of the text's tokens. A shard is written whole or not at all and never changed, so a reader needs no lock: the
-folder's shards are what there is. Writers take turns by a lock. A shard that cannot be opened (cut short, a header or index that does not
-match its checksum) counts as absent; a block's own checksum is compared when the block is read for the first time. What is damaged is
-encoded again into a new shard, and of two blocks with one key the later shard's counts.
+folder's shards are what there is. Writers take turns by a lock. A file that is no whole shard (cut short, a header or index that does not
+match its checksum) counts as absent, and a writer removes it; one that cannot be opened or read is an error, for it may be whole. A block's
+own checksum is compared when the block is read for the first time. What is damaged is encoded again into a new shard, and of two blocks
+with one key the later shard's counts. A shard that is deleted, replaced or written to while it is in use counts as damaged.
+
+No file stays open, so a folder may have any number of shards.
 
 Knows nothing of items or histories.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -32,13 +37,13 @@ from torch import Tensor
 from laserrec.checkpoint import read_json, write_json
 from laserrec.errors import CheckpointError
 from laserrec.nn.text_blocks import Numbers
-from laserrec.nn.text_shard import KEY_BYTES, Shard, open_shard, write_shard
+from laserrec.nn.text_shard import KEY_BYTES, Shard, Stamp, open_shard, write_shard
 
 FORMAT = 1
 SHARD_BYTES = 256 * 2**20
-MAPPED_BYTES = 64 * 2**20
 NOWHERE = -1
 MANIFEST = "manifest.json"
+SHARD = re.compile(r"shard-(\d+)\.safetensors")
 UNREAD, INTACT, DAMAGED = 0, 1, 2
 
 
@@ -65,31 +70,57 @@ class TextStore:
             row: shape of a row, 2, G, C.
             dtype: type of the numbers once read.
             numbers: how they are kept.
+
+        Raises:
+            CheckpointError: a file cannot be opened or read.
         """
         self._identity = {"format": FORMAT, "numbers": numbers, **identity}
         self._digest = hashlib.sha256(json.dumps(self._identity, sort_keys=True).encode()).hexdigest()[:32]
         self.folder = root / self._digest
         self._row, self._dtype, self._numbers = tuple(row), dtype, numbers
         self._shards: list[Shard] = []
-        self._looked_at: dict[str, bool] = {}  # by file name, and whether it is a whole shard of ours
         self._state = np.empty(0, dtype=np.int8)
-        self._mapped, self._mapped_bytes = list[Shard](), 0
         self._join()
         self.refresh()
         with suppress(OSError):  # there is none, or it is not ours to change
             os.utime(self.folder / MANIFEST)
 
     def refresh(self) -> bool:
-        """Open the shards that were written since; return whether there are any."""
-        names = [path.name for path in sorted(self.folder.glob("shard-*.safetensors")) if path.name not in self._looked_at]
-        for name in names:
-            shard = open_shard(self.folder / name, self._digest, self._row, self._dtype, self._numbers)
-            self._looked_at[name] = shard is not None
-            if shard is not None:
-                self._shards.append(shard)
-        if names:
+        """Open the shards that were written since; return whether there are any.
+
+        Raises:
+            CheckpointError: a file cannot be opened or read.
+        """
+        try:
+            return self._look()[0]
+        except OSError as error:
+            raise self._failure("read", error) from error
+
+    def _look(self) -> tuple[bool, list[Path]]:
+        """Open the shards that were written since; return whether there are any, and the files that are no whole shards of ours."""
+        known = {(shard.path.name, shard.stamp) for shard in self._shards}
+        new, broken = list[Shard](), list[Path]()
+        for path in self._files().values():
+            with suppress(FileNotFoundError):  # removed just now
+                if (path.name, Stamp.of(path.stat())) in known:
+                    continue
+                shard = open_shard(path, self._digest, self._row, self._dtype, self._numbers)
+                if shard is None:
+                    broken.append(path)
+                else:
+                    new.append(shard)
+        if new:
+            self._shards += new
             self._join()
-        return bool(names)
+        return bool(new), broken
+
+    def _files(self) -> dict[int, Path]:
+        """Return what is named as a shard, by number, in order."""
+        try:
+            names = [found for name in os.listdir(self.folder) if (found := SHARD.fullmatch(name))]
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        return dict(sorted((int(name[1]), self.folder / name[0]) for name in names))
 
     def find(self, keys: NDArray[np.bytes_], sizes: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the place of each block, by its key and its number of rows; -1 where there is none, or one known to be damaged."""
@@ -100,25 +131,22 @@ class TextStore:
         return np.where(found, places, NOWHERE)
 
     def read(self, place: int, rows: Tensor) -> bool:
-        """Copy a block into rows [n, 2, G, C]; return False, and copy nothing, when it is damaged."""
-        shard, block = self._find_block(place)
-        if intact := self._intact(place):
-            shard.read(block, rows)
-        else:
-            # Where one is damaged, others are likely to be, and are found at once, so that they are encoded together.
-            for other in range(place - block, place - block + len(shard.ends)):
-                self._intact(other)
-        self._give_back(shard, rows.nbytes)
-        return intact
+        """Copy a block into rows [n, 2, G, C]; return False when it is damaged or gone: rows then hold anything.
 
-    def _give_back(self, shard: Shard, count: int) -> None:
-        """Keep the process from growing by what it has read once, some of it at a time."""
-        self._mapped.append(shard)
-        self._mapped_bytes += count
-        if self._mapped_bytes > MAPPED_BYTES:
-            for read in {id(read): read for read in self._mapped}.values():
-                read.forget()
-            self._mapped, self._mapped_bytes = [], 0
+        Raises:
+            CheckpointError: the file cannot be opened or read.
+        """
+        number = int(np.searchsorted(self._first, place, side="right")) - 1
+        shard, first = self._shards[number], int(self._first[number])
+        try:
+            intact = shard.read(place - first, rows, check=self._state[place] == UNREAD)
+            self._state[place] = INTACT if intact else DAMAGED
+            if not intact:
+                # Where one is damaged, others are likely to be, and are found at once, so that they are encoded together.
+                self._state[first : first + len(shard.ends)] = np.where(shard.intact(), INTACT, DAMAGED)
+        except OSError as error:
+            raise self._failure("read", error) from error
+        return intact
 
     def seconds(self, places: NDArray[np.int64]) -> float:
         """Return what encoding the blocks of some places took, by their share of their shards."""
@@ -135,13 +163,11 @@ class TextStore:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with FileLock(self.folder / ".lock"):
-                news = self.refresh()
-                self._tidy()
+                news, broken = self._look()
+                self._tidy(broken)
                 yield news
         except (OSError, SafetensorError) as error:
-            raise CheckpointError(
-                f"Cannot keep encoded texts in {self.folder}: {error}. Make room, or set LASERREC_CACHE to a folder of your own."
-            ) from error
+            raise self._failure("keep", error) from error
 
     def append(self, keys: NDArray[np.bytes_], sizes: NDArray[np.int64], rows: Tensor, seconds: float) -> None:
         """Write a shard; only while `writing`.
@@ -152,17 +178,28 @@ class TextStore:
             rows: the blocks end to end, [rows, 2, G, C].
             seconds: what encoding them took.
         """
-        number = 1 + max((int(name.removesuffix(".safetensors").rpartition("-")[2]) for name in self._looked_at), default=-1)
-        write_shard(self.folder / f"shard-{number:06}.safetensors", self._digest, keys, sizes, rows, self._numbers, seconds)
-        self.refresh()
+        path = self.folder / f"shard-{1 + max(self._files(), default=-1):06}.safetensors"
+        write_shard(path, self._digest, keys, sizes, rows, self._numbers, seconds)
+        broken = self._look()[1]
+        if bool((self.find(keys, sizes) == NOWHERE).any()):
+            raise CheckpointError(
+                f"What was just written to {path} is not what is there now. "
+                "Look to the disk and to what else writes there, or set LASERREC_CACHE to another folder."
+            )
+        self._tidy(broken)
 
-    def _tidy(self) -> None:
-        """Remove what killed writers left and what is no whole shard, and say what the folder is."""
+    def _tidy(self, broken: Sequence[Path]) -> None:
+        """Remove what killed writers left and what is no whole shard, and say what the folder is; only while `writing`.
+
+        Args:
+            broken: files that were found to be no whole shards in this turn: what was seen before it, another writer may have mended.
+        """
         for partial in self.folder.glob(".*.partial"):
             partial.unlink(missing_ok=True)
-        for name, whole in self._looked_at.items():
-            if not whole:
-                (self.folder / name).unlink(missing_ok=True)
+        last = next(reversed(self._files().values()), None)
+        for path in broken:
+            if path != last:  # which stays until another follows it, so that no number is given twice
+                path.unlink(missing_ok=True)
         with suppress(CheckpointError):
             if read_json(self.folder / MANIFEST) == self._identity:
                 return
@@ -177,14 +214,18 @@ class TextStore:
         self._sorted = self._keys[self._order]
         self._state = np.concatenate([self._state, np.full(len(self._keys) - len(self._state), UNREAD, dtype=np.int8)])
 
-    def _find_block(self, place: int) -> tuple[Shard, int]:
-        """Return a place's shard, and its block's number there."""
-        shard = int(np.searchsorted(self._first, place, side="right")) - 1
-        return self._shards[shard], place - int(self._first[shard])
-
-    def _intact(self, place: int) -> bool:
-        """Compare a block with its checksum, once."""
-        if self._state[place] == UNREAD:
-            shard, block = self._find_block(place)
-            self._state[place] = INTACT if shard.intact(block) else DAMAGED
-        return bool(self._state[place] == INTACT)
+    def _failure(self, doing: str, error: Exception) -> CheckpointError:
+        """Say what happened, and what helps."""
+        number = error.errno if isinstance(error, OSError) else None
+        own = "set LASERREC_CACHE to a folder of your own"
+        if number in (errno.EMFILE, errno.ENFILE):
+            advice = f"A process may have {os.sysconf('SC_OPEN_MAX'):,} files open here: raise that (`ulimit -n`), or have it open fewer."
+        elif number == errno.ENOMEM:
+            advice = "Free memory, or lower llm.cache_memory."
+        elif number in (errno.EACCES, errno.EPERM):
+            advice = f"Ask whoever owns it for the right to, or {own}."
+        elif doing == "keep" and number != errno.EIO:
+            advice = f"Make room, or {own}."
+        else:
+            advice = f"Delete the file if it stays unreadable, so that its texts are encoded again, or {own}."
+        return CheckpointError(f"Cannot {doing} encoded texts in {self.folder}: {error}. {advice}")

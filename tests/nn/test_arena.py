@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from laserrec.devices import CPU
 from laserrec.nn.arena import Arena, available_memory, release
 
 
@@ -68,10 +71,51 @@ def test_what_is_held_stays_and_a_need_beyond_the_limit_is_met() -> None:
     assert rows[:3].eq(0).all()
     assert small.rows[:6].equal(rows[:6])
     release(slots)
-    with small.together([1, 2]):
+    with small.together([1, 2, 3], 3):
         small.resize(4, 12)
         put(small, 3, 3)
     assert here(small) == [1, 2, 3]
+
+
+def test_it_grows_to_what_is_needed() -> None:
+    large = arena(1000, [600, 600, 100, 600])
+    put(large, 0, 600)
+    slots = large.hold([0])
+    assert len(large.rows) == 1000
+    put(large, 2, 100)  # 300 are left
+    assert len(large.rows) == 1000
+    put(large, 1, 600)  # 600 are held, and 2 makes room
+    assert here(large) == [0, 1]
+    assert len(large.rows) == 1200
+    release(slots)
+    put(large, 3, 600)
+    assert here(large) == [1, 3]
+    assert len(large.rows) == 1200
+
+
+def test_a_request_s_room_is_made_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    small, grown, grow = arena(10, [4] * 6), [], Arena._grow
+    monkeypatch.setattr(Arena, "_grow", lambda self, rows: (grown.append(rows), grow(self, rows)))
+    with small.together(range(5), 20):
+        for block in range(5):
+            put(small, block, 4)
+    assert here(small) == [0, 1, 2, 3, 4]
+    assert grown == [20]
+    with small.together([5], 4):
+        put(small, 5, 4)
+    assert grown == [20]
+
+
+def test_room_to_spare_ends_at_the_limit() -> None:
+    kept = arena(125, [30, 30, 30])
+    assert len(kept.rows) == 101  # an eighth to spare
+    for block in (2, 0, 1):
+        put(kept, block, 30)
+    kept.resize(2, 60)
+    kept.resize(3, 91)
+    put(kept, 2, 31)  # neither the 30 in front nor the 11 behind are enough; a quarter to spare were 126
+    assert len(kept.rows) == 125
+    assert here(kept) == [0, 1, 2]
 
 
 def test_a_fill_that_fails_changes_nothing() -> None:
@@ -125,3 +169,49 @@ def test_every_block_here_holds_its_own(limit: int, sizes: list[int], picks: lis
 
 def test_memory_is_a_plausible_number_of_bytes() -> None:
     assert 2**20 < available_memory() < 2**50
+
+
+def system(root: Path, files: dict[str, str]) -> Path:
+    for name, text in {"proc/meminfo": "MemTotal: 9000 kB\nMemAvailable:    5000 kB\n", **files}.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+V2 = {
+    "proc/self/cgroup": "0::/shop/job\n",
+    "sys/fs/cgroup/shop/job/memory.max": "max\n",
+    "sys/fs/cgroup/shop/job/memory.current": "700000\n",
+    "sys/fs/cgroup/shop/memory.max": "1000000\n",
+    "sys/fs/cgroup/shop/memory.current": "900000\n",
+    "sys/fs/cgroup/shop/memory.stat": "anon 100\ninactive_file 300000\nactive_file 70\n",
+}
+V1 = {
+    "proc/self/cgroup": "9:name=systemd:/\n4:memory:/docker/abc\n0::/\n",
+    "sys/fs/cgroup/memory/memory.limit_in_bytes": "1000000\n",
+    "sys/fs/cgroup/memory/memory.usage_in_bytes": "950000\n",
+    "sys/fs/cgroup/memory/memory.stat": "inactive_file 1\ntotal_inactive_file 200000\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("files", "free"),
+    [
+        ({}, 5000 * 1024),
+        (V2, 1_000_000 - 900_000 + 300_000),  # the parent's limit
+        (V2 | {"sys/fs/cgroup/shop/job/memory.max": "750000"}, 750_000 - 700_000),
+        (V2 | {"sys/fs/cgroup/shop/memory.max": "max"}, 5000 * 1024),
+        (V2 | {"sys/fs/cgroup/shop/memory.current": "1400000"}, 0),
+        # A container that sees its own group as the root.
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": "10", "sys/fs/cgroup/memory.current": "4"}, 6),
+        (V1, 1_000_000 - 950_000 + 200_000),  # a path that only the host has
+        (
+            V1
+            | {"sys/fs/cgroup/memory/docker/abc/memory.limit_in_bytes": "9", "sys/fs/cgroup/memory/docker/abc/memory.usage_in_bytes": "2"},
+            7,
+        ),
+        (V1 | {"sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712"}, 5000 * 1024),
+    ],
+)
+def test_memory_of_a_container(tmp_path: Path, files: dict[str, str], free: int) -> None:
+    assert available_memory(CPU, system(tmp_path, files)) == free

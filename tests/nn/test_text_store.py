@@ -1,8 +1,10 @@
-"""Encoded texts on disk: damage is found and mended, writers take turns, a killed one loses little."""
+"""Encoded texts on disk: damage is found and mended, what cannot be opened is kept, writers take turns, a killed one loses little."""
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -10,20 +12,20 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO, Any
 
 import building
+import numpy as np
 import pytest
 import tiny
 import torch
-from building import INSTRUCTION, LINES, LLM, build
+from building import INSTRUCTION, LINES, LLM, build, contents, descriptors
 from safetensors import safe_open
-from torch import Tensor
 
 from laserrec.errors import CheckpointError
-from laserrec.nn import text_blocks, text_cache
+from laserrec.nn import text_blocks, text_cache, text_store
 from laserrec.nn.text_cache import TextCache
 
-ALL = torch.arange(len(LINES))[None]
 SCRIPT = Path(building.__file__)
 
 
@@ -56,11 +58,6 @@ def shards(folder: Path) -> list[Path]:
 def keys(path: Path) -> list[bytes]:
     with safe_open(path, "pt") as file:
         return [row.numpy().tobytes() for row in file.get_tensor("keys")]
-
-
-def contents(cache: TextCache) -> Tensor:
-    found = cache.gather(ALL, torch.ones_like(ALL, dtype=torch.bool))
-    return torch.stack([found.layer(layer) for layer in range(2)])
 
 
 def opened(folder: Path, *, writes: bool = False) -> TextCache:
@@ -151,6 +148,141 @@ def test_damage_is_found_and_never_used(whole: Path, folder: Path, harm: Callabl
         assert not encoded
 
 
+def truncate(path: Path) -> None:
+    os.truncate(path, 200)
+
+
+def rebuild(path: Path) -> None:
+    """Put, once, other texts' blocks of the same sizes where the folder's are: whole shards with the same names."""
+    root = path.parent.parent
+    if not (root / "again").exists():
+        cache = TextCache(LLM, INSTRUCTION, LINES[::-1])
+        cache.open(root / "again", writes=True)
+        cache.build()
+    shutil.copy(root / "again" / path.parent.name / path.name, path)
+
+
+@pytest.mark.parametrize("writes", [True, False])
+@pytest.mark.parametrize("harm", [*HARM.values(), truncate, rebuild], ids=[*HARM, "truncate", "rebuild"])
+def test_harm_while_in_use(whole: Path, folder: Path, harm: Callable[[Path], None], writes: bool) -> None:
+    expected = contents(opened(whole))
+    # Memory for a text at a time, so that what was read, and found to be intact, is read again.
+    cache = TextCache(LLM, INSTRUCTION, LINES, memory=1)
+    cache.open(folder, writes=writes)
+    for item in range(len(LINES)):
+        cache.gather(torch.tensor([[item]]), torch.ones(1, 1, dtype=torch.bool))
+    for path in shards(folder):
+        harm(path)
+    torch.testing.assert_close(contents(cache), expected, rtol=1e-4, atol=1e-5)
+    if writes:
+        torch.testing.assert_close(contents(opened(folder)), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_few_descriptors_are_enough(whole: Path, tmp_path: Path) -> None:
+    subprocess.run([sys.executable, str(SCRIPT), str(tmp_path), "0", "6"], check=True, timeout=300)
+    assert len(shards(tmp_path)) == len(LINES) > 6
+    read = torch.from_numpy(np.load(tmp_path / "read.npy"))
+    assert torch.equal(read, contents(opened(tmp_path)))
+    torch.testing.assert_close(read, contents(opened(whole)), rtol=1e-4, atol=1e-5)
+
+
+def bounded(most: int = 50) -> Callable[[int], None]:
+    """Make a listener to `build` that fails where it goes on and on."""
+    calls: list[int] = []
+
+    def told(done: int) -> None:
+        calls.append(done)
+        assert len(calls) < most, "build() does not end"
+
+    return told
+
+
+def test_without_descriptors_nothing_is_lost(whole: Path, folder: Path) -> None:
+    before = {path: path.read_bytes() for path in shards(folder)}
+    cache = opened(folder, writes=True)
+    with descriptors(0), pytest.raises(CheckpointError, match=r"Cannot read encoded texts in .*Too many open files.*ulimit -n"):
+        opened(folder)
+    with descriptors(0), pytest.raises(CheckpointError, match=r"Cannot read encoded texts in .*ulimit -n"):
+        contents(cache)
+    outcomes = []
+    for free in range(4):
+        cache = opened(folder, writes=True)
+        cache.extend([[5, 6, 7 + free]])
+        with descriptors(free):
+            try:
+                cache.build(bounded())
+                outcomes.append(True)
+            except CheckpointError:
+                outcomes.append(False)
+    assert outcomes[0] is False
+    assert outcomes[3] is True
+    assert {path: path.read_bytes() for path in before} == before
+    assert torch.equal(contents(opened(folder)), contents(opened(whole)))
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.EMFILE, "ulimit -n"), (errno.ENFILE, "ulimit -n"), (errno.ENOMEM, "Free memory"), (errno.EACCES, "LASERREC_CACHE"),
+        (errno.EIO, "Delete the file"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_opened_is_no_damage(folder: Path, monkeypatch: pytest.MonkeyPatch, number: int, advice: str) -> None:
+    before, open_file = {path: path.read_bytes() for path in shards(folder)}, Path.open
+
+    def fail(path: Path, mode: str = "r", **options: str | None) -> IO[Any]:
+        if path == shards(folder)[1]:
+            raise OSError(number, os.strerror(number), str(path))
+        return open_file(path, mode, **options)
+
+    cache = opened(folder, writes=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", fail)
+        for refused in (lambda: opened(folder), lambda: contents(cache)):
+            with pytest.raises(CheckpointError, match=advice):
+                refused()
+    cache.extend([[5, 6, 7]])
+    cache.build()
+    assert {path: path.read_bytes() for path in before} == before
+    assert torch.equal(contents(cache), contents(opened(folder)))
+
+
+def test_a_write_that_leaves_nothing_is_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = opened(folder, writes=True)
+    cache.extend([[5, 6, 7]])
+    write = text_store.write_shard
+    for harm in (missing, empty, truncate):
+
+        def lose(path: Path, *what: object, harm: Callable[[Path], None] = harm) -> None:
+            write(path, *what)  # type: ignore[arg-type]
+            harm(path)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(text_store, "write_shard", lose)
+            with pytest.raises(CheckpointError, match=r"What was just written to .*shard-.*LASERREC_CACHE"):
+                cache.build(bounded())
+    cache.build()
+    assert cache.complete
+
+
+def test_what_another_mended_is_left_alone(folder: Path) -> None:
+    *_, last = shards(folder)
+    cut(last)
+    first, second = opened(folder, writes=True), opened(folder, writes=True)  # both see it as damaged
+    assert second._store is not None
+    with second._store.writing():
+        pass  # and is killed before it has mended anything
+    third = opened(folder, writes=True)
+    third.build()
+    mended = {path: path.read_bytes() for path in shards(folder)}
+    assert last not in mended
+    first.extend([[5, 6, 7]])
+    first.build()
+    assert len(shards(folder)) == len(mended) + 1
+    assert {path: path.read_bytes() for path in mended} == mended
+    assert opened(folder).complete
+
+
 def test_a_manifest_s_loss_is_harmless(whole: Path, folder: Path) -> None:
     manifest = shards(folder)[0].parent / "manifest.json"
     text = manifest.read_text()
@@ -193,6 +325,19 @@ def test_another_identity_is_another_folder(whole: Path, tmp_path: Path, llm: ob
     cache.build()
     assert len(list(root.iterdir())) == 2
     assert opened(root).complete
+
+
+def test_another_type_of_numbers_alone_is_another_folder(folder: Path) -> None:
+    rough = tiny.backbone()
+    rough.model.to(torch.bfloat16)
+    rough._fingerprint = LLM.fingerprint()
+    cache = TextCache(rough, INSTRUCTION, LINES)
+    cache.open(folder, writes=True)
+    assert cache.missing == sum(map(len, LINES))
+    cache.build()
+    told = {json.loads(path.read_text())["dtype"]: json.loads(path.read_text()) for path in folder.glob("*/manifest.json")}
+    assert told["float32"] == {**told["bfloat16"], "dtype": "float32"}
+    assert opened(folder).complete
 
 
 def test_two_processes_at_once(whole: Path, tmp_path: Path) -> None:
