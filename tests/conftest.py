@@ -6,9 +6,15 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+# How long an example takes says more of what else the machine does than of the code.
+hypothesis.settings.register_profile("laserrec", deadline=None)
+hypothesis.settings.load_profile("laserrec")
 
 
 def pytest_configure(config: pytest.Config) -> None:
