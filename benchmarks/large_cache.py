@@ -25,6 +25,7 @@ from transformers import AutoModel, LlamaConfig, PreTrainedTokenizerFast
 from laserrec.nn.backbone import Backbone
 from laserrec.nn.text_blocks import cache_bytes
 from laserrec.nn.text_cache import TextCache
+from laserrec.provenance import provenance
 
 VOCABULARY = 32_000
 T = TypeVar("T")
@@ -41,7 +42,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where a temporary folder is made")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=chosen.folder) as folder:
-        json.dump(measure(Path(folder), chosen), sys.stdout, indent=1)
+        found = {"benchmark": "large_cache", **provenance(["python", *sys.argv]), **measure(Path(folder), chosen)}
+        json.dump(found, sys.stdout, indent=1)
     sys.stdout.write("\n")
 
 
