@@ -21,7 +21,15 @@ SCORES_HELD = 30_000_000
 """Made at a time while evidence is gathered: a case has three a catalogue's item, its cosine, its nearness and its collaborative score."""
 BATCH = 64
 PULL = 0.1
-"""Weight of a stored scalar's squared distance from its start, so that few cases cannot drive it to infinity."""
+"""Weight of a stored scalar's squared distance from its start, beside the mean over `CASES` cases."""
+
+
+def pull(cases: int) -> float:
+    """Return that weight beside the mean over fewer cases: what the start is worth does not shrink with them.
+
+    Else nine users can turn the score around (docs/log.md).
+    """
+    return PULL * CASES / cases
 
 
 def calibrate(laser: LaserSystem, items: Tensor, mask: Tensor, targets: Tensor, left_out: Tensor | None = None, *, seed: int = 0) -> None:
@@ -49,7 +57,8 @@ def calibrate(laser: LaserSystem, items: Tensor, mask: Tensor, targets: Tensor, 
         parts.append((evidence, among.find(histories), real, among.find(following), among.stands_for))
 
     def loss() -> Tensor:
-        total = sum(((scalar - start) ** 2 for scalar, start in zip(scalars, starts, strict=True)), scalars[0].new_zeros(())) * PULL
+        total = sum(((scalar - start) ** 2 for scalar, start in zip(scalars, starts, strict=True)), scalars[0].new_zeros(()))
+        total = total * pull(len(items))
         for evidence, histories, real, following, stands_for in parts:
             logits = scorer.combine(evidence, histories, real) + stands_for
             total = total + cross_entropy(logits, following, reduction="sum") / len(items)

@@ -17,7 +17,7 @@ from torch.nn.functional import softplus
 
 from laserrec.nn.laser import LaserSystem
 from laserrec.nn.scoring import GAIN
-from laserrec.training.calibrate import PULL, in_batches, minimise
+from laserrec.training.calibrate import in_batches, minimise, pull
 from laserrec.training.candidates import OTHERS
 
 FOLDS = 10
@@ -50,7 +50,7 @@ def fit_lift(laser: LaserSystem, items: Tensor, mask: Tensor, targets: Tensor, *
 
     def loss() -> Tensor:
         lifted = odds + trust * GAIN * stored
-        return (softplus(lifted) - wanted * lifted).sum() / (rounds(len(view.scored)) * len(items)) + PULL * stored**2
+        return (softplus(lifted) - wanted * lifted).sum() / (rounds(len(view.scored)) * len(items)) + pull(len(items)) * stored**2
 
     minimise(loss, [stored])
     scorer.lift.copy_(GAIN * stored.detach())

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from laserrec.nn.laser import LaserSystem
 from laserrec.nn.scoring import GAIN
-from laserrec.training.calibrate import PULL, calibrate, in_batches
+from laserrec.training.calibrate import calibrate, in_batches, pull
 
 
 def system(**score: Any) -> LaserSystem:  # noqa: ANN401 - settings of any type
@@ -28,7 +28,7 @@ def objective(laser: LaserSystem, case: tuple[torch.Tensor, torch.Tensor], targe
     for row, (items, mask) in enumerate(zip(*case, strict=True)):
         seen[row, items[mask]] = 1.0
     scores = scores - 2.0 * seen
-    return float(cross_entropy(scores, targets)) + PULL * ((trust - start) / GAIN) ** 2
+    return float(cross_entropy(scores, targets)) + pull(len(targets)) * ((trust - start) / GAIN) ** 2
 
 
 def test_the_trust_is_the_best_of_a_grid() -> None:
@@ -42,6 +42,25 @@ def test_the_trust_is_the_best_of_a_grid() -> None:
     grid = [found + step for step in (-1.0, -0.3, -0.1, 0.1, 0.3, 1.0)]
     assert all(objective(laser, case, targets, found, 1.0) < objective(laser, case, targets, other, 1.0) for other in grid)
     assert abs(found - 1.0) > 0.01
+
+
+def test_the_start_is_worth_as_much_with_few_cases() -> None:
+    # Beside a mean over 1,000 cases it is a tenth of the squared distance: as a sum, 100 of them for however many cases.
+    assert [cases * pull(cases) for cases in (1, 9, 84, 1000)] == pytest.approx([100.0] * 4)
+
+
+def test_few_cases_do_not_turn_the_score_around() -> None:
+    """One case whose answer is the farthest from the history and last by the collaborative score; without a pull both weights turn."""
+    laser = system(penalty=2.0, trust=1.0, nearness=1.0)
+    case = tiny.batch([[0, 1, 2]])
+    evidence = laser.evidence(*case)
+    assert evidence.collaborative is not None
+    targets = evidence.collaborative.argmin(1)
+    calibrate(laser, *case, targets)
+    scorer = laser.model.scorer
+    for weight in (scorer.trust, scorer.nearness):
+        assert weight is not None
+        assert float(weight.detach()) > 0
 
 
 def test_items_left_out_do_not_count() -> None:
