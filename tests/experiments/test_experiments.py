@@ -246,7 +246,9 @@ def test_a_random_model_is_the_same_but_for_its_weights(tmp_path: Path, monkeypa
     assert not torch.equal(names["layers.0.mlp.up_proj.weight"].float(), there["layers.0.mlp.up_proj.weight"].float())
     found = language.run(experiment, tmp_path / "data", out, ["random weights"], small_settings(llm))
     assert [arm["arm"] for arm in found["arms"]] == ["the language model", "random weights"]
-    assert found["arms"][0]["test"] != found["arms"][1]["test"]
+    logs = [(out / arm / "seed-0" / "stage1" / "metrics.jsonl").read_text() for arm in ("the-language-model", "random-weights")]
+    losses = [[json.loads(line)["train"].get("loss") for line in log.splitlines()] for log in logs]
+    assert losses[0] != losses[1]  # another model was read
     sizes = json.loads((llm / "config.json").read_text()) | {"intermediate_size": 24}
     (llm / "config.json").write_text(json.dumps(sizes))
     other = Backbone.load(language.random_model(str(llm), out))  # another model, another folder
