@@ -8,14 +8,12 @@ Knows nothing of printing.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
-import torch
 
 from laserrec.baselines.base import Baseline
 from laserrec.baselines.last_text import LastItemText
@@ -27,7 +25,7 @@ from laserrec.config import Architecture, CollaborativeConfig, FitConfig, ItemsF
 from laserrec.data.dataset import Dataset
 from laserrec.errors import ConfigError, DataError
 from laserrec.evaluation import Evaluation, evaluate
-from laserrec.planning.probe import peak_memory, resident_memory
+from laserrec.planning.probe import MemoryPeak
 from laserrec.run_folder import Part, Result, RunFolder
 from laserrec.training.fit import blend_refits, fit_collaborative, fit_refits, reads_texts, refit_settings
 from laserrec.training.language import load_backbone
@@ -39,9 +37,8 @@ Trained = Literal["sasrec", "bert4rec", "gru4rec", "sasrec-text", "gru4rec-text"
 BaselineName = Literal["popularity", "item-knn", "last-text", Trained, "ensemble"]
 BASELINES: tuple[BaselineName, ...] = ("popularity", "item-knn", "last-text", *get_args(Trained), "ensemble")
 Section = TypeVar("Section", CollaborativeConfig, FitConfig)
-Made = TypeVar("Made")
-FIRST_LOOK, SELDOM = 0.002, 0.2
-"""Seconds to the first look at the memory, and between two at most: what is short is seen, and what is long not slowed down."""
+SELDOM = 0.2
+"""Seconds between two looks at the memory at most."""
 Say = Callable[[str], None]
 """Told in words what is under way."""
 
@@ -112,8 +109,9 @@ def measure_baseline(
     missing = [part for part, path in paths.items() if not path.is_file()]
     if missing:
         earlier = [Evaluation.load(path).about.get("peak_memory", 0) for part, path in paths.items() if part not in missing]
-        measured, own = _with_peak(lambda: _evaluated(name, data, run, session, say, missing), session.device)
-        peak = max([own, *earlier])
+        with MemoryPeak(session.device, seldom=SELDOM) as memory:
+            measured = _evaluated(name, data, run, session, say, missing)
+        peak = max([memory.highest, *earlier])
         for part, found in measured.items():
             replace(found, about={**found.about, "peak_memory": peak}).save(paths[part], data.user_ids, data.item_ids)
     kept = {part: Evaluation.load(path) for part, path in paths.items()}
@@ -134,30 +132,6 @@ def _evaluated(
         return evaluate(model.scores, cases, popularity=popularity, device=device, about={**about, "part": part})
 
     return {part: ranked(part) for part in parts}
-
-
-def _with_peak(work: Callable[[], Made], device: torch.device) -> tuple[Made, int]:
-    """Do something; return what it gives and the most bytes of the device's memory that the process had meanwhile.
-
-    The system's own peak is exact, but of the process's whole life: where it did not rise, the most that was seen now and then counts.
-    """
-    ever, seen, ended = peak_memory(device), resident_memory(device), threading.Event()
-
-    def look() -> None:
-        nonlocal seen
-        pause = FIRST_LOOK
-        while not ended.wait(pause):
-            seen, pause = max(seen, resident_memory(device)), min(1.1 * pause, SELDOM)
-
-    watcher = threading.Thread(target=look, daemon=True)
-    watcher.start()
-    try:
-        made = work()
-    finally:
-        ended.set()
-        watcher.join()
-    reached = peak_memory(device)
-    return made, reached if reached > ever else max(seen, resident_memory(device))
 
 
 def trained_settings(config: LaserConfig, name: Trained) -> tuple[CollaborativeConfig, FitConfig]:

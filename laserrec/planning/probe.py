@@ -141,14 +141,20 @@ class MemoryPeak:
 
     Attributes:
         grown: by how much the most that was seen exceeds what was there at the beginning, in bytes.
+        highest: the most that the process had meanwhile, in bytes: the system's own peak where that rose, else the most that was seen.
     """
 
-    def __init__(self, device: torch.device = CPU) -> None:
-        """Look at the memory of a device."""
-        self._device = device
+    def __init__(self, device: torch.device = CPU, *, seldom: float = LOOK_SECONDS) -> None:
+        """Look at the memory of a device.
+
+        Args:
+            device: whose memory.
+            seldom: seconds between two looks at most; they grow to it, so that what is long is not slowed down.
+        """
+        self._device, self._seldom = device, seldom
 
     def __enter__(self) -> MemoryPeak:
-        self._began, self.grown = resident_memory(self._device), 0
+        self._began, self._ever, self.grown = resident_memory(self._device), peak_memory(self._device), 0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
         self._thread.start()
@@ -158,10 +164,14 @@ class MemoryPeak:
         self._ended.set()
         self._thread.join()
         self._note()
+        reached = peak_memory(self._device)
+        self.highest = reached if reached > self._ever else self._began + self.grown
 
     def _look(self) -> None:
-        while not self._ended.wait(LOOK_SECONDS):
+        pause = LOOK_SECONDS
+        while not self._ended.wait(pause):
             self._note()
+            pause = min(1.1 * pause, self._seldom)
 
     def _note(self) -> None:
         self.grown = max(self.grown, resident_memory(self._device) - self._began)

@@ -57,8 +57,8 @@ def calibrate(laser: LaserSystem, items: Tensor, mask: Tensor, targets: Tensor, 
         parts.append((evidence, among.find(histories), real, among.find(following), among.stands_for))
 
     def loss() -> Tensor:
-        total = sum(((scalar - start) ** 2 for scalar, start in zip(scalars, starts, strict=True)), scalars[0].new_zeros(()))
-        total = total * pull(len(items))
+        away = sum(((scalar - start) ** 2 for scalar, start in zip(scalars, starts, strict=True)), scalars[0].new_zeros(()))
+        total = pull(len(items)) * away
         for evidence, histories, real, following, stands_for in parts:
             logits = scorer.combine(evidence, histories, real) + stands_for
             total = total + cross_entropy(logits, following, reduction="sum") / len(items)

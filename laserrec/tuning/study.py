@@ -34,10 +34,8 @@ from laserrec.training.session import Session
 from laserrec.training.text_vectors import TextVectors, text_vectors
 from laserrec.tuning.space import Between, OneOf, Tuned, Value, space_of
 
-WHOLE_TRIALS, WARM_UP_EPOCHS, WARM_UP_SHARE = 2, 10, 3
-"""Trials before any is pruned, and epochs of a trial before it may be: a third of what it may take, ten at most.
-
-With a small budget, one slow trial must not take most of it."""
+WHOLE_TRIALS, WARM_UP_EPOCHS = 2, 10
+"""Trials before any is pruned, and the most epochs of a trial before it may be: one slow trial must not take most of a small budget."""
 STARTING_TRIALS = 5
 """Trials before the sampler learns from them."""
 
@@ -274,9 +272,9 @@ def _start(model: Tuned, config: LaserConfig) -> LaserConfig:
 
 
 def _warm_up(model: Tuned, config: LaserConfig) -> int:
-    """Return the epochs of a trial before it may be stopped."""
+    """Return the epochs of a trial before it may be stopped: a third of those that it may take."""
     epochs = (config.stage1 if model == "laser" else config.fit_collaborative).epochs
-    return min(WARM_UP_EPOCHS, max(1, epochs // WARM_UP_SHARE))
+    return min(WARM_UP_EPOCHS, max(1, epochs // 3))
 
 
 def _tried(trial: Any) -> Trial:  # noqa: ANN401 - Optuna is untyped here
