@@ -61,6 +61,31 @@ def test_two_small_ones_make_room_for_a_large_one() -> None:
     assert here(small) == [2, 3, 4]
 
 
+def test_a_gap_of_less_than_half_a_block_stays() -> None:
+    mixed = arena(10, [3, 4, 3, 2, 2])
+    for block, size in enumerate([3, 4, 3]):
+        put(mixed, block, size)
+    put(mixed, 3, 2)  # in the place of 0, of which one row is left over
+    mixed.used[1] = True
+    put(mixed, 4, 2)  # 1 stays where it is, and 2 goes
+    assert mixed.first.tolist() == [-1, 3, -1, 0, 7]
+
+
+def test_what_is_moved_keeps_its_rows_and_what_is_held_is_not_moved() -> None:
+    for held in (False, True):
+        mixed = arena(10, [2, 4, 4, 3])
+        for block, size in enumerate([2, 4, 4]):
+            put(mixed, block, size)
+        mixed._used[:] = False
+        mixed.used[1] = True
+        slots = mixed.hold([1]) if held else []
+        put(mixed, 3, 3)  # 0 goes; 1 moves up by its two rows, over itself; 2 goes
+        assert mixed.first.tolist() == [-1, 2 if held else 0, -1, 6 if held else 4]
+        for block, size in ((1, 4), (3, 3)):
+            assert mixed.rows[int(mixed.first[block]) :][:size].eq(block).all()
+        release(slots)
+
+
 def test_what_is_held_stays_and_a_need_beyond_the_limit_is_met() -> None:
     small = arena(6, [3, 3, 3])
     put(small, 0, 3)
