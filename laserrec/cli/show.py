@@ -104,6 +104,7 @@ def show_plan(plan: Plan) -> None:
     console = Console(highlight=False)
     console.print(table)
     console.print(rooms)
+    typer.echo("At a time: " + "; ".join(f"{what} {count}" for what, count in plan.at_once.items()))
     for key, value in plan.chosen.items():
         typer.echo(f"Chosen for this machine: {key} = {value}")
     for warning in plan.warnings:

@@ -70,6 +70,11 @@ def try_neighbours(histories: Ragged, catalogue_size: int, members: Sequence[Seq
     return NeighbourCost(counting, blending, TABLE_BYTES * catalogue_size + beside)
 
 
+def found_at_once(count: int) -> int:
+    """Return of how many items neighbours by text are found at a time, in a catalogue of so many."""
+    return max(1, min(count, HELD // max(count, 1)))
+
+
 def finding_seconds(states: Tensor) -> float:
     """Return the seconds of finding every item's neighbours by text, from those of some.
 
@@ -77,7 +82,7 @@ def finding_seconds(states: Tensor) -> float:
         states: float [N, H]; what they are does not matter.
     """
     count = len(states)
-    rows = torch.arange(max(1, min(count, enough(ROWS, states.device), HELD // count)), device=states.device)
+    rows = torch.arange(min(found_at_once(count), enough(ROWS, states.device)), device=states.device)
     return seconds_of(partial(nearest, states, rows)) * count / len(rows)
 
 

@@ -92,6 +92,7 @@ class Plan:
         phases: in the order in which they come.
         memory: see there.
         disk: see there.
+        at_once: what is worked on at a time, and how many of it, so that what is held stays bounded whatever the catalogue's size.
         threads: that it was made, and the run is begun, with.
         seconds: that making the plan took.
     """
@@ -101,6 +102,7 @@ class Plan:
     phases: Sequence[Phase]
     memory: Memory
     disk: Disk
+    at_once: Mapping[str, int]
     threads: int
     seconds: float
 
@@ -121,7 +123,7 @@ class Plan:
         if memory.texts < memory.texts_all:
             found.append(
                 f"Of {gib(memory.texts_all)} of encoded texts memory holds {gib(memory.texts)}; the rest is read from disk again "
-                "and again, which the predicted time leaves out. Raise llm.cache_memory if memory is free."
+                "and again, which is part of the predicted time. Raise llm.cache_memory if memory is free."
             )
         if disk.texts > disk.texts_free:
             found.append(self._no_room())
@@ -146,6 +148,7 @@ class Plan:
             "memory": asdict(self.memory),
             "disk": asdict(self.disk),
             "chosen": dict(self.chosen),
+            "at_once": dict(self.at_once),
             "warnings": self.warnings,
             "threads": self.threads,
             "seconds": self.seconds,

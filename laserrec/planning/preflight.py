@@ -24,6 +24,7 @@ from laserrec.baselines.popularity import Popularity
 from laserrec.baselines.seen import STRENGTHS, SeenPenalty
 from laserrec.config import FitConfig, LaserConfig
 from laserrec.data.dataset import Cases, Dataset
+from laserrec.data.ragged import Ragged
 from laserrec.devices import CPU
 from laserrec.evaluation import evaluate
 from laserrec.nn.arena import available_memory
@@ -31,15 +32,13 @@ from laserrec.nn.collaborative import CollaborativeView
 from laserrec.nn.laser import LaserSystem
 from laserrec.nn.mean_states import mean_states
 from laserrec.nn.ranker import Ranker
-from laserrec.nn.text_cache import TextCache
 from laserrec.nn.text_store import SHARD_BYTES
 from laserrec.planning.id_based import IdTrials, Settings
-from laserrec.planning.neighbours import TABLE_BYTES, NeighbourCost, finding_memory, finding_seconds, try_neighbours
+from laserrec.planning.neighbours import TABLE_BYTES, NeighbourCost, finding_memory, finding_seconds, found_at_once, try_neighbours
 from laserrec.planning.plan import REST, Disk, Memory, Phase, Plan
 from laserrec.planning.probe import (
     EmptyTexts,
     FitCost,
-    MemoryPeak,
     enough,
     folder_bytes,
     free_bytes,
@@ -50,6 +49,7 @@ from laserrec.planning.probe import (
     some,
     try_fit,
 )
+from laserrec.planning.texts import TextCost, disk_seconds, read_again, try_texts
 from laserrec.ranking import rows_at_once
 from laserrec.start import Start
 from laserrec.training.calibrate import CASES as CALIBRATED
@@ -62,7 +62,6 @@ from laserrec.training.stages import LaserTask, padded
 from laserrec.training.text_vectors import PHASE as VECTORS
 from laserrec.training.text_vectors import item_texts, vectors_file, vectors_source
 
-SAMPLE_TOKENS = 2000
 ROWS, CASES, ITEMS = 64, 64, 128
 """Of a probe in text_first; prefix_first reads whole prompts, so an eighth of them tells as much."""
 SIMPLE_CASES = 512
@@ -124,20 +123,18 @@ def micro_batch(batch: int, row: int, available: int) -> int | None:
     return None if size == batch else size
 
 
-@dataclass(frozen=True)
-class _Texts:
-    """Encoding and reading texts: seconds a byte, and the memory that encoding takes."""
-
-    encode: float
-    read: float
-    memory: int
-
-
 class _Twice(NamedTuple):
     """Seconds of something at first, and again once the language model has read the histories."""
 
     first: float
     again: float
+
+
+class _Again(NamedTuple):
+    """Seconds of reading from disk what memory does not hold: for an item matrix, and for a history."""
+
+    items: float
+    history: float
 
 
 @dataclass(frozen=True)
@@ -177,17 +174,18 @@ class _Preflight:
         config = self.config
         collaborative = self.id_based.task("collaborative")
         identity = self.id_based.cost("collaborative", collaborative)
-        texts, laser = self._try_texts(), self._try_laser(collaborative)
+        texts, laser = try_texts(self.texts, config, self.kept, self.available), self._try_laser(collaborative)
         near = self._try_neighbours(collaborative)
-        chosen = self._choose(identity, laser.fit)
+        chosen, again = self._choose(identity, laser.fit), self._read_again(laser, texts)
         settled = config.override([f"{key}={value}" for key, value in chosen.items()])
         before = [*self._vectors(), *self.id_based.phases(), Phase("texts", self.texts.missing_bytes * texts.encode)]
         return Plan(
             config=settled,
             chosen=chosen,
-            phases=[*before, *self._stages(laser, texts), Phase(REST, self._rest(laser, identity, near))],
+            phases=[*before, *self._stages(laser, texts, again), Phase(REST, self._rest(laser, identity, near, again))],
             memory=self._memory(settled, identity, laser, texts, near),
             disk=self._disk(folder, identity, laser),
+            at_once=self._at_once(settled),
             threads=torch.get_num_threads(),
             seconds=0.0,
         )
@@ -210,26 +208,6 @@ class _Preflight:
         chosen = [self.texts.template.item_text(self.texts.items[item]) for item in some(self.items, enough(ITEMS, self.device))]
         limit = self.config.prompt.max_item_tokens
         return [Phase(VECTORS, seconds_of(partial(mean_states, self.backbone, chosen, max_tokens=limit)) / len(chosen) * self.items)]
-
-    def _try_texts(self) -> _Texts:
-        """Encode some lines into a folder and read them back, or read those that are there."""
-        if not self.texts.count:
-            return _Texts(0.0, 0.0, 0)
-        # They are all in memory at once, and on disk.
-        tokens = max(1, min(enough(SAMPLE_TOKENS, self.device), self.available // 16 // self.texts.token_bytes))
-        lines = sorted(self.texts.lines([self.texts.items[item] for item in some(self.items, tokens)]), key=len)
-        ends = np.cumsum([len(line) for line in lines])
-        # Neighbours in length, as they are encoded; in the middle, where their cost a token is the mean one.
-        first = int(np.searchsorted(ends, max(0, (ends[-1] - tokens) // 2)))
-        chosen = lines[first : int(np.searchsorted(ends, ends[first] + tokens)) + 1]
-        cache = TextCache(self.backbone, self.backbone.tokenize(self.config.prompt.instruction), chosen, numbers=self.config.llm.cache)
-        missing = bool(self.texts.missing_bytes)
-        cache.open(self.kept if missing else texts_folder(), writes=missing)
-        with MemoryPeak(self.device) as memory:
-            encoding = seconds_of(cache.build) if missing else 0.0
-        items = torch.arange(len(chosen))[:, None]
-        reading = seconds_of(partial(cache.gather, items, torch.ones_like(items, dtype=torch.bool)))
-        return _Texts(encoding / cache.bytes, reading / cache.bytes, memory.grown)
 
     def _try_laser(self, collaborative: CollaborativeTask) -> _Laser:
         """Try Laser around an id-based model, with encoded texts of zeros."""
@@ -286,23 +264,43 @@ class _Preflight:
         whole = partial(evaluate, score, cases, popularity=self.popularity, device=self.device)
         return _twice(system, whole, partial(evaluate, score, cases, device=self.device), 1 / len(cases))
 
-    def _stages(self, laser: _Laser, texts: _Texts) -> list[Phase]:
-        config, rows = self.config, int((self.data.training_histories().lengths > 1).sum())
-        refresh, cases = laser.item * self.items + laser.finding, len(self.data.cases("valid"))
+    @cached_property
+    def _learnt(self) -> Ragged:
+        """What the language model reads in an epoch: training histories without their targets, cut as it reads them."""
+        histories = self.data.training_histories()
+        rows = [history[:-1] for history in histories if len(history) > 1]
+        return Ragged.from_rows(rows).tails(self.config.prompt.max_history)
+
+    def _read_again(self, laser: _Laser, texts: TextCost) -> _Again:
+        """Return the seconds of reading texts again that memory does not hold."""
+        held, memory = self.texts.memory, self.texts.unlimited_memory
+        if held >= memory:
+            return _Again(0.0, 0.0)
+        again = read_again(self._learnt, self.texts.lengths.numpy(), held / memory)
+        # What the system has no memory for either comes from the disk itself.
+        cached = min(1.0, max(0, self.available - laser.process - held) / self.texts.bytes)
+        second = texts.read + (1 - cached) * disk_seconds(self.kept, -(-self.texts.bytes // self.texts.count))
+        whole = self.texts.bytes * second
+        return _Again(whole * again.items, whole * again.histories / max(len(self._learnt), 1))
+
+    def _stages(self, laser: _Laser, texts: TextCost, again: _Again) -> list[Phase]:
+        config, rows = self.config, len(self._learnt)
+        refresh, cases = laser.item * self.items + again.items + laser.finding, len(self.data.cases("valid"))
         found = []
         for name, stage, each in (("stage1", config.stage1, refresh), ("stage2", config.stage2, 0.0)):
             if name == "stage2" and not stage.epochs:
                 continue
-            phase = laser.fit.phase(name, stage, rows, min(cases, stage.validation_cases or cases))
+            fit = replace(laser.fit, row=laser.fit.row + again.history, case=laser.fit.case + again.history)
+            phase = fit.phase(name, stage, rows, min(cases, stage.validation_cases or cases))
             # The item matrix is computed once even if nothing is trained.
             once = 0.0 if name == "stage2" else self.texts.bytes * texts.read + laser.calibration.first + (0.0 if stage.epochs else refresh)
             found.append(replace(phase, once=phase.once + once, epoch=phase.epoch + each))
         return found
 
-    def _rest(self, laser: _Laser, identity: FitCost, near: NeighbourCost) -> float:
+    def _rest(self, laser: _Laser, identity: FitCost, near: NeighbourCost, again: _Again) -> float:
         """Return the seconds of everything that is neither a fit nor encoding."""
         valid, test = (len(self.data.cases(part)) for part in ("valid", "test"))
-        took = self.loading + laser.fit.save + laser.case.first * (valid + test)
+        took = self.loading + laser.fit.save + (laser.case.first + again.history) * (valid + test)
         if refit_settings(self.config):
             took += self._fusing(laser, near)
         if self.config.score.calibrate and self.config.score.new_items is None:
@@ -340,7 +338,14 @@ class _Preflight:
                 found[f"{name}.micro_batch_size"] = size
         return found
 
-    def _memory(self, config: LaserConfig, identity: FitCost, laser: _Laser, texts: _Texts, near: NeighbourCost) -> Memory:
+    def _at_once(self, config: LaserConfig) -> dict[str, int]:
+        """Return what is worked on at a time: the micro-batches, and parts that follow from the catalogue and bounds of their own."""
+        fits = {"fit_collaborative": config.fit_collaborative, "stage1": config.stage1, "stage2": config.stage2}
+        sizes = {f"{name}, training rows": fit.micro_batch_size or fit.batch_size for name, fit in fits.items()}
+        sizes["histories scored"] = rows_at_once(self.items)
+        return sizes | {"items whose neighbours are found": found_at_once(self.items)} if config.score.nearest else sizes
+
+    def _memory(self, config: LaserConfig, identity: FitCost, laser: _Laser, texts: TextCost, near: NeighbourCost) -> Memory:
         fitted = evidence_bytes(self.items, int(self.data.training_histories().lengths.max(initial=1))) if config.score.calibrate else 0
         scores = max(fitted, 16 * rows_at_once(self.items) * self.items)
         stages = [(config.stage1, laser.fit), (config.stage2, laser.fit)]

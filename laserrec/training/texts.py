@@ -125,6 +125,13 @@ class ItemTexts:
         return sum(cache.texts for cache in self._caches)
 
     @property
+    def lengths(self) -> Tensor:
+        """Tokens of each item's encoded text, int64 [N]."""
+        items = torch.arange(len(self.items))[:, None]
+        counts = [cache.count_tokens(items, torch.ones_like(items, dtype=torch.bool)) for cache in self._caches]
+        return torch.stack(counts).sum(0) if counts else torch.zeros(len(self.items), dtype=torch.int64)
+
+    @property
     def seconds(self) -> float:
         """What encoding the texts took, now or when it was done."""
         return sum(cache.seconds for cache in self._caches)

@@ -21,6 +21,7 @@ from laserrec.planning.neighbours import NeighbourCost
 from laserrec.planning.plan import Plan
 from laserrec.planning.preflight import Rivals, micro_batch, preflight
 from laserrec.planning.probe import FitCost
+from laserrec.planning.texts import Again, TextCost
 from laserrec.run_folder import RunFolder
 
 Run = Callable[..., tuple[int, str, str]]
@@ -221,6 +222,42 @@ def test_little_memory_chooses_micro_batches_and_warns(shop: Path, monkeypatch: 
     assert plan.chosen == {"fit_collaborative.micro_batch_size": 2, "stage1.micro_batch_size": 2, "stage2.micro_batch_size": 2}
     assert plan.config.stage1.micro_batch_size == plan.config.stage2.micro_batch_size == 2
     assert [warning.partition(":")[0] for warning in plan.warnings] == ["Memory looks short"]
+
+
+def test_texts_beyond_memory_are_read_again(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, config = Dataset.load(shop / "data"), LaserConfig.load(shop / "laser.toml")
+    learnt, valid = int((data.training_histories().lengths > 1).sum()), len(data.cases("valid"))
+    # An epoch reads a half of all texts again for the item matrix and three times all for its histories; a second a byte.
+    monkeypatch.setattr(module, "read_again", lambda *_: Again(0.5, 3.0))
+    monkeypatch.setattr(module, "try_texts", lambda *_: TextCost(0.0, 1.0, 0))
+    memories = ("none", "0.000001")
+    plans = [preflight(data, config.override([f"llm.cache_memory={memory}"]), shop / "new") for memory in memories]
+    whole = plans[0].memory.texts_all
+    (before, after), history = ({phase.name: phase for phase in plan.phases} for plan in plans), 3 * whole / learnt
+    assert after["stage1"].epoch - before["stage1"].epoch == pytest.approx(0.5 * whole + history * (learnt + valid), rel=0.01)
+    assert after["stage2"].epoch - before["stage2"].epoch == pytest.approx(history * (learnt + valid), rel=0.01)
+    assert after["rest"].once - before["rest"].once == pytest.approx(history * (valid + len(data.cases("test"))), rel=0.01)
+    assert not plans[0].warnings
+    assert "which is part of the predicted time" in plans[1].warnings[0]
+
+
+def test_a_slow_disk_counts_where_the_system_cannot_cache_it(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = Dataset.load(shop / "data")
+    config = LaserConfig.load(shop / "laser.toml").override(["llm.cache_memory=0.000001"])
+    monkeypatch.setattr(module, "read_again", lambda *_: Again(1.0, 0.0))
+    monkeypatch.setattr(module, "try_texts", lambda *_: TextCost(0.0, 0.0, 0))
+    monkeypatch.setattr(module, "disk_seconds", lambda *_: 1.0)
+    cached = preflight(data, config, shop / "new")
+    monkeypatch.setattr(module, "available_memory", lambda *_: 0)
+    uncached = preflight(data, config, shop / "new")
+    epochs = [{phase.name: phase for phase in plan.phases}["stage1"].epoch for plan in (cached, uncached)]
+    assert epochs[1] - epochs[0] == pytest.approx(cached.memory.texts_all, rel=0.01)
+
+
+def test_what_is_worked_on_at_a_time_is_told(laserrec: Run, shop: Path) -> None:
+    _, out, _ = laserrec(*WORDS, "--plan", "--set", "stage1.micro_batch_size=4", "--set", "fit_collaborative.batch_size=7")
+    assert "At a time: fit_collaborative, training rows 7; stage1, training rows 4; " in out
+    assert "; histories scored 128; items whose neighbours are found 10\n" in out
 
 
 def test_what_was_chosen_is_the_runs_and_does_not_stand_in_the_way_of_resuming(
