@@ -8,6 +8,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from html import unescape
+from html.entities import html5
 from pathlib import Path
 
 import polars as pl
@@ -17,6 +19,8 @@ ITEM = "item_id"
 TIME = "timestamp"
 PART = "part"
 TITLE = "title"
+REFERENCE = r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});"
+"""A character reference of HTML, such as shops' exports are full of; only with its semicolon, for "AT&T" is none."""
 PARTS = ("train", "valid", "test")
 HISTORY = "history"
 """The part of events that cases are read with and nothing is trained on: of users, or of a time, that a dataset leaves out of training."""
@@ -73,10 +77,23 @@ def empty_items() -> pl.DataFrame:
 
 
 def tidy_items(items: pl.DataFrame) -> pl.DataFrame:
-    """Return items with one row an id (the first), blank texts as null, white space collapsed, and a title column."""
+    """Return items with one row an id (the first), HTML's references as characters, blank texts as null, and a title column.
+
+    White space is collapsed.
+    """
     if TITLE not in items.columns:
         items = items.with_columns(pl.lit(None, pl.String).alias(TITLE))
     texts = [name for name in items.columns if name != ITEM]
-    cleaned = pl.col(texts).cast(pl.String).str.replace_all(r"\s+", " ").str.strip_chars()
+    items = items.with_columns(pl.col(texts).cast(pl.String))
+    found = {reference for name in texts for reference in items[name].str.extract_all(REFERENCE).explode().drop_nulls().unique()}
+    characters = {reference: _character(reference) for reference in sorted(found)}
+    if characters:
+        items = items.with_columns(pl.col(texts).str.replace_many(characters))
+    cleaned = pl.col(texts).str.replace_all(r"\s+", " ").str.strip_chars()
     items = items.with_columns(cleaned).with_columns(pl.when(pl.col(texts).str.len_bytes() > 0).then(pl.col(texts)))
     return items.unique(ITEM, keep="first", maintain_order=True).select(ITEM, TITLE, *[name for name in texts if name != TITLE])
+
+
+def _character(reference: str) -> str:
+    """Return what a reference stands for, itself where it has no meaning; the standard library alone would read the beginning of others."""
+    return unescape(reference) if reference.startswith("&#") or reference[1:] in html5 else reference

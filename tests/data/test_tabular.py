@@ -35,6 +35,21 @@ def test_reads_quotes_line_ends_and_other_alphabets(tmp_path: Path) -> None:
     assert raw.columns == {"user": "customer", "item": "sku", "time": "when", "item id": "sku", "title": "title", "attributes": "brand"}
 
 
+def test_characters_that_were_written_for_html_are_read(tmp_path: Path) -> None:
+    write(tmp_path / "log.csv", "user,item,time\nu,a,1\n")
+    titles = {
+        "Velcro&reg; 2&rdquo; wide": "Velcro® 2” wide",
+        "AT&T, R&amp;D": "AT&T, R&D",
+        "&amp;lt;b&#62; &#x2122;": "&lt;b> ™",  # a single time
+        "a&nbsp;&nbsp;b &#10; c": "a b c",
+        "&nbsp;": None,
+        "&notebook; &not &; &unknown;": "&notebook; &not &; &unknown;",  # none of them means anything
+    }
+    rows = [f'{item},"{title}"\n' for item, title in zip("abcdef", titles, strict=True)]
+    write(tmp_path / "items.csv", "item,title\n" + "".join(rows))
+    assert read_source(tmp_path, None, ReadOptions()).items["title"].to_list() == list(titles.values())
+
+
 def test_bad_rows_have_the_line_they_start_at(tmp_path: Path) -> None:
     lines = [
         "user,item,time,note",
