@@ -55,6 +55,12 @@ class Ragged:
         lengths = np.minimum(self.lengths, limit)
         return self._gather(self.offsets[1:] - lengths, lengths)
 
+    def before_last(self, limit: int) -> Ragged:
+        """Return every row of two values or more without its last one, cut to the last `limit` of the others."""
+        several = np.flatnonzero(self.lengths > 1)
+        lengths = np.minimum(self.lengths[several] - 1, limit)
+        return self._gather(self.offsets[several + 1] - 1 - lengths, lengths)
+
     def absent(self, count: int) -> NDArray[np.int64]:
         """Return which of the values 0 … count - 1 no row holds, int64, ascending."""
         return np.flatnonzero(np.bincount(self.values, minlength=count) == 0)

@@ -26,8 +26,6 @@ from torch import Tensor
 from laserrec.devices import CPU
 
 GONE = -1
-WORTH = 2
-"""A gap of one such part of a block, or more, is worth moving the block."""
 # Of each version of Linux' control groups, by what /proc/self/cgroup calls it: where they are, and the files and the statistic that tell
 # the limit, what is taken, and how much of that the system gives up when asked.
 CONTROL_GROUPS = {
@@ -83,6 +81,7 @@ class Arena:
 
     def resize(self, blocks: int, rows: int) -> None:
         """Take note of how many blocks there are now, and how many rows all of them would need; those beyond the last are let go."""
+        self._settle()
         for block in range(blocks, len(self._first)):
             self._let_go(block)
         while self._ring and self._ring[-1].block == GONE and not self._ring[-1].holders:
@@ -147,6 +146,7 @@ class Arena:
     def _find(self, count: int) -> int:
         """Move the hand to `count` rows that are free or may become so, and return the first; at worst, grow."""
         rounds = 0
+        self._settle()
         while True:
             front = self._ring[0] if self._ring and self._ring[0].start >= self._hand else None
             if self._hand + count <= (len(self.rows) if front is None else front.start):
@@ -158,22 +158,28 @@ class Arena:
                     return self._hand
                 self._hand, rounds = 0, rounds + 1
                 continue
-            self._ring.popleft()
+            # In this order, and with `_settle`, an interruption loses a block at most and never leaves its rows to another.
             if self._stays(front):
                 self._move_up(front)
-                self._ring.append(front)
                 self._hand = front.end
-            elif front.block != GONE:
+                self._ring.rotate(-1)
+            else:
                 self._let_go(front.block)
+                self._ring.popleft()
+
+    def _settle(self) -> None:
+        """Finish the step of a hand that has passed a block and was interrupted before that block became the last."""
+        if len(self._ring) > 1 and self._ring[0].start < self._hand <= self._ring[1].start:
+            self._ring.rotate(-1)
 
     def _move_up(self, slot: Slot) -> None:
         """Close the gap between the hand and a block that stays, unless somebody reads it where it is or that is not worth it."""
         gap, size = slot.start - self._hand, slot.end - slot.start
-        # Readers hold what they read in a bounded arena alone; in another nothing is let go, so there are no gaps either.
-        if not self.bounded or slot.holders or WORTH * gap < size:
+        # In an arena that is not bounded readers hold nothing, so nothing may move.
+        if not self.bounded or slot.holders or 2 * gap < size:
             return
         block, rows = slot.block, self.rows[slot.start : slot.end]
-        self._let_go(block)  # one whose move is interrupted is gone, not half there
+        self._let_go(block)
         self.rows[self._hand : self._hand + size] = rows.clone() if gap < size else rows
         slot.start, slot.end, slot.block = self._hand, self._hand + size, block
         self._slots[block], self._first[block] = slot, slot.start

@@ -28,6 +28,8 @@ from laserrec.nn.readers import Reader
 from laserrec.nn.scoring import Evidence, Scorer
 from laserrec.nn.virtual_tokens import VirtualTokens
 
+ITEMS_AT_ONCE = 256
+"""Items that are embedded at a time."""
 NEAR_FLOOR = 1e-4
 """What nearness by text is as good as none; two items' is 1 where they are alike and about 5e-5 where they have nothing in common."""
 
@@ -160,7 +162,7 @@ class LaserSystem:
         return torch.stack([kept[history] for history in histories])
 
     @torch.no_grad()
-    def embed_items(self, items: Tensor, batch_size: int = 256) -> Tensor:
+    def embed_items(self, items: Tensor, batch_size: int = ITEMS_AT_ONCE) -> Tensor:
         """Embed items int64 [n], each as a history that holds only itself, with what made the item matrix: raw states [n, H]."""
         self.model.eval()
         if not len(items):

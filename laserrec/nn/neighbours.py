@@ -95,6 +95,11 @@ class Neighbours(nn.Module):
         return items, weights
 
 
+def found_at_once(count: int) -> int:
+    """Return of how many items neighbours are looked for at a time, among so many."""
+    return max(1, HELD // max(count, 1))
+
+
 def nearest(directions: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Return neighbours int32 [R, K] and weights [R, K] of some rows among all unit vectors [N, H]."""
     cosines = directions[rows] @ directions.T
@@ -106,7 +111,7 @@ def nearest(directions: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
 
 def _in_parts(rows: Tensor, width: int) -> tuple[Tensor, ...]:
     """Divide rows so that a part of them, times a width, is not more than may be held."""
-    return tuple(rows.split(max(1, HELD // max(width, 1))))
+    return tuple(rows.split(found_at_once(width)))
 
 
 def _weights(cosines: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from laserrec.data.dataset import Cases
 from laserrec.data.ragged import Ragged
-from laserrec.nn.neighbours import COUNT, HELD, Neighbours, nearest
+from laserrec.nn.neighbours import COUNT, HELD, Neighbours, found_at_once, nearest
 from laserrec.nn.sequential import SequentialRecommender
 from laserrec.planning.probe import enough, seconds_of, some
 from laserrec.training.calibrate import CASES as FITTED_CASES
@@ -70,11 +70,6 @@ def try_neighbours(histories: Ragged, catalogue_size: int, members: Sequence[Seq
     return NeighbourCost(counting, blending, TABLE_BYTES * catalogue_size + beside)
 
 
-def found_at_once(count: int) -> int:
-    """Return of how many items neighbours by text are found at a time, in a catalogue of so many."""
-    return max(1, min(count, HELD // max(count, 1)))
-
-
 def finding_seconds(states: Tensor) -> float:
     """Return the seconds of finding every item's neighbours by text, from those of some.
 
@@ -82,7 +77,7 @@ def finding_seconds(states: Tensor) -> float:
         states: float [N, H]; what they are does not matter.
     """
     count = len(states)
-    rows = torch.arange(min(found_at_once(count), enough(ROWS, states.device)), device=states.device)
+    rows = torch.arange(min(count, found_at_once(count), enough(ROWS, states.device)), device=states.device)
     return seconds_of(partial(nearest, states, rows)) * count / len(rows)
 
 

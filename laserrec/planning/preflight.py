@@ -24,17 +24,17 @@ from laserrec.baselines.popularity import Popularity
 from laserrec.baselines.seen import STRENGTHS, SeenPenalty
 from laserrec.config import FitConfig, LaserConfig
 from laserrec.data.dataset import Cases, Dataset
-from laserrec.data.ragged import Ragged
 from laserrec.devices import CPU
 from laserrec.evaluation import evaluate
 from laserrec.nn.arena import available_memory
 from laserrec.nn.collaborative import CollaborativeView
 from laserrec.nn.laser import LaserSystem
 from laserrec.nn.mean_states import mean_states
+from laserrec.nn.neighbours import found_at_once
 from laserrec.nn.ranker import Ranker
 from laserrec.nn.text_store import SHARD_BYTES
 from laserrec.planning.id_based import IdTrials, Settings
-from laserrec.planning.neighbours import TABLE_BYTES, NeighbourCost, finding_memory, finding_seconds, found_at_once, try_neighbours
+from laserrec.planning.neighbours import TABLE_BYTES, NeighbourCost, finding_memory, finding_seconds, try_neighbours
 from laserrec.planning.plan import REST, Disk, Memory, Phase, Plan
 from laserrec.planning.probe import (
     EmptyTexts,
@@ -49,7 +49,7 @@ from laserrec.planning.probe import (
     some,
     try_fit,
 )
-from laserrec.planning.texts import TextCost, disk_seconds, read_again, try_texts
+from laserrec.planning.texts import TextCost, rereading, try_texts
 from laserrec.ranking import rows_at_once
 from laserrec.start import Start
 from laserrec.training.calibrate import CASES as CALIBRATED
@@ -130,13 +130,6 @@ class _Twice(NamedTuple):
     again: float
 
 
-class _Again(NamedTuple):
-    """Seconds of reading from disk what memory does not hold: for an item matrix, and for a history."""
-
-    items: float
-    history: float
-
-
 @dataclass(frozen=True)
 class _Laser:
     """What Laser costs beside its fits' rows, in seconds, and the memory of the process without encoded texts."""
@@ -176,14 +169,16 @@ class _Preflight:
         identity = self.id_based.cost("collaborative", collaborative)
         texts, laser = try_texts(self.texts, config, self.kept, self.available), self._try_laser(collaborative)
         near = self._try_neighbours(collaborative)
-        chosen, again = self._choose(identity, laser.fit), self._read_again(laser, texts)
+        chosen = self._choose(identity, laser.fit)
         settled = config.override([f"{key}={value}" for key, value in chosen.items()])
+        memory = self._memory(settled, identity, laser, texts, near)
+        laser = self._read_again(laser, texts, memory)
         before = [*self._vectors(), *self.id_based.phases(), Phase("texts", self.texts.missing_bytes * texts.encode)]
         return Plan(
             config=settled,
             chosen=chosen,
-            phases=[*before, *self._stages(laser, texts, again), Phase(REST, self._rest(laser, identity, near, again))],
-            memory=self._memory(settled, identity, laser, texts, near),
+            phases=[*before, *self._stages(laser, texts), Phase(REST, self._rest(laser, identity, near))],
+            memory=memory,
             disk=self._disk(folder, identity, laser),
             at_once=self._at_once(settled),
             threads=torch.get_num_threads(),
@@ -264,43 +259,41 @@ class _Preflight:
         whole = partial(evaluate, score, cases, popularity=self.popularity, device=self.device)
         return _twice(system, whole, partial(evaluate, score, cases, device=self.device), 1 / len(cases))
 
-    @cached_property
-    def _learnt(self) -> Ragged:
-        """What the language model reads in an epoch: training histories without their targets, cut as it reads them."""
-        histories = self.data.training_histories()
-        rows = [history[:-1] for history in histories if len(history) > 1]
-        return Ragged.from_rows(rows).tails(self.config.prompt.max_history)
+    def _read_again(self, laser: _Laser, texts: TextCost, memory: Memory) -> _Laser:
+        """Return what Laser costs with the reading of texts that memory does not hold."""
+        histories = self.data.training_histories().before_last(self.config.prompt.max_history)
+        spare = available_memory() if self.device.type == "cuda" else max(0, memory.available - memory.peak)
+        stage = self.config.stage1
+        rows = stage.micro_batch_size or stage.batch_size
+        again = rereading(self.texts, histories, texts, rows=rows, spare=spare, folder=self.kept)
+        more, fitted = again.history, min(len(histories), CALIBRATED) if self.config.score.calibrate else 0
+        return replace(
+            laser,
+            fit=replace(laser.fit, row=laser.fit.row + more, case=laser.fit.case + more),
+            item=laser.item + again.items / self.items,
+            case=laser.case._replace(first=laser.case.first + more),
+            calibration=laser.calibration._replace(first=laser.calibration.first + fitted * more),
+        )
 
-    def _read_again(self, laser: _Laser, texts: TextCost) -> _Again:
-        """Return the seconds of reading texts again that memory does not hold."""
-        held, memory = self.texts.memory, self.texts.unlimited_memory
-        if held >= memory:
-            return _Again(0.0, 0.0)
-        again = read_again(self._learnt, self.texts.lengths.numpy(), held / memory)
-        # What the system has no memory for either comes from the disk itself.
-        cached = min(1.0, max(0, self.available - laser.process - held) / self.texts.bytes)
-        second = texts.read + (1 - cached) * disk_seconds(self.kept, -(-self.texts.bytes // self.texts.count))
-        whole = self.texts.bytes * second
-        return _Again(whole * again.items, whole * again.histories / max(len(self._learnt), 1))
-
-    def _stages(self, laser: _Laser, texts: TextCost, again: _Again) -> list[Phase]:
-        config, rows = self.config, len(self._learnt)
-        refresh, cases = laser.item * self.items + again.items + laser.finding, len(self.data.cases("valid"))
+    def _stages(self, laser: _Laser, texts: TextCost) -> list[Phase]:
+        config, rows = self.config, int((self.data.training_histories().lengths > 1).sum())
+        refresh, cases = laser.item * self.items + laser.finding, len(self.data.cases("valid"))
         found = []
         for name, stage, each in (("stage1", config.stage1, refresh), ("stage2", config.stage2, 0.0)):
             if name == "stage2" and not stage.epochs:
                 continue
-            fit = replace(laser.fit, row=laser.fit.row + again.history, case=laser.fit.case + again.history)
-            phase = fit.phase(name, stage, rows, min(cases, stage.validation_cases or cases))
-            # The item matrix is computed once even if nothing is trained.
-            once = 0.0 if name == "stage2" else self.texts.bytes * texts.read + laser.calibration.first + (0.0 if stage.epochs else refresh)
+            phase = laser.fit.phase(name, stage, rows, min(cases, stage.validation_cases or cases))
+            once = 0.0
+            if name == "stage1":
+                # Texts that memory does not hold are read for the first time by an item matrix. One is computed even if nothing is trained.
+                once = self.texts.held_bytes * texts.read + laser.calibration.first + (0.0 if stage.epochs else refresh)
             found.append(replace(phase, once=phase.once + once, epoch=phase.epoch + each))
         return found
 
-    def _rest(self, laser: _Laser, identity: FitCost, near: NeighbourCost, again: _Again) -> float:
+    def _rest(self, laser: _Laser, identity: FitCost, near: NeighbourCost) -> float:
         """Return the seconds of everything that is neither a fit nor encoding."""
         valid, test = (len(self.data.cases(part)) for part in ("valid", "test"))
-        took = self.loading + laser.fit.save + (laser.case.first + again.history) * (valid + test)
+        took = self.loading + laser.fit.save + laser.case.first * (valid + test)
         if refit_settings(self.config):
             took += self._fusing(laser, near)
         if self.config.score.calibrate and self.config.score.new_items is None:
@@ -340,10 +333,12 @@ class _Preflight:
 
     def _at_once(self, config: LaserConfig) -> dict[str, int]:
         """Return what is worked on at a time: the micro-batches, and parts that follow from the catalogue and bounds of their own."""
-        fits = {"fit_collaborative": config.fit_collaborative, "stage1": config.stage1, "stage2": config.stage2}
-        sizes = {f"{name}, training rows": fit.micro_batch_size or fit.batch_size for name, fit in fits.items()}
+        fits = {"the id-based fits": config.fit_collaborative, "stage1": config.stage1, "stage2": config.stage2}
+        sizes = {f"rows of {name}": fit.micro_batch_size or fit.batch_size for name, fit in fits.items() if fit.epochs}
         sizes["histories scored"] = rows_at_once(self.items)
-        return sizes | {"items whose neighbours are found": found_at_once(self.items)} if config.score.nearest else sizes
+        if config.score.nearest:
+            sizes["items given neighbours"] = min(self.items, found_at_once(self.items))
+        return sizes
 
     def _memory(self, config: LaserConfig, identity: FitCost, laser: _Laser, texts: TextCost, near: NeighbourCost) -> Memory:
         fitted = evidence_bytes(self.items, int(self.data.training_histories().lengths.max(initial=1))) if config.score.calibrate else 0

@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from tempfile import TemporaryFile
+from typing import IO, NamedTuple
 
 import numpy as np
 import torch
@@ -20,7 +22,8 @@ from laserrec.assets.store import texts_folder
 from laserrec.config import LaserConfig
 from laserrec.data.ragged import Ragged
 from laserrec.nn.arena import Arena
-from laserrec.nn.readers import GROUP
+from laserrec.nn.laser import ITEMS_AT_ONCE
+from laserrec.nn.text_blocks import cache_bytes
 from laserrec.nn.text_cache import TextCache
 from laserrec.planning.probe import MemoryPeak, enough, seconds_of, some
 from laserrec.training.texts import ItemTexts
@@ -30,8 +33,6 @@ SAMPLE_BYTES = 64 * 2**20
 """Of a file on the disk of encoded texts, written to see how fast it is read."""
 READS = 100_000
 """Of a trial of what is read again."""
-SCANNED = 256
-"""Items that are embedded at a time."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,15 @@ class TextCost:
     memory: int
 
 
-class Again(NamedTuple):
-    """Shares of all texts' size that are not in memory when they are asked for: once each in order, and by all training histories."""
+class Rereading(NamedTuple):
+    """Seconds of reading what memory does not hold: for an item matrix, and for a history."""
+
+    items: float
+    history: float
+
+
+class Missed(NamedTuple):
+    """Shares of all texts' size that are not in memory when an epoch asks for them: for the item matrix, and for all histories."""
 
     items: float
     histories: float
@@ -85,60 +93,102 @@ def try_texts(texts: ItemTexts, config: LaserConfig, kept: Path, available: int)
     return TextCost(encoding / cache.bytes, reading / cache.bytes, memory.grown)
 
 
-def read_again(histories: Ragged, lengths: NDArray[np.int64], held: float) -> Again:
-    """Find out how much is read again in an epoch, by going through two in miniature, with blocks of a byte a token.
+def rereading(texts: ItemTexts, histories: Ragged, cost: TextCost, *, rows: int, spare: int, folder: Path) -> Rereading:
+    """Predict the reading of texts that memory does not hold, out of the system's cache and, where that is too small, from the disk.
 
-    Where there is much to read, a part of the items and as large a part of the memory tell the same (Waldspurger et al., "Efficient MRC
-    construction with SHARDS", FAST 2015).
+    A guess of what the system keeps: what was read last, beside what memory holds.
 
     Args:
-        histories: item indices of what is read, in one draw of an epoch's order.
+        texts: the run's.
+        histories: what the language model reads in an epoch.
+        cost: of these texts.
+        rows: histories that are read together.
+        spare: bytes of the machine's memory in which the system may keep files.
+        folder: on the disk of encoded texts.
+    """
+    items = history = 0.0
+    for place, cache in enumerate(texts.caches):
+        whole = cache_bytes(cache.tokens, cache.decoder)
+        if cache.memory >= whole:
+            continue
+        every = torch.arange(len(cache))[:, None]
+        lengths = cache.count_tokens(every, torch.ones_like(every, dtype=torch.bool)).numpy()
+        # With an instruction of their own, items are read out of a cache of their own.
+        asked = histories if place == 0 else Ragged.from_rows([])
+        missed = partial(read_again, asked, lengths, rows=rows, items=place == len(texts.caches) - 1)
+        held, kept = cache.memory / whole, spare / texts.bytes
+        found = [(missed(held), cost.read)]
+        if held + kept < 1:
+            found.append((missed(held + kept), disk_seconds(folder, -(-cache.bytes // cache.texts))))
+        items += sum(cache.bytes * share.items * second for share, second in found)
+        history += sum(cache.bytes * share.histories * second for share, second in found) / max(len(histories), 1)
+    return Rereading(items, history)
+
+
+def read_again(histories: Ragged, lengths: NDArray[np.int64], held: float, *, rows: int, items: bool = True) -> Missed:
+    """Find out how much of the texts is not in memory when it is read, by going through two epochs with blocks of a byte a token.
+
+    Where there is much to read, a part of the items and as large a part of the memory tell the same (Waldspurger et al., "Efficient MRC
+    construction with SHARDS", FAST 2015). Items of one text count apart.
+
+    Args:
+        histories: item indices of what is read; the order of an epoch is drawn here.
         lengths: tokens of each item's text, int64 [N].
         held: share of all texts' size that memory holds.
+        rows: histories that are read together.
+        items: whether every item is read as well, in order, before the histories.
     """
     draws = np.random.default_rng(0)
-    taken = np.flatnonzero((draws.random(len(lengths)) < READS / max(len(histories.values), READS)) & (lengths > 0))
+    rate = READS / max(len(histories.values), READS)
+    taken = np.flatnonzero((draws.random(len(lengths)) < rate) & (lengths > 0))
     number = np.full(len(lengths), -1)
     number[taken] = np.arange(len(taken))
     sizes, size = lengths[taken], int(lengths[taken].sum())
     if not size:
-        return Again(0.0, 0.0)
+        return Missed(0.0, 0.0)
     arena = Arena((), torch.uint8, int(held * size))
     arena.resize(len(taken), size)
-    found = Again(0.0, 0.0)
+    parts = np.arange(len(taken))[: len(taken) * items]
+    found = Missed(0.0, 0.0)
     for _ in range(2):  # the first fills the memory
-        scanned = sum(_missed(arena, sizes, part) for part in np.array_split(np.arange(len(taken)), -(-len(taken) // SCANNED)))
-        order, read = draws.permutation(len(histories)), 0
-        for start in range(0, len(order), GROUP):
-            asked = number[histories.take(order[start : start + GROUP]).values]
-            read += _missed(arena, sizes, np.unique(asked[asked >= 0]))
-        found = Again(scanned / size, read / size)
+        scanned = sum(_missed(arena, sizes, part) for part in _split(parts, max(1, round(ITEMS_AT_ONCE * rate))))
+        order = histories.take(draws.permutation(len(histories)))
+        asked = (number[order.values[start:end]] for start, end in pairwise([*order.offsets[:-1:rows].tolist(), len(order.values)]))
+        read = sum(_missed(arena, sizes, np.unique(blocks[blocks >= 0])) for blocks in asked)
+        found = Missed(scanned / size, read / size)
     return found
 
 
 def disk_seconds(folder: Path, block: int) -> float:
-    """Return the seconds a byte of reading blocks of a file that the system has not cached; those of its cache where none can be told so.
+    """Return the seconds a byte of reading blocks of a file that the system has not cached.
+
+    Where the system cannot be asked to forget a file, they are those of its cache; where there is no room for one, 0.
 
     Args:
         folder: where a file is written and removed again.
         block: bytes of a block.
     """
-    path, blocks = folder / "disk", max(1, SAMPLE_BYTES // block)
-    with path.open("w+b", buffering=0) as file:
-        for _ in range(blocks):
-            file.write(os.urandom(block))
-        os.fsync(file.fileno())
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    blocks = max(1, SAMPLE_BYTES // block)
+    try:
+        with TemporaryFile(dir=folder, buffering=0) as file:
+            for _ in range(blocks):
+                file.write(os.urandom(block))
+            os.fsync(file.fileno())
+            if hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            return seconds_of(partial(_read_blocks, file, blocks, block)) / (blocks * block)
+    except OSError:
+        return 0.0
 
-        def read() -> None:
-            for number in np.random.default_rng(0).permutation(blocks).tolist():
-                file.seek(number * block)
-                file.read(block)
 
-        taken = seconds_of(read)
-    path.unlink()
-    return taken / (blocks * block)
+def _read_blocks(file: IO[bytes], blocks: int, block: int) -> None:
+    for number in np.random.default_rng(0).permutation(blocks).tolist():
+        file.seek(number * block)
+        file.read(block)
+
+
+def _split(values: NDArray[np.int64], count: int) -> list[NDArray[np.int64]]:
+    return [values[start : start + count] for start in range(0, len(values), count)]
 
 
 def _missed(arena: Arena, sizes: NDArray[np.int64], blocks: NDArray[np.int64]) -> int:

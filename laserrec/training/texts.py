@@ -120,16 +120,14 @@ class ItemTexts:
             cache.gather(items[:, None], torch.ones(len(items), 1, dtype=torch.bool))
 
     @property
+    def caches(self) -> Sequence[TextCache]:
+        """What encodes and holds texts: the first for histories, the last for single items; none in `prefix_first`."""
+        return self._caches
+
+    @property
     def count(self) -> int:
         """Number of different texts to encode."""
         return sum(cache.texts for cache in self._caches)
-
-    @property
-    def lengths(self) -> Tensor:
-        """Tokens of each item's encoded text, int64 [N]."""
-        items = torch.arange(len(self.items))[:, None]
-        counts = [cache.count_tokens(items, torch.ones_like(items, dtype=torch.bool)) for cache in self._caches]
-        return torch.stack(counts).sum(0) if counts else torch.zeros(len(self.items), dtype=torch.int64)
 
     @property
     def seconds(self) -> float:
@@ -155,6 +153,11 @@ class ItemTexts:
     def memory(self) -> int:
         """Bytes of memory that the texts' encoding takes once all were read, or its limit where that is less."""
         return sum(cache.memory for cache in self._caches)
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes on disk of the texts that memory has room for: all, or none where some of an encoding must go for others."""
+        return sum(cache.bytes for cache in self._caches if cache.memory >= cache_bytes(cache.tokens, cache.decoder))
 
     @property
     def unlimited_memory(self) -> int:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
+from laserrec.data.ragged import Ragged
 from laserrec.nn.experts import Routing
 from laserrec.nn.laser import LaserSystem
 from laserrec.planning import id_based
@@ -21,7 +22,7 @@ from laserrec.planning.neighbours import NeighbourCost
 from laserrec.planning.plan import Plan
 from laserrec.planning.preflight import Rivals, micro_batch, preflight
 from laserrec.planning.probe import FitCost
-from laserrec.planning.texts import Again, TextCost
+from laserrec.planning.texts import Rereading, TextCost
 from laserrec.run_folder import RunFolder
 
 Run = Callable[..., tuple[int, str, str]]
@@ -225,39 +226,40 @@ def test_little_memory_chooses_micro_batches_and_warns(shop: Path, monkeypatch: 
 
 
 def test_texts_beyond_memory_are_read_again(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data, config = Dataset.load(shop / "data"), LaserConfig.load(shop / "laser.toml")
-    learnt, valid = int((data.training_histories().lengths > 1).sum()), len(data.cases("valid"))
-    # An epoch reads a half of all texts again for the item matrix and three times all for its histories; a second a byte.
-    monkeypatch.setattr(module, "read_again", lambda *_: Again(0.5, 3.0))
-    monkeypatch.setattr(module, "try_texts", lambda *_: TextCost(0.0, 1.0, 0))
-    memories = ("none", "0.000001")
-    plans = [preflight(data, config.override([f"llm.cache_memory={memory}"]), shop / "new") for memory in memories]
-    whole = plans[0].memory.texts_all
-    (before, after), history = ({phase.name: phase for phase in plan.phases} for plan in plans), 3 * whole / learnt
-    assert after["stage1"].epoch - before["stage1"].epoch == pytest.approx(0.5 * whole + history * (learnt + valid), rel=0.01)
-    assert after["stage2"].epoch - before["stage2"].epoch == pytest.approx(history * (learnt + valid), rel=0.01)
-    assert after["rest"].once - before["rest"].once == pytest.approx(history * (valid + len(data.cases("test"))), rel=0.01)
-    assert not plans[0].warnings
-    assert "which is part of the predicted time" in plans[1].warnings[0]
+    data, config = Dataset.load(shop / "data"), LaserConfig.load(shop / "laser.toml").override(["score.new_items=0"])
+    learnt, valid, test = int((data.training_histories().lengths > 1).sum()), len(data.cases("valid")), len(data.cases("test"))
+    again, asked = [Rereading(0.0, 0.0), Rereading(5000.0, 1000.0)], []
+
+    def told(texts: object, histories: Ragged, cost: TextCost, *, rows: int, spare: int, folder: Path) -> Rereading:
+        asked.append([history.tolist() for history in histories])
+        return again.pop(0)
+
+    monkeypatch.setattr(module, "rereading", told)
+    plans = [preflight(data, config, shop / "new"), preflight(data, config, shop / "new")]
+    before, after = ({phase.name: phase for phase in plan.phases} for plan in plans)
+    limit = config.prompt.max_history
+    assert asked[0] == [history[:-1][-limit:].tolist() for history in data.training_histories() if len(history) > 1]
+    assert after["stage1"].epoch - before["stage1"].epoch == pytest.approx(5000 + 1000 * (learnt + valid), abs=50)
+    assert after["stage2"].epoch - before["stage2"].epoch == pytest.approx(1000 * (learnt + valid), abs=50)
+    # Validated before the first epoch, and the scalars fitted; both parts evaluated, and validation read once for what is fused.
+    assert after["stage1"].once - before["stage1"].once == pytest.approx(1000 * (valid + learnt), abs=50)
+    assert after["rest"].once - before["rest"].once == pytest.approx(1000 * (2 * valid + test), abs=50)
 
 
-def test_a_slow_disk_counts_where_the_system_cannot_cache_it(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = Dataset.load(shop / "data")
-    config = LaserConfig.load(shop / "laser.toml").override(["llm.cache_memory=0.000001"])
-    monkeypatch.setattr(module, "read_again", lambda *_: Again(1.0, 0.0))
-    monkeypatch.setattr(module, "try_texts", lambda *_: TextCost(0.0, 0.0, 0))
-    monkeypatch.setattr(module, "disk_seconds", lambda *_: 1.0)
-    cached = preflight(data, config, shop / "new")
-    monkeypatch.setattr(module, "available_memory", lambda *_: 0)
-    uncached = preflight(data, config, shop / "new")
-    epochs = [{phase.name: phase for phase in plan.phases}["stage1"].epoch for plan in (cached, uncached)]
-    assert epochs[1] - epochs[0] == pytest.approx(cached.memory.texts_all, rel=0.01)
+def test_a_limit_of_memory_is_warned_of_and_room_for_files_is_what_is_left(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = list[int]()
+    monkeypatch.setattr(module, "rereading", lambda *_, spare, **__: (left.append(spare), Rereading(0.0, 0.0))[1])
+    plan = preflight(
+        Dataset.load(shop / "data"), LaserConfig.load(shop / "laser.toml").override(["llm.cache_memory=0.000001"]), shop / "new"
+    )
+    assert "which is part of the predicted time" in plan.warnings[0]
+    assert left == [plan.memory.available - plan.memory.peak]
 
 
 def test_what_is_worked_on_at_a_time_is_told(laserrec: Run, shop: Path) -> None:
     _, out, _ = laserrec(*WORDS, "--plan", "--set", "stage1.micro_batch_size=4", "--set", "fit_collaborative.batch_size=7")
-    assert "At a time: fit_collaborative, training rows 7; stage1, training rows 4; " in out
-    assert "; histories scored 128; items whose neighbours are found 10\n" in out
+    assert "At a time: rows of the id-based fits 7; rows of stage1 4; rows of stage2 " in out
+    assert "; histories scored 128; items given neighbours 10\n" in out
 
 
 def test_what_was_chosen_is_the_runs_and_does_not_stand_in_the_way_of_resuming(

@@ -32,6 +32,12 @@ def test_tails_equal_slices(values: list[list[int]], limit: int) -> None:
     assert rows(Ragged.from_rows(values).tails(limit)) == [row[len(row) - min(limit, len(row)) :] for row in values]
 
 
+@given(ROWS, st.integers(0, 7))
+def test_what_stands_before_the_last_equals_slices(values: list[list[int]], limit: int) -> None:
+    before = [row[:-1] for row in values if len(row) > 1]
+    assert rows(Ragged.from_rows(values).before_last(limit)) == [row[len(row) - min(limit, len(row)) :] for row in before]
+
+
 def test_absent_values() -> None:
     assert Ragged.from_rows([[3, 1], [], [1]]).absent(6).tolist() == [0, 2, 4, 5]
     assert Ragged.from_rows([]).absent(2).tolist() == [0, 1]

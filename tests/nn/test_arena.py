@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from laserrec.devices import CPU
-from laserrec.nn.arena import Arena, available_memory, release
+from laserrec.nn.arena import Arena, Slot, available_memory, release
 
 
 def arena(limit: int, sizes: list[int]) -> Arena:
@@ -170,6 +171,82 @@ def test_the_room_of_the_last_is_used_again() -> None:
         assert int(kept.first[10]) == 30
         kept.resize(10, 30)
     assert len(kept.rows) == capacity
+
+
+class OnceInterrupted(dict[int, Slot]):
+    """Blocks' slots; the first that is set is not."""
+
+    left = 1
+
+    def __setitem__(self, block: int, slot: Slot) -> None:
+        if self.left:
+            self.left -= 1
+            raise KeyboardInterrupt
+        super().__setitem__(block, slot)
+
+
+class OnceStopped(deque[Slot]):
+    """A ring that is not turned the first time."""
+
+    left = 1
+
+    def rotate(self, n: int = 1) -> None:
+        if self.left:
+            self.left -= 1
+            raise KeyboardInterrupt
+        super().rotate(n)
+
+
+@pytest.mark.parametrize("where", ["_slots", "_ring"])
+def test_an_interrupted_move_leaves_nobody_s_rows_to_another(where: str) -> None:
+    mixed = arena(14, [2, 4, 4, 4, 3, 2])
+    for block, size in enumerate([2, 4, 4, 4]):
+        put(mixed, block, size)
+    mixed._used[:] = False
+    mixed.used[torch.tensor([1, 2])] = True
+    kind: type[OnceInterrupted] | type[OnceStopped] = OnceInterrupted if where == "_slots" else OnceStopped
+    setattr(mixed, where, kind(getattr(mixed, where)))
+    with pytest.raises(KeyboardInterrupt):
+        put(mixed, 4, 3)  # 1 is moved over itself, and that is where it stops
+    assert 1 not in here(mixed) or where == "_ring"
+    for block, size in ((4, 3), (5, 2), (0, 2)):
+        put(mixed, block, size)
+        for other in here(mixed):
+            first = int(mixed.first[other])
+            assert mixed.rows[first : first + [2, 4, 4, 4, 3, 2][other]].eq(other).all()
+
+
+@given(
+    limit=st.integers(8, 40),
+    sizes=st.lists(st.integers(1, 8), min_size=2, max_size=12),
+    steps=st.lists(st.tuples(st.integers(0, 99), st.sampled_from(["use", "hold", "release", "bring", "less", "more"])), max_size=60),
+)
+def test_whatever_is_asked_blocks_keep_their_rows_and_readers_theirs(limit: int, sizes: list[int], steps: list[tuple[int, str]]) -> None:
+    kept, held, count = arena(limit, sizes), list[tuple[Slot, Tensor, int]](), len(sizes)
+    for number, step in steps:
+        block = number % count
+        if step in ("use", "hold") and kept.first[block] < 0:
+            put(kept, block, sizes[block])
+        if step == "bring":
+            wanted = sorted({block, (block + 1) % count, (number // 7) % count})
+            absent = [each for each in wanted if kept.first[each] < 0]
+            with kept.together(wanted, sum(sizes[each] for each in absent)):
+                for each in absent:
+                    put(kept, each, sizes[each])
+            assert all(kept.first[each] >= 0 for each in wanted)
+        if step == "hold":
+            held += [(slot, kept.rows[slot.start : slot.end], block) for slot in kept.hold([block])]
+        if step == "release" and held:
+            release([held.pop(number % len(held))[0]])
+        if step in ("less", "more"):
+            count = max(1, count - 1) if step == "less" else min(len(sizes), count + 1)
+            kept.resize(count, sum(sizes[:count]))
+        else:
+            kept.used[block] = True
+        for other in here(kept):
+            first = int(kept.first[other])
+            assert kept.rows[first : first + sizes[other]].eq(other).all()
+        assert all(rows.eq(other).all() for _, rows, other in held)
 
 
 @given(
