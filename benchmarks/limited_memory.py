@@ -2,8 +2,8 @@
 
     python benchmarks/limited_memory.py --data data/scientific --gib 4.15
 
-Reads what a training epoch reads, without computing anything: every item once, in order, and every history in an order that is drawn,
-for two epochs, the first of which fills the memory. The texts must be encoded, as a run leaves them.
+Reads what a training epoch reads, without computing anything: every item once, in order, and every history in an order that is drawn, a
+step's together, for two epochs, the first of which fills the memory. The texts must be encoded, as a run leaves them.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,11 +22,14 @@ import torch
 from numpy.typing import NDArray
 
 from laserrec import Dataset, LaserConfig
-from laserrec.assets.store import texts_folder
+from laserrec.assets.store import cache_folder, texts_folder
 from laserrec.data.ragged import Ragged
+from laserrec.nn.arena import available_memory
+from laserrec.nn.laser import ITEMS_AT_ONCE
 from laserrec.nn.readers import GROUP
+from laserrec.nn.text_blocks import Gathered
 from laserrec.nn.text_cache import TextCache
-from laserrec.planning.texts import SCANNED, read_again
+from laserrec.planning.texts import disk_seconds, read_again, rereading, try_texts
 from laserrec.provenance import provenance
 from laserrec.training.language import dataset_texts, load_backbone
 from laserrec.training.texts import ItemTexts
@@ -63,36 +67,45 @@ def main() -> None:
 
 def measure(data: Dataset, texts: ItemTexts, config: LaserConfig) -> dict[str, Any]:
     """Go through two epochs; returns the second's figures."""
-    histories = Ragged.from_rows([row[:-1] for row in data.training_histories() if len(row) > 1]).tails(config.prompt.max_history)
-    whole = int(texts.lengths.sum())
+    histories = data.training_histories().before_last(config.prompt.max_history)
+    rows, cache = config.stage1.batch_size, texts.caches[0]
+    with tempfile.TemporaryDirectory(dir=cache_folder()) as kept:
+        spare = available_memory()
+        cost = try_texts(texts, config, Path(kept), spare)
+        predicted = rereading(texts, histories, cost, rows=rows, spare=spare, folder=Path(kept))
+        disk = disk_seconds(Path(kept), -(-cache.bytes // cache.texts))
+    every = torch.arange(len(cache))[:, None]
+    lengths = cache.count_tokens(every, torch.ones_like(every, dtype=torch.bool)).numpy()
+    share = texts.memory / texts.unlimited_memory
     for epoch in range(2):
-        items = items_read(texts)
-        read = histories_read(texts, histories, np.random.default_rng(epoch).permutation(len(histories)))
-    share, lengths = texts.memory / texts.unlimited_memory, texts.lengths.numpy()
-    began = time.perf_counter()
-    predicted = read_again(histories, lengths, share)
+        items = timed(lambda: [texts.recall(part) for part in every[:, 0].split(ITEMS_AT_ONCE)])
+        steps = [histories.take(part) for part in step_rows(len(histories), rows, epoch)]
+        read = timed(lambda steps=steps: [len(gathered(cache, step)) for step in steps])
+    whole = int(lengths.sum())
     return {
         "threads": torch.get_num_threads(),
         "bytes": texts.bytes,
         "share_in_memory": share,
+        "disk_seconds_a_gib": disk * 2**30,
         "share_read_again": {"items": items[0] / whole, "histories": read[0] / whole},
-        "predicted": predicted._asdict(),
-        "prediction_seconds": time.perf_counter() - began,
+        "predicted_share": read_again(histories, lengths, share, rows=rows)._asdict(),
         "seconds": {"items": items[1], "histories": read[1]},
         "processor_seconds": {"items": items[2], "histories": read[2]},
+        "predicted_seconds": {"items": predicted.items, "histories": predicted.history * len(histories)},
     }
 
 
-def items_read(texts: ItemTexts) -> tuple[int, float, float]:
-    """Read every item; return tokens brought, seconds, and seconds of the processor."""
-    return timed(lambda: [texts.recall(part) for part in torch.arange(len(texts.items)).split(SCANNED)])
+def step_rows(count: int, rows: int, epoch: int) -> list[NDArray[np.int64]]:
+    """Return the rows of an epoch's steps."""
+    order = np.random.default_rng(epoch).permutation(count)
+    return [order[start : start + rows] for start in range(0, count, rows)]
 
 
-def histories_read(texts: ItemTexts, histories: Ragged, order: NDArray[np.int64]) -> tuple[int, float, float]:
-    """Read histories in an order; see above."""
-    cache: TextCache = texts.reader.cache  # type: ignore[attr-defined]
-    groups = [histories.take(order[start : start + GROUP]).padded() for start in range(0, len(order), GROUP)]
-    return timed(lambda: [len(cache.gather(torch.from_numpy(items), torch.from_numpy(mask)).index) for items, mask in groups])
+def gathered(cache: TextCache, step: Ragged) -> list[Gathered]:
+    """Gather a step's histories as a reader does: in groups of similar length, all of which are held until it is done."""
+    items, mask = (torch.from_numpy(part) for part in step.padded())
+    order = cache.count_tokens(items, mask).argsort(stable=True)
+    return [cache.gather(items[part], mask[part]) for part in order.split(GROUP)]
 
 
 def timed(work: Callable[[], object]) -> tuple[int, float, float]:
