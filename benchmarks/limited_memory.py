@@ -13,13 +13,15 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from laserrec import Dataset, LaserConfig
 from laserrec.assets.store import cache_folder, texts_folder
@@ -78,9 +80,9 @@ def measure(data: Dataset, texts: ItemTexts, config: LaserConfig) -> dict[str, A
     lengths = cache.count_tokens(every, torch.ones_like(every, dtype=torch.bool)).numpy()
     share = texts.memory / texts.unlimited_memory
     for epoch in range(2):
-        items = timed(lambda: [texts.recall(part) for part in every[:, 0].split(ITEMS_AT_ONCE)])
+        items = timed(partial(items_read, texts, every[:, 0]))
         steps = [histories.take(part) for part in step_rows(len(histories), rows, epoch)]
-        read = timed(lambda steps=steps: [len(gathered(cache, step)) for step in steps])
+        read = timed(partial(histories_read, cache, steps))
     whole = int(lengths.sum())
     return {
         "threads": torch.get_num_threads(),
@@ -99,6 +101,18 @@ def step_rows(count: int, rows: int, epoch: int) -> list[NDArray[np.int64]]:
     """Return the rows of an epoch's steps."""
     order = np.random.default_rng(epoch).permutation(count)
     return [order[start : start + rows] for start in range(0, count, rows)]
+
+
+def items_read(texts: ItemTexts, items: Tensor) -> None:
+    """Read every item as an item matrix does."""
+    for part in items.split(ITEMS_AT_ONCE):
+        texts.recall(part)
+
+
+def histories_read(cache: TextCache, steps: Sequence[Ragged]) -> None:
+    """Read the histories of steps."""
+    for step in steps:
+        gathered(cache, step)
 
 
 def gathered(cache: TextCache, step: Ragged) -> list[Gathered]:

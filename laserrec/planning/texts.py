@@ -41,12 +41,14 @@ class TextCost:
 
     Attributes:
         encode: seconds a byte, of encoding.
-        read: seconds a byte, of reading out of the system's cache.
+        read: seconds a byte, of reading for the first time, checksums and all.
+        again: seconds a byte, of reading once more out of the system's cache.
         memory: bytes that encoding takes beside what it makes.
     """
 
     encode: float
     read: float
+    again: float
     memory: int
 
 
@@ -74,7 +76,7 @@ def try_texts(texts: ItemTexts, config: LaserConfig, kept: Path, available: int)
         available: bytes of memory.
     """
     if not texts.count:
-        return TextCost(0.0, 0.0, 0)
+        return TextCost(0.0, 0.0, 0.0, 0)
     device = texts.backbone.device
     # They are all in memory at once, and on disk.
     tokens = max(1, min(enough(SAMPLE_TOKENS, device), available // 16 // texts.token_bytes))
@@ -89,8 +91,12 @@ def try_texts(texts: ItemTexts, config: LaserConfig, kept: Path, available: int)
     with MemoryPeak(device) as memory:
         encoding = seconds_of(cache.build) if missing else 0.0
     items = torch.arange(len(chosen))[:, None]
-    reading = seconds_of(partial(cache.gather, items, torch.ones_like(items, dtype=torch.bool)))
-    return TextCost(encoding / cache.bytes, reading / cache.bytes, memory.grown)
+    gather = partial(cache.gather, items, torch.ones_like(items, dtype=torch.bool))
+    reading = seconds_of(gather)
+    # Forgotten, they are read from files that are known to be whole, into memory that was used before.
+    cache.shrink(len(chosen))
+    cache.extend(chosen)
+    return TextCost(encoding / cache.bytes, reading / cache.bytes, seconds_of(gather) / cache.bytes, memory.grown)
 
 
 def rereading(texts: ItemTexts, histories: Ragged, cost: TextCost, *, rows: int, spare: int, folder: Path) -> Rereading:
@@ -117,7 +123,7 @@ def rereading(texts: ItemTexts, histories: Ragged, cost: TextCost, *, rows: int,
         asked = histories if place == 0 else Ragged.from_rows([])
         missed = partial(read_again, asked, lengths, rows=rows, items=place == len(texts.caches) - 1)
         held, kept = cache.memory / whole, spare / texts.bytes
-        found = [(missed(held), cost.read)]
+        found = [(missed(held), cost.again)]
         if held + kept < 1:
             found.append((missed(held + kept), disk_seconds(folder, -(-cache.bytes // cache.texts))))
         items += sum(cache.bytes * share.items * second for share, second in found)

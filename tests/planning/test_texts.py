@@ -99,7 +99,7 @@ def without_clocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def predicted(texts: ItemTexts, spare: float) -> Rereading:
     histories = Ragged.from_rows([[0, 1], [2]])
-    return rereading(texts, histories, TextCost(0.0, 2.0, 0), rows=4, spare=int(spare * texts.bytes), folder=Path())
+    return rereading(texts, histories, TextCost(0.0, 1000.0, 2.0, 0), rows=4, spare=int(spare * texts.bytes), folder=Path())
 
 
 @pytest.mark.usefixtures("without_clocks")
@@ -126,4 +126,4 @@ def test_items_with_an_instruction_of_their_own_are_read_out_of_their_own_cache(
 def test_nothing_is_read_again_without_encoded_texts_or_where_they_fit() -> None:
     for order in ("prefix_first", "text_first"):
         texts = ItemTexts(tiny.backbone(), PromptConfig.model_validate({"order": order}), tiny.ITEMS)
-        assert rereading(texts, Ragged.from_rows([[0]]), TextCost(1, 1, 0), rows=1, spare=0, folder=Path()) == Rereading(0.0, 0.0)
+        assert rereading(texts, Ragged.from_rows([[0]]), TextCost(1, 1, 1, 0), rows=1, spare=0, folder=Path()) == Rereading(0.0, 0.0)
