@@ -246,16 +246,18 @@ class TextCache:
     def _absent(self, blocks: Blocks) -> Blocks:
         """Return those of the blocks that have tokens and are not in memory, the shortest first."""
         lengths = self._lengths.numpy()[blocks]
-        absent = (self._arena.first.numpy()[blocks] < 0) & (lengths > 0)
-        shortest_first: Blocks = blocks[absent][lengths[absent].argsort(kind="stable")]
-        return shortest_first
+        return self._shortest_first(blocks[(self._arena.first.numpy()[blocks] < 0) & (lengths > 0)])
 
     def _unwritten(self) -> Blocks:
         """Return the blocks that have tokens and are not on disk, the shortest first."""
         lengths = self._lengths.numpy()
-        blocks = 1 + np.flatnonzero((self._places[1:] == NOWHERE) & (lengths[1:] > 0))  # the instruction stays in memory
-        shortest_first: Blocks = blocks[lengths[blocks].argsort(kind="stable")]
-        return shortest_first
+        return self._shortest_first(
+            1 + np.flatnonzero((self._places[1:] == NOWHERE) & (lengths[1:] > 0))
+        )  # the instruction stays in memory
+
+    def _shortest_first(self, blocks: Blocks) -> Blocks:
+        ordered: Blocks = blocks[self._lengths.numpy()[blocks].argsort(kind="stable")]
+        return ordered
 
     def _locate(self, blocks: Blocks) -> None:
         """Look blocks up on disk."""
@@ -283,11 +285,12 @@ class TextCache:
         """Copy blocks from disk into memory and return those of which there is no intact copy."""
         assert self._store is not None
         left = []
-        for block, size in zip(blocks.tolist(), self._sizes(blocks).tolist(), strict=True):
-            place = int(self._places[block])
-            if place == NOWHERE or not self._arena.put(block, size, partial(self._store.read, place)):
-                left.append(block)
-        return np.array(left, dtype=np.int64)
+        blocks = blocks[self._places[blocks].argsort(kind="stable")]  # file by file
+        with self._store.reader() as read:
+            for block, size, place in zip(blocks.tolist(), self._sizes(blocks).tolist(), self._places[blocks].tolist(), strict=True):
+                if place == NOWHERE or not self._arena.put(block, size, partial(read, place)):
+                    left.append(block)
+        return self._shortest_first(np.array(left, dtype=np.int64))
 
     def _encode(self, blocks: Blocks, told: Callable[[int], None] = lambda _: None) -> None:
         """Encode blocks, sorted by length, into memory alone."""

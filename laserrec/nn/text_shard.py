@@ -1,4 +1,4 @@
-"""One file of encoded texts: written whole, opened for as long as a block is read, each block with a checksum.
+"""One file of encoded texts: written whole, opened for as long as blocks are read, each block with a checksum.
 
 A safetensors file with the tensors `rows` (blocks end to end, [rows, 2, G, C]), with int8 also `scales` ([rows, 2, G]), and the index:
 `keys` (uint8 [blocks, 16]), `ends` (int64 [blocks], row after each block's last) and `checksums` (int64 [blocks], CRC-32).
@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -73,10 +74,11 @@ class Shard:
     seconds: float
     spans: tuple[tuple[int, int], ...]
 
-    def read(self, block: int, rows: Tensor, *, check: bool) -> bool:
+    def read(self, file: FileIO | None, block: int, rows: Tensor, *, check: bool) -> bool:
         """Copy a block into rows [n, 2, G, C] of any device.
 
         Args:
+            file: what `opened` gave.
             block: its number.
             rows: where to.
             check: whether to compare the block with its checksum.
@@ -85,13 +87,12 @@ class Shard:
             False when it is damaged, or its file gone or changed; rows then hold anything.
 
         Raises:
-            OSError: the file cannot be opened or read.
+            OSError: the file cannot be read.
         """
         direct = len(self.spans) == 1 and rows.device.type == "cpu"
         parts = [rows.view(torch.uint8).view(-1).numpy()] if direct else self._room(block)
-        with self._opened() as file:
-            if file is None or not self._fetch(file, block, parts, check=check):
-                return False
+        if not self._fetch(file, block, parts, check=check):
+            return False
         if not direct:
             stored, *scales = (torch.from_numpy(part).to(rows.device) for part in parts)
             if scales:
@@ -101,22 +102,24 @@ class Shard:
                 rows.copy_(stored.view(rows.dtype).view(rows.shape))
         return True
 
-    def intact(self) -> NDArray[np.bool_]:
-        """Compare every block with its checksum, bool [blocks]; none is intact where the file is gone or changed."""
-        with self._opened() as file:
-            blocks = range(len(self.ends))
-            return np.array([file is not None and self._fetch(file, block, self._room(block), check=True) for block in blocks])
+    def intact(self, file: FileIO | None) -> NDArray[np.bool_]:
+        """Compare every block with its checksum, bool [blocks]; none is intact where the file is gone or changed; `file` as in `read`."""
+        return np.array([self._fetch(file, block, self._room(block), check=True) for block in range(len(self.ends))])
 
     @contextmanager
-    def _opened(self) -> Iterator[BinaryIO | None]:
-        """Open the file; None where it is gone, or no longer the one whose index this is."""
+    def opened(self) -> Iterator[FileIO | None]:
+        """Open the file to read blocks; None where it is gone.
+
+        Raises:
+            OSError: it cannot be opened.
+        """
         try:
-            file = self.path.open("rb")
+            file = self.path.open("rb", buffering=0)
         except FileNotFoundError:
             yield None
             return
         with file:
-            yield file if Stamp.of(os.fstat(file.fileno())) == self.stamp else None
+            yield file
 
     def _places(self, block: int) -> list[tuple[int, int]]:
         first, end = int(self.ends[block - 1]) if block else 0, int(self.ends[block])
@@ -125,11 +128,14 @@ class Shard:
     def _room(self, block: int) -> list[Bytes]:
         return [np.empty(end - start, dtype=np.uint8) for start, end in self._places(block)]
 
-    def _fetch(self, file: BinaryIO, block: int, parts: Sequence[Bytes], *, check: bool) -> bool:
+    def _fetch(self, file: FileIO | None, block: int, parts: Sequence[Bytes], *, check: bool) -> bool:
         """Read a block's parts; return whether they are all there and, if asked, match the checksum."""
+        # Another file in its place, or one that was written to, is not what this is the index of.
+        if file is None or Stamp.of(os.fstat(file.fileno())) != self.stamp:
+            return False
         for (start, _), part in zip(self._places(block), parts, strict=True):
             file.seek(start)
-            if file.readinto(part.data) != len(part):  # type: ignore[attr-defined]
+            if file.readinto(part.data) != len(part):
                 return False
         return not check or checksum(*(part.data for part in parts)) == int(self.checksums[block])
 

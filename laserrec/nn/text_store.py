@@ -10,7 +10,7 @@ match its checksum) counts as absent, and a writer removes it; one that cannot b
 own checksum is compared when the block is read for the first time. What is damaged is encoded again into a new shard, and of two blocks
 with one key the later shard's counts. A shard that is deleted, replaced or written to while it is in use counts as damaged.
 
-No file stays open, so a folder may have any number of shards.
+One file is open at a time, while blocks are read, so a folder may have any number of shards.
 
 Knows nothing of items or histories.
 """
@@ -22,8 +22,9 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -130,22 +131,40 @@ class TextStore:
         found = (self._keys[places] == keys) & (self._sizes[places] == sizes) & (self._state[places] != DAMAGED)
         return np.where(found, places, NOWHERE)
 
-    def read(self, place: int, rows: Tensor) -> bool:
-        """Copy a block into rows [n, 2, G, C]; return False when it is damaged or gone: rows then hold anything.
+    @contextmanager
+    def reader(self) -> Iterator[Callable[[int, Tensor], bool]]:
+        """Yield what copies blocks one by one, each by its place into rows [n, 2, G, C].
+
+        It returns False where a block is damaged or gone; rows then hold anything. The file that was read last stays open meanwhile, so
+        blocks are best read in the order of their places.
 
         Raises:
-            CheckpointError: the file cannot be opened or read.
+            CheckpointError: a file cannot be opened or read.
         """
-        number = int(np.searchsorted(self._first, place, side="right")) - 1
+        number, file = -1, None
+        with ExitStack() as last:
+
+            def read(place: int, rows: Tensor) -> bool:
+                nonlocal number, file
+                wanted = int(np.searchsorted(self._first, place, side="right")) - 1
+                if wanted != number:
+                    last.close()
+                    number, file = wanted, last.enter_context(self._shards[wanted].opened())
+                return self._read(number, file, place - int(self._first[number]), rows)
+
+            try:
+                yield read
+            except OSError as error:
+                raise self._failure("read", error) from error
+
+    def _read(self, number: int, file: FileIO | None, block: int, rows: Tensor) -> bool:
         shard, first = self._shards[number], int(self._first[number])
-        try:
-            intact = shard.read(place - first, rows, check=self._state[place] == UNREAD)
-            self._state[place] = INTACT if intact else DAMAGED
-            if not intact:
-                # Where one is damaged, others are likely to be, and are found at once, so that they are encoded together.
-                self._state[first : first + len(shard.ends)] = np.where(shard.intact(), INTACT, DAMAGED)
-        except OSError as error:
-            raise self._failure("read", error) from error
+        place = first + block
+        intact = shard.read(file, block, rows, check=self._state[place] == UNREAD)
+        self._state[place] = INTACT if intact else DAMAGED
+        if not intact:
+            # Where one is damaged, others are likely to be, and are found at once, so that they are encoded together.
+            self._state[first : first + len(shard.ends)] = np.where(shard.intact(file), INTACT, DAMAGED)
         return intact
 
     def seconds(self, places: NDArray[np.int64]) -> float:
