@@ -186,6 +186,20 @@ def test_few_descriptors_are_enough(whole: Path, tmp_path: Path) -> None:
     torch.testing.assert_close(read, contents(opened(whole)), rtol=1e-4, atol=1e-5)
 
 
+def test_a_batch_opens_each_file_once(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, asked, plain = opened(whole), list[str](), Path.open
+
+    def counted(path: Path, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        asked.append(path.name)
+        return plain(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", counted)
+    items = torch.arange(len(LINES))[torch.randperm(len(LINES), generator=torch.Generator().manual_seed(0))]
+    cache.gather(items[:, None], torch.ones(len(items), 1, dtype=torch.bool))
+    assert sorted(asked) == [path.name for path in shards(whole)]
+    assert len(asked) < len(LINES)
+
+
 def bounded(most: int = 50) -> Callable[[int], None]:
     """Make a listener to `build` that fails where it goes on and on."""
     calls: list[int] = []
