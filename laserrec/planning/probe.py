@@ -95,7 +95,6 @@ def try_fit(task: CollaborativeTask | LaserTask, config: FitConfig, folder: Path
         rows: of a step.
     """
     device = next(task.module.parameters()).device
-    before = resident_memory(device)
     activations = _try_step(task, min(rows, len(task)), device)
     timed = _Timed(task)
     changes = {"epochs": min(config.epochs, 1), "batch_size": rows, "micro_batch_size": None, "checkpoint_seconds": 3600.0}
@@ -106,9 +105,19 @@ def try_fit(task: CollaborativeTask | LaserTask, config: FitConfig, folder: Path
         case=(timed.validated[1] - timed.validated[0]) / len(task.valid),
         save=ended - timed.validated[1],
         checkpoint=(folder / CHECKPOINT).stat().st_size,
-        kept=max(resident_memory(device) - before, 0),
+        kept=kept_bytes(task.module),
         activations=activations,
     )
+
+
+def kept_bytes(module: nn.Module) -> int:
+    """Return the bytes that training a module keeps beside it: Adam's two moments, gradients, and the weights at their best.
+
+    Counted and not measured: what a process has after a step holds what the step's activations have left behind as well.
+    """
+    trained: int = sum(weight.nbytes for weight in module.parameters() if weight.requires_grad)
+    best: int = sum(tensor.nbytes for tensor in module.state_dict().values())
+    return 3 * trained + best
 
 
 def enough(count: int, device: torch.device) -> int:
