@@ -145,7 +145,7 @@ def read_again(histories: Ragged, lengths: NDArray[np.int64], held: float, *, ro
         items: whether every item is read as well, in order, before the histories.
     """
     draws = np.random.default_rng(0)
-    rate = READS / max(len(histories.values), READS)
+    rate = READS / max(len(histories.values), len(lengths), READS)
     taken = np.flatnonzero((draws.random(len(lengths)) < rate) & (lengths > 0))
     number = np.full(len(lengths), -1)
     number[taken] = np.arange(len(taken))

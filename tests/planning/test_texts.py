@@ -72,6 +72,14 @@ def test_a_part_that_nobody_asks_for_costs_nothing() -> None:
     assert read_again(Ragged.from_rows([]), lengths, 0.4, rows=16) == Missed(1.0, 0.0)
 
 
+def test_a_long_catalogue_is_sampled_however_little_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, put = list[int](), module.Arena.put
+    monkeypatch.setattr(module.Arena, "put", lambda self, *args: (asked.append(1), put(self, *args))[1])
+    monkeypatch.setattr(module, "READS", 100)
+    read_again(Ragged.from_rows([[0, 1]]), np.full(20_000, 5), 0.5, rows=16)
+    assert 0 < len(asked) < 400  # a two-hundredth, twice
+
+
 @pytest.mark.parametrize("held", [0.1, 0.5])
 def test_a_part_of_the_items_tells_the_same(monkeypatch: pytest.MonkeyPatch, held: float) -> None:
     histories, lengths = skewed(6000, 9000)
