@@ -138,10 +138,10 @@ class Arena:
             self._together, self._expected = frozenset(), 0
 
     def _let_go(self, block: int) -> None:
+        self._first[block] = GONE  # first of all: nobody is told of rows that are given away
         slot = self._slots.pop(block, None)
         if slot is not None:
             slot.block = GONE
-            self._first[block] = GONE
 
     def _find(self, count: int) -> int:
         """Move the hand to `count` rows that are free or may become so, and return the first; at worst, grow."""
@@ -164,12 +164,13 @@ class Arena:
                 self._hand = front.end
                 self._ring.rotate(-1)
             else:
-                self._let_go(front.block)
+                if front.block != GONE:
+                    self._let_go(front.block)
                 self._ring.popleft()
 
     def _settle(self) -> None:
         """Finish the step of a hand that has passed a block and was interrupted before that block became the last."""
-        if len(self._ring) > 1 and self._ring[0].start < self._hand <= self._ring[1].start:
+        if self._ring and self._ring[0].end == self._hand:
             self._ring.rotate(-1)
 
     def _move_up(self, slot: Slot) -> None:

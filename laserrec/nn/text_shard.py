@@ -135,8 +135,12 @@ class Shard:
             return False
         for (start, _), part in zip(self._places(block), parts, strict=True):
             file.seek(start)
-            if file.readinto(part.data) != len(part):
-                return False
+            left = part.data
+            while len(left):  # a system may give less than it was asked for; what it cannot read at all it says then
+                count = file.readinto(left)
+                if not count:
+                    return False
+                left = left[count:]
         return not check or checksum(*(part.data for part in parts)) == int(self.checksums[block])
 
 

@@ -8,7 +8,8 @@ A block's key is a hash of the text's tokens. A shard is written whole or not at
 folder's shards are what there is. Writers take turns by a lock. A file that is no whole shard (cut short, a header or index that does not
 match its checksum) counts as absent, and a writer removes it; one that cannot be opened or read is an error, for it may be whole. A block's
 own checksum is compared when the block is read for the first time. What is damaged is encoded again into a new shard, and of two blocks
-with one key the later shard's counts. A shard that is deleted, replaced or written to while it is in use counts as damaged.
+with one key the later shard's counts. A shard that is deleted, replaced or written to while it is in use
+counts as damaged, where it is another file from the next batch on.
 
 One file is open at a time, while blocks are read, so a folder may have any number of shards.
 
@@ -141,25 +142,29 @@ class TextStore:
         Raises:
             CheckpointError: a file cannot be opened or read.
         """
-        number, file = -1, None
+        number, file = NOWHERE, None
         with ExitStack() as last:
 
             def read(place: int, rows: Tensor) -> bool:
                 nonlocal number, file
                 wanted = int(np.searchsorted(self._first, place, side="right")) - 1
-                if wanted != number:
-                    last.close()
-                    number, file = wanted, last.enter_context(self._shards[wanted].opened())
-                return self._read(number, file, place - int(self._first[number]), rows)
+                try:
+                    if wanted != number:
+                        number = NOWHERE
+                        last.close()
+                        file = last.enter_context(self._shards[wanted].opened())
+                        number = wanted
+                    return self._read(number, file, place - int(self._first[number]), rows)
+                except OSError as error:
+                    raise self._failure("read", error) from error
 
-            try:
-                yield read
-            except OSError as error:
-                raise self._failure("read", error) from error
+            yield read
 
     def _read(self, number: int, file: FileIO | None, block: int, rows: Tensor) -> bool:
         shard, first = self._shards[number], int(self._first[number])
         place = first + block
+        if self._state[place] == DAMAGED:  # found just now, beside another one
+            return False
         intact = shard.read(file, block, rows, check=self._state[place] == UNREAD)
         self._state[place] = INTACT if intact else DAMAGED
         if not intact:

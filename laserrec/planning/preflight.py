@@ -172,7 +172,7 @@ class _Preflight:
         chosen = self._choose(identity, laser.fit)
         settled = config.override([f"{key}={value}" for key, value in chosen.items()])
         memory = self._memory(settled, identity, laser, texts, near)
-        laser = self._read_again(laser, texts, memory)
+        laser = self._read_again(settled.stage1, laser, texts, memory)
         before = [*self._vectors(), *self.id_based.phases(), Phase("texts", self.texts.missing_bytes * texts.encode)]
         return Plan(
             config=settled,
@@ -259,11 +259,10 @@ class _Preflight:
         whole = partial(evaluate, score, cases, popularity=self.popularity, device=self.device)
         return _twice(system, whole, partial(evaluate, score, cases, device=self.device), 1 / len(cases))
 
-    def _read_again(self, laser: _Laser, texts: TextCost, memory: Memory) -> _Laser:
+    def _read_again(self, stage: FitConfig, laser: _Laser, texts: TextCost, memory: Memory) -> _Laser:
         """Return what Laser costs with the reading of texts that memory does not hold."""
         histories = self.data.training_histories().before_last(self.config.prompt.max_history)
         spare = available_memory() if self.device.type == "cuda" else max(0, memory.available - memory.peak)
-        stage = self.config.stage1
         rows = stage.micro_batch_size or stage.batch_size
         again = rereading(self.texts, histories, texts, rows=rows, spare=spare, folder=self.kept)
         more, fitted = again.history, min(len(histories), CALIBRATED) if self.config.score.calibrate else 0
@@ -348,7 +347,8 @@ class _Preflight:
         rows = len(self.data.user_ids)
         steps = [cost.kept + cost.activations * min(fit.micro_batch_size or fit.batch_size, rows) for fit, cost in fits]
         finding = finding_memory(self.items, self.backbone.width) if config.score.nearest else 0
-        training = max(*steps, laser.fit.kept + max(scores, finding), near.memory)
+        # The best weights are there twice while better ones are found.
+        training = max(*steps, laser.fit.kept + max(scores, finding, laser.weights), near.memory)
         # A shard is encoded in memory before it is written; rounding it to int8 takes it in float32 twice as well.
         copies = 10 if config.llm.cache == "int8" else 1
         writing = min(SHARD_BYTES, self.texts.missing_bytes) * copies + texts.memory

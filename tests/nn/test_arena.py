@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -173,47 +175,68 @@ def test_the_room_of_the_last_is_used_again() -> None:
     assert len(kept.rows) == capacity
 
 
-class OnceInterrupted(dict[int, Slot]):
-    """Blocks' slots; the first that is set is not."""
+class Interrupted:
+    """Raises at the end of one call among many."""
 
-    left = 1
+    def __init__(self, at: int) -> None:
+        self.left = at
+
+    def __call__(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+class Slots(dict[int, Slot]):
+    """Blocks' slots, to be set and taken away with interruptions."""
+
+    told: Interrupted
 
     def __setitem__(self, block: int, slot: Slot) -> None:
-        if self.left:
-            self.left -= 1
-            raise KeyboardInterrupt
         super().__setitem__(block, slot)
+        self.told()
+
+    def pop(self, *asked: Any) -> Any:  # noqa: ANN401
+        found = super().pop(*asked)
+        self.told()
+        return found
 
 
-class OnceStopped(deque[Slot]):
-    """A ring that is not turned the first time."""
+class Ring(deque[Slot]):
+    """A ring that is interrupted before it turns, or before its first goes."""
 
-    left = 1
+    told: Interrupted
 
     def rotate(self, n: int = 1) -> None:
-        if self.left:
-            self.left -= 1
-            raise KeyboardInterrupt
+        self.told()
         super().rotate(n)
 
+    def popleft(self) -> Slot:
+        self.told()
+        return super().popleft()
 
-@pytest.mark.parametrize("where", ["_slots", "_ring"])
-def test_an_interrupted_move_leaves_nobody_s_rows_to_another(where: str) -> None:
-    mixed = arena(14, [2, 4, 4, 4, 3, 2])
-    for block, size in enumerate([2, 4, 4, 4]):
-        put(mixed, block, size)
-    mixed._used[:] = False
-    mixed.used[torch.tensor([1, 2])] = True
-    kind: type[OnceInterrupted] | type[OnceStopped] = OnceInterrupted if where == "_slots" else OnceStopped
-    setattr(mixed, where, kind(getattr(mixed, where)))
-    with pytest.raises(KeyboardInterrupt):
-        put(mixed, 4, 3)  # 1 is moved over itself, and that is where it stops
-    assert 1 not in here(mixed) or where == "_ring"
-    for block, size in ((4, 3), (5, 2), (0, 2)):
-        put(mixed, block, size)
-        for other in here(mixed):
-            first = int(mixed.first[other])
-            assert mixed.rows[first : first + [2, 4, 4, 4, 3, 2][other]].eq(other).all()
+
+@pytest.mark.parametrize("sizes", [[2, 4, 4, 4, 3, 2], [4, 4, 2, 1, 3]])
+@pytest.mark.parametrize("at", range(1, 9))
+@pytest.mark.parametrize("where", ["slots", "ring"])
+def test_an_interruption_leaves_nobody_s_rows_to_another(where: str, at: int, sizes: list[int]) -> None:
+    kept, told = arena(sum(sizes[:3]) + 1, sizes), Interrupted(at)
+    for block in range(3):
+        put(kept, block, sizes[block])
+    kept._used[:] = False
+    kept.used[1] = True
+    kept._slots, kept._ring = Slots(kept._slots), Ring(kept._ring)
+    kept._slots.told = kept._ring.told = Interrupted(0)
+    (kept._slots if where == "slots" else kept._ring).told = told
+    for block in [*range(3, len(sizes)), *range(len(sizes))] * 2:
+        if kept.first[block] < 0:
+            with suppress(KeyboardInterrupt):
+                put(kept, block, sizes[block])
+        kept.used[:2] = True
+        for other in here(kept):
+            first = int(kept.first[other])
+            assert kept.rows[first : first + sizes[other]].eq(other).all()
+    assert told.left <= 0
 
 
 @given(

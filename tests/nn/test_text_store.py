@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import shutil
@@ -184,6 +185,51 @@ def test_few_descriptors_are_enough(whole: Path, tmp_path: Path) -> None:
     read = torch.from_numpy(np.load(tmp_path / "read.npy"))
     assert torch.equal(read, contents(opened(tmp_path)))
     torch.testing.assert_close(read, contents(opened(whole)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("writes", [False, True])
+def test_damage_to_several_blocks_of_a_batch_is_found(whole: Path, folder: Path, writes: bool) -> None:
+    expected = contents(opened(whole))
+    for path in shards(folder):
+        with safe_open(path, "pt") as file:
+            size = file.get_tensor("rows").nbytes
+        data = bytearray(path.read_bytes())
+        start = data.index(safe_rows(path))
+        data[start : start + size] = bytes(size)
+        path.write_bytes(data)
+    cache = opened(folder, writes=writes)
+    torch.testing.assert_close(contents(cache), expected, rtol=1e-4, atol=1e-5)
+
+
+def safe_rows(path: Path) -> bytes:
+    with safe_open(path, "pt") as file:
+        found: bytes = file.get_tensor("rows").view(torch.uint8).numpy().tobytes()
+    return found
+
+
+class Slow(io.FileIO):
+    """A file of which the system gives a few bytes at a time, and at the end no more."""
+
+    fails = False
+
+    def readinto(self, room: Any) -> int:  # noqa: ANN401
+        if self.fails and len(room) < 100:
+            raise OSError(errno.EIO, "Input/output error")
+        return super().readinto(room[:97])
+
+
+def test_little_by_little_is_no_damage_and_an_error_is_an_error(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = contents(opened(whole))
+    cache = opened(whole)
+    monkeypatch.setattr(Path, "open", lambda path, *_, **__: Slow(path))
+    monkeypatch.setattr(TextCache, "_encode", lambda self, blocks: pytest.fail("is encoded again") if len(blocks) else None)
+    assert torch.equal(contents(cache), expected)
+    monkeypatch.undo()
+    cache = opened(whole)
+    monkeypatch.setattr(Path, "open", lambda path, *_, **__: Slow(path))
+    monkeypatch.setattr(Slow, "fails", True)
+    with pytest.raises(CheckpointError, match="Input/output error"):
+        contents(cache)
 
 
 def test_a_batch_opens_each_file_once(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
