@@ -251,9 +251,8 @@ class TextCache:
     def _unwritten(self) -> Blocks:
         """Return the blocks that have tokens and are not on disk, the shortest first."""
         lengths = self._lengths.numpy()
-        return self._shortest_first(
-            1 + np.flatnonzero((self._places[1:] == NOWHERE) & (lengths[1:] > 0))
-        )  # the instruction stays in memory
+        # The instruction, block 0, stays in memory.
+        return self._shortest_first(1 + np.flatnonzero((self._places[1:] == NOWHERE) & (lengths[1:] > 0)))
 
     def _shortest_first(self, blocks: Blocks) -> Blocks:
         ordered: Blocks = blocks[self._lengths.numpy()[blocks].argsort(kind="stable")]

@@ -8,8 +8,8 @@ A block's key is a hash of the text's tokens. A shard is written whole or not at
 folder's shards are what there is. Writers take turns by a lock. A file that is no whole shard (cut short, a header or index that does not
 match its checksum) counts as absent, and a writer removes it; one that cannot be opened or read is an error, for it may be whole. A block's
 own checksum is compared when the block is read for the first time. What is damaged is encoded again into a new shard, and of two blocks
-with one key the later shard's counts. A shard that is deleted, replaced or written to while it is in use
-counts as damaged, where it is another file from the next batch on.
+with one key the later shard's counts. A shard that is deleted, replaced or written to while it is in use counts
+as damaged; where another file takes its place, from the next batch on.
 
 One file is open at a time, while blocks are read, so a folder may have any number of shards.
 
@@ -154,18 +154,17 @@ class TextStore:
                         last.close()
                         file = last.enter_context(self._shards[wanted].opened())
                         number = wanted
-                    return self._read(number, file, place - int(self._first[number]), rows)
+                    return self._read(number, file, place, rows)
                 except OSError as error:
                     raise self._failure("read", error) from error
 
             yield read
 
-    def _read(self, number: int, file: FileIO | None, block: int, rows: Tensor) -> bool:
+    def _read(self, number: int, file: FileIO | None, place: int, rows: Tensor) -> bool:
         shard, first = self._shards[number], int(self._first[number])
-        place = first + block
         if self._state[place] == DAMAGED:  # found just now, beside another one
             return False
-        intact = shard.read(file, block, rows, check=self._state[place] == UNREAD)
+        intact = shard.read(file, place - first, rows, check=self._state[place] == UNREAD)
         self._state[place] = INTACT if intact else DAMAGED
         if not intact:
             # Where one is damaged, others are likely to be, and are found at once, so that they are encoded together.
