@@ -135,7 +135,12 @@ class TextCache:
     @property
     def memory(self) -> int:
         """Bytes of memory that blocks take once all were read, or the limit where that is less."""
-        return min(cache_bytes(self.tokens, self.decoder), self._arena.limit * cache_bytes(1, self.decoder) // self._layers)
+        return min(self.unlimited_memory, self._arena.limit * cache_bytes(1, self.decoder) // self._layers)
+
+    @property
+    def unlimited_memory(self) -> int:
+        """Bytes of memory that they would take without a limit."""
+        return cache_bytes(self.tokens, self.decoder)
 
     @property
     def complete(self) -> bool:

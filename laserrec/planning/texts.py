@@ -23,7 +23,6 @@ from laserrec.config import LaserConfig
 from laserrec.data.ragged import Ragged
 from laserrec.nn.arena import Arena
 from laserrec.nn.laser import ITEMS_AT_ONCE
-from laserrec.nn.text_blocks import cache_bytes
 from laserrec.nn.text_cache import TextCache
 from laserrec.planning.probe import MemoryPeak, enough, seconds_of, some
 from laserrec.training.texts import ItemTexts
@@ -114,15 +113,14 @@ def rereading(texts: ItemTexts, histories: Ragged, cost: TextCost, *, rows: int,
     """
     items = history = 0.0
     for place, cache in enumerate(texts.caches):
-        whole = cache_bytes(cache.tokens, cache.decoder)
-        if cache.memory >= whole:
+        if cache.memory >= cache.unlimited_memory:
             continue
         every = torch.arange(len(cache))[:, None]
         lengths = cache.count_tokens(every, torch.ones_like(every, dtype=torch.bool)).numpy()
         # With an instruction of their own, items are read out of a cache of their own.
         asked = histories if place == 0 else Ragged.from_rows([])
         missed = partial(read_again, asked, lengths, rows=rows, items=place == len(texts.caches) - 1)
-        held, kept = cache.memory / whole, spare / texts.bytes
+        held, kept = cache.memory / cache.unlimited_memory, spare / texts.bytes
         found = [(missed(held), cost.again)]
         if held + kept < 1:
             found.append((missed(held + kept), disk_seconds(folder, -(-cache.bytes // cache.texts))))

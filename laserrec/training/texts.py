@@ -157,12 +157,12 @@ class ItemTexts:
     @property
     def held_bytes(self) -> int:
         """Bytes on disk of the texts that memory has room for: all, or none where some of an encoding must go for others."""
-        return sum(cache.bytes for cache in self._caches if cache.memory >= cache_bytes(cache.tokens, cache.decoder))
+        return sum(cache.bytes for cache in self._caches if cache.memory >= cache.unlimited_memory)
 
     @property
     def unlimited_memory(self) -> int:
         """Bytes of memory that it would take without a limit."""
-        return sum(cache_bytes(cache.tokens, cache.decoder) for cache in self._caches)
+        return sum(cache.unlimited_memory for cache in self._caches)
 
     def _cut(self, tokens: list[int]) -> list[int]:
         # The last token ends the line; a line cut short still ends.
