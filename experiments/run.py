@@ -14,7 +14,7 @@ import json
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +56,20 @@ class Experiment:
 
 def main() -> None:
     """Run what the command line names."""
-    chosen = choose_arms(command_line(__doc__, FOLDER))
-    experiment = Experiment.read(FOLDER / f"{chosen.experiment}.toml")
+    parser = command_line(__doc__, FOLDER)
+    parser.add_argument("--seeds", type=int, nargs="+", help="of every arm, in the place of the file's")
+    chosen = choose_arms(parser)
+    experiment = named(chosen)
     refuse_to_lose(chosen.results / f"{experiment.name}.json", experiment, chosen.out / experiment.name, chosen.arms)
     found = run(experiment, chosen.data, chosen.out / experiment.name, chosen.arms, chosen.assignments, chosen.jobs)
     write_results(chosen.results, found)
     sys.stdout.write(table(found))
+
+
+def named(chosen: argparse.Namespace) -> Experiment:
+    """Return the experiment that a command line names, with the seeds that it names."""
+    experiment = Experiment.read(FOLDER / f"{chosen.experiment}.toml")
+    return replace(experiment, seeds=chosen.seeds or experiment.seeds)
 
 
 def choose_arms(parser: argparse.ArgumentParser) -> argparse.Namespace:

@@ -45,6 +45,7 @@ def test_every_trained_tensor_is_told_the_same(variant: str) -> None:
 
 # Some versions of torch warn of themselves when they compile.
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("held", [None, 0.00001])
 def test_bfloat16_stays_near_float32(fused: bool, held: float | None, monkeypatch: pytest.MonkeyPatch) -> None:

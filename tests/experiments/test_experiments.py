@@ -48,6 +48,12 @@ def test_every_arm_is_a_valid_and_different_setting(runner: SimpleNamespace, pat
     assert next(iter(experiment.arms.values())) == []  # the first is the reference
 
 
+def test_seeds_of_the_command_line_take_the_place_of_the_files(runner: SimpleNamespace) -> None:
+    asked = [runner.named(SimpleNamespace(experiment="ablations", seeds=seeds)) for seeds in (None, [3, 5])]
+    assert [experiment.seeds for experiment in asked] == [[0], [3, 5]]
+    assert asked[0].arms == asked[1].arms
+
+
 def test_arms_share_what_does_not_differ_and_are_tested_against_the_first(
     runner: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
