@@ -383,7 +383,7 @@ PAPER: dict[str, Any] = {
         "hold_out": 0,
     },
     # Silent in the paper; with the usual settings BERT4Rec is stopped before it has learnt anything (docs/log.md).
-    "fit_collaborative": {"epochs": 250, "patience": 6, "patience_steps": 160, "learning_rate": 3e-3},
+    "fit_collaborative": {"epochs": 250, "batch_size": 256, "patience": 6, "patience_steps": 160, "learning_rate": 3e-3},
     "stage1": {"epochs": 15, "patience": 15, "batch_size": 4, "learning_rate": 1e-4},
     "stage2": {"epochs": 5, "patience": 5, "batch_size": 4, "learning_rate": 1e-4},
 }
