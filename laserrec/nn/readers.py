@@ -19,6 +19,8 @@ from laserrec.nn.text_cache import TextCache
 
 GROUP, GROUP_ON_CUDA = 16, 256
 """Rows of similar length that attend together: few, so that little padding is computed; on CUDA many, for there launches cost more."""
+ALIKE = 1.25
+"""Whole prompts that attend together: the longest has at most this many times the tokens of the shortest, for padding is computed, too."""
 ReadOut = Literal["suffix", "mean", "last"]
 
 
@@ -85,11 +87,14 @@ class PrefixFirst:
         if not len(items):
             return virtual.new_empty(0, virtual.shape[2])
         texts = [self._tokens(row[real].tolist()) for row, real in zip(items.cpu(), mask.cpu(), strict=True)]
-        lengths = torch.tensor([len(text) for text in texts]).to(virtual.device) + virtual.shape[1]
-        parts = lengths.argsort(stable=True).split(_group(virtual.device))
-        prompts = [self._prompts([texts[row] for row in part.tolist()], virtual[part], lengths[part]) for part in parts]
-        states = self._states(prompts, [lengths[part] for part in parts])
-        return torch.cat(states)[torch.cat(parts).argsort()]
+        lengths, device = torch.tensor([len(text) for text in texts]) + virtual.shape[1], virtual.device
+        parts = alike(lengths, _group(device))
+        ends, rows = [lengths[part].to(device) for part in parts], [part.to(device) for part in parts]
+        prompts = [
+            self._prompts([texts[row] for row in part.tolist()], virtual[here], end)
+            for part, here, end in zip(parts, rows, ends, strict=True)
+        ]
+        return torch.cat(self._states(prompts, ends))[torch.cat(rows).argsort()]
 
     def _states(self, prompts: Sequence[Tensor], lengths: Sequence[Tensor]) -> list[Tensor]:
         """Read groups of prompts [B, T, H] of these lengths int64 [B]: embeddings float32 [B, H] a group."""
@@ -125,6 +130,26 @@ class PrefixFirst:
         for number, item in enumerate(history, start=1):
             tokens += self.line(item, number)
         return torch.tensor(tokens, dtype=torch.int64)
+
+
+def alike(lengths: Tensor, most: int) -> list[Tensor]:
+    """Return rows by length, in groups of at most `most` whose longest has at most `ALIKE` times the tokens of the shortest.
+
+    Args:
+        lengths: tokens of each row, int64 [B].
+        most: rows of a group.
+
+    Returns:
+        Indices of the rows, int64 a group.
+    """
+    order, shortest = lengths.argsort(stable=True), 0
+    sizes: list[int] = []
+    for length in lengths[order].tolist():
+        if not sizes or sizes[-1] == most or length > ALIKE * shortest:
+            sizes.append(0)
+            shortest = length
+        sizes[-1] += 1
+    return list(order.split(sizes))
 
 
 def _group(device: torch.device) -> int:
