@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 import torch
-from run import Experiment, choose_arms, refuse_to_lose, run, table
+from run import Experiment, choose_arms, refuse_to_lose, run, table, with_seeds
 from runs import command_line, write_results
 from transformers import AutoConfig, AutoModel
 
@@ -35,7 +35,7 @@ def main() -> None:
     """Run what the command line names."""
     chosen = choose_arms(command_line(__doc__))
     out = chosen.out / "language"
-    asked = experiment(out, chosen.assignments)
+    asked = with_seeds(experiment(out, chosen.assignments), chosen.seeds)
     refuse_to_lose(chosen.results / f"{asked.name}.json", asked, out, chosen.arms)
     found = run(asked, chosen.data, out, chosen.arms, chosen.assignments, chosen.jobs)
     for arm in found["arms"]:  # where the random model lies is nobody else's business

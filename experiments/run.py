@@ -56,24 +56,22 @@ class Experiment:
 
 def main() -> None:
     """Run what the command line names."""
-    parser = command_line(__doc__, FOLDER)
-    parser.add_argument("--seeds", type=int, nargs="+", help="of every arm, in the place of the file's")
-    chosen = choose_arms(parser)
-    experiment = named(chosen)
+    chosen = choose_arms(command_line(__doc__, FOLDER))
+    experiment = with_seeds(Experiment.read(FOLDER / f"{chosen.experiment}.toml"), chosen.seeds)
     refuse_to_lose(chosen.results / f"{experiment.name}.json", experiment, chosen.out / experiment.name, chosen.arms)
     found = run(experiment, chosen.data, chosen.out / experiment.name, chosen.arms, chosen.assignments, chosen.jobs)
     write_results(chosen.results, found)
     sys.stdout.write(table(found))
 
 
-def named(chosen: argparse.Namespace) -> Experiment:
-    """Return the experiment that a command line names, with the seeds that it names."""
-    experiment = Experiment.read(FOLDER / f"{chosen.experiment}.toml")
-    return replace(experiment, seeds=chosen.seeds or experiment.seeds)
+def with_seeds(experiment: Experiment, seeds: Sequence[int] | None) -> Experiment:
+    """Return an experiment with other seeds, if any are given."""
+    return replace(experiment, seeds=sorted(set(seeds))) if seeds else experiment
 
 
 def choose_arms(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """Read the command line of an experiment that has arms."""
+    parser.add_argument("--seeds", type=int, nargs="+", help="of every arm, in the place of the experiment's own")
     parser.add_argument("--arms", nargs="+", help="these alone, after the reference, and those that are finished")
     parser.add_argument(
         "--jobs", type=int, default=1, help="runs to train at a time, each in a process of its own; a GPU has room for several"
@@ -107,10 +105,16 @@ def run(
 
 
 def refuse_to_lose(results: Path, experiment: Experiment, out: Path, names: Sequence[str] | None) -> None:
-    """Refuse to write results in the place of some with arms that are neither asked for nor finished in `out`."""
-    kept = [arm["arm"] for arm in json.loads(results.read_text(encoding="utf-8"))["arms"]] if results.is_file() else []
+    """Refuse to write results in the place of some with more seeds, or with arms that are neither asked for nor finished in `out`."""
+    if not results.is_file():
+        return
+    kept = json.loads(results.read_text(encoding="utf-8"))
+    seeds = sorted(set(kept["seeds"]) - set(experiment.seeds))
+    if seeds:
+        raise SystemExit(f"{results} has seed {', '.join(map(str, seeds))}, too. Name all with --seeds, or give other --results.")
     reference, *_ = experiment.arms
-    lost = [arm for arm in kept if names is not None and arm not in (reference, *names) and not finished(out, arm, experiment.seeds)]
+    others = [arm["arm"] for arm in kept["arms"] if names is not None and arm["arm"] not in (reference, *names)]
+    lost = [arm for arm in others if not finished(out, arm, experiment.seeds)]
     if lost:
         raise SystemExit(
             f"{results} has {', '.join(lost)}, which {out} does not. Name these arms too, give the --out that has them, or other --results."

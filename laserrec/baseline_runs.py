@@ -75,8 +75,7 @@ RECIPES: Mapping[Trained, Recipe] = {
     "gru4rec": Recipe("GRU4Rec", "gru4rec", "id", settings=ONE_LAYER),
     "sasrec-text": Recipe("SASRec on text", "sasrec", "text"),
     "gru4rec-text": Recipe("GRU4Rec on text", "gru4rec", "text", settings=ONE_LAYER),
-    # The best of four trials on Scientific's validation (docs/results.md).
-    "fdsa": Recipe("FDSA", "fdsa", "id", settings={"blocks": 3}, fit={"learning_rate": 1.4e-3}),
+    "fdsa": Recipe("FDSA", "fdsa", "id"),
     "unisrec-text": Recipe("UniSRec (text)", "sasrec", "text", text_experts=8),
     "unisrec": Recipe("UniSRec (text + id)", "sasrec", "both", text_experts=8),
     "sasrec-text-id": Recipe("SASRec (text + id)", "sasrec", "both"),
@@ -139,14 +138,16 @@ def trained_settings(config: LaserConfig, name: Trained) -> tuple[CollaborativeC
     """Return how a baseline is built and trained: as the settings say, and where they are the defaults of another model, by its recipe."""
     recipe, usual, settings, learning = RECIPES[name], LaserConfig(), config.collaborative, config.fit_collaborative
     if settings.model != recipe.model:
-        settings = _where_usual(settings, usual.collaborative, recipe.settings)
-        learning = _where_usual(learning, usual.fit_collaborative, recipe.fit)
+        own = RECIPES[settings.model]
+        settings = _where_undecided(settings, usual.collaborative, own.settings, recipe.settings)
+        learning = _where_undecided(learning, usual.fit_collaborative, own.fit, recipe.fit)
     return settings.model_copy(update={"model": recipe.model, "items": recipe.items, "text_experts": recipe.text_experts}), learning
 
 
-def _where_usual(section: Section, usual: Section, changes: Mapping[str, Any]) -> Section:
-    """Return settings with those changes that nobody has decided about."""
-    return section.model_copy(update={key: value for key, value in changes.items() if getattr(section, key) == getattr(usual, key)})
+def _where_undecided(section: Section, usual: Section, own: Mapping[str, Any], recipe: Mapping[str, Any]) -> Section:
+    """Return settings with a recipe's in the place of those that are as usual, or as the recipe of the run's own model has them."""
+    undecided = {key for key in {*own, *recipe} if getattr(section, key) in (getattr(usual, key), own.get(key))}
+    return section.model_copy(update={key: recipe.get(key, getattr(usual, key)) for key in undecided})
 
 
 def _described(name: BaselineName, run: RunFolder) -> dict[str, Any]:

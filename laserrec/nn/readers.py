@@ -88,13 +88,14 @@ class PrefixFirst:
             return virtual.new_empty(0, virtual.shape[2])
         texts = [self._tokens(row[real].tolist()) for row, real in zip(items.cpu(), mask.cpu(), strict=True)]
         lengths, device = torch.tensor([len(text) for text in texts]) + virtual.shape[1], virtual.device
-        parts = alike(lengths, _group(device))
-        ends, rows = [lengths[part].to(device) for part in parts], [part.to(device) for part in parts]
+        order = lengths.argsort(stable=True)
+        sizes, there = alike(lengths[order].tolist(), _group(device)), order.to(device)
+        ends = lengths[order].to(device).split(sizes)
         prompts = [
-            self._prompts([texts[row] for row in part.tolist()], virtual[here], end)
-            for part, here, end in zip(parts, rows, ends, strict=True)
+            self._prompts([texts[row] for row in rows.tolist()], part, end)
+            for rows, part, end in zip(order.split(sizes), virtual[there].split(sizes), ends, strict=True)
         ]
-        return torch.cat(self._states(prompts, ends))[torch.cat(rows).argsort()]
+        return torch.cat(self._states(prompts, ends))[there.argsort()]
 
     def _states(self, prompts: Sequence[Tensor], lengths: Sequence[Tensor]) -> list[Tensor]:
         """Read groups of prompts [B, T, H] of these lengths int64 [B]: embeddings float32 [B, H] a group."""
@@ -132,24 +133,21 @@ class PrefixFirst:
         return torch.tensor(tokens, dtype=torch.int64)
 
 
-def alike(lengths: Tensor, most: int) -> list[Tensor]:
-    """Return rows by length, in groups of at most `most` whose longest has at most `ALIKE` times the tokens of the shortest.
+def alike(lengths: Sequence[int], most: int) -> list[int]:
+    """Return how many rows to take together, one group after the other: at most `most`, the longest at most `ALIKE` times the shortest.
 
     Args:
-        lengths: tokens of each row, int64 [B].
+        lengths: tokens of each row, rising.
         most: rows of a group.
-
-    Returns:
-        Indices of the rows, int64 a group.
     """
-    order, shortest = lengths.argsort(stable=True), 0
     sizes: list[int] = []
-    for length in lengths[order].tolist():
+    shortest = 0
+    for length in lengths:
         if not sizes or sizes[-1] == most or length > ALIKE * shortest:
             sizes.append(0)
             shortest = length
         sizes[-1] += 1
-    return list(order.split(sizes))
+    return sizes
 
 
 def _group(device: torch.device) -> int:

@@ -207,6 +207,16 @@ def test_what_another_model_needs_holds_where_nothing_is_given() -> None:
     assert trained_settings(tuned, "bert4rec")[0].dropout == 0.5
 
 
+def test_what_the_runs_own_model_needs_is_not_passed_on() -> None:
+    usual = LaserConfig().fit_collaborative
+    paper = LaserConfig.preset("paper")
+    assert trained_settings(paper, "sasrec")[1] == trained_settings(paper, "fdsa")[1] == usual
+    assert trained_settings(paper, "bert4rec")[1] == paper.fit_collaborative
+    assert trained_settings(paper.override(["fit_collaborative.learning_rate=0.01"]), "sasrec")[1].learning_rate == 0.01
+    recurrent = LaserConfig().override(["collaborative.model=gru4rec", "collaborative.blocks=1"])
+    assert [trained_settings(recurrent, name)[0].blocks for name in ("gru4rec", "gru4rec-text", "sasrec")] == [1, 1, 2]
+
+
 def test_fdsa_reads_texts_beside_ids_and_takes_what_was_tuned(laserrec: Run, shop: Path, words: tuple[object, ...]) -> None:
     assert laserrec("baseline", "fdsa", "sasrec", *words)[0] == 0
     fdsa, sasrec = (Evaluation.load(shop / "baselines" / name / "ranks-test.parquet").about for name in ("fdsa", "sasrec"))

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from laserrec.baseline_runs import trained_settings
 from laserrec.config import FitConfig, LaserConfig, MFormerConfig, PromptConfig
 from laserrec.errors import ConfigError
 
@@ -41,8 +42,7 @@ def test_paper_preset() -> None:
     assert not any(getattr(paper.score, name) for name in departures)
     collaborative = paper.collaborative
     assert (collaborative.model, collaborative.blocks, collaborative.heads, collaborative.width) == ("bert4rec", 2, 2, 64)
-    learning = paper.fit_collaborative
-    assert (learning.batch_size, learning.patience_steps) == (256, 160)  # as the baseline of that name, which learns nothing at first
+    assert paper.fit_collaborative == trained_settings(LaserConfig(), "bert4rec")[1]
     for stage, epochs in ((paper.stage1, 15), (paper.stage2, 5)):
         assert (stage.epochs, stage.batch_size, stage.learning_rate) == (epochs, 4, 1e-4)
         # Adam is AdamW without decay; every epoch runs, and the best is kept.

@@ -48,10 +48,10 @@ def test_every_arm_is_a_valid_and_different_setting(runner: SimpleNamespace, pat
     assert next(iter(experiment.arms.values())) == []  # the first is the reference
 
 
-def test_seeds_of_the_command_line_take_the_place_of_the_files(runner: SimpleNamespace) -> None:
-    asked = [runner.named(SimpleNamespace(experiment="ablations", seeds=seeds)) for seeds in (None, [3, 5])]
-    assert [experiment.seeds for experiment in asked] == [[0], [3, 5]]
-    assert asked[0].arms == asked[1].arms
+def test_seeds_take_the_place_of_the_experiments_own(runner: SimpleNamespace) -> None:
+    experiment = runner.Experiment("asked", "Does it?", [0], [], {"all": []})
+    assert runner.with_seeds(experiment, None) == experiment
+    assert runner.with_seeds(experiment, [5, 3, 5]) == runner.Experiment("asked", "Does it?", [3, 5], [], {"all": []})
 
 
 def test_arms_share_what_does_not_differ_and_are_tested_against_the_first(
@@ -94,7 +94,11 @@ def test_arms_of_earlier_results_are_not_lost(runner: SimpleNamespace, tmp_path:
     experiment = runner.Experiment("asked", "Does it?", [0], [], {"all": [], "no prefix": [], "no ids": []})
     results = tmp_path / "asked.json"
     runner.refuse_to_lose(results, experiment, tmp_path, ["no ids"])  # there are none yet
-    results.write_text(json.dumps({"arms": [{"arm": "all"}, {"arm": "no prefix"}]}))
+    results.write_text(json.dumps({"seeds": [0, 1], "arms": [{"arm": "all"}, {"arm": "no prefix"}]}))
+    for names in (None, ["no ids", "no prefix"]):
+        with pytest.raises(SystemExit, match=r"asked\.json has seed 1, too\. Name all with --seeds"):
+            runner.refuse_to_lose(results, experiment, tmp_path, names)
+    experiment = runner.with_seeds(experiment, [0, 1, 2])
     with pytest.raises(SystemExit, match=r"asked\.json has no prefix, which .* does not"):
         runner.refuse_to_lose(results, experiment, tmp_path, ["no ids"])
     runner.refuse_to_lose(results, experiment, tmp_path, ["no ids", "no prefix"])

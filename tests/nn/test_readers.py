@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import torch
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,15 +12,17 @@ from laserrec.nn.readers import alike
 
 def test_by_hand() -> None:
     """Of 100 tokens at most 125 stand beside it; of the four alike no more than three."""
-    groups = alike(torch.tensor([400, 126, 100, 125, 110, 120, 500]), 3)
-    assert [group.tolist() for group in groups] == [[2, 4, 5], [3, 1], [0, 6]]
+    assert alike([100, 110, 120, 125, 126, 400, 500, 501], 3) == [3, 2, 2, 1]
+    assert alike([], 3) == []
 
 
-@given(st.lists(st.integers(1, 900), min_size=1, max_size=80), st.integers(1, 20))
-def test_every_row_once_and_little_padding(lengths: list[int], most: int) -> None:
-    groups = [group.tolist() for group in alike(torch.tensor(lengths), most)]
-    assert sorted(row for group in groups for row in group) == list(range(len(lengths)))
-    assert all(len(group) <= most for group in groups)
-    assert all(4 * lengths[group[-1]] <= 5 * lengths[group[0]] for group in groups)
-    padded = sum(len(group) * lengths[group[-1]] for group in groups)
-    assert 4 * padded <= 5 * sum(lengths)
+@given(st.lists(st.integers(0, 900), max_size=80), st.integers(1, 20))
+def test_groups_are_as_large_as_they_may_be(lengths: list[int], most: int) -> None:
+    lengths.sort()
+    groups, rest = [], lengths
+    for size in alike(lengths, most):
+        groups.append(rest[:size])
+        rest = rest[size:]
+    assert not rest
+    assert all(0 < len(group) <= most and 4 * group[-1] <= 5 * group[0] for group in groups)
+    assert all(len(before) == most or 4 * after[0] > 5 * before[0] for before, after in pairwise(groups))
