@@ -1,4 +1,4 @@
-"""Encodes the texts of tests/nn/test_text_store.py in a process of its own, in small shards: building.py FOLDER [SECONDS-PER-BATCH].
+"""What tests/nn/text_store share; encodes their texts in a process of its own, in small shards: building.py FOLDER [SECONDS-PER-BATCH].
 
 With `building.py FOLDER 0 DESCRIPTORS` every text has a shard of its own, no more files than that can be opened at once, and everything is
 read back by another cache, into FOLDER/read.npy.
@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import tiny
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from laserrec.nn import text_blocks, text_cache
@@ -34,6 +35,21 @@ def build(folder: Path, pause: float = 0.0) -> TextCache:
     cache = TextCache(LLM, INSTRUCTION, LINES)
     cache.open(folder, writes=True)
     cache.build(lambda _: time.sleep(pause))
+    return cache
+
+
+def shards(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*/shard-*.safetensors"))
+
+
+def keys(path: Path) -> list[bytes]:
+    with safe_open(path, "pt") as file:
+        return [row.numpy().tobytes() for row in file.get_tensor("keys")]
+
+
+def opened(folder: Path, *, writes: bool = False) -> TextCache:
+    cache = TextCache(LLM, INSTRUCTION, LINES)
+    cache.open(folder, writes=writes)
     return cache
 
 

@@ -1,0 +1,37 @@
+"""Texts encoded once for all tests of this folder, in small shards."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[2] / "core")]
+
+import building
+
+from laserrec.nn import text_blocks, text_cache
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_blocks, "ENCODE_TOKENS", building.BATCH_TOKENS)
+    monkeypatch.setattr(text_cache, "SHARD_BYTES", building.SHARD_BYTES)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text_blocks, "ENCODE_TOKENS", building.BATCH_TOKENS)
+        patch.setattr(text_cache, "SHARD_BYTES", building.SHARD_BYTES)
+        building.build(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(whole: Path, tmp_path: Path) -> Path:
+    """A copy of the built folder, to be harmed."""
+    return Path(shutil.copytree(whole, tmp_path / "texts"))
