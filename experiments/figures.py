@@ -68,7 +68,7 @@ def draw(results: Path, out: Path) -> list[str]:
         For each figure a line that says what was done.
     """
     sources: dict[str, tuple[Callable[[Sequence[Mapping[str, Any]]], Figure], Sequence[str]]] = {
-        "main": (main_figure, ["scientific.json", "scientific-text-baselines.json"]),
+        "main": (main_figure, ["scientific.json"]),
         "cold-items": (cold_items, ["office/cold_items.json", "cold_items.json"]),
         "low-resource": (low_resource, ["low_resource.json"]),
         "experts": (experts, ["experts.json"]),
@@ -87,15 +87,14 @@ def draw(results: Path, out: Path) -> list[str]:
 
 
 def main_figure(found: Sequence[Mapping[str, Any]]) -> Figure:
-    """Draw every model's figures with their intervals: ours, sorted, above published ones; a model counts where it comes first."""
-    if len({(each["fingerprint"], each["part"]) for each in found}) > 1:
-        raise SystemExit("The main results are of different splits, or parts of one, and are not drawn beside each other.")
-    tables = [next(table for table in each["tables"] if table["protocol"] == "all") for each in found]
-    models = {row["name"]: row for table in reversed(tables) for row in table["rows"]}
+    """Draw every model's figures with their intervals: ours, sorted, above published ones."""
+    (compared,) = found
+    table = next(table for table in compared["tables"] if table["protocol"] == "all")
+    models = {row["name"]: row for row in table["rows"]}
     figures = {name: row["figures"] for name, row in models.items()}
     ours = sorted(figures, key=lambda name: -figures[name]["ndcg@10"]["mean"])
     shown = [f"{name} ({models[name]['seeds']} seeds)" if models[name]["seeds"] > 1 else name for name in ours]
-    published = sorted(tables[0]["published"], key=lambda row: -row["metrics"]["ndcg@10"])
+    published = sorted(table["published"], key=lambda row: -row["metrics"]["ndcg@10"])
     figure = Figure(figsize=(8.2, 1.1 + 0.21 * (len(ours) + len(published))))
     left, right = figure.subplots(1, 2, sharey=True)
     for axes, metric in ((left, "ndcg@10"), (right, "recall@50")):
@@ -109,7 +108,7 @@ def main_figure(found: Sequence[Mapping[str, Any]]) -> Figure:
         axes.axhline(len(ours) - 0.5, color=FAINT, linewidth=0.8, linestyle=":")
         axes.grid(axis="x", alpha=0.3)
     rows(left, [*shown, *(f"published: {row['name']}" for row in published)])
-    title = f"{found[0]['dataset'].capitalize()}, test, {TITLES['all']}, {found[0]['cases']:,} users"
+    title = f"{compared['dataset'].capitalize()}, test, {TITLES['all']}, {compared['cases']:,} users"
     figure.suptitle(f"{title}; bars are 95 % bootstrap intervals over users", fontsize=10)
     return figure
 
