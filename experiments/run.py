@@ -105,7 +105,7 @@ def run(
 
 
 def refuse_to_lose(results: Path, experiment: Experiment, out: Path, names: Sequence[str] | None) -> None:
-    """Refuse to write results in the place of some with more seeds, or with arms that are neither asked for nor finished in `out`."""
+    """Refuse to write results in the place of some of other seeds, or with arms that are neither asked for nor finished in `out`."""
     if not results.is_file():
         return
     kept = json.loads(results.read_text(encoding="utf-8"))

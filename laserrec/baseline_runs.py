@@ -145,8 +145,8 @@ def trained_settings(config: LaserConfig, name: Trained) -> tuple[CollaborativeC
 
 
 def _where_undecided(section: Section, usual: Section, own: Mapping[str, Any], recipe: Mapping[str, Any]) -> Section:
-    """Return settings with a recipe's in the place of those that are as usual, or as the recipe of the run's own model has them."""
-    undecided = {key for key in {*own, *recipe} if getattr(section, key) in (getattr(usual, key), own.get(key))}
+    """Return settings with a recipe's, else the usual ones, where they are as usual or as the recipe of the run's own model has them."""
+    undecided = {key for key in {*own, *recipe} if getattr(section, key) in (getattr(usual, key), own.get(key, getattr(usual, key)))}
     return section.model_copy(update={key: recipe.get(key, getattr(usual, key)) for key in undecided})
 
 

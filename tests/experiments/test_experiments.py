@@ -48,10 +48,12 @@ def test_every_arm_is_a_valid_and_different_setting(runner: SimpleNamespace, pat
     assert next(iter(experiment.arms.values())) == []  # the first is the reference
 
 
-def test_seeds_take_the_place_of_the_experiments_own(runner: SimpleNamespace) -> None:
+def test_seeds_take_the_place_of_the_experiments_own(runner: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["run.py", "--data", "d", "--out", "o", "--seeds", "5", "3", "5"])
     experiment = runner.Experiment("asked", "Does it?", [0], [], {"all": []})
     assert runner.with_seeds(experiment, None) == experiment
-    assert runner.with_seeds(experiment, [5, 3, 5]) == runner.Experiment("asked", "Does it?", [3, 5], [], {"all": []})
+    told = runner.choose_arms(runner.command_line(None)).seeds
+    assert runner.with_seeds(experiment, told) == runner.Experiment("asked", "Does it?", [3, 5], [], {"all": []})
 
 
 def test_arms_share_what_does_not_differ_and_are_tested_against_the_first(

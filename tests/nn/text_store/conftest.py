@@ -1,16 +1,12 @@
-"""Texts encoded once for all tests of this folder, in small shards."""
+"""Texts encoded once for the tests of a module, in small shards."""
 
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 
-import pytest
-
-sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[2] / "core")]
-
 import building
+import pytest
 
 from laserrec.nn import text_blocks, text_cache
 
