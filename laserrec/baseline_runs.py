@@ -21,7 +21,7 @@ from laserrec.baselines.neighbours import ItemNeighbours
 from laserrec.baselines.popularity import Popularity
 from laserrec.baselines.seen import SeenPenalty
 from laserrec.baselines.sequential import Sequential
-from laserrec.config import Architecture, CollaborativeConfig, FitConfig, ItemsFrom, LaserConfig
+from laserrec.config import BERT4REC_FIT, Architecture, CollaborativeConfig, FitConfig, ItemsFrom, LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.errors import ConfigError, DataError
 from laserrec.evaluation import Evaluation, evaluate
@@ -66,12 +66,10 @@ class Recipe:
 
 ONE_LAYER = {"blocks": 1}
 """Customary for GRU4Rec."""
-SLOW = {"learning_rate": 3e-3, "patience": 6, "patience_steps": 160, "epochs": 250}
-"""For BERT4Rec, which takes some hundreds of steps to leave popularity behind: with four a epoch that is a hundred epochs."""
 RECIPES: Mapping[Trained, Recipe] = {
     "sasrec": Recipe("SASRec", "sasrec", "id"),
     # Chosen on Scientific's validation (docs/log.md).
-    "bert4rec": Recipe("BERT4Rec", "bert4rec", "id", settings={"dropout": 0.3}, fit=SLOW),
+    "bert4rec": Recipe("BERT4Rec", "bert4rec", "id", settings={"dropout": 0.3}, fit=BERT4REC_FIT),
     "gru4rec": Recipe("GRU4Rec", "gru4rec", "id", settings=ONE_LAYER),
     "sasrec-text": Recipe("SASRec on text", "sasrec", "text"),
     "gru4rec-text": Recipe("GRU4Rec on text", "gru4rec", "text", settings=ONE_LAYER),
@@ -145,9 +143,10 @@ def trained_settings(config: LaserConfig, name: Trained) -> tuple[CollaborativeC
 
 
 def _where_undecided(section: Section, usual: Section, own: Mapping[str, Any], recipe: Mapping[str, Any]) -> Section:
-    """Return settings with a recipe's, else the usual ones, where they are as usual or as the recipe of the run's own model has them."""
-    undecided = {key for key in {*own, *recipe} if getattr(section, key) in (getattr(usual, key), own.get(key, getattr(usual, key)))}
-    return section.model_copy(update={key: recipe.get(key, getattr(usual, key)) for key in undecided})
+    """Return settings as a recipe has them, where they are as usual or as the recipe of the run's own model has them."""
+    before, after = (usual.model_copy(update=dict(changes)) for changes in (own, recipe))
+    undecided = (key for key in type(usual).model_fields if getattr(section, key) in (getattr(usual, key), getattr(before, key)))
+    return section.model_copy(update={key: getattr(after, key) for key in undecided})
 
 
 def _described(name: BaselineName, run: RunFolder) -> dict[str, Any]:
