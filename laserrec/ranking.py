@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from laserrec.errors import TrainingError
-from laserrec.nn.products import products
+from laserrec.nn.products import products_with
 
 MEMORY_BYTES = 256 * 2**20
 """Bytes that `top_k` may hold at a time."""
@@ -33,6 +33,8 @@ SORTED_AT_ONCE = 2**12
 """Scores of rows with ties that are sorted at a time; one row at least."""
 SELECTING, LISTED, STRUCK = 4, 100, 64
 """Bytes that `top_k` holds at most: beside a score while it selects, for a place in a list or a find that waits, for an item left out."""
+BLOCK = (64, 16)
+"""Rows and columns to whose multiples queries are filled up at most where they are laid out for products."""
 
 
 class TopK(NamedTuple):
@@ -134,7 +136,9 @@ def _sizes(queries: Tensor, k: int, struck: int, memory_bytes: int) -> tuple[int
     shortest = -(-max(k, SHORTEST_CHUNK) // GROUP)
     # In groups of items; beside the rows' own scores, those of a row with ties are held twice more while it is sorted.
     group = GROUP * (queries.element_size() + SELECTING)
-    row = LISTED * (2 * k + max(k, 2 * GROUP)) + STRUCK * struck
+    laid_out = (queries.shape[1] + BLOCK[1]) * queries.element_size()
+    row = LISTED * (2 * k + max(k, 2 * GROUP)) + STRUCK * struck + laid_out
+    memory_bytes -= BLOCK[0] * laid_out
     rows = min((memory_bytes - 2 * shortest * group) // (shortest * group + row), most // (shortest * GROUP))
     rows = max(1, min(rows, ROWS, len(queries)))
     return rows, max(shortest, min((memory_bytes - rows * row) // ((rows + 2) * group), most // (rows * GROUP))) * GROUP
@@ -147,10 +151,11 @@ def _top_k_rows(queries: Tensor, matrix: Tensor, k: int, struck: tuple[Tensor, T
     # The items that fill no group stand alone at the end, so that nothing else is padded.
     whole = len(matrix) // GROUP * GROUP
     bounds = sorted({*range(0, whole, chunk), whole, len(matrix)})
+    score = products_with(queries)
     ends = [] if struck is None else torch.searchsorted(struck[1], torch.tensor(bounds).to(queries.device)).tolist()
     for number, (start, end) in enumerate(pairwise(bounds)):
         here = None if struck is None else (part[ends[number] : ends[number + 1]] for part in struck)
-        found = _better(_scores(queries, matrix[start:end], here, start), k, leaders.scores[:, -1], start, first)
+        found = _better(_strike(score(matrix[start:end]), here, start), k, leaders.scores[:, -1], start, first)
         if len(found.row):
             waiting.append(found)
         # A floor that is a little too low lets a few more through; sorting at every chunk would cost more.
@@ -159,12 +164,11 @@ def _top_k_rows(queries: Tensor, matrix: Tensor, k: int, struck: tuple[Tensor, T
     return _merged(leaders, waiting)
 
 
-def _scores(queries: Tensor, matrix: Tensor, struck: Iterable[Tensor] | None, start: int) -> Tensor:
-    """Score the items from `start` on, [B, C]; -inf where a pair of row and item is struck out."""
-    scores = products(queries, matrix)
+def _strike(scores: Tensor, struck: Iterable[Tensor] | None, start: int) -> Tensor:
+    """Return scores [C, B] of the items from `start` on, with -inf where a pair of row and item is struck out."""
     if struck is not None:
         row, item = struck
-        scores[row, item - start] = -torch.inf
+        scores[item - start, row] = -torch.inf
     return scores
 
 
@@ -177,19 +181,20 @@ class Found(NamedTuple):
 
 
 def _better(scores: Tensor, k: int, floor: Tensor, start: int, first: int) -> Found:
-    """Return what scores [B, C] of the items from `start` on hold above each row's floor [B], not much beyond its k best."""
-    if scores.shape[1] % GROUP:
-        scores = pad(scores, (0, -scores.shape[1] % GROUP), value=-torch.inf)
-    groups = scores.unflatten(1, (-1, GROUP))
-    peaks = groups.amax(-1)
-    _check(peaks, first)
-    row, group = (peaks > floor[:, None]).nonzero(as_tuple=True)
-    if len(row) > 2 * len(scores):
+    """Return what scores [C, B] of the items from `start` on hold above each row's floor [B], not much beyond its k best."""
+    count, rows = scores.shape
+    if count % GROUP:
+        scores = pad(scores, (0, 0, 0, -count % GROUP), value=-torch.inf)
+    groups = scores.unflatten(0, (-1, GROUP))
+    peaks = groups.amax(1)
+    _check(peaks.T, first)
+    group, row = (peaks > floor).nonzero(as_tuple=True)
+    if len(row) > 2 * rows:
         # At first nearly everything is better than nothing.
-        items = _pick(scores, min(k, scores.shape[1]))
-        row = torch.arange(len(scores), device=scores.device)[:, None].expand_as(items)
-        return Found(row.flatten(), items.flatten() + start, scores.gather(1, items).flatten())
-    near = groups[row, group]
+        items = _pick(scores.T, min(k, len(scores)))
+        row = torch.arange(rows, device=scores.device)[:, None].expand_as(items)
+        return Found(row.flatten(), items.flatten() + start, scores.T.gather(1, items).flatten())
+    near = groups[group, :, row]
     hit, inside = (near > floor[row, None]).nonzero(as_tuple=True)
     return Found(row[hit], group[hit] * GROUP + inside + start, near[hit, inside])
 

@@ -242,9 +242,8 @@ class LaserSystem:
     def evidence(self, items: Tensor, mask: Tensor) -> Evidence:
         """Return what scores are made of."""
         self.model.eval()
-        scorer = self.model.scorer
-        users = self.users(items, mask)
-        return Evidence(scorer.directions(users) @ scorer.directions(self.model.item_states).T, *self.beside(items, mask))
+        direct = self.model.scorer.directing()
+        return Evidence(direct(self.users(items, mask)) @ direct(self.model.item_states).T, *self.beside(items, mask))
 
     @torch.no_grad()
     def experts(self, items: Tensor, mask: Tensor) -> Tensor | None:

@@ -1,22 +1,51 @@
 """Inner products of a few vectors with many, where nothing is to be learnt from them.
 
+In float32 on a processor oneDNN multiplies, by the operators that `torch.compile` uses: it has the processor's widest instructions whoever
+made it, where the library behind `@` halves its speed on those of other vendors.
+
 Dimensions: B vectors, N catalogue, H width.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
+
+LAID_OUT_FOR = 4096
+"""Rows of a matrix that vectors are laid out for; any number is multiplied right."""
 
 
 @torch.no_grad()
 def products(vectors: Tensor, matrix: Tensor) -> Tensor:
-    """Return `vectors @ matrix.T`, float [B, N], of float [B, H] and [N, H], without gradients.
-
-    In float32 on a processor oneDNN multiplies, by the operator that `torch.compile` uses: it has the processor's widest instructions
-    whoever made it, where the library behind `@` halves its speed on those of other vendors.
-    """
-    plain = vectors.device.type != "cpu" or vectors.dtype != torch.float32 or not (vectors.numel() and matrix.numel())
-    if plain or not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
+    """Return `vectors @ matrix.T`, float [B, N], of float [B, H] and [N, H], without gradients."""
+    if not _by_onednn(vectors, "_linear_pointwise") or not matrix.numel():
         return vectors @ matrix.T
     return torch.ops.mkldnn._linear_pointwise(vectors, matrix, None, "none", [], "")  # type: ignore[no-any-return]
+
+
+@torch.no_grad()
+def products_with(vectors: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return what gives `matrix @ vectors.T`, float [N, B], of one matrix [N, H] after the other, without gradients.
+
+    The library puts one of two factors into a layout of its own. That are the vectors here, a single time, and never the matrices.
+    """
+    vectors, laid_out = vectors.detach(), None
+    if _by_onednn(vectors, "_linear_pointwise", "_reorder_linear_weight"):
+        laid_out = torch.ops.mkldnn._reorder_linear_weight(vectors.contiguous(), LAID_OUT_FOR)
+
+    @torch.no_grad()
+    def multiply(matrix: Tensor) -> Tensor:
+        if laid_out is None or not matrix.numel():
+            return matrix @ vectors.T
+        return torch.ops.mkldnn._linear_pointwise(matrix, laid_out, None, "none", [], "")  # type: ignore[no-any-return]
+
+    return multiply
+
+
+def _by_onednn(vectors: Tensor, *operators: str) -> bool:
+    """Tell whether oneDNN can multiply these vectors, and has operators of these names here."""
+    if vectors.device.type != "cpu" or vectors.dtype != torch.float32 or not vectors.numel():
+        return False
+    return torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in operators)

@@ -25,12 +25,13 @@ class Ranker:
         """Put the system into evaluation mode and prepare its catalogue."""
         system.model.eval()
         self._system = system
-        self.directions = system.model.scorer.directions(system.model.item_states)
+        self._direct = system.model.scorer.directing()
+        self.directions = self._direct(system.model.item_states)
 
     @torch.no_grad()
     def scores(self, items: Tensor, mask: Tensor) -> Tensor:
         """Score the whole catalogue after histories, int64 [B, S] under mask bool [B, S]: [B, N], as `LaserSystem.scores` does."""
-        system, scorer = self._system, self._system.model.scorer
-        users = scorer.directions(system.users(items, mask))
+        system = self._system
+        users = self._direct(system.users(items, mask))
         found = Evidence(products(users, self.directions), *system.beside(items, mask))
-        return scorer.combine(found, items, mask)
+        return system.model.scorer.combine(found, items, mask)

@@ -12,6 +12,7 @@ Dimensions: B batch, S history, N catalogue, H width of the LLM.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -107,14 +108,17 @@ class Scorer(nn.Module):
         """Centre, scale and even out raw states [.., H] as the catalogue was measured; leave them raw where that is switched off."""
         return (states - self.mean) @ self.mixing if self.standardise else states
 
-    def directions(self, states: Tensor) -> Tensor:
-        """Turn raw states [.., H] into the unit vectors whose products are compared."""
-        if self.read_out is None:
-            return normalize(self.standard(states), dim=-1)
-        if not self.standardise:
-            return normalize(states @ self.read_out.T, dim=-1)
-        # The two maps as one: a catalogue is multiplied once.
-        return normalize((states - self.mean) @ (self.mixing @ self.read_out.T), dim=-1)
+    def directing(self) -> Callable[[Tensor], Tensor]:
+        """Return what turns raw states [.., H] into the unit vectors whose products are compared, with the present weights."""
+        mean, mixing = (self.mean, self.mixing) if self.standardise else (None, None)
+        if self.read_out is not None:  # the two maps as one: a catalogue is multiplied once
+            mixing = self.read_out.T if mixing is None else mixing @ self.read_out.T
+
+        def direct(states: Tensor) -> Tensor:
+            states = states if mean is None else states - mean
+            return normalize(states if mixing is None else states @ mixing, dim=-1)
+
+        return direct
 
     def forward(
         self, users: Tensor, items: Tensor, near: Tensor | None, collaborative: Tensor | None, history: Tensor, mask: Tensor
@@ -132,7 +136,8 @@ class Scorer(nn.Module):
         Returns:
             Scores [B, N]; their softmax is the model's distribution over the next item.
         """
-        return self.combine(Evidence(self.directions(users) @ self.directions(items).T, near, collaborative), history, mask)
+        direct = self.directing()
+        return self.combine(Evidence(direct(users) @ direct(items).T, near, collaborative), history, mask)
 
     def combine(self, evidence: Evidence, history: Tensor, mask: Tensor) -> Tensor:
         """Add up the terms of a score [B, N]; everything else as in `forward`."""

@@ -235,7 +235,7 @@ def test_standardised_states_are_evened_out() -> None:
     found = scorer.standard(torch.tensor([[3.0, 30.0], [3.0, 20.0]]))
     expected = torch.tensor([[along, along], [(along + across) / 2, (along - across) / 2]])
     torch.testing.assert_close(found, expected)
-    torch.testing.assert_close(scorer.directions(torch.tensor([[3.0, 30.0]])), torch.tensor([[0.5**0.5, 0.5**0.5]]))
+    torch.testing.assert_close(scorer.directing()(torch.tensor([[3.0, 30.0]])), torch.tensor([[0.5**0.5, 0.5**0.5]]))
 
 
 def test_evening_halves_differences_of_strength() -> None:
@@ -272,13 +272,13 @@ def test_nothing_is_measured_where_states_stay_raw() -> None:
     assert scorer.mixing.tolist() == [[1, 0], [0, 1]]
     raw = torch.tensor([[3.0, 4.0]])
     assert torch.equal(scorer.standard(raw), raw)
-    torch.testing.assert_close(scorer.directions(raw), torch.tensor([[0.6, 0.8]]))
+    torch.testing.assert_close(scorer.directing()(raw), torch.tensor([[0.6, 0.8]]))
 
 
 def test_constant_coordinates_do_not_divide_by_zero() -> None:
     scorer = Scorer(ScoreConfig(), 2)
     scorer.measure(torch.tensor([[1.0, 5.0], [3.0, 5.0]]))
-    assert scorer.directions(torch.tensor([[1.0, 5.0], [2.0, 5.0]])).isfinite().all()
+    assert scorer.directing()(torch.tensor([[1.0, 5.0], [2.0, 5.0]])).isfinite().all()
 
 
 def test_linear_read_out_starts_at_the_identity_and_turns_both_sides() -> None:

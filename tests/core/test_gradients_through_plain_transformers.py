@@ -88,7 +88,10 @@ def test_loss_and_every_gradient_are_those_through_plain_transformers(order: Ord
         for name in nothing
         for gradients in (found, expected)
     )
-    assert {name: size for name in found.keys() - nothing if (size := off(found[name], expected[name])) > 1e-5} == {}
+    names = sorted(found.keys() - nothing)
+    assert off(*(torch.cat([gradients[name].flatten() for name in names]) for gradients in (found, expected))) < 1e-5
+    # What reaches a query of the M-Former is a small difference of larger numbers, whose rounding depends on the processor's instructions.
+    assert {name: size for name in names if (size := off(found[name], expected[name])) > (5e-5 if ".cross_" in name else 1e-5)} == {}
 
 
 HISTORIES = [[0, 1, 3], [2], [5, 4, 1, 0], [3, 2]]

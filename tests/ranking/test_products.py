@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from laserrec.nn.products import products
+from laserrec.nn.products import products, products_with
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (3, 7, 5), (64, 33, 300), (0, 4, 3), (2, 4, 0), (2, 0, 3)])
@@ -15,12 +15,19 @@ def test_as_torch_multiplies(shape: tuple[int, int, int], dtype: torch.dtype) ->
     torch.manual_seed(0)
     # Small whole numbers: every sum is exact, whatever its order.
     vectors, matrix = (torch.randint(-3, 4, (count, width)).to(dtype).requires_grad_() for count in (rows, catalogue))
-    found = products(vectors, matrix)
-    assert found.equal((vectors @ matrix.T).detach())
-    assert not found.requires_grad
+    for found in (products(vectors, matrix), products_with(vectors)(matrix).T):
+        assert found.equal((vectors @ matrix.T).detach())
+        assert not found.requires_grad
 
 
 def test_of_tensors_that_are_not_laid_out_in_order() -> None:
     torch.manual_seed(0)
     vectors, matrix = torch.randint(-3, 4, (8, 6)).float().T, torch.randint(-3, 4, (8, 50)).float().T[::2]
     assert products(vectors, matrix).equal(vectors @ matrix.T)
+    assert products_with(vectors)(matrix).equal(matrix @ vectors.T)
+
+
+def test_vectors_are_taken_as_they_are_when_given() -> None:
+    vectors = torch.ones(2, 3)
+    multiply = products_with(vectors)
+    assert [multiply(torch.full((rows, 3), 2.0)).tolist() for rows in (1, 0, 5)] == [[[6.0, 6.0]] * rows for rows in (1, 0, 5)]

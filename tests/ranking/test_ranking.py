@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from laserrec import ranking
 from laserrec.errors import TrainingError
@@ -150,6 +151,7 @@ class Held(TorchDispatchMode):
         self.outside = {tensor.untyped_storage().data_ptr() for tensor in outside}
         self.living: dict[int, StorageWeakRef] = {}
         self.bytes: dict[int, int] = {}
+        self.opaque = WeakTensorKeyDictionary()
         self.peak = 0
 
     def __torch_dispatch__(
@@ -158,9 +160,11 @@ class Held(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         self.living = {place: storage for place, storage in self.living.items() if not storage.expired()}
         for leaf in tree_leaves(out):
-            if isinstance(leaf, Tensor) and leaf.numel() and (place := leaf.untyped_storage().data_ptr()) not in self.outside:
+            if isinstance(leaf, Tensor) and leaf.layout == torch._mkldnn:  # has no storage that torch knows of
+                self.opaque[leaf] = -(-leaf.shape[0] // 64) * 64 * -(-leaf.shape[1] // 16) * 16 * leaf.element_size()
+            elif isinstance(leaf, Tensor) and leaf.numel() and (place := leaf.untyped_storage().data_ptr()) not in self.outside:
                 self.living[place], self.bytes[place] = StorageWeakRef(leaf.untyped_storage()), leaf.untyped_storage().nbytes()
-        self.peak = max(self.peak, sum(self.bytes[place] for place in self.living))
+        self.peak = max(self.peak, sum(self.bytes[place] for place in self.living) + sum(self.opaque.values()))
         return out
 
 
