@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from types import ModuleType
 from typing import Any, Protocol
 
@@ -72,6 +72,13 @@ class Group:
     def end(self) -> int:
         """Where its tokens end among all M."""
         return self.start + self.rows * self.length
+
+    @cached_property
+    def query_turn(self) -> Turn:
+        """Angles of the new tokens whose sines and cosines carry the attention's scale, C^-½, as well."""
+        cosine, sine = self.turn
+        scale = (2 * cosine.shape[-1]) ** -0.5
+        return cosine * scale, sine * scale
 
     def take(self, states: Tensor, head_width: int) -> Tensor:
         """Return its tokens of states [M, N·C] as [B, Q, N, C]."""
@@ -168,7 +175,7 @@ class _Attention(torch.autograd.Function):
         kv_heads, mixed, kept = key.shape[1] // head_width, torch.empty_like(query), []
         for group in groups:
             keys, values = group.keys_values(layer, group.take(key, head_width), group.take(value, head_width), kernels)
-            queries = _fold(kernels.turn(group.take(query, head_width), *_scaled(group.turn, head_width)), kv_heads)
+            queries = _fold(kernels.turn(group.take(query, head_width), *group.query_turn), kv_heads)
             weights, out = [], []
             for start, end in group.blocks():
                 seen = keys.shape[1] - group.length + end
@@ -192,7 +199,7 @@ class _Attention(torch.autograd.Function):
             weights = [next(kept) for _ in group.blocks()]
             outer = _fold(group.take(gradient, head_width).transpose(1, 2), len(keys) // group.rows)
             found = _group_backward(group, outer, queries, keys, values, weights)
-            for whole, part, turn in zip(outcome, found, (_scaled(group.turn, head_width), group.turn, None), strict=True):
+            for whole, part, turn in zip(outcome, found, (group.query_turn, group.turn, None), strict=True):
                 part = part.view(group.rows, -1, group.length, head_width)
                 part = ctx.kernels.turn_back(part, *turn) if turn else part.transpose(1, 2)
                 whole.append(part.reshape(group.rows * group.length, -1))
@@ -224,12 +231,6 @@ def _group_backward(
 def _later(count: int, repeats: int, device: torch.device) -> Tensor:
     """Return which tokens stand behind each of `count`, bool [repeats · count, count]."""
     return torch.ones(count, count, dtype=torch.bool, device=device).triu(1).repeat(repeats, 1)
-
-
-def _scaled(turn: Turn, head_width: int) -> Turn:
-    """Let a rotation carry the attention's scale as well."""
-    cosine, sine = turn
-    return cosine * head_width**-0.5, sine * head_width**-0.5
 
 
 def _fold(states: Tensor, kv_heads: int) -> Tensor:

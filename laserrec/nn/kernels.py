@@ -123,14 +123,16 @@ def _turn(states: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     """Turn states [B, Q, N, C] by their angles and lay them out head by head: [B, N, Q, C], contiguous."""
     first, second = states.transpose(1, 2).chunk(2, dim=-1)
     cosine, sine = cosine.unsqueeze(1), sine.unsqueeze(1)
-    return torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1).to(states.dtype)
+    turned = torch.addcmul(first * cosine, second, sine, value=-1), torch.addcmul(second * cosine, first, sine)
+    return torch.cat(turned, dim=-1).to(states.dtype)
 
 
 def _turn_back(gradient: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     """Undo `_turn` for a gradient [B, N, Q, C]: [B, Q, N, C], contiguous."""
     first, second = gradient.transpose(1, 2).chunk(2, dim=-1)
     cosine, sine = cosine.unsqueeze(2), sine.unsqueeze(2)
-    return torch.cat([first * cosine + second * sine, second * cosine - first * sine], dim=-1).to(gradient.dtype)
+    turned = torch.addcmul(first * cosine, second, sine), torch.addcmul(second * cosine, first, sine, value=-1)
+    return torch.cat(turned, dim=-1).to(gradient.dtype)
 
 
 def _turn_over(states: Tensor, cosine: Tensor, sine: Tensor) -> None:
