@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from laserrec.errors import TrainingError
-from laserrec.nn.products import products_with
+from laserrec.nn.products import BLOCK, laid_out_bytes, products_with
 
 MEMORY_BYTES = 256 * 2**20
 """Bytes that `top_k` may hold at a time."""
@@ -33,8 +33,6 @@ SORTED_AT_ONCE = 2**12
 """Scores of rows with ties that are sorted at a time; one row at least."""
 SELECTING, LISTED, STRUCK = 4, 100, 64
 """Bytes that `top_k` holds at most: beside a score while it selects, for a place in a list or a find that waits, for an item left out."""
-BLOCK = (64, 16)
-"""Rows and columns to whose multiples queries are filled up at most where they are laid out for products."""
 
 
 class TopK(NamedTuple):
@@ -114,7 +112,7 @@ def top_k(
         items: items that each row may not recommend, int64 [B, S].
         mask: bool [B, S], True where one of `items` is real; all of them when unset.
         memory_bytes: bound on the bytes held at a time beside the arguments and what is returned; what one history takes with
-            max(k, 4,096) items is held in any case.
+            max(k, 4,096) items is held in any case, and where the queries are laid out for products 64 of them.
 
     Raises:
         TrainingError: a score is NaN.
@@ -136,12 +134,14 @@ def _sizes(queries: Tensor, k: int, struck: int, memory_bytes: int) -> tuple[int
     shortest = -(-max(k, SHORTEST_CHUNK) // GROUP)
     # In groups of items; beside the rows' own scores, those of a row with ties are held twice more while it is sorted.
     group = GROUP * (queries.element_size() + SELECTING)
-    laid_out = (queries.shape[1] + BLOCK[1]) * queries.element_size()
-    row = LISTED * (2 * k + max(k, 2 * GROUP)) + STRUCK * struck + laid_out
-    memory_bytes -= BLOCK[0] * laid_out
-    rows = min((memory_bytes - 2 * shortest * group) // (shortest * group + row), most // (shortest * GROUP))
+    row = LISTED * (2 * k + max(k, 2 * GROUP)) + STRUCK * struck
+    # Queries are filled up to whole blocks where they are laid out, so one more takes nothing or a block's bytes.
+    block = laid_out_bytes(queries, 1)
+    left = memory_bytes - block
+    rows = min((left - 2 * shortest * group) // (shortest * group + row + block // BLOCK[0]), most // (shortest * GROUP))
     rows = max(1, min(rows, ROWS, len(queries)))
-    return rows, max(shortest, min((memory_bytes - rows * row) // ((rows + 2) * group), most // (rows * GROUP))) * GROUP
+    left = memory_bytes - laid_out_bytes(queries, rows)
+    return rows, max(shortest, min((left - rows * row) // ((rows + 2) * group), most // (rows * GROUP))) * GROUP
 
 
 def _top_k_rows(queries: Tensor, matrix: Tensor, k: int, struck: tuple[Tensor, Tensor] | None, chunk: int, first: int) -> TopK:
@@ -191,7 +191,7 @@ def _better(scores: Tensor, k: int, floor: Tensor, start: int, first: int) -> Fo
     group, row = (peaks > floor).nonzero(as_tuple=True)
     if len(row) > 2 * rows:
         # At first nearly everything is better than nothing.
-        items = _pick(scores.T, min(k, len(scores)))
+        items = _pick(scores.T, min(k, len(scores)), peaks.T)
         row = torch.arange(rows, device=scores.device)[:, None].expand_as(items)
         return Found(row.flatten(), items.flatten() + start, scores.T.gather(1, items).flatten())
     near = groups[group, :, row]
@@ -220,15 +220,19 @@ def _pairs(items: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     return row[order], item
 
 
-def _pick(scores: Tensor, k: int) -> Tensor:
-    """Return the indices [B, k] of each row's k highest scores [B, N], best first, of equal ones the lower index first."""
+def _pick(scores: Tensor, k: int, peaks: Tensor | None = None) -> Tensor:
+    """Return the indices [B, k] of each row's k highest scores [B, N], best first, of equal ones the lower index first.
+
+    `peaks` are those of groups of neighbours [B, N / GROUP], where they are known and nothing is left over.
+    """
     width = scores.shape[1]
     if width < 4 * GROUP * k or not k:
         return _sorted_out(scores, k)
     # The k best stand in the k groups of neighbours with the highest peaks, of equal peaks the first: with k groups before its own, an item
     # would have k better ones before it.
     end = width // GROUP * GROUP
-    groups = _sorted_out(scores[:, :end].unflatten(1, (-1, GROUP)).amax(-1), k).sort(1).values
+    peaks = scores[:, :end].unflatten(1, (-1, GROUP)).amax(-1) if peaks is None else peaks
+    groups = _sorted_out(peaks, k).sort(1).values
     inside, after = (torch.arange(*ends, device=scores.device) for ends in ((0, GROUP), (end, width)))
     places = torch.cat([(groups[:, :, None] * GROUP + inside).flatten(1), after.expand(len(scores), -1)], dim=1)
     return places.gather(1, _sorted_out(scores.gather(1, places), k))

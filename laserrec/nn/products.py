@@ -15,6 +15,8 @@ from torch import Tensor
 
 LAID_OUT_FOR = 4096
 """Rows of a matrix that vectors are laid out for; any number is multiplied right."""
+BLOCK = (64, 16)
+"""Rows and columns to whose multiples the library fills vectors up at most when it lays them out."""
 
 
 @torch.no_grad()
@@ -29,19 +31,34 @@ def products(vectors: Tensor, matrix: Tensor) -> Tensor:
 def products_with(vectors: Tensor) -> Callable[[Tensor], Tensor]:
     """Return what gives `matrix @ vectors.T`, float [N, B], of one matrix [N, H] after the other, without gradients.
 
-    The library puts one of two factors into a layout of its own. That are the vectors here, a single time, and never the matrices.
+    The library puts one of two factors into a layout of its own. Here those are the vectors, once, and never the matrices. The vectors must
+    stay what they are meanwhile.
     """
     vectors, laid_out = vectors.detach(), None
-    if _by_onednn(vectors, "_linear_pointwise", "_reorder_linear_weight"):
+    if _lays_out(vectors):
         laid_out = torch.ops.mkldnn._reorder_linear_weight(vectors.contiguous(), LAID_OUT_FOR)
 
     @torch.no_grad()
     def multiply(matrix: Tensor) -> Tensor:
-        if laid_out is None or not matrix.numel():
+        # The library copies what is not contiguous, and does not say what is wrong where factors do not fit.
+        fits = matrix.is_contiguous() and matrix.dtype == vectors.dtype and matrix.shape[1:] == vectors.shape[1:]
+        if laid_out is None or not fits or not matrix.numel():
             return matrix @ vectors.T
         return torch.ops.mkldnn._linear_pointwise(matrix, laid_out, None, "none", [], "")  # type: ignore[no-any-return]
 
     return multiply
+
+
+def laid_out_bytes(vectors: Tensor, count: int) -> int:
+    """Return the bytes that `products_with` holds at most for `count` of some vectors [B, H]."""
+    if not _lays_out(vectors):
+        return 0
+    rows, columns = (-(-size // block) * block for size, block in zip((count, vectors.shape[1]), BLOCK, strict=True))
+    return rows * columns * vectors.element_size()
+
+
+def _lays_out(vectors: Tensor) -> bool:
+    return _by_onednn(vectors, "_linear_pointwise", "_reorder_linear_weight")
 
 
 def _by_onednn(vectors: Tensor, *operators: str) -> bool:

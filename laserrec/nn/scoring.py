@@ -109,7 +109,7 @@ class Scorer(nn.Module):
         return (states - self.mean) @ self.mixing if self.standardise else states
 
     def directing(self) -> Callable[[Tensor], Tensor]:
-        """Return what turns raw states [.., H] into the unit vectors whose products are compared, with the present weights."""
+        """Return what turns raw states [.., H] into the unit vectors that are compared; ask anew when weights change."""
         mean, mixing = (self.mean, self.mixing) if self.standardise else (None, None)
         if self.read_out is not None:  # the two maps as one: a catalogue is multiplied once
             mixing = self.read_out.T if mixing is None else mixing @ self.read_out.T

@@ -1,11 +1,10 @@
-"""One file of encoded texts: written whole, mapped into memory for as long as blocks are read, each block with a checksum.
+"""One file of encoded texts: written whole, opened for as long as blocks are read, each block with a checksum.
 
 A safetensors file with the tensors `rows` (blocks end to end, [rows, 2, G, C]), with int8 also `scales` ([rows, 2, G]), and the index:
 `keys` (uint8 [blocks, 16]), `ends` (int64 [blocks], row after each block's last) and `checksums` (int64 [blocks], CRC-32).
 
-A file that cannot be opened or mapped (`OSError`: no descriptor, memory or right left) may be whole. Only bytes that were read, and are not
-what they should be, are damage. What is copied out of a map is compared after it was copied. A disk that fails, or somebody who cuts a file
-short, just then ends the process, as with every mapped file.
+A file that cannot be opened or read (`OSError`: no descriptor, memory or right left, a failing disk) may be whole. Only bytes that were
+read, and are not what they should be, are damage.
 """
 
 from __future__ import annotations
@@ -13,9 +12,10 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from mmap import ACCESS_READ, mmap
+from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -54,7 +54,7 @@ class Stamp:
 
 @dataclass(frozen=True)
 class Shard:
-    """A shard's index, in memory; its blocks stay in the file, which is neither open nor mapped but while they are read.
+    """A shard's index, in memory; its blocks stay in the file, of which nothing is held open or mapped.
 
     Attributes:
         path: the file.
@@ -74,38 +74,24 @@ class Shard:
     seconds: float
     spans: tuple[tuple[int, int], ...]
 
-    def mapped(self) -> Bytes | None:
-        """Map the file into memory until the last reference to what is returned goes; None where it is gone or changed.
-
-        Raises:
-            OSError: it cannot be opened or mapped.
-        """
-        try:
-            with self.path.open("rb", buffering=0) as file:
-                # Another file in its place, or one that was written to, is not what this is the index of.
-                if Stamp.of(os.fstat(file.fileno())) != self.stamp:
-                    return None
-                return np.frombuffer(mmap(file.fileno(), self.stamp.size, access=ACCESS_READ), dtype=np.uint8)
-        except FileNotFoundError:
-            return None
-
-    def read(self, pages: Bytes | None, block: int, rows: Tensor, *, check: bool) -> bool:
+    def read(self, file: FileIO | None, block: int, rows: Tensor, *, check: bool) -> bool:
         """Copy a block into rows [n, 2, G, C] of any device.
 
         Args:
-            pages: what `mapped` gave.
+            file: what `opened` gave.
             block: its number.
             rows: where to.
             check: whether to compare the block with its checksum.
 
         Returns:
             False when it is damaged, or its file gone or changed; rows then hold anything.
+
+        Raises:
+            OSError: the file cannot be read.
         """
-        if pages is None:
-            return False
         direct = len(self.spans) == 1 and rows.device.type == "cpu"
         parts = [rows.view(torch.uint8).view(-1).numpy()] if direct else self._room(block)
-        if not self._copy(pages, block, parts, check=check):
+        if not self._fetch(file, block, parts, check=check):
             return False
         if not direct:
             stored, *scales = (torch.from_numpy(part).to(rows.device) for part in parts)
@@ -116,11 +102,24 @@ class Shard:
                 rows.copy_(stored.view(rows.dtype).view(rows.shape))
         return True
 
-    def intact(self, pages: Bytes | None) -> NDArray[np.bool_]:
-        """Compare every block with its checksum, bool [blocks]; none is intact where the file is gone or changed; `pages` as in `read`."""
-        if pages is None:
-            return np.zeros(len(self.ends), dtype=np.bool_)
-        return np.array([self._copy(pages, block, self._room(block), check=True) for block in range(len(self.ends))])
+    def intact(self, file: FileIO | None) -> NDArray[np.bool_]:
+        """Compare every block with its checksum, bool [blocks]; none is intact where the file is gone or changed; `file` as in `read`."""
+        return np.array([self._fetch(file, block, self._room(block), check=True) for block in range(len(self.ends))])
+
+    @contextmanager
+    def opened(self) -> Iterator[FileIO | None]:
+        """Open the file to read blocks; None where it is gone.
+
+        Raises:
+            OSError: it cannot be opened.
+        """
+        try:
+            file = self.path.open("rb", buffering=0)
+        except FileNotFoundError:
+            yield None
+            return
+        with file:
+            yield file
 
     def _places(self, block: int) -> list[tuple[int, int]]:
         first, end = int(self.ends[block - 1]) if block else 0, int(self.ends[block])
@@ -129,10 +128,19 @@ class Shard:
     def _room(self, block: int) -> list[Bytes]:
         return [np.empty(end - start, dtype=np.uint8) for start, end in self._places(block)]
 
-    def _copy(self, pages: Bytes, block: int, parts: Sequence[Bytes], *, check: bool) -> bool:
-        """Copy a block's parts; return whether they match the checksum, if asked."""
-        for (start, end), part in zip(self._places(block), parts, strict=True):
-            part[:] = pages[start:end]
+    def _fetch(self, file: FileIO | None, block: int, parts: Sequence[Bytes], *, check: bool) -> bool:
+        """Read a block's parts; return whether they are all there and, if asked, match the checksum."""
+        # Another file in its place, or one that was written to, is not what this is the index of.
+        if file is None or Stamp.of(os.fstat(file.fileno())) != self.stamp:
+            return False
+        for (start, _), part in zip(self._places(block), parts, strict=True):
+            file.seek(start)
+            left = part.data
+            while len(left):  # a system may give less than it was asked for; what it cannot read at all it says then
+                count = file.readinto(left)
+                if not count:
+                    return False
+                left = left[count:]
         return not check or checksum(*(part.data for part in parts)) == int(self.checksums[block])
 
 

@@ -11,7 +11,7 @@ own checksum is compared when the block is read for the first time. What is dama
 with one key the later shard's counts. A shard that is deleted, replaced or written to while it is in use counts
 as damaged; where another file takes its place, from the next batch on.
 
-One file is mapped into memory at a time, while blocks are read, and none is held open, so a folder may have any number of shards.
+One file is open at a time, while blocks are read, so a folder may have any number of shards.
 
 Knows nothing of items or histories.
 """
@@ -24,7 +24,8 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ from torch import Tensor
 from laserrec.checkpoint import read_json, write_json
 from laserrec.errors import CheckpointError
 from laserrec.nn.text_blocks import Numbers
-from laserrec.nn.text_shard import KEY_BYTES, Bytes, Shard, Stamp, open_shard, write_shard
+from laserrec.nn.text_shard import KEY_BYTES, Shard, Stamp, open_shard, write_shard
 
 FORMAT = 1
 SHARD_BYTES = 256 * 2**20
@@ -135,40 +136,39 @@ class TextStore:
     def reader(self) -> Iterator[Callable[[int, Tensor], bool]]:
         """Yield what copies blocks one by one, each by its place into rows [n, 2, G, C].
 
-        It returns False where a block is damaged or gone; rows then hold anything. The file that was read last stays mapped meanwhile, so
+        It returns False where a block is damaged or gone; rows then hold anything. The file that was read last stays open meanwhile, so
         blocks are best read in the order of their places.
 
         Raises:
-            CheckpointError: a file cannot be opened or mapped.
+            CheckpointError: a file cannot be opened or read.
         """
-        number, pages = NOWHERE, None
+        number, file = NOWHERE, None
+        with ExitStack() as last:
 
-        def read(place: int, rows: Tensor) -> bool:
-            nonlocal number, pages
-            wanted = int(np.searchsorted(self._first, place, side="right")) - 1
-            if wanted != number:
-                number, pages = NOWHERE, None
+            def read(place: int, rows: Tensor) -> bool:
+                nonlocal number, file
+                wanted = int(np.searchsorted(self._first, place, side="right")) - 1
                 try:
-                    pages = self._shards[wanted].mapped()
+                    if wanted != number:
+                        number = NOWHERE
+                        last.close()
+                        file = last.enter_context(self._shards[wanted].opened())
+                        number = wanted
+                    return self._read(number, file, place, rows)
                 except OSError as error:
                     raise self._failure("read", error) from error
-                number = wanted
-            return self._read(number, pages, place, rows)
 
-        try:
             yield read
-        finally:
-            pages = None  # whoever keeps `read` keeps no map
 
-    def _read(self, number: int, pages: Bytes | None, place: int, rows: Tensor) -> bool:
+    def _read(self, number: int, file: FileIO | None, place: int, rows: Tensor) -> bool:
         shard, first = self._shards[number], int(self._first[number])
         if self._state[place] == DAMAGED:  # found just now, beside another one
             return False
-        intact = shard.read(pages, place - first, rows, check=self._state[place] == UNREAD)
+        intact = shard.read(file, place - first, rows, check=self._state[place] == UNREAD)
         self._state[place] = INTACT if intact else DAMAGED
         if not intact:
             # Where one is damaged, others are likely to be, and are found at once, so that they are encoded together.
-            self._state[first : first + len(shard.ends)] = np.where(shard.intact(pages), INTACT, DAMAGED)
+            self._state[first : first + len(shard.ends)] = np.where(shard.intact(file), INTACT, DAMAGED)
         return intact
 
     def seconds(self, places: NDArray[np.int64]) -> float:

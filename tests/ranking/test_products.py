@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from laserrec.nn.products import products, products_with
+from laserrec.nn.products import laid_out_bytes, products, products_with
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (3, 7, 5), (64, 33, 300), (0, 4, 3), (2, 4, 0), (2, 0, 3)])
@@ -27,7 +27,18 @@ def test_of_tensors_that_are_not_laid_out_in_order() -> None:
     assert products_with(vectors)(matrix).equal(matrix @ vectors.T)
 
 
-def test_vectors_are_taken_as_they_are_when_given() -> None:
+def test_one_matrix_after_the_other() -> None:
     vectors = torch.ones(2, 3)
     multiply = products_with(vectors)
     assert [multiply(torch.full((rows, 3), 2.0)).tolist() for rows in (1, 0, 5)] == [[[6.0, 6.0]] * rows for rows in (1, 0, 5)]
+
+
+@pytest.mark.skipif(not laid_out_bytes(torch.ones(1, 1), 1), reason="this build of torch has no operators of oneDNN's")
+def test_vectors_are_laid_out_and_matrices_are_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors, wide = torch.randint(-3, 4, (5, 6)).float(), torch.randint(-3, 4, (50, 12)).float()
+    multiply = products_with(vectors)
+    monkeypatch.setattr(torch.Tensor, "__matmul__", lambda *_: "torch's own")
+    assert isinstance(multiply(wide[:, :6].contiguous()), torch.Tensor)
+    assert multiply(wide[:, :6]) == "torch's own"
+    assert multiply(wide) == "torch's own"  # which says what does not fit
+    assert multiply(wide[:, :6].double()) == "torch's own"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import shutil
 import subprocess
@@ -19,7 +20,7 @@ from building import INSTRUCTION, LINES, LLM, contents, descriptors, keys, opene
 from safetensors import safe_open
 
 from laserrec.errors import CheckpointError
-from laserrec.nn import text_shard, text_store
+from laserrec.nn import text_store
 from laserrec.nn.text_cache import TextCache
 
 SCRIPT = Path(building.__file__)
@@ -139,36 +140,29 @@ def safe_rows(path: Path) -> bytes:
     return found
 
 
-def test_a_map_that_is_refused_is_no_damage(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected, cache = contents(opened(whole)), opened(whole)
+class Slow(io.FileIO):
+    """A file of which the system gives a few bytes at a time, and at the end no more."""
 
-    def refuse(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+    fails = False
 
-    with monkeypatch.context() as patch:
-        patch.setattr(text_shard, "mmap", refuse)
-        with pytest.raises(CheckpointError, match="Free memory"):
-            contents(cache)
+    def readinto(self, room: Any) -> int:  # noqa: ANN401
+        if self.fails and len(room) < 100:
+            raise OSError(errno.EIO, "Input/output error")
+        return super().readinto(room[:97])
+
+
+def test_little_by_little_is_no_damage_and_an_error_is_an_error(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = contents(opened(whole))
+    cache = opened(whole)
+    monkeypatch.setattr(Path, "open", lambda path, *_, **__: Slow(path))
+    monkeypatch.setattr(TextCache, "_encode", lambda self, blocks: pytest.fail("is encoded again") if len(blocks) else None)
     assert torch.equal(contents(cache), expected)
-
-
-@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux tells what is mapped")
-def test_files_are_mapped_while_they_are_read(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def mapped() -> set[str]:
-        maps = Path("/proc/self/maps").read_text(encoding="utf-8")
-        return {path.name for path in shards(whole) if str(path) in maps}
-
-    seen, copy = list[set[str]](), text_shard.Shard.read
-
-    def read(shard: text_shard.Shard, *what: Any, **more: Any) -> bool:  # noqa: ANN401
-        seen.append(mapped())
-        assert seen[-1] == {shard.path.name}
-        return copy(shard, *what, **more)
-
-    monkeypatch.setattr(text_shard.Shard, "read", read)
-    contents(opened(whole))
-    assert set().union(*seen) == {path.name for path in shards(whole)}
-    assert not mapped()
+    monkeypatch.undo()
+    cache = opened(whole)
+    monkeypatch.setattr(Path, "open", lambda path, *_, **__: Slow(path))
+    monkeypatch.setattr(Slow, "fails", True)
+    with pytest.raises(CheckpointError, match="Input/output error"):
+        contents(cache)
 
 
 def test_a_batch_opens_each_file_once(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
