@@ -231,6 +231,7 @@ def _pick(scores: Tensor, k: int, peaks: Tensor | None = None) -> Tensor:
     # The k best stand in the k groups of neighbours with the highest peaks, of equal peaks the first: with k groups before its own, an item
     # would have k better ones before it.
     end = width // GROUP * GROUP
+    assert peaks is None or end == width
     peaks = scores[:, :end].unflatten(1, (-1, GROUP)).amax(-1) if peaks is None else peaks
     groups = _sorted_out(peaks, k).sort(1).values
     inside, after = (torch.arange(*ends, device=scores.device) for ends in ((0, GROUP), (end, width)))
@@ -239,11 +240,12 @@ def _pick(scores: Tensor, k: int, peaks: Tensor | None = None) -> Tensor:
 
 
 def _sorted_out(scores: Tensor, k: int) -> Tensor:
-    values, items = scores.topk(k, dim=1)
+    values, items = scores.topk(min(k + 1, scores.shape[1]), dim=1)
+    items = items[:, :k]
     if not k:
         return items
     # topk picks any of the items that tie at the end of the list; rows where that matters are sorted in full.
-    tied = (scores >= values[:, -1:]).sum(1) > k
+    tied = values[:, k - 1] == values[:, -1] if values.shape[1] > k else values.new_zeros(len(values), dtype=torch.bool)
     for rows in tied.nonzero()[:, 0].split(max(1, SORTED_AT_ONCE // scores.shape[1])):
         items[rows] = scores[rows].sort(dim=1, descending=True, stable=True).indices[:, :k]
     items = items.sort(dim=1).values

@@ -40,10 +40,10 @@ def products_with(vectors: Tensor) -> Callable[[Tensor], Tensor]:
 
     @torch.no_grad()
     def multiply(matrix: Tensor) -> Tensor:
-        # The library copies what is not contiguous, and does not say what is wrong where factors do not fit.
+        # In this order the library copies what is not contiguous, and does not say what is wrong where factors do not fit.
         fits = matrix.is_contiguous() and matrix.dtype == vectors.dtype and matrix.shape[1:] == vectors.shape[1:]
         if laid_out is None or not fits or not matrix.numel():
-            return matrix @ vectors.T
+            return products(vectors, matrix).T
         return torch.ops.mkldnn._linear_pointwise(matrix, laid_out, None, "none", [], "")  # type: ignore[no-any-return]
 
     return multiply

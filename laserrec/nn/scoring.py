@@ -109,7 +109,10 @@ class Scorer(nn.Module):
         return (states - self.mean) @ self.mixing if self.standardise else states
 
     def directing(self) -> Callable[[Tensor], Tensor]:
-        """Return what turns raw states [.., H] into the unit vectors that are compared; ask anew when weights change."""
+        """Return what turns raw states [.., H] into the unit vectors that are compared.
+
+        It is made of the present weights and measures: ask for another one when they change, what this one then gives is undefined.
+        """
         mean, mixing = (self.mean, self.mixing) if self.standardise else (None, None)
         if self.read_out is not None:  # the two maps as one: a catalogue is multiplied once
             mixing = self.read_out.T if mixing is None else mixing @ self.read_out.T

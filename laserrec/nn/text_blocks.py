@@ -62,12 +62,12 @@ class Gathered:
         shape = self.rows.shape[1:]
         if not len(self.rows):
             return self.rows.new_empty(len(self.index), *shape[:2], room, shape[2])
-        first, step, inside = self._strides
+        first, step, inside = self._places
         places = pad(torch.add(first, step, alpha=index), (0, room))[:, None] + inside
         return self.rows.view(-1, shape[2]).index_select(0, places.flatten()).view(len(first), *shape[:2], -1, shape[2])
 
     @cached_property
-    def _strides(self) -> tuple[Tensor, Tensor, Tensor]:
+    def _places(self) -> tuple[Tensor, Tensor, Tensor]:
         """Where each token's first head stands at the first layer and how far it is to the next layer's, [B, T], and the heads' numbers."""
         heads = self.rows.shape[1] * self.rows.shape[2]
         return self.index * heads, self.stride * heads, torch.arange(heads, device=self.index.device)[:, None]

@@ -90,8 +90,10 @@ def test_loss_and_every_gradient_are_those_through_plain_transformers(order: Ord
     )
     names = sorted(found.keys() - nothing)
     assert off(*(torch.cat([gradients[name].flatten() for name in names]) for gradients in (found, expected))) < 1e-5
-    # What reaches a query of the M-Former is a small difference of larger numbers, whose rounding depends on the processor's instructions.
-    assert {name: size for name in names if (size := off(found[name], expected[name])) > (5e-5 if ".cross_" in name else 1e-5)} == {}
+    # What reaches queries and keys of the M-Former is a small difference of larger numbers, whose rounding depends on the processor.
+    small = ("cross_attention.query", "cross_attention.key", "cross_norm")
+    bounds = {name: 5e-5 if any(part in name for part in small) else 1e-5 for name in names}
+    assert {name: size for name in names if (size := off(found[name], expected[name])) > bounds[name]} == {}
 
 
 HISTORIES = [[0, 1, 3], [2], [5, 4, 1, 0], [3, 2]]

@@ -199,12 +199,13 @@ def test_top_k_stays_within_its_memory(monkeypatch: pytest.MonkeyPatch, kind: st
     assert memory == 2**18 or k > 1 or peak > memory / 4  # a budget is there to be used
 
 
-@pytest.mark.parametrize("count", [1, 64, 65, 128])
-def test_wide_queries_that_are_laid_out_stay_within_it(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+@pytest.mark.parametrize(("count", "beside"), [(1, 2**18), (64, 2**18), (65, 2**25), (128, 2**25)])
+def test_wide_queries_that_are_laid_out_stay_within_it(monkeypatch: pytest.MonkeyPatch, count: int, beside: int) -> None:
     monkeypatch.setattr(ranking, "CACHED_SCORES", 2**40)
     generator = torch.Generator().manual_seed(0)
     queries, matrix = torch.rand(count, 4090, generator=generator), torch.randn(4200, 4090, generator=generator)
-    memory = laid_out_bytes(queries, count) + 2**18
+    memory = laid_out_bytes(queries, count) + beside
+    assert beside == 2**18 or ranking._sizes(queries, 5, 0, memory)[0] == count
     with Held(queries, matrix) as held:
         found = top_k(queries, matrix, 5, memory_bytes=memory)
     assert held.peak - sum(part.nbytes for part in found) <= memory
