@@ -78,19 +78,23 @@ def read_entries(paths: Sequence[Path], part: Part) -> list[Entry]:
     """Read the ranks of runs.
 
     Args:
-        paths: folders of runs, or of the models below a demonstration's run.
+        paths: folders of runs, of models below one, or of baselines, all of which are taken.
         part: which cases.
 
     Returns:
         One entry a model, in the order given; runs that differ in nothing but the seed are one entry.
 
     Raises:
-        DataError: a folder holds no ranks, one is named twice, or two belong to different splits or cases.
+        DataError: a folder holds no ranks, one is named twice, the first is of several models, or two belong to different splits or cases.
         CheckpointError: a folder belongs to no run.
     """
-    if len({path.resolve() for path in paths}) < len(paths):
+    found = [model for path in paths for model in _models(path, part)]
+    if len({path.resolve() for path in found}) < len(found):
         raise DataError(f"Received {', '.join(map(str, paths))}; a run was named twice. Name each once.")
-    read = [_read(path, part) for path in paths]
+    if len(first := _models(paths[0], part)) > 1:
+        models = ", ".join(path.name for path in first)
+        raise DataError(f"{paths[0]} holds several models: {models}. The others are set beside the first: name it, such as {first[0]}.")
+    read = [_read(path, part) for path in found]
     for other in read[1:]:
         _require_same_cases(read[0], other)
     groups: list[list[_Read]] = []
@@ -122,12 +126,16 @@ def _entry(group: Sequence[_Read], names: Counter[str]) -> Entry:
     )
 
 
+def _models(path: Path, part: Part) -> list[Path]:
+    """Return the models that a folder of baselines holds, by name; any other folder is one itself."""
+    if (path / "model").is_dir() or not (path / "run.json").is_file():
+        return [path]
+    return sorted(ranks.parent for ranks in path.glob(f"*/ranks-{part}.parquet")) or [path]
+
+
 def _read(path: Path, part: Part) -> _Read:
     owner = _owner(path)
     if owner.path == path:
-        below = sorted(ranks.parent.name for ranks in path.glob(f"*/ranks-{part}.parquet"))
-        if not (path / "model").is_dir() and below:
-            raise DataError(f"{path} holds several models: {', '.join(below)}. Name them, such as {path / below[0]}.")
         if not owner.ranks(part).is_file():
             raise DataError(f"{path} was not evaluated on {part}. Run: laserrec evaluate {path} --split {part}")
         result = read_result(owner, part)

@@ -241,6 +241,24 @@ def test_a_baselines_peak_is_in_its_ranks(data: Dataset, tmp_path: Path) -> None
         assert "Peak memory is the most that the process had" in told
 
 
+def test_a_folder_of_baselines_is_all_of_them(data: Dataset, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", data, [1, 1, 1, 1])
+    for seed in (0, 1):
+        folder = tmp_path / f"seed-{seed}"
+        write_run(folder / "popularity", data, [2, 2, 2, 2], model="Popularity", seed=seed)
+        write_run(folder / "item-knn", data, [3, 3, 3, 3], model="Item neighbours", seed=seed)
+        (folder / "sasrec-text-id-2").mkdir()  # a member of an ensemble, of which there are no ranks
+    seeds = [tmp_path / f"seed-{seed}" for seed in (0, 1)]
+    entries = read_entries([run, *seeds], "test")
+    assert [(entry.name, len(entry.paths)) for entry in entries] == [("Laser", 1), ("Item neighbours", 2), ("Popularity", 2)]
+    with pytest.raises(DataError, match=r"holds several models: item-knn, popularity\. The others are set beside the first"):
+        read_entries([*seeds, run], "test")
+    with pytest.raises(DataError, match="named twice"):
+        read_entries([run, seeds[0], seeds[0] / "popularity"], "test")
+    with pytest.raises(DataError, match="was not evaluated on valid"):
+        read_entries([seeds[0]], "valid")
+
+
 def test_what_cannot_be_compared(data: Dataset, tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", data, [1, 2, 3, 4])
     with pytest.raises(DataError, match="a comparison needs two"):

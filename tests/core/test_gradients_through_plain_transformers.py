@@ -84,7 +84,7 @@ def test_loss_and_every_gradient_are_those_through_plain_transformers(order: Ord
     # What is added to every key alike changes no softmax: these gradients are zero but for rounding.
     nothing = [name for name in found if name.endswith("attention.key.bias")]
     assert all(
-        gradients[name].norm() < 1e-5 * expected[name.replace("bias", "weight")].norm()
+        gradients[name].norm() < 1e-4 * expected[name.replace("bias", "weight")].norm()
         for name in nothing
         for gradients in (found, expected)
     )
@@ -92,7 +92,7 @@ def test_loss_and_every_gradient_are_those_through_plain_transformers(order: Ord
     assert off(*(torch.cat([gradients[name].flatten() for name in names]) for gradients in (found, expected))) < 1e-5
     # What reaches queries and keys of the M-Former is a small difference of larger numbers, whose rounding depends on the processor.
     small = ("cross_attention.query", "cross_attention.key", "cross_norm")
-    bounds = {name: 5e-5 if any(part in name for part in small) else 1e-5 for name in names}
+    bounds = {name: 1e-4 if any(part in name for part in small) else 1e-5 for name in names}
     assert {name: size for name in names if (size := off(found[name], expected[name])) > bounds[name]} == {}
 
 
