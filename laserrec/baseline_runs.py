@@ -21,7 +21,7 @@ from laserrec.baselines.neighbours import ItemNeighbours
 from laserrec.baselines.popularity import Popularity
 from laserrec.baselines.seen import SeenPenalty
 from laserrec.baselines.sequential import Sequential
-from laserrec.config import BERT4REC_FIT, Architecture, CollaborativeConfig, FitConfig, ItemsFrom, LaserConfig
+from laserrec.config import BERT4REC_FIT, PATIENT_FIT, Architecture, CollaborativeConfig, FitConfig, ItemsFrom, LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.errors import ConfigError, DataError
 from laserrec.evaluation import Evaluation, evaluate
@@ -70,10 +70,10 @@ RECIPES: Mapping[Trained, Recipe] = {
     "sasrec": Recipe("SASRec", "sasrec", "id"),
     # Chosen on Scientific's validation (docs/log.md).
     "bert4rec": Recipe("BERT4Rec", "bert4rec", "id", settings={"dropout": 0.3}, fit=BERT4REC_FIT),
-    "gru4rec": Recipe("GRU4Rec", "gru4rec", "id", settings=ONE_LAYER),
+    "gru4rec": Recipe("GRU4Rec", "gru4rec", "id", settings=ONE_LAYER, fit=PATIENT_FIT),
     "sasrec-text": Recipe("SASRec on text", "sasrec", "text"),
-    "gru4rec-text": Recipe("GRU4Rec on text", "gru4rec", "text", settings=ONE_LAYER),
-    "fdsa": Recipe("FDSA", "fdsa", "id"),
+    "gru4rec-text": Recipe("GRU4Rec on text", "gru4rec", "text", settings=ONE_LAYER, fit=PATIENT_FIT),
+    "fdsa": Recipe("FDSA", "fdsa", "id", fit=PATIENT_FIT),
     "unisrec-text": Recipe("UniSRec (text)", "sasrec", "text", text_experts=8),
     "unisrec": Recipe("UniSRec (text + id)", "sasrec", "both", text_experts=8),
     "sasrec-text-id": Recipe("SASRec (text + id)", "sasrec", "both"),

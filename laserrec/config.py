@@ -358,8 +358,9 @@ def _explain(error: ValidationError) -> str:
     )
 
 
-BERT4REC_FIT: Mapping[str, Any] = {"learning_rate": 3e-3, "patience": 6, "patience_steps": 160, "epochs": 250}
-"""BERT4Rec takes some hundreds of steps to leave popularity behind: with four an epoch that is a hundred epochs (docs/log.md)."""
+PATIENT_FIT: Mapping[str, Any] = {"patience_steps": 160, "epochs": 250}
+"""For what takes some hundreds of steps to leave popularity behind: with four or five an epoch that is a hundred epochs (docs/log.md)."""
+BERT4REC_FIT: Mapping[str, Any] = {"learning_rate": 3e-3, "patience": 6, **PATIENT_FIT}
 PAPER: dict[str, Any] = {
     "prompt": {"order": "prefix_first", "instruction": PAPER_INSTRUCTION, "line": ">> {number}. {text}\n"},
     "virtual": {"prefix_length": 32, "start": "random"},
