@@ -40,9 +40,9 @@ def products_with(vectors: Tensor) -> Callable[[Tensor], Tensor]:
 
     @torch.no_grad()
     def multiply(matrix: Tensor) -> Tensor:
-        # In this order the library copies what is not contiguous, and does not say what is wrong where factors do not fit.
-        fits = matrix.is_contiguous() and matrix.dtype == vectors.dtype and matrix.shape[1:] == vectors.shape[1:]
-        if laid_out is None or not fits or not matrix.numel():
+        if laid_out is None or matrix.dtype != vectors.dtype or matrix.shape[1:] != vectors.shape[1:] or not matrix.numel():
+            return matrix @ vectors.T
+        if not matrix.is_contiguous():  # of which the library would make a copy here, and makes none in the other order
             return products(vectors, matrix).T
         return torch.ops.mkldnn._linear_pointwise(matrix, laid_out, None, "none", [], "")  # type: ignore[no-any-return]
 

@@ -40,5 +40,8 @@ def test_vectors_are_laid_out_and_matrices_are_not_copied(monkeypatch: pytest.Mo
     multiply = products_with(vectors)
     monkeypatch.setattr(products_module, "products", lambda *_: torch.zeros(0, 0))
     assert len(multiply(wide[:, :6].contiguous())) == 50
-    for other in (wide[:, :6], wide[:, ::2], wide, wide[:, :6].double()):  # the last two fit no product
-        assert not len(multiply(other))
+    for strided in (wide[:, :6], wide[:, ::2]):
+        assert not len(multiply(strided))
+    for other in (wide, wide[:, :6].contiguous().double()):
+        with pytest.raises(RuntimeError, match=r"cannot be multiplied|dtype"):
+            multiply(other)
