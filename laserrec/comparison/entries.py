@@ -88,12 +88,13 @@ def read_entries(paths: Sequence[Path], part: Part) -> list[Entry]:
         DataError: a folder holds no ranks, one is named twice, the first is of several models, or two belong to different splits or cases.
         CheckpointError: a folder belongs to no run.
     """
-    found = [model for path in paths for model in _models(path, part)]
+    each = [_models(path, part) for path in paths]
+    found = [model for models in each for model in models]
     if len({path.resolve() for path in found}) < len(found):
         raise DataError(f"Received {', '.join(map(str, paths))}; a run was named twice. Name each once.")
-    if len(first := _models(paths[0], part)) > 1:
-        models = ", ".join(path.name for path in first)
-        raise DataError(f"{paths[0]} holds several models: {models}. The others are set beside the first: name it, such as {first[0]}.")
+    if each and len(each[0]) > 1:
+        held = ", ".join(path.name for path in each[0])
+        raise DataError(f"{paths[0]} holds several models: {held}. The others are set beside the first: name it, such as {each[0][0]}.")
     read = [_read(path, part) for path in found]
     for other in read[1:]:
         _require_same_cases(read[0], other)
