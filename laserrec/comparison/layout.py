@@ -94,13 +94,14 @@ _PAGE = """<!doctype html>
 <meta name="viewport" content="width=device-width"><title>{title}</title>
 <style>
 :root {{ color-scheme: light dark; }}
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 84rem; margin: 2rem auto; padding: 0 1rem; }}
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 100rem; margin: 2rem auto; padding: 0 1rem; }}
 h2 {{ font-size: 1.05rem; margin: 2rem 0 .5rem; }}
 table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
 .scroll {{ overflow-x: auto; }}
-th, td {{ padding: .3rem .6rem; text-align: right; white-space: nowrap; }}
+th, td {{ padding: .3rem .5rem; text-align: right; white-space: nowrap; }}
 th, td {{ border-bottom: 1px solid color-mix(in srgb, currentColor 20%, transparent); }}
-th:first-child {{ text-align: left; }}
+th:first-child {{ text-align: left; position: sticky; left: 0; background: Canvas; }}
+thead th {{ white-space: normal; vertical-align: bottom; }}
 tbody th {{ font-weight: 400; }}
 p {{ color: color-mix(in srgb, currentColor 70%, transparent); max-width: 50rem; }}
 code {{ overflow-wrap: anywhere; }}

@@ -215,7 +215,7 @@ def intervals(caption: str, figures: Sequence[Interval], published: Sequence[Int
 
     traces = [trace(figures, hollow=False), *([trace(published, hollow=True)] if published else [])]
     rows = axis("", type="category", categoryorder="array", categoryarray=names[::-1], range=[-0.6, len(names) - 0.4])
-    return Chart(caption, traces, layout(80 + 28 * len(names), xaxis=axis(x, rangemode="tozero", nticks=6), yaxis=rows))
+    return Chart(caption, traces, layout(80 + 28 * len(names), xaxis=axis(x, rangemode="tozero", nticks=6, tickangle=0), yaxis=rows))
 
 
 def lines(caption: str, kinds: Sequence[Kind], series: Sequence[Series], x: str, y: str) -> Chart:

@@ -113,7 +113,7 @@ def results_section(compared: Compared, canvas: Canvas) -> Html:
     for found in compared.tables:
         scope = f"{compared.dataset}, {compared.part}, {compared.cases:,} users, all items ranked"
         parts += [element("h3", TITLES[found.protocol].capitalize()), element("p", scope, class_="faint")]
-        parts += [_figures(found), canvas.row(*(_intervals(found, metric) for metric in TESTED))]
+        parts += [_figures(found), canvas.row(*(_intervals(found, metric) for metric in TESTED), wide=True)]
         if found.tests:
             grid = tests_grid(found, TITLES[found.protocol])
             parts += [element("h4", f"{found.rows[0].name} against the others, paired"), _grid(grid)]
@@ -173,7 +173,10 @@ def slices_section(compared: Compared, canvas: Canvas) -> Html:
     parts = [element("p", "Below each kind stands n, the number of its users.", class_="faint")]
     for found in compared.tables:
         parts.append(element("h3", TITLES[found.protocol].capitalize()))
-        names = [row.name for row in found.rows]
+        names = _lines(found.rows)
+        if len(names) < len(found.rows):
+            told = f"Drawn are {names[0]} and the best {len(names) - 1} of the {len(found.rows) - 1} others"
+            parts.append(element("p", f"{told}; the table below the lines has all.", class_="faint"))
         drawn = []
         for by, group in groupby(found.slices, key=lambda one: one.by):
             kinds = list(group)
@@ -185,6 +188,14 @@ def slices_section(compared: Compared, canvas: Canvas) -> Html:
             folded("The same as a table, with the number of users", _grid(slices_grid(found, TITLES[found.protocol]))),
         ]
     return joined(parts)
+
+
+def _lines(rows: Sequence[Row]) -> list[str]:
+    """Return the names of the first model and the best others, as they stand: as many as lines can be told apart."""
+    first, *others = rows
+    best = sorted(others, key=lambda row: -row.figures[SLICED].mean)[: len(charts.COLOURS) - 1]
+    drawn = {row.name for row in (first, *best)}
+    return [row.name for row in rows if row.name in drawn]
 
 
 def section(name: str, heading: str, content: Html) -> Html:

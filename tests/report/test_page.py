@@ -8,7 +8,7 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,15 @@ import plotly.graph_objects
 import pytest
 from hostile import TITLES, USERS
 
+from laserrec.comparison.compare import Compared, Figure, Row, Table
+from laserrec.comparison.slices import Slice
 from laserrec.devices import CPU
 from laserrec.errors import CheckpointError, DataError, MissingExtraError
 from laserrec.report import charts, page
 from laserrec.report.inside import experts_section
 from laserrec.report.markup import Html, element, label, script_json, table
 from laserrec.report.routing import Association, Routing
-from laserrec.report.sections import Canvas
+from laserrec.report.sections import Canvas, slices_section
 from laserrec.run_folder import RunFolder
 
 
@@ -242,6 +244,29 @@ def test_slices_tell_how_many_users_they_have() -> None:
     assert trace["text"] == ["1–2 (943 users)", "&lt;b&gt; (12,345 users)"]
     counts = (0, 999, 1_000, 1_250, 9_949, 9_950, 40_499, 999_999, 1_000_000, 3_210_000)
     assert [charts.short_count(count) for count in counts] == ["0", "999", "1k", "1.2k", "9.9k", "10k", "40k", "1M", "1M", "3.2M"]
+
+
+def many_models(figures: Sequence[float]) -> Compared:
+    """Return a comparison of models m0, m1, … that have these figures on two kinds of users, too."""
+    rows = [
+        Row(f"m{place}", ["run"], 1, {"ndcg@10": Figure(value, value, value, None)}, {}, 1.0, 1, None)
+        for place, value in enumerate(figures)
+    ]
+    values = {row.name: row.figures["ndcg@10"].mean for row in rows}
+    kinds = [Slice("items in the history", kind, 1, values) for kind in ("1–2", "3–4")]
+    return Compared("shop", "00", "test", 2, [Table("all", rows, [], kinds, [])])
+
+
+def test_slices_draw_no_more_models_than_lines_can_be_told_apart() -> None:
+    canvas = Canvas()
+    text = slices_section(many_models([0.01, 0.05, 0.02, 0.1, 0.09, 0.08, 0.07, 0.06, 0.03, 0.04]), canvas)
+    (chart,) = canvas.charts.values()
+    # The first, whatever it has, and all others but the two lowest, m2 and m8, in the order they were named.
+    assert [trace["name"] for trace in chart.data] == ["m0", "m1", "m3", "m4", "m5", "m6", "m7", "m9"]
+    assert len({(trace["line"]["color"], trace["marker"]["symbol"]) for trace in chart.data}) == 8
+    assert "Drawn are m0 and the best 7 of the 9 others" in text
+    assert all(f">m{place}</th>" in text for place in range(10))  # the table leaves none out
+    assert "Drawn are" not in slices_section(many_models([0.1] * 8), Canvas())
 
 
 @pytest.mark.parametrize(
