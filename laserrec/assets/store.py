@@ -9,9 +9,10 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 
 from filelock import FileLock, Timeout
 from rich.console import Console
@@ -20,6 +21,9 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from laserrec.assets.catalogue import Asset, find
 from laserrec.assets.download import UnreachableError, download, verify
 from laserrec.errors import AssetError
+
+DAY = 86_400
+"""Seconds."""
 
 
 def cache_folder() -> Path:
@@ -64,7 +68,7 @@ def kept_texts() -> list[KeptTexts]:
         manifest = path / "manifest.json"
         used = (manifest if manifest.is_file() else path).stat().st_mtime
         files = [path, *path.glob("**/*")]
-        found.append(KeptTexts(path, sum(file.stat().st_size for file in files if file.is_file()), (time.time() - used) / 86_400))
+        found.append(KeptTexts(path, sum(file.stat().st_size for file in files if file.is_file()), (time.time() - used) / DAY))
     return sorted(found, key=lambda texts: -texts.unused_days)
 
 
@@ -118,6 +122,22 @@ def build_once(folder: Path) -> Iterator[Path | None]:
             os.replace(aside, folder)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Give an empty folder in the cache that goes when the block ends; what killed processes left of theirs a day ago goes, too.
+
+    Yields:
+        The folder.
+    """
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    for left in cache_folder().glob(".scratch-*"):
+        with suppress(OSError):  # another process removes it, or it is somebody else's
+            if time.time() - left.stat().st_mtime > DAY:
+                shutil.rmtree(left)
+    with TemporaryDirectory(prefix=".scratch-", dir=cache_folder()) as folder:
+        yield Path(folder)
 
 
 def fetch(name: str) -> Path:

@@ -7,7 +7,6 @@ away. Nothing of it reaches the run: training seeds its own generators.
 from __future__ import annotations
 
 import gc
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from laserrec.assets.store import cache_folder, texts_folder
+from laserrec.assets.store import scratch_folder, texts_folder
 from laserrec.baselines.popularity import Popularity
 from laserrec.baselines.seen import STRENGTHS, SeenPenalty
 from laserrec.config import FitConfig, LaserConfig
@@ -100,8 +99,8 @@ def preflight(data: Dataset, config: LaserConfig, folder: Path, rivals: Rivals |
     """
     began = time.perf_counter()
     texts_folder().mkdir(parents=True, exist_ok=True)
-    with torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory(prefix=".plan-", dir=cache_folder()) as kept:
-        plan = _Preflight(data, config, Path(kept), rivals or Rivals({}, untrained=False), device).plan(folder)
+    with torch.random.fork_rng(devices=[]), scratch_folder() as kept:
+        plan = _Preflight(data, config, kept, rivals or Rivals({}, untrained=False), device).plan(folder)
     gc.collect()
     return replace(plan, seconds=time.perf_counter() - began)
 

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,7 @@ import pytest
 
 from laserrec.assets import ASSETS, Asset, cache_folder, fetch, fetched_folder, find
 from laserrec.assets.download import FRUITLESS_ATTEMPTS, UnreachableError, download
-from laserrec.assets.store import fetch_asset
+from laserrec.assets.store import fetch_asset, scratch_folder
 from laserrec.errors import AssetError
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
@@ -242,6 +243,20 @@ def test_fetch_takes_the_members_out_and_keeps_nothing_else(asset: Asset, capsys
     assert (folder / "table.inter").read_text() == "user\titem\n"
     assert left_in_cache() == [folder.name]
     assert "Licence: CC0-1.0. Anything." in capsys.readouterr().err
+
+
+def test_what_a_killed_process_left_goes_after_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LASERREC_CACHE", str(tmp_path / "cache"))
+    old, young, other = (cache_folder() / name for name in (".scratch-old", ".scratch-young", "texts-old"))
+    for folder in (old, young, other):
+        (folder / "inside").mkdir(parents=True)
+    yesterday = time.time() - 25 * 60 * 60
+    for folder in (old, other):
+        os.utime(folder, (yesterday, yesterday))
+    with scratch_folder() as mine:
+        (mine / "file").write_text("text")
+        assert left_in_cache() == sorted([mine.name, young.name, other.name])
+    assert left_in_cache() == sorted([young.name, other.name])
 
 
 def test_a_cached_asset_is_not_fetched_again(asset: Asset, server: Server) -> None:
