@@ -168,6 +168,8 @@ class RunFolder:
             CheckpointError: the folder does not exist, or holds no run.
         """
         if not (path / "run.json").is_file():
+            if seed := next(path.glob("seed-*/run.json"), None):
+                raise CheckpointError(f"{path} holds runs of several seeds. Name one, such as {seed.parent}.")
             state = "is not a run: it holds no run.json" if path.is_dir() else "does not exist"
             raise CheckpointError(f"{path} {state}. Give the folder that `laserrec train --out` wrote.")
         about = read_json(path / "run.json")

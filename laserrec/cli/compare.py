@@ -13,7 +13,7 @@ from laserrec.cli.support import UsageError
 
 def compare(
     runs: Annotated[
-        list[Path], typer.Argument(help="Folders of runs, of models below one, or of `laserrec baseline --out`; the first is tested.")
+        list[Path], typer.Argument(help="Folders of runs, of models below one, of baselines, or of seeds; the first is tested.")
     ],
     split: Annotated[Part, typer.Option(help="Which part of the dataset.")] = Part.test,
     json_file: Annotated[str | None, typer.Option("--json", metavar="FILE", help="Write everything as JSON; - for stdout.")] = None,

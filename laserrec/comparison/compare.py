@@ -144,7 +144,7 @@ def compare_runs(paths: Sequence[Path], part: Part = "test", data: Path | None =
     """Compare models on the same cases; the first is tested against the others.
 
     Args:
-        paths: folders of runs, or of the models below a demonstration's run; those that differ in seed alone are one model.
+        paths: folders of runs, of models below one, of baselines, or of seeds of either; what differs in seed alone is one model.
         part: which cases.
         data: where the dataset lies now, when it was moved.
 
@@ -154,9 +154,9 @@ def compare_runs(paths: Sequence[Path], part: Part = "test", data: Path | None =
         MissingExtraError: SciPy is not installed.
     """
     entries = read_entries(paths, part)
-    about = entries[0].evaluations[0].about
     if len(entries) < 2:
-        raise DataError(f"Received runs of one model, {entries[0].name}; a comparison needs two. Name another run.")
+        raise DataError(f"Received runs of {entries[0].name if entries else 'no model'} alone; a comparison needs two. Name another run.")
+    about = entries[0].evaluations[0].about
     place = data or dataset_path(entries)
     dataset = Dataset.load(place)
     if dataset.fingerprint != about["fingerprint"]:

@@ -78,7 +78,7 @@ def read_entries(paths: Sequence[Path], part: Part) -> list[Entry]:
     """Read the ranks of runs.
 
     Args:
-        paths: folders of runs, of models below one, or of baselines, all of which are taken.
+        paths: folders of runs, of models below one, or of baselines, all of which are taken; or of seeds of either.
         part: which cases.
 
     Returns:
@@ -92,12 +92,22 @@ def read_entries(paths: Sequence[Path], part: Part) -> list[Entry]:
     found = [model for models in each for model in models]
     if len({path.resolve() for path in found}) < len(found):
         raise DataError(f"Received {', '.join(map(str, paths))}; a run was named twice. Name each once.")
-    if each and len(each[0]) > 1:
-        held = ", ".join(path.name for path in each[0])
-        raise DataError(f"{paths[0]} holds several models: {held}. The others are set beside the first: name it, such as {each[0][0]}.")
     read = [_read(path, part) for path in found]
     for other in read[1:]:
         _require_same_cases(read[0], other)
+    groups = _grouped(read)
+    named_first = [group for group in groups if any(one.path in each[0] for one in group)]
+    if len(named_first) > 1:
+        held = ", ".join(str(group[0].evaluation.about["model"]) for group in named_first)
+        raise DataError(
+            f"{paths[0]} holds several models: {held}. The others are set beside the first: name it, such as {named_first[0][0].path}."
+        )
+    names = Counter(str(group[0].evaluation.about["model"]) for group in groups)
+    return [_entry(group, names) for group in groups]
+
+
+def _grouped(read: Sequence[_Read]) -> list[list[_Read]]:
+    """Return what was read, a list a model: its seeds."""
     groups: list[list[_Read]] = []
     for one in read:
         same = next((group for group in groups if _seeds_of_one(group, one)), None)
@@ -105,8 +115,7 @@ def read_entries(paths: Sequence[Path], part: Part) -> list[Entry]:
             groups.append([one])
         else:
             same.append(one)
-    names = Counter(str(group[0].evaluation.about["model"]) for group in groups)
-    return [_entry(group, names) for group in groups]
+    return groups
 
 
 def _seeds_of_one(group: Sequence[_Read], other: _Read) -> bool:
@@ -128,8 +137,11 @@ def _entry(group: Sequence[_Read], names: Counter[str]) -> Entry:
 
 
 def _models(path: Path, part: Part) -> list[Path]:
-    """Return the models that a folder of baselines holds, by name; any other folder is one itself."""
-    if (path / "model").is_dir() or not (path / "run.json").is_file():
+    """Return the models that a folder of seeds or of baselines holds; any other folder is one itself."""
+    if not (path / "run.json").is_file():
+        seeds = sorted((run.parent for run in path.glob("seed-*/run.json")), key=lambda seed: (len(seed.name), seed.name))
+        return [model for seed in seeds for model in _models(seed, part)] or [path]
+    if (path / "model").is_dir():
         return [path]
     return sorted(ranks.parent for ranks in path.glob(f"*/ranks-{part}.parquet")) or [path]
 
@@ -185,4 +197,10 @@ def _owner(path: Path) -> RunFolder:
     """Open the run that a folder is, or lies in."""
     if not path.exists():
         raise CheckpointError(f"There is no folder {path}. Give the folder that `laserrec train --out` wrote.")
-    return RunFolder.open(path if (path / "run.json").is_file() else path.resolve().parent)
+    owner = path if (path / "run.json").is_file() else path.resolve().parent
+    if not (owner / "run.json").is_file():
+        raise CheckpointError(
+            f"{path} is neither a run nor a model below one: neither it nor {owner} holds a run.json. Give a folder that "
+            "`laserrec train --out`, `laserrec baseline --out` or `laserrec demo --out` wrote."
+        )
+    return RunFolder.open(owner)

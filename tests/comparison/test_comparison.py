@@ -251,7 +251,7 @@ def test_a_folder_of_baselines_is_all_of_them(data: Dataset, tmp_path: Path) -> 
     seeds = [tmp_path / f"seed-{seed}" for seed in (0, 1)]
     entries = read_entries([run, *seeds], "test")
     assert [(entry.name, len(entry.paths)) for entry in entries] == [("Laser", 1), ("Item neighbours", 2), ("Popularity", 2)]
-    with pytest.raises(DataError, match=r"holds several models: item-knn, popularity\. The others are set beside the first"):
+    with pytest.raises(DataError, match=r"holds several models: Item neighbours, Popularity\. The others are set beside the first"):
         read_entries([*seeds, run], "test")
     with pytest.raises(DataError, match="named twice"):
         read_entries([run, seeds[0], seeds[0] / "popularity"], "test")
@@ -259,15 +259,34 @@ def test_a_folder_of_baselines_is_all_of_them(data: Dataset, tmp_path: Path) -> 
         read_entries([seeds[0]], "valid")
 
 
+def test_a_folder_of_seeds_is_all_of_them(data: Dataset, tmp_path: Path) -> None:
+    runs, baselines = tmp_path / "runs", tmp_path / "baselines"
+    for seed in (0, 2, 10):
+        write_run(runs / f"seed-{seed}", data, [1, 1, 1, 1], seed=seed)
+        write_run(baselines / f"seed-{seed}" / "popularity", data, [2, 2, 2, 2], model="Popularity", seed=seed)
+        write_run(baselines / f"seed-{seed}" / "item-knn", data, [3, 3, 3, 3], model="Item neighbours", seed=seed)
+    entries = read_entries([runs, baselines], "test")
+    assert [(entry.name, len(entry.paths)) for entry in entries] == [("Laser", 3), ("Item neighbours", 3), ("Popularity", 3)]
+    assert [path.name for path in entries[0].paths] == ["seed-0", "seed-2", "seed-10"]
+    with pytest.raises(DataError, match=r"baselines holds several models: Item neighbours, Popularity\..* such as .*seed-0/item-knn"):
+        read_entries([baselines, runs], "test")
+    with pytest.raises(DataError, match="named twice"):
+        read_entries([runs, runs / "seed-2"], "test")
+    with pytest.raises(CheckpointError, match=r"runs holds runs of several seeds\. Name one, such as .*seed-"):
+        RunFolder.open(runs)
+
+
 def test_what_cannot_be_compared(data: Dataset, tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", data, [1, 2, 3, 4])
     with pytest.raises(DataError, match="a comparison needs two"):
         compare_runs([run])
+    with pytest.raises(DataError, match="of no model alone"):
+        compare_runs([])
     with pytest.raises(DataError, match="named twice"):
         compare_runs([run, tmp_path / "." / "run"])
     with pytest.raises(DataError, match="was not evaluated on valid"):
         read_entries([run], "valid")
-    with pytest.raises(CheckpointError, match="is not a run"):
+    with pytest.raises(CheckpointError, match="data is neither a run nor a model below one: neither it nor"):
         read_entries([tmp_path / "data"], "test")
     strangers = write_run(run / "strangers", data, [1, 2, 3, 4], model="Strangers", users=[0, 1, 2, 4])
     with pytest.raises(DataError, match="same cases"):
