@@ -111,7 +111,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"Cannot read {path}: {error}. Where it is damaged, make it again with the command that wrote it.") from error
+        raise CheckpointError(f"Cannot read {path}: {error}") from error
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} must hold a JSON object; it holds a {type(value).__name__}.")
     return value

@@ -143,6 +143,23 @@ class ModelFolder:
             raise CheckpointError(f"The weights do not fit the settings beside them: {error}") from error
 
 
+def seed_runs(folder: Path) -> list[Path]:
+    """Return the runs in a folder of seeds, in the order of their seeds; none in any other folder."""
+    runs = [path.parent for path in folder.glob("seed-*/run.json") if path.parent.name.removeprefix("seed-").isdecimal()]
+    return sorted(runs, key=lambda run: int(run.name.removeprefix("seed-")))
+
+
+def refuse_seeds(folder: Path) -> None:
+    """Refuse a folder of seeds where one run is asked for.
+
+    Raises:
+        CheckpointError: it is one.
+    """
+    if runs := seed_runs(folder):
+        trained = next((f", such as {run}" for run in runs if (run / "model").is_dir()), "")
+        raise CheckpointError(f"{folder} holds a run for each of several seeds. Name one that `laserrec train` finished{trained}.")
+
+
 def model_of(run: Path) -> Path:
     """Return where the model lies that a run trained.
 
@@ -151,7 +168,9 @@ def model_of(run: Path) -> Path:
     """
     folder = run / "model"
     if not folder.is_dir():
-        raise CheckpointError(f"{run} holds no trained model yet. Finish it with: laserrec train --out {run} --resume")
+        raise CheckpointError(
+            f"{run} holds no trained model yet. Finish it with: laserrec train --out {run} --resume (a folder of baselines has none)"
+        )
     return folder
 
 
@@ -250,7 +269,10 @@ def _locate(source: str | Path) -> Path:
             f"There is no model folder {str(source)!r} here. Give a folder that `laserrec train` or Laser.save wrote; "
             f"a repository on the Hugging Face hub is written {HUB}owner/name."
         )
-    return model_of(folder) if (folder / "run.json").is_file() else folder
+    if (folder / "run.json").is_file():
+        return model_of(folder)
+    refuse_seeds(folder)
+    return folder
 
 
 def _fetch(repository: str) -> Path:

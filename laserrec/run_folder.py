@@ -31,7 +31,7 @@ from laserrec.data.dataset import Dataset
 from laserrec.devices import CPU, describe
 from laserrec.errors import CheckpointError, ConfigError, DataError
 from laserrec.evaluation import PROTOCOLS, Evaluation
-from laserrec.model_folder import HUB, model_of
+from laserrec.model_folder import HUB, model_of, refuse_seeds
 from laserrec.planning.plan import Compared, PhaseClock, Plan, compare
 from laserrec.planning.probe import folder_bytes, peak_memory
 from laserrec.provenance import environment
@@ -165,11 +165,10 @@ class RunFolder:
         """Read a run.
 
         Raises:
-            CheckpointError: the folder does not exist, or holds no run.
+            CheckpointError: the folder does not exist, or holds no run, or those of several seeds.
         """
         if not (path / "run.json").is_file():
-            if seed := next(path.glob("seed-*/run.json"), None):
-                raise CheckpointError(f"{path} holds runs of several seeds. Name one, such as {seed.parent}.")
+            refuse_seeds(path)
             state = "is not a run: it holds no run.json" if path.is_dir() else "does not exist"
             raise CheckpointError(f"{path} {state}. Give the folder that `laserrec train --out` wrote.")
         about = read_json(path / "run.json")

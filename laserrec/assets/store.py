@@ -125,18 +125,21 @@ def build_once(folder: Path) -> Iterator[Path | None]:
 
 
 @contextmanager
-def scratch_folder() -> Iterator[Path]:
+def scratch_folder(what: str) -> Iterator[Path]:
     """Give an empty folder in the cache that goes when the block ends; what killed processes left of theirs a day ago goes, too.
+
+    Args:
+        what: it is for; others' folders for something else stay.
 
     Yields:
         The folder.
     """
     cache_folder().mkdir(parents=True, exist_ok=True)
-    for left in cache_folder().glob(".scratch-*"):
+    for left in cache_folder().glob(f".{what}-*"):
         with suppress(OSError):  # another process removes it, or it is somebody else's
             if time.time() - left.stat().st_mtime > DAY:
                 shutil.rmtree(left)
-    with TemporaryDirectory(prefix=".scratch-", dir=cache_folder()) as folder:
+    with TemporaryDirectory(prefix=f".{what}-", dir=cache_folder()) as folder:
         yield Path(folder)
 
 

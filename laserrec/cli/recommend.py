@@ -140,8 +140,10 @@ def _dataset(run: str, data: Path | None) -> Dataset:
     """Return the dataset that users are looked up in: the one named, else the run's."""
     from laserrec.data.dataset import Dataset
     from laserrec.errors import DataError
+    from laserrec.model_folder import refuse_seeds
     from laserrec.run_folder import RunFolder
 
+    refuse_seeds(Path(run))
     if data is None and not (Path(run) / "run.json").is_file():
         raise DataError(f"{run} is not a run, so it names no dataset to look users up in. Give one with --data, or a history with --items.")
     return Dataset.load(data) if data else RunFolder.open(Path(run)).dataset()

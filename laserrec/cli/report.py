@@ -12,7 +12,8 @@ from laserrec.cli.support import Device
 
 def report(
     runs: Annotated[
-        list[Path], typer.Argument(help="Folder of the run; then folders of runs, or of models below one, to stand beside it.")
+        list[Path],
+        typer.Argument(help="Folder of the run; then what stands beside it: runs, models below one, baselines, or seeds of either."),
     ],
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="The page; report.html in the run's folder when not given.")] = None,
     data: Annotated[Path | None, typer.Option(help="Where the run's dataset lies now, when it was moved.")] = None,

@@ -80,13 +80,14 @@ def _train_seeds(out: Path, wish: _Wish, count: int) -> None:
     from laserrec.comparison.compare import summarise_runs
     from laserrec.comparison.layout import summary_grids
     from laserrec.config import LaserConfig
+    from laserrec.model_folder import seed_runs
     from laserrec.run_folder import PARTS, RunFolder
 
     if wish.plan:
         raise UsageError("--plan predicts one run; leave --seeds out and multiply.")
-    begun = sorted(out.glob("seed-*/run.json"), key=lambda path: int(path.parent.name.partition("-")[2])) if wish.resume else []
+    begun = seed_runs(out) if wish.resume else []
     if begun:  # what is not said again is as it was
-        first = RunFolder.open(begun[0].parent)
+        first = RunFolder.open(begun[0])
         wish = replace(wish, data=wish.data or first.data_path, settings=wish.settings or first.config)
     settings = wish.settings or LaserConfig()
     seeds = range(settings.seed, settings.seed + count)

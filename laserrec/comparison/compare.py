@@ -155,7 +155,7 @@ def compare_runs(paths: Sequence[Path], part: Part = "test", data: Path | None =
     """
     entries = read_entries(paths, part)
     if len(entries) < 2:
-        raise DataError(f"Received runs of {entries[0].name if entries else 'no model'} alone; a comparison needs two. Name another run.")
+        raise DataError(f"Received runs of {entries[0].name} alone; a comparison needs two. Name another run.")
     about = entries[0].evaluations[0].about
     place = data or dataset_path(entries)
     dataset = Dataset.load(place)

@@ -5,10 +5,13 @@ Figures of different splits are not comparable, so everything must have the same
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from numpy.typing import NDArray
 
 from laserrec.errors import CheckpointError, DataError
 from laserrec.evaluation import Evaluation, Protocol
+from laserrec.model_folder import seed_runs
 from laserrec.run_folder import Part, RunFolder, read_result
 
 
@@ -78,30 +82,38 @@ def read_entries(paths: Sequence[Path], part: Part) -> list[Entry]:
     """Read the ranks of runs.
 
     Args:
-        paths: folders of runs, of models below one, or of baselines, all of which are taken; or of seeds of either.
+        paths: folders of runs, of models below one, or of baselines, all of which are taken; or of seeds of either. What a folder holds is
+            taken once, where it is named first.
         part: which cases.
 
     Returns:
         One entry a model, in the order given; runs that differ in nothing but the seed are one entry.
 
     Raises:
-        DataError: a folder holds no ranks, one is named twice, the first is of several models, or two belong to different splits or cases.
+        DataError: no folder is given, one holds no ranks or is named twice, the first is of several models, or two belong to different
+            splits or cases.
         CheckpointError: a folder belongs to no run.
     """
-    each = [_models(path, part) for path in paths]
-    found = [model for models in each for model in models]
-    if len({path.resolve() for path in found}) < len(found):
+    if not paths:
+        raise DataError("Received no folder. Name the runs that are to be read.")
+    if len({path.resolve() for path in paths}) < len(paths):
         raise DataError(f"Received {', '.join(map(str, paths))}; a run was named twice. Name each once.")
-    read = [_read(path, part) for path in found]
+    first, *others = (_models(path, part) for path in paths)
+    read = [_read(path, part) for path in first]
+    if len(groups := _grouped(read)) > 1:
+        held = ", ".join(str(group[0].path) for group in groups)
+        example = " ".join(str(one.path) for one in groups[0])
+        raise DataError(
+            f"{paths[0]} holds several models: {held}. The others are set beside one: name its folders first, such as {example}"
+        )
+    known = {path.resolve() for path in first}
+    for path in chain.from_iterable(others):
+        if path.resolve() not in known:
+            known.add(path.resolve())
+            read.append(_read(path, part))
     for other in read[1:]:
         _require_same_cases(read[0], other)
     groups = _grouped(read)
-    named_first = [group for group in groups if any(one.path in each[0] for one in group)]
-    if len(named_first) > 1:
-        held = ", ".join(str(group[0].evaluation.about["model"]) for group in named_first)
-        raise DataError(
-            f"{paths[0]} holds several models: {held}. The others are set beside the first: name it, such as {named_first[0][0].path}."
-        )
     names = Counter(str(group[0].evaluation.about["model"]) for group in groups)
     return [_entry(group, names) for group in groups]
 
@@ -137,10 +149,9 @@ def _entry(group: Sequence[_Read], names: Counter[str]) -> Entry:
 
 
 def _models(path: Path, part: Part) -> list[Path]:
-    """Return the models that a folder of seeds or of baselines holds; any other folder is one itself."""
+    """Return the models that a folder of seeds or of baselines holds; any other folder is one itself, and so is a run with seeds below."""
     if not (path / "run.json").is_file():
-        seeds = sorted((run.parent for run in path.glob("seed-*/run.json")), key=lambda seed: (len(seed.name), seed.name))
-        return [model for seed in seeds for model in _models(seed, part)] or [path]
+        return [model for seed in seed_runs(path) for model in _models(seed, part)] or [path]
     if (path / "model").is_dir():
         return [path]
     return sorted(ranks.parent for ranks in path.glob(f"*/ranks-{part}.parquet")) or [path]
@@ -150,7 +161,10 @@ def _read(path: Path, part: Part) -> _Read:
     owner = _owner(path)
     if owner.path == path:
         if not owner.ranks(part).is_file():
-            raise DataError(f"{path} was not evaluated on {part}. Run: laserrec evaluate {path} --split {part}")
+            if (path / "model").is_dir():
+                raise DataError(f"{path} was not evaluated on {part}. Run: laserrec evaluate {path} --split {part}")
+            begun = shlex.join(map(str, owner.about.get("command", ())))
+            raise DataError(f"{path} holds no ranks of {part}: what it is of is not finished. It was begun with: {begun}")
         result = read_result(owner, part)
         # A demonstration's peak is that of all its models.
         alone = not (path / "results.json").is_file()
@@ -158,7 +172,7 @@ def _read(path: Path, part: Part) -> _Read:
     ranks = path / f"ranks-{part}.parquet"
     if not ranks.is_file():
         raise DataError(
-            f"{path} holds no ranks of {part}. Give folders of `laserrec train --out`, or of a model below the run of `laserrec demo`."
+            f"{path} holds no ranks of {part}. Give folders of `laserrec train --out` or `laserrec baseline --out`, or of models below one."
         )
     evaluation = Evaluation.load(ranks)
     about = evaluation.about
@@ -197,7 +211,7 @@ def _owner(path: Path) -> RunFolder:
     """Open the run that a folder is, or lies in."""
     if not path.exists():
         raise CheckpointError(f"There is no folder {path}. Give the folder that `laserrec train --out` wrote.")
-    owner = path if (path / "run.json").is_file() else path.resolve().parent
+    owner = path if (path / "run.json").is_file() else Path(os.path.abspath(path)).parent  # a linked model belongs to where it is linked
     if not (owner / "run.json").is_file():
         raise CheckpointError(
             f"{path} is neither a run nor a model below one: neither it nor {owner} holds a run.json. Give a folder that "

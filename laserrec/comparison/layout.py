@@ -102,7 +102,7 @@ th, td {{ padding: .3rem .5rem; text-align: right; white-space: nowrap; }}
 th, td {{ border-bottom: 1px solid color-mix(in srgb, currentColor 20%, transparent); }}
 th:first-child {{ text-align: left; position: sticky; left: 0; background: Canvas; }}
 thead th {{ white-space: normal; vertical-align: bottom; }}
-tbody th {{ font-weight: 400; }}
+tbody th {{ font-weight: 400; white-space: normal; overflow-wrap: anywhere; min-width: 9rem; max-width: min(20rem, 40vw); }}
 p {{ color: color-mix(in srgb, currentColor 70%, transparent); max-width: 50rem; }}
 code {{ overflow-wrap: anywhere; }}
 </style></head><body>

@@ -99,7 +99,7 @@ def preflight(data: Dataset, config: LaserConfig, folder: Path, rivals: Rivals |
     """
     began = time.perf_counter()
     texts_folder().mkdir(parents=True, exist_ok=True)
-    with torch.random.fork_rng(devices=[]), scratch_folder() as kept:
+    with torch.random.fork_rng(devices=[]), scratch_folder("plan") as kept:
         plan = _Preflight(data, config, kept, rivals or Rivals({}, untrained=False), device).plan(folder)
     gc.collect()
     return replace(plan, seconds=time.perf_counter() - began)

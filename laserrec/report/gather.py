@@ -61,7 +61,7 @@ def gather(run: RunFolder, data_path: Path | None = None, device: torch.device =
         run: with a trained model, evaluated on test.
         data_path: where the dataset lies now, when it was moved.
         device: where the model is asked.
-        others: runs, or models below one, to stand beside it; what was evaluated below the run does so anyway.
+        others: folders as `compare` takes them, to stand beside it; what was evaluated below the run does so anyway.
 
     Raises:
         DataError: a run was not evaluated or belongs to another split, or the dataset cannot be found or is another one.

@@ -33,7 +33,7 @@ def write_report(
         path: the page.
         data_path: where the dataset lies now, when it was moved.
         device: where the model is asked.
-        others: runs, or models below one, to stand beside it in figures, tests and slices.
+        others: folders as `compare` takes them, to stand beside it in figures, tests and slices.
 
     Raises:
         MissingExtraError: Plotly is not installed, or SciPy, and there are models to test against.

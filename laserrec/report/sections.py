@@ -171,12 +171,13 @@ def _grid(grid: Grid) -> Html:
 def slices_section(compared: Compared, canvas: Canvas) -> Html:
     """Show where the models do well, a protocol after the other."""
     parts = [element("p", "Below each kind stands n, the number of its users.", class_="faint")]
+    # The same models in all charts: a line's look is its model's.
+    names = _lines(compared.tables[0].rows)
+    if len(names) < len(compared.tables[0].rows):
+        told = f"Drawn are {names[0]} and the {len(names) - 1} others with the most {SHORT[SLICED]}, {TITLES[compared.tables[0].protocol]}"
+        parts.append(element("p", f"{told}; the tables below the lines have all.", class_="faint"))
     for found in compared.tables:
         parts.append(element("h3", TITLES[found.protocol].capitalize()))
-        names = _lines(found.rows)
-        if len(names) < len(found.rows):
-            told = f"Drawn are {names[0]} and the best {len(names) - 1} of the {len(found.rows) - 1} others"
-            parts.append(element("p", f"{told}; the table below the lines has all.", class_="faint"))
         drawn = []
         for by, group in groupby(found.slices, key=lambda one: one.by):
             kinds = list(group)

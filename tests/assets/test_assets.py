@@ -247,13 +247,13 @@ def test_fetch_takes_the_members_out_and_keeps_nothing_else(asset: Asset, capsys
 
 def test_what_a_killed_process_left_goes_after_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LASERREC_CACHE", str(tmp_path / "cache"))
-    old, young, other = (cache_folder() / name for name in (".scratch-old", ".scratch-young", "texts-old"))
+    old, young, other = (cache_folder() / name for name in (".plan-old", ".plan-young", ".other-old"))
     for folder in (old, young, other):
         (folder / "inside").mkdir(parents=True)
     yesterday = time.time() - 25 * 60 * 60
     for folder in (old, other):
         os.utime(folder, (yesterday, yesterday))
-    with scratch_folder() as mine:
+    with scratch_folder("plan") as mine:
         (mine / "file").write_text("text")
         assert left_in_cache() == sorted([mine.name, young.name, other.name])
     assert left_in_cache() == sorted([young.name, other.name])

@@ -21,6 +21,7 @@ from laserrec.comparison.compare import Compared, Figure, Row, Table
 from laserrec.comparison.slices import Slice
 from laserrec.devices import CPU
 from laserrec.errors import CheckpointError, DataError, MissingExtraError
+from laserrec.evaluation import Protocol
 from laserrec.report import charts, page
 from laserrec.report.inside import experts_section
 from laserrec.report.markup import Html, element, label, script_json, table
@@ -247,25 +248,30 @@ def test_slices_tell_how_many_users_they_have() -> None:
 
 
 def many_models(figures: Sequence[float]) -> Compared:
-    """Return a comparison of models m0, m1, … that have these figures on two kinds of users, too."""
-    rows = [
-        Row(f"m{place}", ["run"], 1, {"ndcg@10": Figure(value, value, value, None)}, {}, 1.0, 1, None)
-        for place, value in enumerate(figures)
-    ]
-    values = {row.name: row.figures["ndcg@10"].mean for row in rows}
-    kinds = [Slice("items in the history", kind, 1, values) for kind in ("1–2", "3–4")]
-    return Compared("shop", "00", "test", 2, [Table("all", rows, [], kinds, [])])
+    """Return a comparison of models m0, m1, … that have these figures, and the other way round with seen items left out."""
+
+    def table(protocol: Protocol, found: Sequence[float]) -> Table:
+        rows = [
+            Row(f"m{place}", ["run"], 1, {"ndcg@10": Figure(value, value, value, None)}, {}, 1.0, 1, None)
+            for place, value in enumerate(found)
+        ]
+        values = {row.name: row.figures["ndcg@10"].mean for row in rows}
+        return Table(protocol, rows, [], [Slice("items in the history", kind, 1, values) for kind in ("1–2", "3–4")], [])
+
+    return Compared("shop", "00", "test", 2, [table("all", figures), table("unseen", figures[::-1])])
 
 
 def test_slices_draw_no_more_models_than_lines_can_be_told_apart() -> None:
     canvas = Canvas()
     text = slices_section(many_models([0.01, 0.05, 0.02, 0.1, 0.09, 0.08, 0.07, 0.06, 0.03, 0.04]), canvas)
-    (chart,) = canvas.charts.values()
+    chart, unseen = canvas.charts.values()
     # The first, whatever it has, and all others but the two lowest, m2 and m8, in the order they were named.
     assert [trace["name"] for trace in chart.data] == ["m0", "m1", "m3", "m4", "m5", "m6", "m7", "m9"]
     assert len({(trace["line"]["color"], trace["marker"]["symbol"]) for trace in chart.data}) == 8
-    assert "Drawn are m0 and the best 7 of the 9 others" in text
-    assert all(f">m{place}</th>" in text for place in range(10))  # the table leaves none out
+    looks = [{trace["name"]: trace["line"]["color"] for trace in each.data} for each in (chart, unseen)]
+    assert looks[0] == looks[1]
+    assert "Drawn are m0 and the 7 others with the most N@10, seen items ranked too" in text
+    assert all(text.count(f">m{place}</th>") == 2 for place in range(10))  # the tables leave none out
     assert "Drawn are" not in slices_section(many_models([0.1] * 8), Canvas())
 
 
