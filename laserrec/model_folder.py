@@ -10,6 +10,7 @@ items.parquet               item_id and attributes, in index order
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,6 +97,7 @@ class ModelFolder:
         folder = _locate(source)
         missing = [name for name in FILES if not (folder / name).is_file()]
         if missing:
+            refuse_seeds(folder)
             raise CheckpointError(f"{folder} is not a complete laserrec model: it lacks {', '.join(missing)}.")
         config = LaserConfig.load(folder / "config.json")
         about = _read_about(folder)
@@ -156,8 +158,16 @@ def refuse_seeds(folder: Path) -> None:
         CheckpointError: it is one.
     """
     if runs := seed_runs(folder):
-        trained = next((f", such as {run}" for run in runs if (run / "model").is_dir()), "")
-        raise CheckpointError(f"{folder} holds a run for each of several seeds. Name one that `laserrec train` finished{trained}.")
+        trained = next((f"Name one, such as {run}" for run in runs if (run / "model").is_dir()), "None has a trained model")
+        raise CheckpointError(f"{folder} holds a run for each of several seeds. {trained}.")
+
+
+def to_finish(run: Path) -> str:
+    """Return, as a sentence, how a run that is not finished goes on."""
+    command = [str(word) for word in read_json(run / "run.json").get("command", ())]
+    if command[1:2] == ["train"]:
+        return f"Finish it with: laserrec train --out {run} --resume"
+    return f"It was begun with: {shlex.join(command)}"
 
 
 def model_of(run: Path) -> Path:
@@ -168,9 +178,7 @@ def model_of(run: Path) -> Path:
     """
     folder = run / "model"
     if not folder.is_dir():
-        raise CheckpointError(
-            f"{run} holds no trained model yet. Finish it with: laserrec train --out {run} --resume (a folder of baselines has none)"
-        )
+        raise CheckpointError(f"{run} holds no trained model yet. {to_finish(run)}")
     return folder
 
 
@@ -269,10 +277,7 @@ def _locate(source: str | Path) -> Path:
             f"There is no model folder {str(source)!r} here. Give a folder that `laserrec train` or Laser.save wrote; "
             f"a repository on the Hugging Face hub is written {HUB}owner/name."
         )
-    if (folder / "run.json").is_file():
-        return model_of(folder)
-    refuse_seeds(folder)
-    return folder
+    return model_of(folder) if (folder / "run.json").is_file() else folder
 
 
 def _fetch(repository: str) -> Path:

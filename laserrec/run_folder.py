@@ -31,7 +31,7 @@ from laserrec.data.dataset import Dataset
 from laserrec.devices import CPU, describe
 from laserrec.errors import CheckpointError, ConfigError, DataError
 from laserrec.evaluation import PROTOCOLS, Evaluation
-from laserrec.model_folder import HUB, model_of, refuse_seeds
+from laserrec.model_folder import HUB, model_of, refuse_seeds, seed_runs
 from laserrec.planning.plan import Compared, PhaseClock, Plan, compare
 from laserrec.planning.probe import folder_bytes, peak_memory
 from laserrec.provenance import environment
@@ -108,11 +108,15 @@ class RunFolder:
             plan: what is predicted of a new run; `config` is then the plan's.
 
         Raises:
-            ConfigError: the folder is not empty, or holds a run with other settings or data.
+            ConfigError: the folder is not empty, or holds a run with other settings or data, or those of several seeds.
         """
         if config.start is not None and not config.start.startswith(HUB):  # the run may be continued from elsewhere
             config = config.model_copy(update={"start": str(Path(config.start).resolve())})
         if cls.occupied(path, resume=resume):
+            if seed_runs(path) and not (path / "run.json").is_file():
+                raise ConfigError(
+                    f"{path} holds a run for each of several seeds. Continue them with --seeds, or choose another folder with --out."
+                )
             run = cls.open(path)
             run._require(config, data)
             return run

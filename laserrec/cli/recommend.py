@@ -143,8 +143,8 @@ def _dataset(run: str, data: Path | None) -> Dataset:
     from laserrec.model_folder import refuse_seeds
     from laserrec.run_folder import RunFolder
 
-    refuse_seeds(Path(run))
     if data is None and not (Path(run) / "run.json").is_file():
+        refuse_seeds(Path(run))
         raise DataError(f"{run} is not a run, so it names no dataset to look users up in. Give one with --data, or a history with --items.")
     return Dataset.load(data) if data else RunFolder.open(Path(run)).dataset()
 

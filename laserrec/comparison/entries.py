@@ -5,13 +5,11 @@ Figures of different splits are not comparable, so everything must have the same
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,7 @@ from numpy.typing import NDArray
 
 from laserrec.errors import CheckpointError, DataError
 from laserrec.evaluation import Evaluation, Protocol
-from laserrec.model_folder import seed_runs
+from laserrec.model_folder import seed_runs, to_finish
 from laserrec.run_folder import Part, RunFolder, read_result
 
 
@@ -98,24 +96,25 @@ def read_entries(paths: Sequence[Path], part: Part) -> list[Entry]:
         raise DataError("Received no folder. Name the runs that are to be read.")
     if len({path.resolve() for path in paths}) < len(paths):
         raise DataError(f"Received {', '.join(map(str, paths))}; a run was named twice. Name each once.")
-    first, *others = (_models(path, part) for path in paths)
-    read = [_read(path, part) for path in first]
-    if len(groups := _grouped(read)) > 1:
-        held = ", ".join(str(group[0].path) for group in groups)
-        example = " ".join(str(one.path) for one in groups[0])
-        raise DataError(
-            f"{paths[0]} holds several models: {held}. The others are set beside one: name its folders first, such as {example}"
-        )
-    known = {path.resolve() for path in first}
-    for path in chain.from_iterable(others):
-        if path.resolve() not in known:
-            known.add(path.resolve())
-            read.append(_read(path, part))
+    read: list[_Read] = []
+    for place, path in enumerate(paths):
+        known = {one.path.resolve() for one in read}
+        read += [_read(model, part) for model in _models(path, part) if model.resolve() not in known]
+        if place == 0:
+            _require_one_model(path, read)
     for other in read[1:]:
         _require_same_cases(read[0], other)
     groups = _grouped(read)
     names = Counter(str(group[0].evaluation.about["model"]) for group in groups)
     return [_entry(group, names) for group in groups]
+
+
+def _require_one_model(first: Path, read: Sequence[_Read]) -> None:
+    groups = _grouped(read)
+    if len(groups) > 1:
+        held = ", ".join(str(group[0].path) for group in groups)
+        example = shlex.join(str(one.path) for one in groups[0])
+        raise DataError(f"{first} holds several models: {held}. The others are set beside one: name its folders first, such as {example}")
 
 
 def _grouped(read: Sequence[_Read]) -> list[list[_Read]]:
@@ -163,8 +162,7 @@ def _read(path: Path, part: Part) -> _Read:
         if not owner.ranks(part).is_file():
             if (path / "model").is_dir():
                 raise DataError(f"{path} was not evaluated on {part}. Run: laserrec evaluate {path} --split {part}")
-            begun = shlex.join(map(str, owner.about.get("command", ())))
-            raise DataError(f"{path} holds no ranks of {part}: what it is of is not finished. It was begun with: {begun}")
+            raise DataError(f"{path} holds no ranks of {part}: it has not got so far, or its dataset has no such cases. {to_finish(path)}")
         result = read_result(owner, part)
         # A demonstration's peak is that of all its models.
         alone = not (path / "results.json").is_file()
@@ -211,7 +209,7 @@ def _owner(path: Path) -> RunFolder:
     """Open the run that a folder is, or lies in."""
     if not path.exists():
         raise CheckpointError(f"There is no folder {path}. Give the folder that `laserrec train --out` wrote.")
-    owner = path if (path / "run.json").is_file() else Path(os.path.abspath(path)).parent  # a linked model belongs to where it is linked
+    owner = path if (path / "run.json").is_file() else path.resolve().parent
     if not (owner / "run.json").is_file():
         raise CheckpointError(
             f"{path} is neither a run nor a model below one: neither it nor {owner} holds a run.json. Give a folder that "

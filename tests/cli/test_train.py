@@ -235,6 +235,9 @@ def test_several_seeds_are_runs_of_their_own_and_one_table(laserrec: Run, shop: 
     # Two parts, two protocols, five metrics each, every digit there though the terminal has 80 columns.
     assert len(re.findall(r"\d\.\d{4} ± \d\.\d{4}", out)) == 4 * 5
     assert out.count("Laser") >= 4
+    assert (
+        "many holds a run for each of several seeds. Name one, such as many/seed-3." in laserrec("recommend", "many", "--user", "anna")[2]
+    )
     shutil.rmtree(shop / "many" / "seed-4")
     code, _, err = laserrec("train", "--out", "many", "--seeds", 2, "--resume")  # what is not said again is as it was
     assert code == 0, err

@@ -21,8 +21,9 @@ from laserrec.comparison.statistics import _test, holm
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.data.prepare import PrepareOptions, prepare
-from laserrec.errors import CheckpointError, DataError
+from laserrec.errors import CheckpointError, ConfigError, DataError
 from laserrec.evaluation import Evaluation, interval
+from laserrec.model_folder import ModelFolder
 from laserrec.run_folder import RunFolder
 
 NAME = "A|<b>model</b>"
@@ -259,7 +260,7 @@ def test_a_folder_of_baselines_is_all_of_them(data: Dataset, tmp_path: Path) -> 
         read_entries([*seeds, run], "test")
     first = read_entries([seeds[0] / "popularity", *seeds, run], "test")  # itself among the others: once
     assert [(entry.name, len(entry.paths)) for entry in first] == [("Popularity", 2), ("Item neighbours", 2), ("Laser", 1)]
-    with pytest.raises(DataError, match=r"no ranks of valid: what it is of is not finished. It was begun with: laserrec"):
+    with pytest.raises(DataError, match=r"no ranks of valid: it has not got so far, or .* no such cases\. Finish it with: laserrec train"):
         read_entries([seeds[0]], "valid")
 
 
@@ -269,16 +270,23 @@ def test_a_folder_of_seeds_is_all_of_them(data: Dataset, tmp_path: Path) -> None
         write_run(runs / f"seed-{seed}", data, [1, 1, 1, 1], seed=seed)
         write_run(baselines / f"seed-{seed}" / "popularity", data, [2, 2, 2, 2], model="Popularity", seed=seed)
         write_run(baselines / f"seed-{seed}" / "item-knn", data, [3, 3, 3, 3], model="Item neighbours", seed=seed)
+    (runs / "seed-best").symlink_to("seed-2")  # no seed's number
+    (tmp_path / "best").symlink_to(baselines / "seed-2" / "item-knn")
+    assert [len(entry.paths) for entry in read_entries([runs, tmp_path / "best", baselines], "test")] == [3, 3, 3]
     entries = read_entries([runs, baselines], "test")
     assert [(entry.name, len(entry.paths)) for entry in entries] == [("Laser", 3), ("Item neighbours", 3), ("Popularity", 3)]
     assert [path.name for path in entries[0].paths] == ["seed-0", "seed-2", "seed-10"]
     with pytest.raises(DataError, match=r"baselines holds several models: .* such as( \S+/seed-\d+/item-knn){3}$"):
         read_entries([baselines, runs], "test")
     shutil.rmtree(runs / "seed-0" / "model")
-    with pytest.raises(CheckpointError, match=r"runs holds a run for each of several seeds\. Name one .*, such as .*seed-2\.$"):
+    with pytest.raises(CheckpointError, match=r"runs holds a run for each of several seeds\. Name one, such as .*seed-2\.$"):
         RunFolder.open(runs)
-    with pytest.raises(CheckpointError, match=r"`laserrec train` finished\.$"):
+    with pytest.raises(CheckpointError, match=r"several seeds\. None has a trained model\.$"):
         RunFolder.open(baselines)
+    with pytest.raises(CheckpointError, match="holds a run for each of several seeds"):
+        ModelFolder.read(runs)
+    with pytest.raises(ConfigError, match=r"several seeds\. Continue them with --seeds"):
+        RunFolder.begin(baselines, LaserConfig(), data, tmp_path / "data", command=["laserrec", "baseline"], resume=True)
 
 
 def test_what_cannot_be_compared(data: Dataset, tmp_path: Path) -> None:
