@@ -38,7 +38,7 @@ def _sorted_rows(columns: list[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
     for column, width in zip(columns, widths, strict=True):
         key <<= np.uint64(width)
         key |= column.view(np.uint64)
-    key.sort()
+    key = pl.Series(key).sort().to_numpy(writable=True)
     parted = []
     for width in reversed(widths):
         parted.append((key & np.uint64((1 << width) - 1)).view(np.int64))
@@ -57,8 +57,7 @@ def drop_duplicates(events: Events) -> Events:
 
 def count_repeats(events: Events) -> int:
     """Count the events with an item that the user has had before."""
-    pairs = np.sort(_pairs(events))
-    return int((pairs[1:] == pairs[:-1]).sum())
+    return len(events) - pl.Series(_pairs(events)).n_unique()
 
 
 def drop_repeats(events: Events) -> Events:
