@@ -5,7 +5,7 @@ Tensors only: knows nothing of models, ids or metrics. Legend: B histories, N ca
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from laserrec.errors import TrainingError
-from laserrec.nn.products import BLOCK, Near, laid_out_bytes, near_bytes, near_products_with, products_with
+from laserrec.nn.products import BLOCK, laid_out_bytes, products_with
 
 MEMORY_BYTES = 256 * 2**20
 """Bytes that `top_k` may hold at a time."""
@@ -31,12 +31,6 @@ GROUP = 64
 """Neighbouring scores of which only the highest is looked at first."""
 SORTED_AT_ONCE = 2**12
 """Scores of rows with ties that are sorted at a time; one row at least."""
-SCREENED = (128, 2**15)
-"""Histories, and numbers of their vectors, from which on items are looked for in bfloat16 first, on processors that are faster in it."""
-CANDIDATES = 8
-"""Groups of neighbours, and items, that a history may have to look at again in a chunk; where it is more, all are multiplied exactly."""
-PAIRS = 1024
-"""Candidates that are multiplied again at a time."""
 SELECTING, LISTED, STRUCK = 4, 100, 64
 """Bytes that `top_k` holds at most: beside a score while it selects, for a place in a list or a find that waits, for an item left out."""
 
@@ -108,8 +102,7 @@ def top_k(
     """Return the k items with the largest inner product with each query, going through the catalogue in chunks.
 
     Equals `best(exclude(queries @ matrix.T, items, mask), k)` without holding all scores. It is for catalogues that are vectors, where a
-    score is one inner product and nothing else. A processor that multiplies bfloat16 faster does that first, and whatever may then be among
-    the best again in float32. Laser's own requests do not use it: their score is a sum of several terms, some of which
+    score is one inner product and nothing else. Laser's own requests do not use it: their score is a sum of several terms, some of which
     no inner product gives, so they rank full scores by `best`.
 
     Args:
@@ -126,15 +119,11 @@ def top_k(
     """
     k = min(k, len(matrix))
     found = TopK(queries.new_empty((len(queries), k), dtype=torch.int64), queries.new_empty(len(queries), k))
-    struck_out = 0 if items is None else items.shape[1]
-    rows, chunk = _sizes(queries, k, struck_out, memory_bytes)
-    # Looking in bfloat16 first takes what memory is left over, or is not done.
-    beside = near_bytes(queries[:rows], chunk) + 3 * PAIRS * queries.shape[1] * queries.element_size()
-    screened = _sizes(queries, k, struck_out, memory_bytes - beside) == (rows, chunk)
+    rows, chunk = _sizes(queries, k, 0 if items is None else items.shape[1], memory_bytes)
     for at in range(0, len(queries) if k else 0, rows):
         here = slice(at, at + rows)
         struck = None if items is None else _pairs(items[here], None if mask is None else mask[here])
-        part = _top_k_rows(queries[here], matrix, k, struck, chunk, screened, first=at)
+        part = _top_k_rows(queries[here], matrix, k, struck, chunk, first=at)
         found.items[here], found.scores[here] = part
     return found
 
@@ -155,42 +144,24 @@ def _sizes(queries: Tensor, k: int, struck: int, memory_bytes: int) -> tuple[int
     return rows, max(shortest, min((left - rows * row) // ((rows + 2) * group), most // (rows * GROUP))) * GROUP
 
 
-def _top_k_rows(
-    queries: Tensor, matrix: Tensor, k: int, struck: tuple[Tensor, Tensor] | None, chunk: int, screened: bool, first: int
-) -> TopK:
+def _top_k_rows(queries: Tensor, matrix: Tensor, k: int, struck: tuple[Tensor, Tensor] | None, chunk: int, first: int) -> TopK:
     """Rank for the queries from number `first` on, without the pairs of row and item that are struck out, which are sorted by item."""
     leaders = TopK(queries.new_full((len(queries), k), -1, dtype=torch.int64), queries.new_full((len(queries), k), -torch.inf))
     waiting: list[Found] = []
     # The items that fill no group stand alone at the end, so that nothing else is padded.
     whole = len(matrix) // GROUP * GROUP
     bounds = sorted({*range(0, whole, chunk), whole, len(matrix)})
-    score, near = products_with(queries), _near(queries, matrix) if screened else None
-    wait, screen_from = 1, 1  # the first chunk tells what has to be bettered
+    score = products_with(queries)
     ends = [] if struck is None else torch.searchsorted(struck[1], torch.tensor(bounds).to(queries.device)).tolist()
     for number, (start, end) in enumerate(pairwise(bounds)):
-        here = None if struck is None else [pairs[ends[number] : ends[number + 1]] for pairs in struck]
-        part, found = matrix[start:end], None
-        if near is not None and number >= screen_from:
-            found = _screened(near(part), queries, part, here, leaders.scores[:, -1], start, first)
-            if found is None:  # too many: next time after twice as many chunks
-                wait, screen_from = 2 * wait, number + 1 + wait
-        if found is None:
-            found = _better(_strike(score(part), here, start), k, leaders.scores[:, -1], start, first)
-            if near is not None:  # what ties must tie to the bit, however it was found
-                again = _paired(queries, part, found.row, found.item - start)
-                found = found._replace(score=again.masked_fill_(found.score == -torch.inf, -torch.inf))
+        here = None if struck is None else (part[ends[number] : ends[number + 1]] for part in struck)
+        found = _better(_strike(score(matrix[start:end]), here, start), k, leaders.scores[:, -1], start, first)
         if len(found.row):
             waiting.append(found)
         # A floor that is a little too low lets a few more through; sorting at every chunk would cost more.
         if sum(len(found.row) for found in waiting) >= leaders.items.numel():
             leaders, waiting = _merged(leaders, waiting), []
     return _merged(leaders, waiting)
-
-
-def _near(queries: Tensor, matrix: Tensor) -> Callable[[Tensor], Near] | None:
-    """Return what looks for items first, where it is worth it."""
-    many = len(queries) >= SCREENED[0] and queries.numel() >= SCREENED[1]
-    return near_products_with(queries) if many and matrix.dtype == queries.dtype else None
 
 
 def _strike(scores: Tensor, struck: Iterable[Tensor] | None, start: int) -> Tensor:
@@ -226,36 +197,6 @@ def _better(scores: Tensor, k: int, floor: Tensor, start: int, first: int) -> Fo
     near = groups[group, :, row]
     hit, inside = (near > floor[row, None]).nonzero(as_tuple=True)
     return Found(row[hit], group[hit] * GROUP + inside + start, near[hit, inside])
-
-
-def _screened(
-    near: Near, queries: Tensor, matrix: Tensor, struck: Iterable[Tensor] | None, floor: Tensor, start: int, first: int
-) -> Found | None:
-    """Return what a chunk of the catalogue [C, H] holds above each row's floor by products in bfloat16; None where too many may."""
-    scores, low = _strike(near.products, struck, start), (floor - near.margin).to(near.products.dtype)
-    count, rows = scores.shape
-    if count % GROUP:
-        return None
-    groups = scores.unflatten(0, (-1, GROUP))
-    peaks = groups.amax(1)
-    _check(peaks.T, first)
-    group, row = (peaks >= low).nonzero(as_tuple=True)
-    if len(row) > CANDIDATES * rows:
-        return None
-    inside = groups[group, :, row]
-    hit, place = ((inside >= low[row, None]) & (inside > -torch.inf)).nonzero(as_tuple=True)
-    if len(hit) > CANDIDATES * rows:
-        return None
-    row, item = row[hit], group[hit] * GROUP + place
-    score = _paired(queries, matrix, row, item)
-    above = score > floor[row]
-    return Found(row[above], item[above] + start, score[above])
-
-
-def _paired(queries: Tensor, matrix: Tensor, row: Tensor, item: Tensor) -> Tensor:
-    """Return the product of each pair of a query and an item, float [P]."""
-    pairs = zip(row.split(PAIRS), item.split(PAIRS), strict=True)
-    return torch.cat([queries.new_empty(0), *((queries[rows] * matrix[items]).sum(1) for rows, items in pairs)])
 
 
 def _merged(leaders: TopK, waiting: list[Found]) -> TopK:

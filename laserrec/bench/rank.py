@@ -11,7 +11,6 @@ from laserrec.bench.figures import Job, Measurement, Report, Target, ratio, shar
 from laserrec.bench.limits import DType, measure_limits
 from laserrec.bench.timing import Route, Told, interleave, peak_memory, threads, untold
 from laserrec.devices import choose
-from laserrec.nn.products import near_products_with
 from laserrec.ranking import MEMORY_BYTES, top_k
 
 OURS, PLAIN = "top_k", "plain product and topk, in chunks"
@@ -84,13 +83,6 @@ def bench_rank(setting: RankSetting, told: Told = untold) -> Report:
         "share_of_lists_equal_to_plain": float(same),
     }
     report.notes.append("The limit is the slower of the product at the measured rate of its type and one pass over the catalogue.")
-    if near_products_with(queries) is not None:
-        least = max(work / limits.bfloat16, job.read / limits.read)
-        took = timings[OURS].median
-        report.notes.append(
-            f"{OURS} multiplies in bfloat16 first, for which the limit of {setting.dtype} is no bound: all products in bfloat16 would take "
-            f"{least:.2f} s at least, {100 * least / took:.0f} % of what it took."
-        )
     return report
 
 

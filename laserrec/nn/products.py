@@ -9,17 +9,12 @@ Dimensions: B vectors, N catalogue, H width.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from laserrec.nn.processor import fast_bfloat16
-
 LAID_OUT_FOR = 4096
 """Rows of a matrix that vectors are laid out for; any number is multiplied right."""
-SHORTEST = 1e-15
-"""Length of a vector in float32 that is surely not off by what vanishes of squares."""
 BLOCK = (64, 16)
 """Rows and columns to whose multiples the library fills vectors up at most when it lays them out."""
 
@@ -52,50 +47,6 @@ def products_with(vectors: Tensor) -> Callable[[Tensor], Tensor]:
         return torch.ops.mkldnn._linear_pointwise(matrix, laid_out, None, "none", [], "")  # type: ignore[no-any-return]
 
     return multiply
-
-
-class Near(NamedTuple):
-    """Products in bfloat16, and how far off they may be.
-
-    Attributes:
-        products: bfloat16 [N, B].
-        margin: float [B]; where a product is t at least, the one here is t - margin, rounded to bfloat16, at least.
-    """
-
-    products: Tensor
-    margin: Tensor
-
-
-@torch.no_grad()
-def near_products_with(vectors: Tensor) -> Callable[[Tensor], Near] | None:
-    """Return what `products_with` does in bfloat16, or None where that is no faster here, or vectors or processor are of another kind.
-
-    Products are summed up in float32, so what they are off by is the rounding of both factors, 2^-8 of each entry at most, and of the sums.
-    """
-    if not (_lays_out(vectors) and fast_bfloat16()):
-        return None
-    laid_out = torch.ops.mkldnn._reorder_linear_weight(vectors.detach().bfloat16(), LAID_OUT_FOR)
-    # |q x - q' x'| <= (2 u + u²) |q| |x| by Cauchy and Schwarz, with u = 2^-8, and the sums' roundings; a hundredth for the norms'.
-    relative = 1.01 * (2 * 2**-8 + 2**-16 + vectors.shape[1] * 2**-22)
-    lengths = relative * _length(vectors.detach())
-
-    @torch.no_grad()
-    def multiply(matrix: Tensor) -> Near:
-        products = torch.ops.mkldnn._linear_pointwise(matrix.bfloat16(), laid_out, None, "none", [], "")
-        return Near(products, lengths * _length(matrix).amax())
-
-    return multiply
-
-
-def _length(vectors: Tensor) -> Tensor:
-    """Return the vectors' lengths; infinity where one is so short that its squares may have vanished."""
-    lengths: Tensor = torch.linalg.vector_norm(vectors, dim=1)
-    return lengths.masked_fill_(lengths < SHORTEST, torch.inf)
-
-
-def near_bytes(vectors: Tensor, rows: int) -> int:
-    """Return the bytes that `near_products_with` holds at most beside the products, with matrices of so many rows."""
-    return 2 * laid_out_bytes(vectors, len(vectors)) + (2 * vectors.shape[1] + 8) * rows + 16 * len(vectors)
 
 
 def laid_out_bytes(vectors: Tensor, count: int) -> int:
