@@ -164,10 +164,10 @@ def refuse_seeds(folder: Path) -> None:
 
 def to_finish(run: Path) -> str:
     """Return, as a sentence, how a run that is not finished goes on."""
-    command = [str(word) for word in read_json(run / "run.json").get("command", ())]
-    if command[1:2] == ["train"]:
+    command = read_json(run / "run.json").get("command")
+    if not isinstance(command, list) or command[1:2] == ["train"]:
         return f"Finish it with: laserrec train --out {run} --resume"
-    return f"It was begun with: {shlex.join(command)}"
+    return f"It was begun with: {shlex.join(map(str, command))}"
 
 
 def model_of(run: Path) -> Path:
