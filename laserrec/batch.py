@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from laserrec.checkpoint import aside
+from laserrec.atomic import aside
 from laserrec.data.dataset import Dataset
+from laserrec.data.files import write_parquet
 from laserrec.errors import DataError, UnknownIdError
 from laserrec.recommender import Laser
 
@@ -95,7 +96,7 @@ def write_table(table: pl.DataFrame, path: Path) -> None:
     try:
         with aside(path) as partial:
             if path.suffix == ".parquet":
-                table.write_parquet(partial)
+                write_parquet(table, partial)
             elif path.suffix == ".csv":
                 table.write_csv(partial)
             else:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +21,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from laserrec.atomic import aside
 from laserrec.data.dataset import Cases
+from laserrec.data.files import write_parquet
 from laserrec.errors import ConfigError, DataError
 from laserrec.ranking import HISTORIES, best, exclude, rows_at_once, target_ranks
 
@@ -85,6 +86,9 @@ class Evaluation:
             path: the file, replaced when complete.
             user_ids: the dataset's, in index order.
             item_ids: the dataset's, in index order.
+
+        Raises:
+            DataError: the disk refuses.
         """
         columns = {
             "user_id": [user_ids[user] for user in self.users],
@@ -95,13 +99,12 @@ class Evaluation:
             **{f"rank_{protocol}": self.ranks[protocol] for protocol in PROTOCOLS},
         }
         header = {"about": json.dumps(dict(self.about)), "lists": json.dumps({key: dict(value) for key, value in self.lists.items()})}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        table = pl.DataFrame(columns, schema_overrides={"user_id": pl.String, "target_id": pl.String})
         try:
-            pl.DataFrame(columns, schema_overrides={"user_id": pl.String, "target_id": pl.String}).write_parquet(aside, metadata=header)
-            os.replace(aside, path)
-        finally:
-            aside.unlink(missing_ok=True)
+            with aside(path) as partial:
+                write_parquet(table, partial, metadata=header)
+        except OSError as error:
+            raise DataError(f"Cannot write {path}: {error}. Make room on the disk, or choose another folder.") from error
 
     @classmethod
     def load(cls, path: Path) -> Evaluation:

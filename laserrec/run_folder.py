@@ -24,6 +24,7 @@ from typing import Any, Literal, Self, get_args
 import torch
 
 from laserrec import __version__
+from laserrec.assets.hub import HUB
 from laserrec.assets.store import texts_folder
 from laserrec.checkpoint import read_json, write_json
 from laserrec.config import LaserConfig
@@ -31,7 +32,7 @@ from laserrec.data.dataset import Dataset
 from laserrec.devices import CPU, describe
 from laserrec.errors import CheckpointError, ConfigError, DataError
 from laserrec.evaluation import PROTOCOLS, Evaluation
-from laserrec.model_folder import HUB, model_of, refuse_seeds, seed_runs
+from laserrec.model_folder import model_of, refuse_seeds, seed_runs
 from laserrec.planning.plan import Compared, PhaseClock, Plan, compare
 from laserrec.planning.probe import folder_bytes, peak_memory
 from laserrec.provenance import environment

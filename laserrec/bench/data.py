@@ -139,7 +139,7 @@ def _route(outcomes: list[Outcome], rows: int) -> dict[str, Any]:
 
 def _child(*arguments: object) -> Any:  # noqa: ANN401 - JSON
     """Run this module in a process of its own."""
-    words = [sys.executable, "-m", "laserrec.bench.data", *map(str, arguments)]
+    words = [sys.executable, "-P", "-m", "laserrec.bench.data", *map(str, arguments)]
     result = subprocess.run(words, capture_output=True, text=True, check=False)
     if result.returncode:
         raise RuntimeError(f"{' '.join(words[1:])} ended with {result.returncode}:\n{result.stderr[-2000:]}")

@@ -83,7 +83,7 @@ def write_text_to(target: str, text: str) -> None:
     if target == "-":
         typer.echo(text, nl=False)
         return
-    from laserrec.checkpoint import aside
+    from laserrec.atomic import aside
 
     path = Path(target)
     try:

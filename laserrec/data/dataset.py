@@ -20,6 +20,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from laserrec.data.events import BEFORE, Events
+from laserrec.data.files import write_parquet
 from laserrec.data.ids import places_among
 from laserrec.data.ragged import Ragged
 from laserrec.data.splits import SplitInfo, SplitKind, fingerprint
@@ -125,6 +126,7 @@ class Dataset:
             DataError: a file is missing or damaged, or the tables do not have the manifest's fingerprint.
         """
         path = Path(path)
+        _KIND.recover(path)
         manifest = _read_manifest(path)
         split = _read_split(manifest.get("split"), path)
         items, interactions = (_read_table(path / name, manifest["files"].get(name)) for name in _TABLES)
@@ -151,9 +153,9 @@ class Dataset:
 
     def _write(self, folder: Path) -> None:
         folder.mkdir()
-        self.items.write_parquet(folder / "items.parquet")
+        write_parquet(self.items, folder / "items.parquet")
         # Polars' default, zstd, takes half as long again for a file of two thirds.
-        self.interactions.write_parquet(folder / "interactions.parquet", compression="lz4")
+        write_parquet(self.interactions, folder / "interactions.parquet", compression="lz4")
         files = {name: SourceFile.of(folder / name).sha256 for name in _TABLES}
         manifest = json.dumps({**self.manifest, "files": files}, indent=2, ensure_ascii=False)
         (folder / "manifest.json").write_text(manifest + "\n", encoding="utf-8")

@@ -14,14 +14,15 @@ from typing import Any
 
 import torch
 import transformers
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from laserrec.assets.hub import hub_out_of_reach
 from laserrec.config import Weights
 from laserrec.devices import CPU
 from laserrec.errors import AssetError, ConfigError
 from laserrec.nn.kernels import can_compile
+from laserrec.nn.llm_folder import check_llm_folder, check_loaded
 from laserrec.nn.packed import pack
 from laserrec.nn.processor import fast_bfloat16
 from laserrec.nn.quantised import quantise
@@ -75,10 +76,10 @@ class Backbone:
         compiled: bool = False,
         device: torch.device = CPU,
     ) -> Backbone:
-        """Load a Hugging Face id or a local folder.
+        """Load a folder of a transformers model; the hub is never asked, and no code of the folder is run.
 
         Args:
-            path: the id or the folder.
+            path: the folder.
             layers: keep this many decoder layers from the bottom; all when None.
             dtype: of the weights and of the arithmetic; the arithmetic is float32 where the processor is slow at bfloat16.
             weights: how the linear layers' weights are kept; `full` is as `dtype`.
@@ -87,18 +88,14 @@ class Backbone:
 
         Raises:
             ConfigError: `layers` or `weights` does not fit the model.
-            AssetError: it cannot be found or loaded, or its weights are not safetensors: pickle is never read.
+            AssetError: it cannot be found or loaded, lacks weights, or reaches beyond itself; pickle is never read.
         """
         transformers.utils.logging.disable_progress_bar()
         try:
-            model = AutoModel.from_pretrained(path, dtype=getattr(torch, dtype), trust_remote_code=False, use_safetensors=True)
-            tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-            raise AssetError(
-                f"Cannot load the language model {str(path)!r}: {error}\n"
-                "Allowed are an asset name (`laserrec assets list`), a folder of a transformers model with weights in safetensors "
-                "(pickled weights, *.bin, are not read), or a Hugging Face id of such a model that this machine can reach."
-            ) from error
+            check_llm_folder(Path(path))
+            model, tokenizer = _read(Path(path), dtype)
+        except AssetError as error:
+            raise AssetError(f"Cannot load the language model {str(path)!r}: {error}") from error
         backbone = cls(model, tokenizer, layers)
         if weights != "full":
             quantise(backbone.model, weights, device)
@@ -191,6 +188,22 @@ class Backbone:
                 digest.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
             self._fingerprint = digest.hexdigest()
         return self._fingerprint
+
+
+def _read(folder: Path, dtype: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Read a checked folder through transformers, and refuse weights that do not fill the model."""
+    options = {"trust_remote_code": False, "local_files_only": True}
+    try:
+        with hub_out_of_reach():
+            model, info = AutoModel.from_pretrained(
+                folder, dtype=getattr(torch, dtype), use_safetensors=True, output_loading_info=True, **options
+            )
+            check_loaded(folder, info)
+            return model, AutoTokenizer.from_pretrained(folder, **options)
+    except AssetError:
+        raise
+    except Exception as error:  # wrong settings reach deep into transformers, where they raise errors of any kind
+        raise AssetError(f"{type(error).__name__}: {error}") from error
 
 
 def _architecture(model: PreTrainedModel) -> dict[str, Any]:

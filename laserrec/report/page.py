@@ -13,9 +13,9 @@ from pathlib import Path
 
 import torch
 
-from laserrec.checkpoint import aside
+from laserrec.atomic import aside
 from laserrec.devices import CPU
-from laserrec.errors import MissingExtraError
+from laserrec.errors import DataError, MissingExtraError
 from laserrec.report.gather import Report, gather
 from laserrec.report.inside import cost_section, experts_section, map_section, repeat_section, training_section, users_section
 from laserrec.report.markup import Html, element, joined, script_json
@@ -42,8 +42,11 @@ def write_report(
     """
     plotly = plotly_script()
     text = page(gather(run, data_path, device, others), plotly)
-    with aside(path) as partial:
-        partial.write_text(text, encoding="utf-8", newline="\n")
+    try:
+        with aside(path) as partial:
+            partial.write_text(text, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise DataError(f"Cannot write {path}: {error}. Make room on the disk, or choose another place.") from error
 
 
 def plotly_script() -> str:

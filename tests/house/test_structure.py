@@ -21,6 +21,7 @@ LAYERS = (
     ("config",),
     ("devices",),
     ("provenance",),
+    ("atomic",),
     ("checkpoint", "folders"),
     ("assets",),
     ("data", "nn"),

@@ -1,0 +1,27 @@
+"""Tables on disk whose writing fails with errors of Python's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from laserrec.atomic import system_error
+
+
+def write_parquet(table: pl.DataFrame, path: Path, **options: Any) -> None:  # noqa: ANN401 - Polars' own options
+    """Write a table as Parquet.
+
+    Args:
+        table: the table.
+        path: the file.
+        options: more for `polars.DataFrame.write_parquet`.
+
+    Raises:
+        OSError: the disk refuses, which Polars reports as a damaged table.
+    """
+    try:
+        table.write_parquet(path, **options)
+    except pl.exceptions.PolarsError as error:
+        raise system_error(error) from error
