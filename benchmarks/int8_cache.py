@@ -17,12 +17,13 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.speed.figures import provenance
 from laserrec import Laser
 from laserrec.assets import cache_folder
-from laserrec.bench.figures import provenance
 from laserrec.config import LaserConfig
-from laserrec.evaluation import PROTOCOLS, compare
-from laserrec.run_folder import RunFolder
+from laserrec.evaluation.metrics import PROTOCOLS
+from laserrec.evaluation.statistics import compare
+from laserrec.runs.folder import RunFolder
 
 METRICS = ("recall@10", "ndcg@10", "recall@50", "mrr")
 

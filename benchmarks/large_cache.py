@@ -1,7 +1,7 @@
 """Build a large cache of encoded texts with little memory, and measure it: rates, size against plan, memory; prints JSON.
 
 The language model is a small Llama with random weights and the texts are random tokens, so that what is measured is the cache: finding,
-keeping, checking and gathering blocks. How fast a real model encodes is what `laserrec bench items` tells.
+keeping, checking and gathering blocks. How fast a real model encodes is what `python -m benchmarks.speed items` tells.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from tokenizers import Tokenizer, models
 from torch import Tensor
 from transformers import AutoModel, LlamaConfig, PreTrainedTokenizerFast
 
-from laserrec.nn.backbone import Backbone
-from laserrec.nn.text_blocks import cache_bytes
-from laserrec.nn.text_cache import TextCache
-from laserrec.provenance import provenance
+from laserrec.llm.backbone import Backbone
+from laserrec.system.provenance import provenance
+from laserrec.text_cache.cache import TextCache
+from laserrec.text_cache.encoder import cache_bytes
 
 VOCABULARY = 32_000
 T = TypeVar("T")

@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.speed.figures import provenance
 from laserrec import Dataset, Laser, LaserConfig
-from laserrec.bench.figures import provenance
 from laserrec.training.observers import EpochLog
 from laserrec.training.session import Session
 

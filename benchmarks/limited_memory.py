@@ -24,17 +24,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from laserrec import Dataset, LaserConfig
-from laserrec.assets.store import cache_folder, texts_folder
 from laserrec.data.ragged import Ragged
-from laserrec.nn.arena import available_memory
-from laserrec.nn.laser import ITEMS_AT_ONCE
-from laserrec.nn.readers import GROUP
-from laserrec.nn.text_blocks import Gathered
-from laserrec.nn.text_cache import TextCache
-from laserrec.planning.texts import disk_seconds, read_again, rereading, try_texts
-from laserrec.provenance import provenance
-from laserrec.training.language import dataset_texts, load_backbone
-from laserrec.training.texts import ItemTexts
+from laserrec.laser.item_texts import ItemTexts
+from laserrec.laser.reader import GROUP
+from laserrec.laser.system import ITEMS_AT_ONCE
+from laserrec.llm.buckets import CachedContext
+from laserrec.llm.loading import load_backbone
+from laserrec.runs.planning.texts import disk_seconds, read_again, rereading, try_texts
+from laserrec.system.cache import cache_folder, texts_folder
+from laserrec.system.provenance import provenance
+from laserrec.system.resources import available_memory
+from laserrec.text_cache.cache import TextCache
+from laserrec.training.language import dataset_texts
 
 
 class Counted(TextCache):
@@ -115,7 +116,7 @@ def histories_read(cache: TextCache, steps: Sequence[Ragged]) -> None:
         gathered(cache, step)
 
 
-def gathered(cache: TextCache, step: Ragged) -> list[Gathered]:
+def gathered(cache: TextCache, step: Ragged) -> list[CachedContext]:
     """Gather a step's histories as a reader does: in groups of similar length, all of which are held until it is done."""
     items, mask = (torch.from_numpy(part) for part in step.padded())
     order = cache.count_tokens(items, mask).argsort(stable=True)

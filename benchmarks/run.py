@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
@@ -34,8 +33,8 @@ def main() -> int:
 
 def _run(name: str, label: str, threads: int | None, passed: list[str]) -> bool:
     words = [] if threads is None or name in OWN_THREADS else ["--threads", str(threads)]
-    program = Path(sysconfig.get_path("scripts")) / "laserrec"
-    ran = subprocess.run([str(program), "bench", name, "--json", *words, *passed], stdout=subprocess.PIPE, text=True, check=False)
+    command = [sys.executable, "-m", "benchmarks.speed", name, "--json", *words, *passed]
+    ran = subprocess.run(command, cwd=RESULTS.parents[1], stdout=subprocess.PIPE, text=True, check=False)
     if ran.returncode:
         return False
     found = json.loads(ran.stdout)

@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from runs import write_results
+from experiment_runs import write_results
 
 from laserrec import Laser
 from laserrec.comparison.layout import p_text
-from laserrec.devices import choose
 from laserrec.report.fits import read_fits
 from laserrec.report.routing import routing
-from laserrec.run_folder import RunFolder
+from laserrec.runs.folder import RunFolder
+from laserrec.system.devices import choose
 
 QUESTION = "Which users does each query expert read, and does it mean anything?"
 

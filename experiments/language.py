@@ -16,13 +16,13 @@ import sys
 from pathlib import Path
 
 import torch
+from experiment_runs import command_line, write_results
 from run import Experiment, choose_arms, refuse_to_lose, run, table, with_seeds
-from runs import command_line, write_results
 from transformers import AutoConfig, AutoModel
 
 from laserrec import LaserConfig
-from laserrec.assets.store import build_once
-from laserrec.nn.gguf import resolve_llm
+from laserrec.llm.gguf import resolve_llm
+from laserrec.system.cache import build_once
 
 QUESTION = "Does it matter what the frozen language model knows, and how much of it there is?"
 # One epoch, as in ablations.toml.

@@ -18,17 +18,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from runs import command_line, derived, made_with, place, train, write_results
+from experiment_runs import command_line, derived, made_with, place, train, write_results
 
 from laserrec import Dataset, LaserConfig
-from laserrec.baseline_runs import measure_baseline
 from laserrec.comparison.entries import Entry, read_entries
 from laserrec.comparison.layout import SHORT, TITLES
 from laserrec.comparison.statistics import paired_tests
 from laserrec.data.restrict import hide_items, keep_users
-from laserrec.devices import choose
-from laserrec.evaluation import PROTOCOLS
-from laserrec.run_folder import RunFolder
+from laserrec.evaluation.metrics import PROTOCOLS
+from laserrec.runs.baselines import measure_baseline
+from laserrec.runs.folder import RunFolder
+from laserrec.system.devices import choose
 from laserrec.training.observers import EpochLog
 from laserrec.training.session import Session
 

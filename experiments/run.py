@@ -18,13 +18,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from runs import command_line, finished, made_with, train_all, write_results
+from experiment_runs import command_line, finished, made_with, train_all, write_results
 
 from laserrec import Dataset, LaserConfig
 from laserrec.comparison.compare import Compared, compare_runs, summarise_runs
 from laserrec.comparison.layout import SHORT, TITLES
-from laserrec.evaluation import PROTOCOLS
-from laserrec.run_folder import PARTS
+from laserrec.evaluation.metrics import PROTOCOLS
+from laserrec.runs.folder import PARTS
 
 FOLDER = Path(__file__).parent
 METRICS = ("recall@10", "ndcg@10", "recall@50", "mrr")

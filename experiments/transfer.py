@@ -18,16 +18,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiment_runs import derived, made_with, place, train, write_results
 from run import difference, differences
-from runs import derived, made_with, place, train, write_results
 
 from laserrec import Dataset, LaserConfig
 from laserrec.comparison.compare import compare_runs
 from laserrec.comparison.layout import SHORT, TITLES
 from laserrec.data.restrict import keep_users
-from laserrec.devices import choose
-from laserrec.evaluation import PROTOCOLS
-from laserrec.run_folder import RunFolder, read_result, transfer_run
+from laserrec.evaluation.metrics import PROTOCOLS
+from laserrec.runs.folder import RunFolder, read_result, transfer_run
+from laserrec.system.devices import choose
 
 QUESTION = "What does a model that was trained on one catalogue know of another?"
 SOURCE = ("score.fuse_collaborative=false", "stage1.epochs=2", "stage2.epochs=0")

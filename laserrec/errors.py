@@ -25,7 +25,6 @@ from collections.abc import Iterable
 from functools import partial
 from heapq import nlargest
 from itertools import islice, takewhile
-from os.path import commonprefix
 
 COMPARED = 10_000
 """Known ids of which the likeliest are chosen, by their first and last letters; of more, those that share the longest beginning or end."""
@@ -142,4 +141,5 @@ def _alike(unknown: str, known: Iterable[str]) -> list[str]:
 
 def _shared(one: str, other: str) -> int:
     """Return how many letters two ids share at their beginning and at their end."""
-    return len(commonprefix([one, other])) + len(commonprefix([one[::-1], other[-COMPARED_LETTERS:][::-1]]))
+    letters = zip(one, other, strict=False), zip(reversed(one), reversed(other), strict=False)
+    return sum(1 for pairs in letters for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))

@@ -18,28 +18,29 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from laserrec.assets.store import texts_folder
-from laserrec.checks import check_item, check_lift, check_request
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.data.ragged import Ragged
-from laserrec.devices import choose
 from laserrec.errors import ConfigError, DataError, UnknownIdError
-from laserrec.evaluation import Evaluation, evaluate
-from laserrec.model_folder import ModelFolder, upload
-from laserrec.nn.collaborative import CollaborativeView
-from laserrec.nn.laser import LaserSystem
-from laserrec.nn.ranker import Ranker
-from laserrec.requests import Recommendation, barred_items, rank
-from laserrec.start import Start, provenance_of
-from laserrec.training.collaborative import build_recommender
+from laserrec.evaluation.metrics import Evaluation, evaluate
+from laserrec.laser.collaborative_view import CollaborativeView
+from laserrec.laser.folder import ModelFolder, upload
+from laserrec.laser.item_texts import ItemTexts
+from laserrec.laser.ranker import Ranker
+from laserrec.laser.ranking_requests import Recommendation, barred_items, rank
+from laserrec.laser.system import LaserSystem
+from laserrec.laser.transfer import Start, provenance_of
+from laserrec.laser.validation import check_item, check_lift, check_request
+from laserrec.layers.histories import padded
+from laserrec.llm.loading import load_backbone
+from laserrec.sequential.build import build_recommender
+from laserrec.system.cache import texts_folder
+from laserrec.system.devices import choose
 from laserrec.training.fit import build_laser, costs_of, fit_collaborative, fit_laser, reads_texts, refit_collaborative
-from laserrec.training.language import dataset_texts, encode_texts, load_backbone
+from laserrec.training.language import dataset_texts, encode_texts
 from laserrec.training.observers import bar_on_terminal
 from laserrec.training.session import Session
-from laserrec.training.stages import padded
 from laserrec.training.text_vectors import text_vectors
-from laserrec.training.texts import ItemTexts
 
 
 class Laser:

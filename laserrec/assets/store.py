@@ -6,141 +6,24 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
-from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from laserrec.assets.catalogue import Asset, find
 from laserrec.assets.download import UnreachableError, download, verify
 from laserrec.errors import AssetError
-
-DAY = 86_400
-"""Seconds."""
-
-
-def cache_folder() -> Path:
-    """Return the folder that downloads and what is made from them are kept in.
-
-    `LASERREC_CACHE` names it; otherwise it is `laserrec` in the user's cache folder.
-    """
-    if chosen := os.environ.get("LASERREC_CACHE"):
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "laserrec"
+from laserrec.system.cache import build_once, cache_folder
 
 
 def fetched_folder(asset: Asset) -> Path:
     """Return where an asset's files lie once they are fetched; another pin, another folder."""
     return cache_folder() / f"{asset.name}-{asset.sha256[:12]}"
-
-
-def texts_folder() -> Path:
-    """Return the folder that encoded texts are kept in."""
-    return cache_folder() / "texts"
-
-
-@dataclass(frozen=True)
-class KeptTexts:
-    """Texts encoded for one language model and instruction, or read as one vector each.
-
-    Attributes:
-        path: their folder, or the vectors' file.
-        bytes: what it takes.
-        unused_days: since a run last opened it.
-    """
-
-    path: Path
-    bytes: int
-    unused_days: float
-
-
-def kept_texts() -> list[KeptTexts]:
-    """Return what is in `texts_folder`, the longest unused first."""
-    found = []
-    for path in texts_folder().glob("[!.]*"):  # what is being written, and locks, begin with a dot
-        manifest = path / "manifest.json"
-        used = (manifest if manifest.is_file() else path).stat().st_mtime
-        files = [path, *path.glob("**/*")]
-        found.append(KeptTexts(path, sum(file.stat().st_size for file in files if file.is_file()), (time.time() - used) / DAY))
-    return sorted(found, key=lambda texts: -texts.unused_days)
-
-
-def remove_texts(texts: KeptTexts) -> bool:
-    """Remove encoded texts; return False, and remove nothing, while a run is adding to them."""
-    vectors = texts.path.is_file()  # texts as one vector each
-    lock = vectors_lock(texts.path) if vectors else FileLock(texts.path / ".lock")
-    try:
-        with lock.acquire(blocking=False):
-            if vectors:
-                texts.path.unlink(missing_ok=True)
-            else:
-                shutil.rmtree(texts.path)
-    except Timeout:
-        return False
-    return True
-
-
-def vectors_lock(path: Path) -> FileLock:
-    """Return what is held while a file of vectors is written or removed."""
-    return FileLock(path.with_name(f".{path.name}.lock"))
-
-
-@contextmanager
-def build_once(folder: Path) -> Iterator[Path | None]:
-    """Let one process build a folder in the cache while others wait for it.
-
-    Yields:
-        An empty folder, which becomes `folder` when the block ends well and goes otherwise; None when `folder` is there already.
-    """
-    if folder.is_dir():
-        yield None
-        return
-    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except OSError as error:
-        raise AssetError(
-            f"Cannot write to the cache folder {folder.parent}: {error}. Set LASERREC_CACHE to a folder of your own."
-        ) from error
-    with lock:
-        if folder.is_dir():
-            yield None
-            return
-        aside = folder.with_name(f".{folder.name}.new")
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir()
-        try:
-            yield aside
-            os.replace(aside, folder)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
-
-
-@contextmanager
-def scratch_folder(what: str) -> Iterator[Path]:
-    """Give an empty folder in the cache that goes when the block ends; what killed processes left of theirs a day ago goes, too.
-
-    Args:
-        what: it is for; others' folders for something else stay.
-
-    Yields:
-        The folder.
-    """
-    cache_folder().mkdir(parents=True, exist_ok=True)
-    for left in cache_folder().glob(f".{what}-*"):
-        with suppress(OSError):  # another process removes it, or it is somebody else's
-            if time.time() - left.stat().st_mtime > DAY:
-                shutil.rmtree(left)
-    with TemporaryDirectory(prefix=f".{what}-", dir=cache_folder()) as folder:
-        yield Path(folder)
 
 
 def fetch(name: str) -> Path:

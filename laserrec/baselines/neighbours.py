@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from laserrec.nn.neighbours import Neighbours
+from laserrec.layers.neighbours import Neighbours
 
 
 class ItemNeighbours:

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from laserrec.baselines.base import Baseline
 from laserrec.data.dataset import Cases
-from laserrec.devices import CPU
-from laserrec.evaluation import evaluate
+from laserrec.evaluation.metrics import evaluate
+from laserrec.system.devices import CPU
 
 STRENGTHS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from laserrec.nn.ensemble import Ensemble
-from laserrec.nn.sequential import SequentialRecommender
-from laserrec.training.collaborative import score_recent
+from laserrec.sequential.base import SequentialRecommender
+from laserrec.sequential.build import score_recent
+from laserrec.sequential.ensemble import Ensemble
 
 
 class Sequential:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated, NoReturn
 
 import typer
 
 from laserrec import __version__
-from laserrec.cli import assets, baseline, bench, compare, data, demo, evaluate, recommend, report, train, transfer, tune
-from laserrec.cli.support import UsageError
-from laserrec.errors import InterruptedTraining, LaserrecError
+from laserrec.cli import assets, baseline, compare, data, demo, evaluate, recommend, report, train, transfer, tune
+from laserrec.cli.support import run
 
 app = typer.Typer(
     name="laserrec",
@@ -29,7 +27,6 @@ app.command("compare")(compare.compare)
 app.command("report")(report.report)
 app.command("recommend")(recommend.recommend)
 app.add_typer(assets.app, name="assets")
-app.add_typer(bench.app, name="bench")
 
 
 def _version(asked: bool) -> None:
@@ -46,27 +43,5 @@ def root(
 
 
 def main() -> NoReturn:
-    """Run the command line and exit: 0 done, 1 an error that the message explains, 2 a wrong command line, 130 interrupted."""
-    try:
-        code = app(prog_name="laserrec", standalone_mode=False)
-    except UsageError as error:
-        _fail(_usage(error), 2)
-    except InterruptedTraining as stop:
-        _fail(str(stop), 130)
-    except (LaserrecError, OSError) as error:
-        _fail(f"error: {error}", 1)
-    sys.exit(code)
-
-
-def _usage(error: Exception) -> str:
-    if not str(error.format_message()):  # type: ignore[attr-defined]
-        return ""  # a group without a command: its help was shown
-    context = getattr(error, "ctx", None)
-    hint = f" See: {context.command_path} --help" if context is not None else ""
-    return f"error: {error.format_message()}{hint}"  # type: ignore[attr-defined]
-
-
-def _fail(message: str, code: int) -> NoReturn:
-    if message:
-        typer.echo(" ".join(message.splitlines()), err=True)
-    sys.exit(code)
+    """Run the command line and exit."""
+    run(app, "laserrec")

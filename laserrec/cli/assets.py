@@ -38,7 +38,7 @@ def fetch_assets(
     for asset in [find(name) for name in names] if names else ASSETS:
         folder: Path | str = fetch(asset.name)
         if asset.kind == "llm":
-            from laserrec.nn.gguf import resolve_llm
+            from laserrec.llm.gguf import resolve_llm
 
             folder = resolve_llm(asset.name)
         typer.echo(f"{asset.name}: {folder}")
@@ -50,7 +50,8 @@ def clean_texts(
     remove_all: Annotated[bool, typer.Option("--all", help="Remove all encoded texts.")] = False,
 ) -> None:
     """Show how much room encoded texts take, and remove them if told to; a run that needs them encodes them again."""
-    from laserrec.assets.store import kept_texts, remove_texts, texts_folder
+    from laserrec.system.cache import texts_folder
+    from laserrec.text_cache.kept import kept_texts, remove_texts
 
     after = 0.0 if remove_all else unused_days
     found = kept_texts()

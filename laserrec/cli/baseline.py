@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from laserrec.config import LaserConfig
     from laserrec.data.dataset import Dataset
-    from laserrec.run_folder import Result, RunFolder
+    from laserrec.runs.folder import Result, RunFolder
 
 
 class Name(StrEnum):
@@ -58,7 +58,7 @@ def baseline(
     """Train baselines on a dataset and evaluate them on validation and test, with Laser's settings where both have them."""
     from laserrec.cli.support import read_settings
     from laserrec.data.dataset import Dataset
-    from laserrec.devices import choose
+    from laserrec.system.devices import choose
 
     settings = read_settings(config, assignments, seed)
     numbers = range(settings.seed, settings.seed + (seeds or 1))
@@ -89,16 +89,16 @@ class _Wish:
 
     def begin(self, folder: Path, settings: LaserConfig) -> RunFolder:
         """Begin a run, or take up the one that is there."""
-        from laserrec.run_folder import RunFolder
+        from laserrec.runs.folder import RunFolder
 
         return RunFolder.begin(folder, settings, self.data, self.path, command=["laserrec", *sys.argv[1:]], resume=True)
 
 
 def _measure(run: RunFolder, wish: _Wish) -> list[Result]:
     """Train and evaluate what a run does not have yet."""
-    from laserrec.baseline_runs import measure_baseline
     from laserrec.cli.support import progress_console, resumable
-    from laserrec.run_folder import PARTS
+    from laserrec.runs.baselines import measure_baseline
+    from laserrec.runs.folder import PARTS
     from laserrec.training.observers import EpochLog, ProgressBar
     from laserrec.training.session import Session
 
@@ -127,7 +127,7 @@ def _show_seeds(folders: Sequence[Path], names: Sequence[Name], as_json: bool) -
     from laserrec.cli.support import print_json
     from laserrec.comparison.compare import summarise_runs
     from laserrec.comparison.layout import summary_grids
-    from laserrec.run_folder import PARTS
+    from laserrec.runs.folder import PARTS
 
     parts = [part for part in PARTS if (folders[0] / names[0].value / f"ranks-{part}.parquet").is_file()]
     found = [[summarise_runs([folder / name.value for folder in folders], part) for name in names] for part in parts]

@@ -25,7 +25,7 @@ def compare(
     from laserrec.cli.support import write_json_to, write_text_to
     from laserrec.comparison.compare import compare_runs
     from laserrec.comparison.layout import html, markdown
-    from laserrec.provenance import provenance
+    from laserrec.system.provenance import provenance
 
     if [json_file, markdown_file, html_file].count("-") > 1:
         raise UsageError("Only one of --json, --markdown and --html can be written to stdout; give files for the others.")

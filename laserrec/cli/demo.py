@@ -15,8 +15,8 @@ from laserrec.cli.support import Device
 if TYPE_CHECKING:
     import torch
 
-    from laserrec.demo import Demonstration
-    from laserrec.run_folder import RunFolder
+    from laserrec.runs.demo import Demonstration
+    from laserrec.runs.folder import RunFolder
 
 
 def demo(
@@ -32,9 +32,9 @@ def demo(
     from laserrec.cli.show import show_summary
     from laserrec.cli.support import print_json, progress_console, resumable
     from laserrec.data.dataset import Dataset
-    from laserrec.demo import demo_config, demo_data, demonstrate, plan_demo
-    from laserrec.devices import choose
-    from laserrec.run_folder import RunFolder
+    from laserrec.runs.demo import demo_config, demo_data, demonstrate, plan_demo
+    from laserrec.runs.folder import RunFolder
+    from laserrec.system.devices import choose
     from laserrec.training.observers import EpochLog, ProgressBar
 
     console, place = progress_console(), choose(device)

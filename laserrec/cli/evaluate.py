@@ -29,7 +29,7 @@ def evaluate(
     from laserrec.cli.show import show_results
     from laserrec.cli.support import progress_console, write_json_to
     from laserrec.recommender import Laser
-    from laserrec.run_folder import RunFolder, evaluate_run, read_result
+    from laserrec.runs.folder import RunFolder, evaluate_run, read_result
 
     folder = RunFolder.open(run)
     model, dataset = folder.model, folder.dataset(data)

@@ -13,8 +13,8 @@ from laserrec.cli.support import Device, UsageError
 
 if TYPE_CHECKING:
     from laserrec.data.dataset import Dataset
+    from laserrec.laser.ranking_requests import Recommendation
     from laserrec.recommender import Laser
-    from laserrec.requests import Recommendation
 
 
 @dataclass(frozen=True)
@@ -121,8 +121,8 @@ class _Model:
 
 def _write_all(model: _Model, data: Path | None, out: Path, k: int, exclude_seen: bool, bounds: dict[str, list[str] | None]) -> None:
     """Recommend to every user of a dataset, and write one table."""
-    from laserrec.batch import check_place, recommend_users, write_table
     from laserrec.cli.support import progress_console
+    from laserrec.runs.batch import check_place, recommend_users, write_table
     from laserrec.training.observers import ProgressBar
     from laserrec.training.session import Session
 
@@ -140,8 +140,8 @@ def _dataset(run: str, data: Path | None) -> Dataset:
     """Return the dataset that users are looked up in: the one named, else the run's."""
     from laserrec.data.dataset import Dataset
     from laserrec.errors import DataError
-    from laserrec.model_folder import refuse_seeds
-    from laserrec.run_folder import RunFolder
+    from laserrec.laser.folder import refuse_seeds
+    from laserrec.runs.folder import RunFolder
 
     if data is None and not (Path(run) / "run.json").is_file():
         refuse_seeds(Path(run))

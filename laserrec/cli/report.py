@@ -21,9 +21,9 @@ def report(
 ) -> None:
     """Write one page about a run: data, figures with intervals, curves, experts, a map of the items, users by title, cost, settings."""
     from laserrec.cli.support import progress_console
-    from laserrec.devices import choose
     from laserrec.report.page import write_report
-    from laserrec.run_folder import RunFolder
+    from laserrec.runs.folder import RunFolder
+    from laserrec.system.devices import choose
 
     first, *others = runs
     folder = RunFolder.open(first)

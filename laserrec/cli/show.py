@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from laserrec.comparison.layout import Grid
-    from laserrec.planning.plan import Compared, Plan
-    from laserrec.requests import Recommendation
-    from laserrec.run_folder import Result
+    from laserrec.laser.ranking_requests import Recommendation
+    from laserrec.runs.folder import Result
+    from laserrec.runs.planning.plan import Compared, Plan
 
 COLUMNS = {"R@10": "recall@10", "N@10": "ndcg@10", "R@50": "recall@50", "N@50": "ndcg@50", "MRR": "mrr"}
 PROTOCOL_TITLES = {"all": "seen items ranked too", "unseen": "seen items excluded"}
@@ -69,7 +69,7 @@ def show_recommendations(history: Sequence[str], found: Sequence[Recommendation]
 
 def show_summary(console: Console, plan: Plan) -> None:
     """Print a plan in a few lines, before a run starts."""
-    from laserrec.planning.plan import duration, gib
+    from laserrec.system.units import duration, gib
 
     memory, disk = plan.memory, plan.disk
     lines = [
@@ -85,7 +85,7 @@ def show_plan(plan: Plan) -> None:
     """Print everything that a plan predicts."""
     from rich.console import Console
 
-    from laserrec.planning.plan import duration, gib
+    from laserrec.system.units import duration, gib
 
     memory, disk = plan.memory, plan.disk
     table = _table("Time", "Once", "An epoch", "Epochs", "At most")

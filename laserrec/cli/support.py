@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
-from laserrec.errors import DataError, InterruptedTraining
+from laserrec.errors import DataError, InterruptedTraining, LaserrecError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -83,7 +84,7 @@ def write_text_to(target: str, text: str) -> None:
     if target == "-":
         typer.echo(text, nl=False)
         return
-    from laserrec.atomic import aside
+    from laserrec.system.atomic import aside
 
     path = Path(target)
     try:
@@ -94,3 +95,30 @@ def write_text_to(target: str, text: str) -> None:
             partial.write_text(text, encoding="utf-8")
     except OSError as error:
         raise DataError(f"Cannot write {target}: {error}") from error
+
+
+def run(app: typer.Typer, name: str) -> NoReturn:
+    """Run a command line and exit: 0 done, 1 an error that the message explains, 2 a wrong command line, 130 interrupted."""
+    try:
+        code = app(prog_name=name, standalone_mode=False)
+    except UsageError as error:
+        _fail(_usage(error), 2)
+    except InterruptedTraining as stop:
+        _fail(str(stop), 130)
+    except (LaserrecError, OSError) as error:
+        _fail(f"error: {error}", 1)
+    sys.exit(code)
+
+
+def _usage(error: Exception) -> str:
+    if not str(error.format_message()):  # type: ignore[attr-defined]
+        return ""  # a group without a command: its help was shown
+    context = getattr(error, "ctx", None)
+    hint = f" See: {context.command_path} --help" if context is not None else ""
+    return f"error: {error.format_message()}{hint}"  # type: ignore[attr-defined]
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    if message:
+        typer.echo(" ".join(message.splitlines()), err=True)
+    sys.exit(code)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from laserrec.config import LaserConfig
     from laserrec.data.dataset import Dataset
-    from laserrec.planning.plan import Plan
-    from laserrec.run_folder import RunFolder
+    from laserrec.runs.folder import RunFolder
+    from laserrec.runs.planning.plan import Plan
     from laserrec.training.loop import Observer
 
 
@@ -50,7 +50,7 @@ def train(
     device: Device = None,
 ) -> None:
     """Train on a dataset, evaluate on validation and test, and keep everything in a run folder."""
-    from laserrec.devices import choose
+    from laserrec.system.devices import choose
 
     _check(config, preset, plan, resume)
     wish = _Wish(data, _settings(config, preset, assignments or [], seed), resume, plan, tensorboard, as_json, choose(device))
@@ -80,8 +80,8 @@ def _train_seeds(out: Path, wish: _Wish, count: int) -> None:
     from laserrec.comparison.compare import summarise_runs
     from laserrec.comparison.layout import summary_grids
     from laserrec.config import LaserConfig
-    from laserrec.model_folder import seed_runs
-    from laserrec.run_folder import PARTS, RunFolder
+    from laserrec.laser.folder import seed_runs
+    from laserrec.runs.folder import PARTS, RunFolder
 
     if wish.plan:
         raise UsageError("--plan predicts one run; leave --seeds out and multiply.")
@@ -109,7 +109,7 @@ def _train(out: Path, wish: _Wish, *, shown: bool = True) -> None:
     from laserrec.cli.support import progress_console, resumable
     from laserrec.config import LaserConfig
     from laserrec.data.dataset import Dataset
-    from laserrec.run_folder import RunFolder, train_run
+    from laserrec.runs.folder import RunFolder, train_run
 
     earlier = RunFolder.open(out) if wish.resume and (out / "run.json").is_file() else None
     if wish.data is None and earlier is None:
@@ -159,7 +159,7 @@ def _check(config: Path | None, preset: Preset | None, plan: bool, resume: bool)
 
 def _predict(console: Console, out: Path, data: Dataset, settings: LaserConfig, device: torch.device) -> Plan:
     """Return the plan of a new run, which takes some seconds."""
-    from laserrec.planning.preflight import preflight
+    from laserrec.runs.planning.preflight import preflight
 
     _announce(console, data, settings)
     return preflight(data, settings, out, device=device)
@@ -178,7 +178,7 @@ def _show_plan(plan: Plan, as_json: bool) -> None:
 def _show(run: RunFolder, data: Dataset, as_json: bool) -> None:
     from laserrec.cli.show import show_comparison, show_results
     from laserrec.cli.support import print_json
-    from laserrec.run_folder import read_results
+    from laserrec.runs.folder import read_results
 
     results, compared = read_results(run), run.compared
     if as_json:

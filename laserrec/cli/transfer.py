@@ -25,8 +25,8 @@ def transfer(
     from laserrec.cli.show import show_results
     from laserrec.cli.support import print_json, progress_console
     from laserrec.data.dataset import Dataset
-    from laserrec.devices import choose
-    from laserrec.run_folder import read_results, transfer_run
+    from laserrec.runs.folder import read_results, transfer_run
+    from laserrec.system.devices import choose
     from laserrec.training.observers import ProgressBar
 
     command = ["laserrec", *sys.argv[1:]]

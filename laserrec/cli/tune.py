@@ -13,7 +13,7 @@ import typer
 from laserrec.cli.support import Device
 
 if TYPE_CHECKING:
-    from laserrec.tuning.study import Tuning
+    from laserrec.runs.tuning.study import Tuning
 
 
 class Model(StrEnum):
@@ -46,10 +46,10 @@ def tune(
     """Search settings of models by their validation score, with the same budget for each; needs the extra `tune`."""
     from laserrec.cli.support import print_json, progress_console, read_settings, resumable
     from laserrec.data.dataset import Dataset
-    from laserrec.devices import choose
-    from laserrec.provenance import provenance
+    from laserrec.runs.tuning.study import searching
+    from laserrec.system.devices import choose
+    from laserrec.system.provenance import provenance
     from laserrec.training.observers import ProgressBar
-    from laserrec.tuning.study import searching
 
     place, settings = choose(device), read_settings(config, assignments)
     dataset, console, found = Dataset.load(data), progress_console(), []

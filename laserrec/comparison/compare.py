@@ -13,8 +13,9 @@ from laserrec.comparison.slices import Slice, slices
 from laserrec.comparison.statistics import PairedTest, paired_tests
 from laserrec.data.dataset import Dataset
 from laserrec.errors import DataError
-from laserrec.evaluation import PROTOCOLS, Protocol, interval
-from laserrec.run_folder import Part
+from laserrec.evaluation.metrics import PROTOCOLS, Protocol
+from laserrec.evaluation.statistics import interval
+from laserrec.runs.folder import Part
 
 METRICS = ("recall@10", "ndcg@10", "recall@50", "ndcg@50", "mrr")
 TESTED = ("recall@10", "ndcg@10", "recall@50")

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from laserrec.errors import CheckpointError, DataError
-from laserrec.evaluation import Evaluation, Protocol
-from laserrec.model_folder import seed_runs, to_finish
-from laserrec.run_folder import Part, RunFolder, read_result
+from laserrec.evaluation.metrics import Evaluation, Protocol
+from laserrec.laser.folder import seed_runs, to_finish
+from laserrec.runs.folder import Part, RunFolder, read_result
 
 
 @dataclass(frozen=True)

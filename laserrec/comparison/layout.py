@@ -10,7 +10,7 @@ from html import escape
 from laserrec.comparison.compare import METRICS, SLICED, Compared, Figure, Row, Summary, Table
 from laserrec.comparison.published import Published
 from laserrec.comparison.statistics import PairedTest
-from laserrec.evaluation import Protocol
+from laserrec.evaluation.metrics import Protocol
 
 SHORT = {"recall@10": "R@10", "ndcg@10": "N@10", "recall@50": "R@50", "ndcg@50": "N@50", "mrr": "MRR"}
 DIRECTIONS = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from laserrec.comparison.entries import Entry
 from laserrec.data.dataset import Dataset
-from laserrec.evaluation import Protocol
+from laserrec.evaluation.metrics import Protocol
 
 LENGTHS = (1, 3, 5, 10, 20, 50, 100, 200)
 POPULARITIES = (0, 1, 5, 20, 50)
@@ -43,7 +43,7 @@ def slices(entries: Sequence[Entry], data: Dataset, metric: str, protocol: Proto
     Args:
         entries: the models.
         data: the dataset that they were evaluated on.
-        metric: as `laserrec.evaluation.per_case` takes it.
+        metric: as `laserrec.evaluation.metrics.per_case` takes it.
         protocol: of the ranking.
     """
     cases = entries[0].evaluations[0]

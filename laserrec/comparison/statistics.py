@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from laserrec.comparison.entries import Entry
 from laserrec.errors import MissingExtraError
-from laserrec.evaluation import Protocol, interval
+from laserrec.evaluation.metrics import Protocol
+from laserrec.evaluation.statistics import interval
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def paired_tests(model: Entry, rivals: Sequence[Entry], metrics: Sequence[str], 
     Args:
         model: the one in question.
         rivals: the others.
-        metrics: names, as `laserrec.evaluation.per_case` takes them.
+        metrics: names, as `laserrec.evaluation.metrics.per_case` takes them.
         protocol: of the ranking.
 
     Raises:

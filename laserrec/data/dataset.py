@@ -26,7 +26,7 @@ from laserrec.data.ragged import Ragged
 from laserrec.data.splits import SplitInfo, SplitKind, fingerprint
 from laserrec.data.tables import ITEM, PART, PART_TYPE, PARTS, TIME, TITLE, USER, SourceFile
 from laserrec.errors import DataError, UnknownIdError
-from laserrec.folders import FolderKind
+from laserrec.system.atomic_folder import FolderKind
 
 FORMAT = 1
 _TABLES = ("items.parquet", "interactions.parquet")
@@ -54,6 +54,11 @@ class Cases:
     def take(self, rows: NDArray[np.int64]) -> Cases:
         """Return the chosen cases, in the order given."""
         return Cases(self.users[rows], self.histories.take(rows), self.targets[rows])
+
+    def spread(self, count: int) -> Cases:
+        """Return `count` cases spread evenly over all of them, or all where there are no more."""
+        rows: NDArray[np.int64] = np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).astype(np.int64))
+        return self.take(rows)
 
     def sample(self, count: int, seed: int) -> Cases:
         """Return some cases, drawn from a seed and in their order; all of them where there are no more."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from laserrec.atomic import system_error
+from laserrec.system.atomic import system_error
 
 
 def write_parquet(table: pl.DataFrame, path: Path, **options: Any) -> None:  # noqa: ANN401 - Polars' own options

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from laserrec.data.dataset import Cases, Dataset
-from laserrec.evaluation import Evaluation
+from laserrec.evaluation.metrics import Evaluation
+from laserrec.laser.ranking_requests import Recommendation
 from laserrec.recommender import Laser
-from laserrec.requests import Recommendation
 
 LIST = 10
 
@@ -37,12 +34,6 @@ class Example:
     rank: int
     repeated: bool
     found: Sequence[Recommendation]
-
-
-def spread(cases: Cases, count: int) -> Cases:
-    """Return `count` cases spread evenly over all of them, or all where there are no more."""
-    rows: NDArray[np.int64] = np.unique(np.linspace(0, len(cases) - 1, min(count, len(cases))).astype(np.int64))
-    return cases.take(rows)
 
 
 def examples(laser: Laser, data: Dataset, cases: Cases, evaluation: Evaluation) -> list[Example]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from laserrec.errors import CheckpointError
-from laserrec.run_folder import RunFolder
+from laserrec.runs.folder import RunFolder
 
 LOG = "metrics.jsonl"
 FIRST = ("collaborative", "stage1", "stage2")

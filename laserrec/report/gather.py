@@ -11,15 +11,15 @@ import torch
 
 from laserrec.comparison.compare import Compared, compare_entries
 from laserrec.comparison.entries import read_entries
-from laserrec.devices import CPU
-from laserrec.planning.plan import Compared as Predicted
 from laserrec.recommender import Laser
-from laserrec.report.examples import Example, examples, spread
+from laserrec.report.examples import Example, examples
 from laserrec.report.fits import Fit, read_fits
 from laserrec.report.item_map import ItemMap, item_map
 from laserrec.report.population import Population, population
 from laserrec.report.routing import Routing, routing
-from laserrec.run_folder import RunFolder
+from laserrec.runs.folder import RunFolder
+from laserrec.runs.planning.plan import Compared as Predicted
+from laserrec.system.devices import CPU
 
 USERS = 10
 PATHS = 3
@@ -74,7 +74,7 @@ def gather(run: RunFolder, data_path: Path | None = None, device: torch.device =
     entries = read_entries([run.path, *others, *below], "test")
     compared, fits = compare_entries(entries, data, "test"), read_fits(run)
     laser = Laser.load(model, device=device)
-    cases = spread(data.cases("test"), USERS)
+    cases = data.cases("test").spread(USERS)
     walks = [[*cases.histories[row][1 - STEPS :].tolist(), int(cases.targets[row])] for row in range(len(cases))]
     paths = [(data.user_ids[user], walk) for user, walk in zip(cases.users.tolist(), walks, strict=True)]
     return Report(

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import torch
 
-from laserrec.atomic import aside
-from laserrec.devices import CPU
 from laserrec.errors import DataError, MissingExtraError
 from laserrec.report.gather import Report, gather
-from laserrec.report.inside import cost_section, experts_section, map_section, repeat_section, training_section, users_section
 from laserrec.report.markup import Html, element, joined, script_json
 from laserrec.report.sections import Canvas, data_section, results_section, section, slices_section, summary
-from laserrec.run_folder import RunFolder
+from laserrec.report.training_sections import cost_section, experts_section, map_section, repeat_section, training_section, users_section
+from laserrec.runs.folder import RunFolder
+from laserrec.system.atomic import aside
+from laserrec.system.devices import CPU
 
 
 def write_report(

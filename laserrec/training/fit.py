@@ -13,21 +13,24 @@ from torch import Tensor
 from laserrec.config import CollaborativeConfig, FitConfig, LaserConfig
 from laserrec.data.dataset import Cases, Dataset
 from laserrec.errors import DataError
-from laserrec.nn.backbone import Backbone
-from laserrec.nn.collaborative import CollaborativeView
-from laserrec.nn.ensemble import Ensemble
-from laserrec.nn.item_table import whiten
-from laserrec.nn.laser import LaserModel, LaserSystem
-from laserrec.nn.sequential import SequentialRecommender
-from laserrec.training.calibrate import CASES, calibrate
-from laserrec.training.collaborative import CollaborativeTask, build_recommender
+from laserrec.laser.collaborative_view import CollaborativeView
+from laserrec.laser.item_texts import ItemTexts
+from laserrec.laser.model import LaserModel
+from laserrec.laser.system import LaserSystem
+from laserrec.layers.histories import padded
+from laserrec.llm.backbone import Backbone
+from laserrec.sequential.base import SequentialRecommender
+from laserrec.sequential.build import build_recommender
+from laserrec.sequential.ensemble import Ensemble
+from laserrec.sequential.item_table import whiten
+from laserrec.training.calibration import CASES, calibrate
+from laserrec.training.cold_start import fit_lift
+from laserrec.training.laser_task import LaserTask, validation_score
 from laserrec.training.loop import FitResult, fit
 from laserrec.training.neighbours import blend, count_neighbours
-from laserrec.training.newcomers import fit_lift
+from laserrec.training.sequential_task import CollaborativeTask
 from laserrec.training.session import Session
-from laserrec.training.stages import LaserTask, padded, validation_score
 from laserrec.training.text_vectors import TextVectors
-from laserrec.training.texts import ItemTexts
 
 REFIT_SEEDS = 1000
 """From one refit's seed to the next one's; runs with seeds near each other share none."""

@@ -4,28 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
-from laserrec.assets.store import texts_folder
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.data.tables import ITEM, TITLE
-from laserrec.devices import CPU
-from laserrec.nn.backbone import Backbone
-from laserrec.nn.gguf import resolve_llm
-from laserrec.nn.text_cache import TextCache
+from laserrec.laser.item_texts import ItemTexts
+from laserrec.llm.backbone import Backbone
+from laserrec.system.cache import texts_folder
+from laserrec.text_cache.cache import TextCache
 from laserrec.training.session import Session
-from laserrec.training.texts import ItemTexts
-
-
-def load_backbone(config: LaserConfig, device: torch.device = CPU) -> Backbone:
-    """Load the frozen LLM that the settings name onto a device, fetching and converting a named asset on first use.
-
-    Raises:
-        AssetError: it cannot be had.
-    """
-    llm, place = config.llm, resolve_llm(config.llm.model)
-    return Backbone.load(place, layers=llm.layers, dtype=llm.dtype, weights=llm.weights, compiled=llm.compiled, device=device)
 
 
 def dataset_texts(data: Dataset, config: LaserConfig, backbone: Backbone, cache: type[TextCache] = TextCache) -> ItemTexts:

@@ -20,9 +20,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from laserrec.checkpoint import alone, read_tensors, write_tensors
 from laserrec.config import FitConfig
 from laserrec.errors import CheckpointError, ConfigError, InterruptedTraining, NonFiniteLossError, TrainingError
+from laserrec.system.files import alone, read_tensors, write_tensors
 from laserrec.training.interrupt import Interrupt, deferred_interrupt
 
 CHECKPOINT = "checkpoint.safetensors"

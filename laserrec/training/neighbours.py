@@ -15,13 +15,12 @@ from torch.nn.functional import cross_entropy
 
 from laserrec.data.dataset import Cases
 from laserrec.data.ragged import Ragged
-from laserrec.nn.ensemble import Ensemble
-from laserrec.nn.histories import recent
-from laserrec.nn.neighbours import COUNT, EVENTS_FLOOR, Neighbours
-from laserrec.nn.sequential import SequentialRecommender
-from laserrec.training.calibrate import CASES, in_batches, minimise
+from laserrec.layers.histories import padded, recent
+from laserrec.layers.neighbours import COUNT, EVENTS_FLOOR, Neighbours
+from laserrec.sequential.base import SequentialRecommender
+from laserrec.sequential.ensemble import Ensemble
+from laserrec.training.calibration import CASES, in_batches, minimise
 from laserrec.training.candidates import Candidates
-from laserrec.training.stages import padded
 
 REACH = 7
 """Events that two items may lie apart."""

@@ -14,8 +14,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from laserrec.atomic import aside
 from laserrec.errors import CheckpointError, MissingExtraError
+from laserrec.system.atomic import aside
 
 
 def bar_on_terminal() -> list[ProgressBar]:

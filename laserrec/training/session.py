@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from laserrec.devices import choose
+from laserrec.system.devices import choose
 from laserrec.training.loop import Observer
 
 

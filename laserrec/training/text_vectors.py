@@ -15,14 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from laserrec.assets.store import texts_folder, vectors_lock
-from laserrec.checkpoint import read_tensors, write_tensors
 from laserrec.config import PromptConfig
 from laserrec.data.dataset import Dataset
 from laserrec.data.prompts import Template
 from laserrec.errors import CheckpointError
-from laserrec.nn.backbone import Backbone
-from laserrec.nn.mean_states import mean_states
+from laserrec.llm.backbone import Backbone
+from laserrec.llm.mean_pooling import mean_states
+from laserrec.system.cache import texts_folder, vectors_lock
+from laserrec.system.files import read_tensors, write_tensors
 from laserrec.training.session import Session
 
 PHASE = "text vectors"

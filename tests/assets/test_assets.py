@@ -20,8 +20,9 @@ import pytest
 
 from laserrec.assets import ASSETS, Asset, cache_folder, fetch, fetched_folder, find
 from laserrec.assets.download import FRUITLESS_ATTEMPTS, UnreachableError, download
-from laserrec.assets.store import fetch_asset, scratch_folder
+from laserrec.assets.store import fetch_asset
 from laserrec.errors import AssetError
+from laserrec.system.cache import scratch_folder
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

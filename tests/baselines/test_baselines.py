@@ -12,8 +12,8 @@ from laserrec.baselines.seen import SeenPenalty
 from laserrec.baselines.sequential import Sequential
 from laserrec.data.dataset import Cases
 from laserrec.data.ragged import Ragged
-from laserrec.evaluation import evaluate
-from laserrec.nn.sasrec import SASRec
+from laserrec.evaluation.metrics import evaluate
+from laserrec.sequential.sasrec import SASRec
 from laserrec.training.neighbours import count_neighbours
 
 HISTORIES = Ragged.from_rows([[0, 1, 1], [1, 3], [0]])

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).parents[1] / "core"))
-
 USERS = ("anna", "ben", "carla", "dan", "eva", "finn", "gita", "hugo")
 TITLES = (
     "Tent",

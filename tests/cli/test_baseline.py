@@ -15,18 +15,18 @@ import polars as pl
 import pytest
 import torch
 
-from laserrec import baseline_runs
-from laserrec.assets.store import texts_folder
-from laserrec.baseline_runs import BASELINES, RECIPES, measure_baseline, trained_settings
 from laserrec.baselines.popularity import Popularity
-from laserrec.checkpoint import read_tensors
 from laserrec.cli.baseline import Name
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.data.ragged import Ragged
-from laserrec.evaluation import Evaluation
-from laserrec.nn.item_table import whiten
-from laserrec.run_folder import PARTS, Part, RunFolder
+from laserrec.evaluation.metrics import Evaluation
+from laserrec.runs import baselines as baseline_runs
+from laserrec.runs.baselines import BASELINES, RECIPES, measure_baseline, trained_settings
+from laserrec.runs.folder import PARTS, Part, RunFolder
+from laserrec.sequential.item_table import whiten
+from laserrec.system.cache import texts_folder
+from laserrec.system.files import read_tensors
 from laserrec.training import fit
 from laserrec.training.session import Session
 

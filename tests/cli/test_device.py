@@ -16,10 +16,6 @@ COMMANDS = (
     "evaluate run",
     "recommend run --user anna",
     "report run --out new",
-    "bench train",
-    "bench items",
-    "bench rank",
-    "bench serve",
 )
 
 

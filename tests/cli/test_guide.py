@@ -19,7 +19,7 @@ BLOCKS: list[tuple[str, str]] = re.findall(r"```(sh|python|toml)\n(.*?)```", GUI
 def fresh(shop: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The two tables that the guide begins with, and a small model in the place of the default one."""
     from laserrec.assets import ASSETS
-    from laserrec.nn.gguf import converted_folder
+    from laserrec.llm.gguf import converted_folder
 
     monkeypatch.setenv("LASERREC_CACHE", str(shop / "fresh"))
     shutil.copytree(shop / "llm", converted_folder(ASSETS[0]))

@@ -14,16 +14,16 @@ from torch import Tensor
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.data.ragged import Ragged
-from laserrec.nn.experts import Routing
-from laserrec.nn.laser import LaserSystem
-from laserrec.planning import id_based
-from laserrec.planning import preflight as module
-from laserrec.planning.neighbours import NeighbourCost
-from laserrec.planning.plan import Plan
-from laserrec.planning.preflight import Rivals, micro_batch, preflight
-from laserrec.planning.probe import FitCost
-from laserrec.planning.texts import Rereading, TextCost
-from laserrec.run_folder import RunFolder
+from laserrec.laser.experts import Routing
+from laserrec.laser.system import LaserSystem
+from laserrec.runs.folder import RunFolder
+from laserrec.runs.planning import id_based
+from laserrec.runs.planning import preflight as module
+from laserrec.runs.planning.neighbours import NeighbourCost
+from laserrec.runs.planning.plan import Plan
+from laserrec.runs.planning.preflight import Rivals, micro_batch, preflight
+from laserrec.runs.planning.probe import FitCost
+from laserrec.runs.planning.texts import Rereading, TextCost
 
 Run = Callable[..., tuple[int, str, str]]
 WORDS = ("train", "--data", "data", "--out", "new", "--config", "laser.toml")
@@ -182,7 +182,7 @@ def test_a_run_keeps_its_plan_and_is_compared_with_it(laserrec: Run, shop: Path)
 def test_a_plan_changes_nothing_of_what_is_trained(shop: Path) -> None:
     from safetensors.torch import load_file
 
-    from laserrec.run_folder import train_run
+    from laserrec.runs.folder import train_run
 
     data, config = Dataset.load(shop / "data"), LaserConfig.load(shop / "laser.toml")
     train_run(RunFolder.begin(shop / "unplanned", config, data, shop / "data", command=[]), data)

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file
 
 import laserrec as package
-from laserrec.run_folder import RunFolder
+from laserrec.runs.folder import RunFolder
 
 Run = Callable[..., tuple[int, str, str]]
 

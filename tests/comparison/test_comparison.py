@@ -11,7 +11,6 @@ import numpy as np
 import polars as pl
 import pytest
 
-from laserrec.checkpoint import write_json
 from laserrec.comparison.compare import compare_runs
 from laserrec.comparison.entries import Entry, read_entries
 from laserrec.comparison.layout import grids, html, markdown
@@ -22,9 +21,11 @@ from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.data.prepare import PrepareOptions, prepare
 from laserrec.errors import CheckpointError, ConfigError, DataError
-from laserrec.evaluation import Evaluation, interval
-from laserrec.model_folder import ModelFolder
-from laserrec.run_folder import RunFolder
+from laserrec.evaluation.metrics import Evaluation
+from laserrec.evaluation.statistics import interval
+from laserrec.laser.folder import ModelFolder
+from laserrec.runs.folder import RunFolder
+from laserrec.system.files import write_json
 
 NAME = "A|<b>model</b>"
 TURNED = "Mod\u202eel\u2069"

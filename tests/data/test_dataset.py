@@ -13,13 +13,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from laserrec import atomic
 from laserrec.data.dataset import Cases, Dataset
 from laserrec.data.events import Events
 from laserrec.data.ragged import Ragged
 from laserrec.data.splits import SplitInfo, leave_one_out
 from laserrec.data.tables import PART_TYPE
 from laserrec.errors import DataError, UnknownIdError
+from laserrec.system import atomic
 
 
 def events(rows: list[tuple[str, str, int, str]]) -> pl.DataFrame:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from elsewhere import ELSEWHERE, Elsewhere
 
-sys.path[:0] = [str(Path(__file__).parent), *(str(Path(__file__).parents[1] / area) for area in ("recommender", "core", "bench"))]
-
-from elsewhere import ELSEWHERE, Elsewhere  # noqa: E402 - found on the path above
-
-from laserrec import devices  # noqa: E402
-from laserrec.nn import attention  # noqa: E402
+from laserrec.llm import buckets
+from laserrec.system import devices
 
 
 @pytest.fixture
@@ -24,4 +20,4 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[torch
     monkeypatch.setenv("LASERREC_CACHE", str(tmp_path / "cache"))
     with Elsewhere():
         yield ELSEWHERE
-    attention._later.cache_clear()  # it remembers tensors by device
+    buckets._later.cache_clear()  # it remembers tensors by device

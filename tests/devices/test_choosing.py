@@ -9,9 +9,9 @@ import torch
 from elsewhere import Distant
 from torch import Tensor, nn
 
-from laserrec import devices
-from laserrec.devices import CPU, available, choose, describe
 from laserrec.errors import ConfigError
+from laserrec.system import devices
+from laserrec.system.devices import CPU, available, choose, describe
 
 
 def with_gpus(monkeypatch: pytest.MonkeyPatch, count: int) -> None:

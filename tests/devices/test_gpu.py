@@ -13,13 +13,13 @@ from test_system import KINDS, ROWS, SECTIONS, Pair, batch, gradients, trained
 
 from laserrec import Laser
 from laserrec.config import LLMConfig
-from laserrec.nn.kernels import can_compile
-from laserrec.nn.mformer import MFormer
-from laserrec.nn.quantised import QuantisedLinear, Storage
-from laserrec.training.texts import ItemTexts
+from laserrec.laser.item_texts import ItemTexts
+from laserrec.laser.mformer import MFormer
+from laserrec.llm.kernels import can_compile
+from laserrec.llm.quantised import QuantisedLinear, Storage
 
 pytestmark = pytest.mark.gpu
-gpu_attention = pytest.importorskip("laserrec.nn.gpu_attention", reason="Triton is not installed")
+gpu_attention = pytest.importorskip("laserrec.llm.triton_attention", reason="Triton is not installed")
 CUDA = torch.device("cuda:0")
 
 

@@ -20,19 +20,20 @@ from laserrec.baselines.seen import SeenPenalty
 from laserrec.config import CollaborativeConfig, FitConfig
 from laserrec.data.dataset import Cases
 from laserrec.data.ragged import Ragged
-from laserrec.devices import CPU
-from laserrec.evaluation import PROTOCOLS, evaluate
-from laserrec.nn.backbone import Backbone
-from laserrec.nn.mean_states import mean_states
-from laserrec.nn.quantised import QuantisedLinear, Storage
-from laserrec.nn.readers import TextFirst
-from laserrec.nn.sequential import SequentialRecommender
-from laserrec.nn.text_blocks import Numbers
-from laserrec.nn.text_cache import TextCache
-from laserrec.ranking import best, exclude, target_ranks, top_k
-from laserrec.training.collaborative import CollaborativeTask, build_recommender, score_recent
+from laserrec.evaluation.metrics import PROTOCOLS, evaluate
+from laserrec.evaluation.ranking import best, exclude, target_ranks, top_k
+from laserrec.laser.text_first import TextFirst
+from laserrec.llm.backbone import Backbone
+from laserrec.llm.mean_pooling import mean_states
+from laserrec.llm.quantised import QuantisedLinear, Storage
+from laserrec.sequential.base import SequentialRecommender
+from laserrec.sequential.build import build_recommender, score_recent
+from laserrec.system.devices import CPU
+from laserrec.text_cache.cache import TextCache
+from laserrec.text_cache.encoder import Numbers
 from laserrec.training.loop import fit
 from laserrec.training.neighbours import blend, count_neighbours
+from laserrec.training.sequential_task import CollaborativeTask
 
 COUNT = len(tiny.ITEMS)
 TRAINING = Ragged.from_rows([row[:-1] for row in tiny.HISTORIES])

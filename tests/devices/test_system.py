@@ -15,12 +15,12 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from laserrec.config import FitConfig
-from laserrec.nn.collaborative import CollaborativeView
-from laserrec.nn.laser import LaserSystem
-from laserrec.nn.ranker import Ranker
+from laserrec.laser.collaborative_view import CollaborativeView
+from laserrec.laser.item_texts import ItemTexts
+from laserrec.laser.ranker import Ranker
+from laserrec.laser.system import LaserSystem
 from laserrec.training.fit import build_laser
 from laserrec.training.loop import fit
-from laserrec.training.texts import ItemTexts
 
 PREFIX_FIRST = {"order": "prefix_first", "line": ">> {number}. {text}\n"}
 KNOWN = torch.arange(len(tiny.ITEMS)) < 10

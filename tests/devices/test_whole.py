@@ -13,17 +13,17 @@ import small_shop
 import tiny
 import torch
 
+from benchmarks.speed.items import bench_items
+from benchmarks.speed.rank import RankSetting, bench_rank
+from benchmarks.speed.serve import bench_serve
+from benchmarks.speed.synthetic_shop import Setting
+from benchmarks.speed.train import bench_train
 from laserrec import Laser
-from laserrec.baseline_runs import measure_baseline
-from laserrec.bench.items import bench_items
-from laserrec.bench.rank import RankSetting, bench_rank
-from laserrec.bench.serve import bench_serve
-from laserrec.bench.train import bench_train
-from laserrec.bench.world import Setting
 from laserrec.config import LaserConfig
-from laserrec.devices import CPU
-from laserrec.planning.preflight import preflight
-from laserrec.run_folder import RunFolder
+from laserrec.runs.baselines import measure_baseline
+from laserrec.runs.folder import RunFolder
+from laserrec.runs.planning.preflight import preflight
+from laserrec.system.devices import CPU
 from laserrec.training.session import Session
 
 ONE = {"epochs": 1, "batch_size": 8}

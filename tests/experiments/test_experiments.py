@@ -12,21 +12,19 @@ from types import SimpleNamespace
 
 import polars as pl
 import pytest
+import small_shop
 import torch
 
 from laserrec import __version__
-from laserrec.baseline_runs import BASELINES
-from laserrec.checkpoint import read_tensors, write_tensors
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
-from laserrec.devices import CPU
-from laserrec.nn.backbone import Backbone
-from laserrec.provenance import commit
+from laserrec.llm.backbone import Backbone
+from laserrec.runs.baselines import BASELINES
+from laserrec.system.devices import CPU
+from laserrec.system.files import read_tensors, write_tensors
+from laserrec.system.provenance import commit
 
 FOLDER = Path(__file__).parents[2] / "experiments"
-sys.path[:0] = [str(FOLDER), str(Path(__file__).parents[1] / "recommender"), str(Path(__file__).parents[1] / "core")]
-
-import small_shop  # noqa: E402 - found on the path above
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +211,7 @@ def test_every_way_round_between_two_catalogues(tmp_path: Path, monkeypatch: pyt
 
 def test_who_is_read_by_which_expert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LASERREC_CACHE", str(tmp_path / "cache"))
-    runs = SimpleNamespace(**runpy.run_path(str(FOLDER / "runs.py"), run_name="runs"))
+    runs = SimpleNamespace(**runpy.run_path(str(FOLDER / "experiment_runs.py"), run_name="runs"))
     runner = SimpleNamespace(**runpy.run_path(str(FOLDER / "experts.py"), run_name="runner"))
     # Of the ring's eleven items the first six are camping gear and the others are for the garden.
     data, kinds = small_shop.dataset(), {item_id: "Camp|ing" if item_id in small_shop.RING[:6] else "Garden" for item_id in small_shop.IDS}

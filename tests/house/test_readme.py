@@ -58,7 +58,7 @@ def write_llm(folder: Path) -> None:
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a shop's two tables, and a cache in which a tiny model stands for the default one."""
     from laserrec.assets import ASSETS
-    from laserrec.nn.gguf import converted_folder
+    from laserrec.llm.gguf import converted_folder
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LASERREC_CACHE", str(tmp_path / "cache"))

@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -15,41 +16,30 @@ from laserrec.errors import LaserrecError
 
 PACKAGE = Path(laserrec.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-# A module may import those before it. `data` and `nn` have no line between them: neither may import the other.
-LAYERS = (
+# A room may import those of earlier floors, and within a floor those before it on the line.
+FLOORS = (
     ("errors",),
     ("config",),
-    ("devices",),
-    ("provenance",),
-    ("atomic",),
-    ("checkpoint", "folders"),
+    ("system",),
     ("assets",),
-    ("data", "nn"),
-    ("ranking",),
-    ("evaluation",),
-    ("training",),
-    ("baselines",),
-    ("model_folder", "checks"),
-    ("start", "requests"),
+    ("data",),
+    ("layers", "llm"),
+    ("sequential", "text_cache"),
+    ("evaluation", "laser"),
+    ("training", "baselines"),
     ("recommender",),
-    ("planning", "batch"),
-    ("run_folder",),
-    ("baseline_runs",),
-    ("comparison",),
-    ("report",),
-    ("tuning",),
-    ("demo",),
-    ("bench",),
+    ("runs",),
+    ("comparison", "report"),
     ("cli",),
 )
+ORDER = [room for floor in FLOORS for room in floor]
 HEAVY = ("torch", "transformers", "polars", "numpy", "sklearn")
 
 
-def layer(module: str) -> int:
+def place(room: str) -> int:
     """Return a top-level module's place in the order."""
-    places = [place for place, names in enumerate(LAYERS) if module in names]
-    assert places, f"laserrec.{module} has no place in LAYERS of {Path(__file__).name}: give it one"
-    return places[0]
+    assert room in ORDER, f"laserrec.{room} has no place in FLOORS of {Path(__file__).name}: give it one"
+    return ORDER.index(room)
 
 
 def imported(tree: ast.AST) -> Iterator[str]:
@@ -80,14 +70,21 @@ def test_imports_go_one_way(path: Path) -> None:
     for module in imported(ast.parse(path.read_text())):
         parts = module.split(".")
         if parts[0] == "laserrec" and len(parts) > 1 and parts[1] not in {own, "__version__"}:
-            assert layer(parts[1]) < layer(own), f"{path.relative_to(PACKAGE)} imports {module}"
+            assert place(parts[1]) < place(own), f"{path.relative_to(PACKAGE)} imports {module}"
+
+
+def test_imports_go_one_way_inside_rooms() -> None:
+    """No file imports, at its top or inside a function, one that imports it, by whatever way."""
+    modules = {".".join(("laserrec", *path.relative_to(PACKAGE).with_suffix("").parts)): path for path in FILES if path.stem != "__init__"}
+    graph = {name: {found for found in imported(ast.parse(path.read_text())) if found in modules} for name, path in modules.items()}
+    TopologicalSorter(graph).prepare()  # raises CycleError
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_files_and_functions_stay_small(path: Path) -> None:
     text = path.read_text()
-    assert text.count("\n") <= 400
-    long = {function.name: body_lines(function) for function in functions(ast.parse(text)) if body_lines(function) > 40}
+    assert text.count("\n") <= 500
+    long = {function.name: body_lines(function) for function in functions(ast.parse(text)) if body_lines(function) > 80}
     assert not long
 
 
@@ -115,7 +112,6 @@ COMMANDS = (
     "compare",
     "report",
     "recommend",
-    "bench train",
 )
 
 

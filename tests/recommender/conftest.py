@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
+import small_shop
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "core")]
-
-import small_shop  # noqa: E402 - found on the path above
-
-from laserrec import Dataset, Laser  # noqa: E402
+from laserrec import Dataset, Laser
 
 
 @pytest.fixture(scope="session")

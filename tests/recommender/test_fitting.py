@@ -17,7 +17,7 @@ from torch import Tensor
 from laserrec import Dataset, Laser
 from laserrec.data.splits import SplitInfo
 from laserrec.errors import AssetError, CheckpointError, ConfigError, DataError, InterruptedTraining
-from laserrec.nn.readers import TextFirst
+from laserrec.laser.text_first import TextFirst
 from laserrec.training.session import Session
 
 FITS = ("collaborative", "stage1", "stage2", "sasrec", "sasrec-text-id")

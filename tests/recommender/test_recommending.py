@@ -15,8 +15,8 @@ from small_shop import IDS, RING, after
 
 from laserrec import Dataset, Laser
 from laserrec.errors import DataError, UnknownIdError
-from laserrec.model_folder import ModelFolder
-from laserrec.nn.ranker import Ranker
+from laserrec.laser.folder import ModelFolder
+from laserrec.laser.ranker import Ranker
 
 UNTITLED = IDS.index("untitled")
 TITLES = {item_id: title or item_id for item_id, title, _ in small_shop.ITEMS}
@@ -252,7 +252,7 @@ def test_a_large_catalogue_is_scored_for_few_histories_at_a_time(trained: Laser,
     # 12 items: 4 histories of them are 48 scores; not even one history's scores are fewer than 11.
     # Evaluation scores one history first, which tells it how many items there are.
     for held, asked, tested in ((48 + 11, [4, 4, 3], [1, 4, 4, 2]), (11, [1] * 11, [1] * 11)):
-        monkeypatch.setattr("laserrec.ranking.SCORES_HELD", held)
+        monkeypatch.setattr("laserrec.evaluation.ranking.SCORES_HELD", held)
         sizes.clear()
         for row, whole in zip(trained.recommend(histories, k=100), recommended, strict=True):
             assert {item.item_id: item.score for item in row} == pytest.approx({item.item_id: item.score for item in whole}, abs=1e-4)

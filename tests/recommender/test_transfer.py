@@ -11,13 +11,13 @@ import small_shop
 import torch
 
 from laserrec import Dataset, Laser
-from laserrec.checkpoint import read_json, write_json
 from laserrec.data.restrict import hide_items, keep_users
 from laserrec.data.splits import SplitInfo
 from laserrec.data.tables import PART_TYPE
 from laserrec.errors import CheckpointError, ConfigError, DataError
-from laserrec.model_folder import ModelFolder
-from laserrec.start import Start
+from laserrec.laser.folder import ModelFolder
+from laserrec.laser.transfer import Start
+from laserrec.system.files import read_json, write_json
 from laserrec.training.session import Session
 
 PENS = ("Fountain pen", "Ballpoint pen", "Ink bottle", "Pencil", "Sharpener", "Rubber")

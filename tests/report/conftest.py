@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
-
-for folder in ("core", "report"):
-    sys.path.append(str(Path(__file__).parents[1] / folder))
 
 
 def write_dataset(folder: Path) -> None:
@@ -42,8 +38,8 @@ def demonstrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import AutoModelForCausalLM
 
     from laserrec.data.dataset import Dataset
-    from laserrec.demo import demonstrate
-    from laserrec.run_folder import RunFolder
+    from laserrec.runs.demo import demonstrate
+    from laserrec.runs.folder import RunFolder
     from laserrec.training.observers import EpochLog
 
     folder = tmp_path_factory.mktemp("demonstrated")
@@ -74,9 +70,9 @@ def copied(demonstrated: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def seeded(copied: Path) -> Path:
     """The run once more, of another seed, with every target ranked tenth and no model below."""
-    from laserrec.checkpoint import read_json, write_json
     from laserrec.data.dataset import Dataset
-    from laserrec.evaluation import Evaluation
+    from laserrec.evaluation.metrics import Evaluation
+    from laserrec.system.files import read_json, write_json
 
     folder, data = copied / "seeded", Dataset.load(copied / "data")
     shutil.copytree(copied / "run", folder)

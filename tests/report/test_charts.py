@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from laserrec.comparison.compare import Compared, Figure, Row, Table
 from laserrec.comparison.slices import Slice
-from laserrec.evaluation import Protocol
+from laserrec.evaluation.metrics import Protocol
 from laserrec.report import charts
 from laserrec.report.markup import label
 from laserrec.report.sections import Canvas, slices_section

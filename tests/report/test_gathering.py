@@ -15,16 +15,16 @@ from sklearn.metrics import normalized_mutual_info_score
 from laserrec.comparison.compare import compare_runs
 from laserrec.data.dataset import Dataset
 from laserrec.data.ragged import Ragged
-from laserrec.demo import BESIDE
 from laserrec.errors import CheckpointError, DataError
-from laserrec.evaluation import Evaluation
+from laserrec.evaluation.metrics import Evaluation
 from laserrec.report.fits import read_fits
 from laserrec.report.gather import Report, gather
 from laserrec.report.item_map import principal_plane
 from laserrec.report.kinds import OTHER, Kinds, history_kinds, item_kinds
 from laserrec.report.population import Histogram
 from laserrec.report.routing import associate, normalised_information
-from laserrec.run_folder import RunFolder
+from laserrec.runs.demo import BESIDE
+from laserrec.runs.folder import RunFolder
 
 
 @pytest.fixture(scope="module")

@@ -17,14 +17,14 @@ import plotly.graph_objects
 import pytest
 from hostile import TITLES, USERS
 
-from laserrec.devices import CPU
 from laserrec.errors import CheckpointError, DataError, MissingExtraError
 from laserrec.report import charts, page
-from laserrec.report.inside import experts_section
 from laserrec.report.markup import Html, element, label, script_json, table
 from laserrec.report.routing import Association, Routing
 from laserrec.report.sections import Canvas
-from laserrec.run_folder import RunFolder
+from laserrec.report.training_sections import experts_section
+from laserrec.runs.folder import RunFolder
+from laserrec.system.devices import CPU
 
 
 class Outline(HTMLParser):

@@ -14,8 +14,8 @@ from torch.nn.functional import cross_entropy
 
 from laserrec.data.dataset import Cases
 from laserrec.data.ragged import Ragged
-from laserrec.nn.neighbours import COUNT, Neighbours
-from laserrec.nn.sasrec import SASRec
+from laserrec.layers.neighbours import COUNT, Neighbours
+from laserrec.sequential.sasrec import SASRec
 from laserrec.training import calibrate, candidates
 from laserrec.training import neighbours as module
 from laserrec.training.neighbours import blend, count_neighbours

@@ -11,9 +11,10 @@ import torch
 from laserrec.baselines.sequential import Sequential
 from laserrec.config import LaserConfig
 from laserrec.data.prepare import prepare
-from laserrec.evaluation import evaluate
-from laserrec.training.collaborative import CollaborativeTask, build_recommender
+from laserrec.evaluation.metrics import evaluate
+from laserrec.sequential.build import build_recommender
 from laserrec.training.loop import fit
+from laserrec.training.sequential_task import CollaborativeTask
 
 
 @pytest.mark.slow

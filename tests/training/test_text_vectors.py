@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
 import pytest
+import small_shop
+import tiny
 import torch
 
-sys.path[:0] = [str(Path(__file__).parents[1] / "core"), str(Path(__file__).parents[1] / "recommender")]
-
-import small_shop  # noqa: E402 - found on the path above
-import tiny  # noqa: E402
-
-from laserrec.assets.store import kept_texts, remove_texts, texts_folder, vectors_lock  # noqa: E402
-from laserrec.checkpoint import read_tensors, write_tensors  # noqa: E402
-from laserrec.config import PromptConfig  # noqa: E402
-from laserrec.data.dataset import Dataset  # noqa: E402
-from laserrec.errors import CheckpointError  # noqa: E402
-from laserrec.training import text_vectors as module  # noqa: E402
-from laserrec.training.session import Session  # noqa: E402
-from laserrec.training.text_vectors import TextVectors, text_vectors  # noqa: E402
+from laserrec.config import PromptConfig
+from laserrec.data.dataset import Dataset
+from laserrec.errors import CheckpointError
+from laserrec.system.cache import texts_folder, vectors_lock
+from laserrec.system.files import read_tensors, write_tensors
+from laserrec.text_cache.kept import kept_texts, remove_texts
+from laserrec.training import text_vectors as module
+from laserrec.training.session import Session
+from laserrec.training.text_vectors import TextVectors, text_vectors
 
 Read = Callable[..., TextVectors]
 

@@ -1,0 +1,283 @@
+"""`python -m benchmarks.speed`: speed beside the plain route and the machine's limits."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from laserrec.cli.support import Device, run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from rich.console import Console
+
+    from benchmarks.speed.figures import Report
+    from benchmarks.speed.timing import Told
+
+app = typer.Typer(no_args_is_help=True, help="Measure speed beside the plain route through transformers and the machine's own limits.")
+
+
+class DTypeChoice(StrEnum):
+    """Types that `--dtype` takes."""
+
+    bfloat16 = "bfloat16"
+    float32 = "float32"
+
+
+class WeightsChoice(StrEnum):
+    """What `--weights` takes."""
+
+    full = "full"
+    int8 = "int8"
+    nf4 = "nf4"
+    fp8 = "fp8"
+
+
+Llm = Annotated[str, typer.Option(help="An asset name, a local folder or a Hugging Face id.")]
+DType = Annotated[DTypeChoice, typer.Option(help="Type of the numbers.")]
+Weights = Annotated[WeightsChoice, typer.Option(help="How our routes keep the frozen weights; the plain route has them in full.")]
+Layers = Annotated[int | None, typer.Option(min=1, help="Decoder layers to keep, from the bottom; all by default.")]
+Catalogue = Annotated[int, typer.Option(min=1, help="Items of the shop.")]
+ItemTokens = Annotated[int, typer.Option(min=1, help="Tokens of an item's line.")]
+Vary = Annotated[float, typer.Option(min=0, max=0.9, help="By what share lines are longer and shorter than that.")]
+History = Annotated[int, typer.Option(min=1, help="Items of a history.")]
+Prefix = Annotated[int, typer.Option(min=0, help="L, prefix tokens.")]
+Batch = Annotated[int, typer.Option(min=1, help="Prompts that the plain route takes at a time.")]
+Repeats = Annotated[int, typer.Option(min=1, help="Timed rounds.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads; torch's choice by default.")]
+Side = Annotated[int, typer.Option(min=1, help="Side of the square product that measures the limits.")]
+Compiled = Annotated[bool, typer.Option("--compiled", help="Send our elementwise kernels through torch.compile.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def train(
+    llm: Llm = "smollm2-135m-instruct",
+    dtype: DType = DTypeChoice.bfloat16,
+    weights: Weights = WeightsChoice.full,
+    layers: Layers = None,
+    catalogue: Catalogue = 400,
+    item_tokens: ItemTokens = 24,
+    vary: Vary = 0.0,
+    history: History = 10,
+    prefix: Prefix = 8,
+    users: Annotated[int, typer.Option(min=1, help="Histories a repeat, where only virtual tokens are run.")] = 64,
+    prompts: Annotated[int, typer.Option(min=1, help="Histories a repeat, where whole prompts are run.")] = 16,
+    batch: Batch = 16,
+    repeats: Repeats = 5,
+    threads: Threads = None,
+    side: Side = 2048,
+    compiled: Compiled = False,
+    as_json: Json = False,
+    device: Device = None,
+) -> None:
+    """Training users/s in both prompt orders, forward and backward."""
+    from benchmarks.speed.synthetic_shop import Setting
+    from benchmarks.speed.train import bench_train
+    from laserrec.system.devices import choose
+
+    setting = Setting(
+        llm=llm, dtype=dtype.value, weights=weights.value, layers=layers, catalogue=catalogue,
+        item_tokens=item_tokens, vary=vary, history=history, prefix=prefix,
+        users=users, prompts=prompts, batch=batch, repeats=repeats, threads=threads, side=side, compiled=compiled,
+        device=str(choose(device)),
+    )  # fmt: skip
+    _run(lambda told: bench_train(setting, told), as_json)
+
+
+@app.command()
+def items(
+    llm: Llm = "smollm2-135m-instruct",
+    dtype: DType = DTypeChoice.bfloat16,
+    weights: Weights = WeightsChoice.full,
+    layers: Layers = None,
+    catalogue: Catalogue = 256,
+    item_tokens: ItemTokens = 24,
+    vary: Vary = 0.0,
+    prefix: Prefix = 8,
+    batch: Batch = 128,
+    repeats: Repeats = 5,
+    threads: Threads = None,
+    side: Side = 2048,
+    compiled: Compiled = False,
+    as_json: Json = False,
+    device: Device = None,
+) -> None:
+    """Items/s of refreshing the item matrix, tokens/s of building the text cache."""
+    from benchmarks.speed.items import bench_items
+    from benchmarks.speed.synthetic_shop import Setting
+    from laserrec.system.devices import choose
+
+    setting = Setting(
+        llm=llm, dtype=dtype.value, weights=weights.value, layers=layers, catalogue=catalogue,
+        item_tokens=item_tokens, vary=vary, history=1, prefix=prefix,
+        users=1, prompts=1, batch=batch, repeats=repeats, threads=threads, side=side, compiled=compiled,
+        device=str(choose(device)),
+    )  # fmt: skip
+    _run(lambda told: bench_items(setting, told), as_json)
+
+
+@app.command()
+def rank(
+    catalogue: Catalogue = 1_000_000,
+    width: Annotated[int, typer.Option(min=1, help="Width of the vectors.")] = 576,
+    users: Annotated[int, typer.Option(min=1, help="Histories to rank for.")] = 256,
+    k: Annotated[int, typer.Option("-k", min=1, help="Length of the lists.")] = 10,
+    dtype: DType = DTypeChoice.float32,
+    memory_mb: Annotated[int, typer.Option(min=1, help="Budget of memory for scores, MiB.")] = 256,
+    repeats: Repeats = 5,
+    threads: Threads = None,
+    side: Side = 2048,
+    as_json: Json = False,
+    device: Device = None,
+) -> None:
+    """Top-k of a large catalogue: time, and memory beside the catalogue."""
+    from benchmarks.speed.rank import RankSetting, bench_rank
+    from laserrec.system.devices import choose
+
+    setting = RankSetting(
+        items=catalogue, width=width, users=users, k=k, dtype=dtype.value, memory_bytes=memory_mb * 2**20, repeats=repeats, threads=threads,
+        side=side, device=str(choose(device)),
+    )  # fmt: skip
+    _run(lambda told: bench_rank(setting, told), as_json)
+
+
+@app.command()
+def serve(
+    llm: Llm = "smollm2-135m-instruct",
+    dtype: DType = DTypeChoice.bfloat16,
+    weights: Weights = WeightsChoice.full,
+    layers: Layers = None,
+    catalogue: Catalogue = 2000,
+    item_tokens: ItemTokens = 24,
+    vary: Vary = 0.0,
+    history: History = 10,
+    prefix: Prefix = 8,
+    requests: Annotated[int, typer.Option(min=1, help="Timed requests.")] = 300,
+    repeats: Repeats = 5,
+    threads: Annotated[int, typer.Option(min=1, help="Threads.")] = 1,
+    side: Side = 2048,
+    compiled: Compiled = False,
+    as_json: Json = False,
+    device: Device = None,
+) -> None:
+    """Milliseconds of one recommendation for known items, texts encoded, on one core."""
+    from benchmarks.speed.serve import bench_serve
+    from benchmarks.speed.synthetic_shop import Setting
+    from laserrec.system.devices import choose
+
+    setting = Setting(
+        llm=llm, dtype=dtype.value, weights=weights.value, layers=layers, catalogue=catalogue,
+        item_tokens=item_tokens, vary=vary, history=history, prefix=prefix,
+        users=100, prompts=1, batch=1, repeats=repeats, threads=threads, side=side, compiled=compiled,
+        device=str(choose(device)),
+    )  # fmt: skip
+    _run(lambda told: bench_serve(setting, requests, told), as_json)
+
+
+@app.command()
+def data(
+    rows: Annotated[int, typer.Option(min=1000, help="Events of the synthetic log.")] = 10_000_000,
+    repeats: Annotated[int, typer.Option(min=1, help="Timed rounds.")] = 3,
+    as_json: Json = False,
+) -> None:
+    """Preparing a large log, beside the same job in pandas."""
+    from benchmarks.speed.data import bench_data
+    from laserrec.cli.support import print_json, progress_console
+
+    with progress_console().status("Loading") as status:
+        found = bench_data(rows, repeats, status.update)
+    if as_json:
+        print_json(found)
+    else:
+        _show_data(found)
+
+
+def _run(bench: Callable[[Told], Report], as_json: bool) -> None:
+    """Run a benchmark under a line of progress and print what it found."""
+    from laserrec.cli.support import print_json, progress_console
+
+    with progress_console().status("Loading") as status:
+        found = bench(status.update).as_dict()
+    if as_json:
+        print_json(found)
+    else:
+        _show(found)
+
+
+def _show(found: Mapping[str, Any]) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    console, machine, limits, setting = Console(highlight=False), found["machine"], found["limits"], found["setting"]
+    where = f"{machine['processor']}, {setting['threads']} threads, {setting['device']}, torch {machine['torch']}"
+    console.print(Text(f"{found['bench']}: {where}", "bold"))
+    console.print(
+        f"Limits: products {limits['bfloat16_gflops']:,.0f} GFLOP/s bfloat16, {limits['float32_gflops']:,.0f} float32; "
+        f"memory {limits['read_gbytes']:.1f} GB/s read, {limits['copy_gbytes']:.1f} copied"
+    )
+    _table(console, ("Route", "Median", "Slowest to fastest", "", "Of the limit"), map(_measurement, found["measurements"]))
+    _table(console, ("Figure", "Measured", "Spread", "Target", ""), map(_target, found["targets"]))
+    for name, value in found["details"].items():
+        console.print(f"  {name.replace('_', ' ')}: {'unknown' if value is None else _round(value)}")
+    for note in found["notes"]:
+        console.print(Text(f"  {note}"))
+
+
+def _show_data(found: Mapping[str, Any]) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    console, kept, versions = Console(highlight=False), found["kept"], found["versions"]
+    told = ", ".join(f"{name} {version}" for name, version in versions.items())
+    console.print(Text(f"data: {found['machine']['processor']}, {found['setting']['cores']} cores, {told}", "bold"))
+    console.print(
+        f"{found['setting']['rows']:,} events read; {kept['users']:,} users, {kept['items']:,} items, {kept['interactions']:,} events kept"
+    )
+    _table(console, ("Route", "Seconds", "Fastest to slowest", "Events/s", "Peak memory"), map(_data_route, found["routes"].items()))
+    _table(console, ("Figure", "Measured", "Spread", "Target", ""), map(_target, found["targets"]))
+    for name, value in found["floor"].items():
+        console.print(f"  {name.replace('_', ' ')} alone: {_round(value)} s")
+
+
+def _data_route(route: tuple[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    name, row = route
+    seconds = row["seconds"]
+    spread = f"{_round(seconds['low'])} to {_round(seconds['high'])}"
+    return name, _round(seconds["median"]), spread, _round(row["rows_per_second"]), f"{row['peak_bytes'] / 2**30:.2f} GiB"
+
+
+def _measurement(row: Mapping[str, Any]) -> tuple[str, ...]:
+    spread, limit = f"{_round(row['low'])} to {_round(row['high'])}", f"{100 * row['limit_share']:.1f} % ({row['bound']})"
+    return row["name"], _round(row["median"]), spread, row["unit"], limit
+
+
+def _target(row: Mapping[str, Any]) -> tuple[str, ...]:
+    goal = "–" if row["goal"] is None else f"{'≤' if row['at_most'] else '≥'} {row['goal']:g} {row['unit']}"
+    verdict = "" if row["met"] is None else "met" if row["met"] else "missed"
+    return row["what"], f"{_round(row['median'])} {row['unit']}", f"{_round(row['low'])} to {_round(row['high'])}", goal, verdict
+
+
+def _table(console: Console, head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for place, name in enumerate(head):
+        table.add_column(name, justify="left" if place in {0, len(head) - 1} else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console.print(table)
+
+
+def _round(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def main() -> NoReturn:
+    """Run the benchmarks' command line and exit."""
+    run(app, "python -m benchmarks.speed")

@@ -1,0 +1,107 @@
+"""Milliseconds of one request through the public class: a history of known items in, the best items with their titles out."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.speed.figures import Job, Measurement, Report, Target, ratio
+from benchmarks.speed.flops import through
+from benchmarks.speed.limits import measure_limits
+from benchmarks.speed.synthetic_shop import Setting, World
+from benchmarks.speed.timing import Timing, Told, threads, untold
+
+K = 10
+WARM_UP = 5
+PLAIN_EVERY = 20
+REQUEST, PLAIN = "Laser.recommend", "plain forward of the whole prompt, no ranking"
+GOALS = {50: 25.0, 95: None, 99: 60.0}
+
+
+def bench_serve(setting: Setting, requests: int = 300, told: Told = untold) -> Report:
+    """Time requests one by one, each for another of `users` histories of the shop's items, all of whose texts are encoded.
+
+    Args:
+        setting: sizes.
+        requests: timed requests, in `repeats` rounds; the plain route takes one for every twenty, in the same rounds.
+        told: told what is being done.
+    """
+    with threads(setting.threads) as count, tempfile.TemporaryDirectory() as folder:
+        told("texts into the cache")
+        world = World(setting)
+        ours, plain = _ours(world, Path(folder)), _plain(world)
+        told("the machine's limits")
+        before = measure_limits(world.shape, setting.side, world.device)
+        each = max(requests // setting.repeats, 1)
+        told(f"{each * setting.repeats} requests")
+        _take(ours, WARM_UP), _take(plain, 1)
+        rounds = [(_take(ours, each), _take(plain, max(each // PLAIN_EVERY, 1))) for _ in range(setting.repeats)]
+        limits = before.best(measure_limits(world.shape, setting.side, world.device))
+    jobs = _jobs(world)
+    found = [
+        Measurement.of(name, Timing(tuple(statistics.median(taken[place]) for taken in rounds)), jobs[name], limits)
+        for place, name in enumerate((REQUEST, PLAIN))
+    ]
+    report = Report("serve", asdict(setting) | {"threads": count, "requests": each * setting.repeats, "k": K}, limits, found)
+    report.targets = [_percentile([taken[0] for taken in rounds], level, goal) for level, goal in GOALS.items()]
+    report.targets.append(ratio(f"{REQUEST} / {PLAIN}", found[0], found[1]))
+    report.notes.append(
+        "Each repeat is the median of a round's requests. The limit reads the language model's layers, the history's keys and values and "
+        "the item matrix once."
+    )
+    return report
+
+
+def _take(request: Callable[[], object], count: int) -> list[float]:
+    """Make requests and return the seconds each took; garbage is collected as it is in a service."""
+    taken = []
+    for _ in range(count):
+        began = time.perf_counter()
+        request()
+        taken.append(time.perf_counter() - began)
+    return taken
+
+
+def _ours(world: World, folder: Path) -> Callable[[], object]:
+    world.backbone.for_reading()  # as Laser.load has it
+    texts = world.texts("text_first")
+    texts.encode_once(folder)
+    laser = world.laser(texts)
+    histories = itertools.cycle([[laser.item_ids[item] for item in row] for row in world.histories.tolist()])
+    return lambda: laser.recommend([next(histories)], K)
+
+
+def _plain(world: World) -> Callable[[], object]:
+    plain, virtual = world.plain(1), world.virtual(1)
+    prompts = itertools.cycle(world.prompts(world.histories))
+
+    @torch.no_grad()
+    def request() -> object:
+        return plain.read([next(prompts)], virtual, "text_first")
+
+    return request
+
+
+def _jobs(world: World) -> dict[str, Job]:
+    """Count a request of either route: the same work, with the weights as each keeps them."""
+    setting, shape, backbone = world.setting, world.shape, world.backbone
+    context = round(setting.history * statistics.mean(map(len, world.lines)))
+    work = through(shape, setting.prefix + 1, context=context, last_only=True).forward
+    beside = context * shape.cached * backbone.kept.itemsize + setting.catalogue * shape.width * torch.float32.itemsize
+    full = shape.layers * shape.matrices * backbone.dtype.itemsize
+    weights = {REQUEST: full if setting.weights == "full" else world.weight_bytes - backbone.embeddings.weight.nbytes, PLAIN: full}
+    return {name: Job(1, "requests", work, world.arithmetic, each + beside) for name, each in weights.items()}
+
+
+def _percentile(rounds: list[list[float]], level: int, goal: float | None) -> Target:
+    each = [1000 * float(np.percentile(taken, level)) for taken in rounds]
+    whole = 1000 * float(np.percentile([seconds for taken in rounds for seconds in taken], level))
+    return Target(f"{REQUEST}, p{level}", "ms", whole, min(each), max(each), goal, at_most=True)

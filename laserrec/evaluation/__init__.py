@@ -1,0 +1,1 @@
+"""Scores to ranks, ranks to metrics, metrics to intervals and tests."""

@@ -1,0 +1,227 @@
+"""From scores to figures: one ranking of the whole catalogue for each case, under two protocols, and everything else from the ranks.
+
+Protocols: "all" ranks every item; "unseen" leaves the history's items out, except the target. Their figures never share a table.
+With one target a case, Recall@k and Hit@k are the same number.
+
+Knows nothing of models: it is given a function from histories to scores. Legend: R cases, B histories, S history, N catalogue, K list.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from laserrec.data.dataset import Cases
+from laserrec.data.files import write_parquet
+from laserrec.errors import ConfigError, DataError
+from laserrec.evaluation.ranking import HISTORIES, best, exclude, rows_at_once, target_ranks
+from laserrec.system.atomic import aside
+
+Protocol = Literal["all", "unseen"]
+PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
+KS = (1, 5, 10, 20, 50)
+Scorer = Callable[[Tensor, Tensor], Tensor]
+"""Items int64 [B, S], padded on the right, and a mask bool [B, S], to scores float [B, N]."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The ranks of one model's targets.
+
+    Attributes:
+        users: user indices, int64 [R].
+        targets: item indices, int64 [R].
+        lengths: items in the history, int64 [R].
+        ranks: the target's rank from 1, int64 [R], by protocol.
+        lists: coverage@K and novelty@K of the recommended lists, by protocol; empty where no lists were asked for.
+        about: what was evaluated: model, dataset, fingerprint, part; kept with the ranks.
+    """
+
+    users: NDArray[np.int64]
+    targets: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    ranks: Mapping[Protocol, NDArray[np.int64]]
+    lists: Mapping[Protocol, Mapping[str, float]] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def __str__(self) -> str:
+        """Return the main figures of both protocols, a line each."""
+        names = ("recall@10", "ndcg@10", "recall@50", "ndcg@50", "mrr")
+        lines = []
+        for protocol, title in zip(PROTOCOLS, ("seen items ranked   ", "seen items left out "), strict=True):
+            values = self.metrics(protocol)
+            lines.append(title + "  ".join(f"{name} {values[name]:.4f}" for name in names))
+        return "\n".join(lines)
+
+    def metrics(self, protocol: Protocol = "all", ks: Sequence[int] = KS) -> dict[str, float]:
+        """Return recall@k, hit@k, ndcg@k, mrr@k for each k, mrr, and what the lists gave; means over cases."""
+        return {**metrics(self.ranks[protocol], ks), **self.lists.get(protocol, {})}
+
+    def per_case(self, metric: str, protocol: Protocol = "all") -> NDArray[np.float64]:
+        """Return a metric of every case, float64 [R], for intervals, tests and slices."""
+        return per_case(self.ranks[protocol], metric)
+
+    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Evaluation:
+        """Return a slice of the cases; what the lists gave belongs to all of them and is left out."""
+        ranks = {protocol: values[rows] for protocol, values in self.ranks.items()}
+        return Evaluation(self.users[rows], self.targets[rows], self.lengths[rows], ranks, {}, self.about)
+
+    def save(self, path: Path, user_ids: Sequence[str], item_ids: Sequence[str]) -> None:
+        """Write a Parquet table with one row a case, from which every figure can be derived again.
+
+        Args:
+            path: the file, replaced when complete.
+            user_ids: the dataset's, in index order.
+            item_ids: the dataset's, in index order.
+
+        Raises:
+            DataError: the disk refuses.
+        """
+        columns = {
+            "user_id": [user_ids[user] for user in self.users],
+            "target_id": [item_ids[target] for target in self.targets],
+            "user": self.users,
+            "target": self.targets,
+            "history_length": self.lengths,
+            **{f"rank_{protocol}": self.ranks[protocol] for protocol in PROTOCOLS},
+        }
+        header = {"about": json.dumps(dict(self.about)), "lists": json.dumps({key: dict(value) for key, value in self.lists.items()})}
+        table = pl.DataFrame(columns, schema_overrides={"user_id": pl.String, "target_id": pl.String})
+        try:
+            with aside(path) as partial:
+                write_parquet(table, partial, metadata=header)
+        except OSError as error:
+            raise DataError(f"Cannot write {path}: {error}. Make room on the disk, or choose another folder.") from error
+
+    @classmethod
+    def load(cls, path: Path) -> Evaluation:
+        """Read what `save` wrote.
+
+        Raises:
+            DataError: the file is absent, damaged or not one of ours.
+        """
+        try:
+            table, header = pl.read_parquet(path), pl.read_parquet_metadata(path)
+            ranks = {protocol: _column(table, f"rank_{protocol}") for protocol in PROTOCOLS}
+            lists, about = json.loads(header["lists"]), json.loads(header["about"])
+            return cls(_column(table, "user"), _column(table, "target"), _column(table, "history_length"), ranks, lists, about)
+        except FileNotFoundError as error:
+            raise DataError(f"There is no file {path}; evaluate the run first.") from error
+        except (OSError, KeyError, ValueError, pl.exceptions.PolarsError) as error:
+            raise DataError(
+                f"{path} does not hold the ranks of an evaluation: {error}. Delete it and run the command that made it again."
+            ) from error
+
+
+def evaluate(
+    score: Scorer,
+    cases: Cases,
+    *,
+    popularity: NDArray[np.int64] | None = None,
+    list_length: int = 10,
+    at_once: int = HISTORIES,
+    device: torch.device | str = "cpu",
+    about: Mapping[str, Any] | None = None,
+) -> Evaluation:
+    """Score every case once and rank its target under both protocols.
+
+    Args:
+        score: the model; given the whole histories, the shortest first.
+        cases: histories and targets.
+        popularity: events of each item in training, int64 [N]; with it, the lists' coverage and novelty are measured.
+        list_length: K, length of the lists.
+        at_once: B, histories scored at a time; fewer where the catalogue, whose size the first one's scores tell, is large.
+        device: where histories go before scoring.
+        about: kept with the ranks.
+
+    Raises:
+        DataError: there is no case.
+        TrainingError: a score is NaN.
+    """
+    if not len(cases):
+        raise DataError("Received no case to evaluate: no user has an event in this part and one before it. See `laserrec data inspect`.")
+    ranks = {protocol: np.empty(len(cases), np.int64) for protocol in PROTOCOLS}
+    lists: dict[Protocol, list[Tensor]] = {protocol: [] for protocol in PROTOCOLS}
+    order = np.argsort(cases.histories.lengths, kind="stable")
+    at, count = 0, 1
+    while at < len(order):
+        rows = order[at : at + count]
+        items, mask = (torch.from_numpy(array).to(device) for array in cases.histories.take(rows).padded())
+        targets = torch.from_numpy(cases.targets[rows]).to(device)
+        with torch.no_grad():
+            scores = score(items, mask)
+        for protocol in PROTOCOLS:
+            ranked = scores if protocol == "all" else exclude(scores, items, mask, keep=targets)
+            ranks[protocol][rows] = target_ranks(ranked, targets).cpu().numpy()
+            if popularity is not None:
+                # A list is what would be recommended, so here a target that was seen is excluded like the rest.
+                shown = scores if protocol == "all" else exclude(scores, items, mask)
+                lists[protocol].append(best(shown, list_length).items.cpu())
+        at, count = at + count, rows_at_once(scores.shape[1], at_once)
+    measured: dict[Protocol, dict[str, float]] = {}
+    if popularity is not None:
+        measured = {protocol: list_metrics(torch.cat(parts).numpy(), popularity, list_length) for protocol, parts in lists.items()}
+    return Evaluation(cases.users, cases.targets, cases.histories.lengths, ranks, measured, about or {})
+
+
+def per_case(ranks: NDArray[np.int64], metric: str) -> NDArray[np.float64]:
+    """Return one metric of every rank.
+
+    Args:
+        ranks: from 1, int64 [R].
+        metric: "mrr", or recall@k, hit@k, ndcg@k, mrr@k with k ≥ 1.
+
+    Raises:
+        ConfigError: the metric is unknown.
+    """
+    name, _, text = metric.partition("@")
+    if metric == "mrr":
+        return 1.0 / ranks
+    if name not in {"recall", "hit", "ndcg", "mrr"} or not text.isdecimal() or int(text) < 1:
+        raise ConfigError(
+            f"Unknown metric {metric!r}; allowed are mrr, and recall@k, hit@k, ndcg@k, mrr@k with a whole k from 1, such as ndcg@10."
+        )
+    inside = (ranks <= int(text)).astype(np.float64)
+    weights = {"ndcg": 1.0 / np.log2(ranks + 1.0), "mrr": 1.0 / ranks}
+    return inside * weights[name] if name in weights else inside
+
+
+def metrics(ranks: NDArray[np.int64], ks: Sequence[int] = KS) -> dict[str, float]:
+    """Return recall@k, hit@k, ndcg@k and mrr@k for each k, and mrr: means over ranks int64 [R]; NaN where there are none."""
+    names = [f"{name}@{k}" for name in ("recall", "hit", "ndcg", "mrr") for k in ks]
+    return {name: float(per_case(ranks, name).mean()) if len(ranks) else math.nan for name in (*names, "mrr")}
+
+
+def list_metrics(lists: NDArray[np.int64], popularity: NDArray[np.int64], k: int) -> dict[str, float]:
+    """Measure what recommended lists show beside the target.
+
+    Args:
+        lists: item indices, int64 [R, K]; -1 for places left empty.
+        popularity: events of each item in training, int64 [N].
+        k: K, for the names.
+
+    Returns:
+        coverage@k, the share of the catalogue in at least one list; novelty@k, the mean of -log2 of the recommended items' share of
+        training events, one added to each item's count, where anything was recommended.
+    """
+    shown = lists[lists >= 0]
+    share = (popularity + 1.0) / (popularity.sum() + len(popularity))
+    found = {f"coverage@{k}": len(np.unique(shown)) / len(popularity)}
+    return found | {f"novelty@{k}": float(-np.log2(share[shown]).mean())} if len(shown) else found
+
+
+def _column(table: pl.DataFrame, name: str) -> NDArray[np.int64]:
+    return table[name].cast(pl.Int64).to_numpy().astype(np.int64)

@@ -1,0 +1,104 @@
+"""The paper's prompt order [P ; instruction ; items' text ; s]: the whole prompt goes through the LLM at every step.
+
+Dimensions: B batch, S history, L prefix tokens, T tokens, H width of the LLM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from laserrec.laser.reader import ReadOut, group_size
+from laserrec.llm.backbone import Backbone
+from laserrec.llm.decoder import RotaryDecoder, TokenBatch
+from laserrec.llm.support import why_not
+
+ALIKE = 1.25
+"""Whole prompts that attend together: the longest has at most this many times the tokens of the shortest, for padding is computed, too."""
+
+
+class PrefixFirst:
+    """[P ; instruction ; items' text ; s], exactly as in the paper: the whole prompt goes through the LLM."""
+
+    def __init__(
+        self, backbone: Backbone, instruction: Sequence[int], line: Callable[[int, int], Sequence[int]], read_out: ReadOut
+    ) -> None:
+        """Read whole prompts.
+
+        Args:
+            backbone: the frozen LLM.
+            instruction: its token ids.
+            line: token ids of an item's line, given the item's index and its number in the history, from 1.
+            read_out: which states become the embedding.
+        """
+        self.backbone, self.instruction, self.line, self.read_out = backbone, list(instruction), line, read_out
+        self.decoder = None if why_not(backbone.model) else RotaryDecoder(backbone.model, fused=backbone.compiled)
+
+    def read(self, items: Tensor, mask: Tensor, virtual: Tensor) -> Tensor:
+        """Return the embedding of each history, float32 [B, H]; arguments as in `Reader`."""
+        if not len(items):
+            return virtual.new_empty(0, virtual.shape[2])
+        texts = [self._tokens(row[real].tolist()) for row, real in zip(items.cpu(), mask.cpu(), strict=True)]
+        lengths, device = torch.tensor([len(text) for text in texts]) + virtual.shape[1], virtual.device
+        order = lengths.argsort(stable=True)
+        sizes, there = alike(lengths[order].tolist(), group_size(device)), order.to(device)
+        ends = lengths[order].to(device).split(sizes)
+        prompts = [
+            self._prompts([texts[row] for row in rows.tolist()], part, end)
+            for rows, part, end in zip(order.split(sizes), virtual[there].split(sizes), ends, strict=True)
+        ]
+        return torch.cat(self._states(prompts, ends))[there.argsort()]
+
+    def _states(self, prompts: Sequence[Tensor], lengths: Sequence[Tensor]) -> list[Tensor]:
+        """Read groups of prompts [B, T, H] of these lengths int64 [B]: embeddings float32 [B, H] a group."""
+        if self.decoder is None:
+            whole = [self.backbone.forward(group) for group in prompts]
+        else:
+            rows = [TokenBatch(group, torch.arange(group.shape[1], device=group.device)[None]) for group in prompts]
+            if self.read_out != "mean":
+                return [states.float() for states in self.decoder.read(rows, [length - 1 for length in lengths])]
+            whole = self.decoder.run(rows)
+        return [self._read_out(states.float(), length) for states, length in zip(whole, lengths, strict=True)]
+
+    def _read_out(self, states: Tensor, lengths: Tensor) -> Tensor:
+        """Turn states [B, T, H] of prompts into their embeddings [B, H]."""
+        if self.read_out == "mean":
+            real = (torch.arange(states.shape[1], device=states.device) < lengths[:, None]).unsqueeze(-1)
+            return (states * real).sum(1) / lengths[:, None]
+        return states[torch.arange(len(states), device=states.device), lengths - 1]
+
+    def _prompts(self, texts: Sequence[Tensor], virtual: Tensor, lengths: Tensor) -> Tensor:
+        """Put prefix, text and suffix together: [B, T, H].
+
+        The suffix stands right after each row's own text; what follows it is padding that no real token sees.
+        """
+        embedded = self.backbone.embed(torch.nn.utils.rnn.pad_sequence(list(texts), batch_first=True))
+        virtual = virtual.to(embedded.dtype)
+        prefix, suffix = virtual[:, :-1], virtual[:, -1:]
+        inputs = torch.cat([prefix, embedded, torch.zeros_like(suffix)], dim=1)
+        return inputs.scatter(1, (lengths - 1)[:, None, None].expand(-1, 1, inputs.shape[2]), suffix)
+
+    def _tokens(self, history: list[int]) -> Tensor:
+        tokens = list(self.instruction)
+        for number, item in enumerate(history, start=1):
+            tokens += self.line(item, number)
+        return torch.tensor(tokens, dtype=torch.int64)
+
+
+def alike(lengths: Sequence[int], most: int) -> list[int]:
+    """Return how many rows to take together, one group after the other: at most `most`, the longest at most `ALIKE` times the shortest.
+
+    Args:
+        lengths: tokens of each row, rising.
+        most: rows of a group.
+    """
+    sizes: list[int] = []
+    shortest = 0
+    for length in lengths:
+        if not sizes or sizes[-1] == most or length > ALIKE * shortest:
+            sizes.append(0)
+            shortest = length
+        sizes[-1] += 1
+    return sizes

@@ -1,0 +1,1 @@
+"""Parts of networks that several models share: attention, transformer blocks, rearranged histories, nearest items."""

@@ -1,1 +1,0 @@
-"""Tensors and modules: the frozen LLM, the text-once engine, the trained parts, the id-based recommenders."""

@@ -1,0 +1,105 @@
+"""Recommendations for every user of a dataset: one table, and the file that another system reads."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from laserrec.data.dataset import Dataset
+from laserrec.data.files import write_parquet
+from laserrec.errors import DataError, UnknownIdError
+from laserrec.recommender import Laser
+from laserrec.system.atomic import aside
+
+COLUMNS = {"user_id": pl.String, "rank": pl.Int32, "item_id": pl.String, "title": pl.String, "score": pl.Float32}
+ENDINGS = (".parquet", ".csv", ".jsonl")
+USERS_AT_ONCE = 1024
+"""Users whose recommendations are held as Python objects at a time."""
+
+
+def recommend_users(
+    laser: Laser,
+    data: Dataset,
+    k: int = 10,
+    *,
+    exclude_seen: bool = True,
+    only: Collection[str] | None = None,
+    without: Collection[str] | None = None,
+    told: Callable[[int], None] = lambda _: None,
+) -> pl.DataFrame:
+    """Recommend after the whole history of every user of a dataset.
+
+    Args:
+        laser: the model.
+        data: whose users; its items must be the model's.
+        k: how many items for each; fewer where fewer are left.
+        exclude_seen: leave each user's own items out.
+        only: ids to choose from, as in `Laser.recommend`.
+        without: ids that are never recommended.
+        told: told how many users are done.
+
+    Returns:
+        user_id, rank from 1, item_id, title and score, users in the dataset's order; one for whom no item is left has no row.
+
+    Raises:
+        UnknownIdError: somebody has an item that the model does not know, or `only` or `without` holds one.
+        DataError: k is below 1.
+    """
+    known, histories, ids = set(laser.item_ids), data.histories(), data.item_ids
+    for item in np.unique(histories.values).tolist():  # now, and not after an hour
+        if ids[item] not in known:
+            raise UnknownIdError("item", ids[item], laser.item_ids)
+    parts = [pl.DataFrame(schema=COLUMNS)]
+    for start in range(0, len(histories), USERS_AT_ONCE):
+        users = range(start, min(start + USERS_AT_ONCE, len(histories)))
+        rows = [[ids[item] for item in histories[user]] for user in users]
+        found = laser.recommend(rows, k, exclude_seen=exclude_seen, only=only, without=without)
+        lists = [
+            (data.user_ids[user], rank, item.item_id, item.title, item.score)
+            for user, row in zip(users, found, strict=True)
+            for rank, item in enumerate(row, start=1)
+        ]
+        parts.append(pl.DataFrame(lists, schema=COLUMNS, orient="row"))
+        told(users.stop)
+    return pl.concat(parts)
+
+
+def check_place(path: Path) -> None:
+    """Refuse a file that `write_table` could not write: now, and not after an hour.
+
+    Raises:
+        DataError: its ending names no format, it is a folder, or nothing can be written beside it.
+    """
+    if path.suffix not in ENDINGS:
+        raise DataError(f"Received {str(path)!r}; the ending of its name must tell the format: {', '.join(ENDINGS)}.")
+    if path.is_dir():
+        raise DataError(f"{path} is a folder; give the name of a file.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise DataError(f"Cannot write {path}: {error}") from error
+
+
+def write_table(table: pl.DataFrame, path: Path) -> None:
+    """Write a table as the file's ending says, aside first; a file that is there is replaced when the new one is complete.
+
+    Raises:
+        DataError: the ending names no format, or the disk refuses.
+    """
+    check_place(path)
+    try:
+        with aside(path) as partial:
+            if path.suffix == ".parquet":
+                write_parquet(table, partial)
+            elif path.suffix == ".csv":
+                table.write_csv(partial)
+            else:
+                table.write_ndjson(partial)
+    except OSError as error:
+        raise DataError(f"Cannot write {path}: {error}") from error

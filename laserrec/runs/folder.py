@@ -1,0 +1,394 @@
+"""A run on disk: what was trained on what, with which settings, and where its results lie.
+
+    run.json                 dataset (path, name, fingerprint), command line, settings, versions, machine, times, what was predicted of them
+    config.json              the settings, as `laserrec train --config` takes them
+    <fit>/                   checkpoint and metrics.jsonl of each fit
+    model/                   the trained model
+    ranks-<part>.parquet     the target's rank of every case
+
+Knows nothing of commands and of what is printed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+import torch
+
+from laserrec import __version__
+from laserrec.assets.hub import HUB
+from laserrec.config import LaserConfig
+from laserrec.data.dataset import Dataset
+from laserrec.errors import CheckpointError, ConfigError, DataError
+from laserrec.evaluation.metrics import PROTOCOLS, Evaluation
+from laserrec.laser.folder import model_of, refuse_seeds, seed_runs
+from laserrec.recommender import Laser
+from laserrec.runs.planning.plan import Compared, PhaseClock, Plan, compare
+from laserrec.system.cache import texts_folder
+from laserrec.system.devices import CPU, describe
+from laserrec.system.files import read_json, write_json
+from laserrec.system.provenance import environment
+from laserrec.system.resources import folder_bytes, peak_memory
+from laserrec.training.loop import Observer
+from laserrec.training.session import Session
+
+Part = Literal["valid", "test"]
+PARTS: tuple[Part, ...] = get_args(Part)
+FORMAT = 3
+_DATA = {"name", "fingerprint", "catalogue", "path", "absolute"}
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a model did, and what it cost.
+
+    Attributes:
+        evaluation: its ranks on one part of one dataset.
+        seconds: of training and validation, counting and blending too; 0 for a model that takes none.
+        parameters: trained ones.
+    """
+
+    evaluation: Evaluation
+    seconds: float
+    parameters: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything but the ranks, for JSON."""
+        figures = {protocol: self.evaluation.metrics(protocol) for protocol in PROTOCOLS}
+        return {
+            **self.evaluation.about,
+            "cases": len(self.evaluation),
+            "metrics": figures,
+            "seconds": self.seconds,
+            "parameters": self.parameters,
+        }
+
+
+class RunFolder:
+    """One run; `begin` and `open` are the ways to get it.
+
+    Attributes:
+        path: the folder.
+        config: the run's settings.
+        about: what run.json holds.
+    """
+
+    def __init__(self, path: Path, config: LaserConfig, about: Mapping[str, Any]) -> None:
+        """Take a run's description; nothing is read or written."""
+        self.path, self.config, self.about = path, config, dict(about)
+
+    @classmethod
+    def begin(
+        cls,
+        path: Path,
+        config: LaserConfig,
+        data: Dataset,
+        data_path: Path,
+        *,
+        command: Sequence[str],
+        resume: bool = False,
+        plan: Plan | None = None,
+    ) -> Self:
+        """Start a run, or take up the one that is there.
+
+        Args:
+            path: the run's folder; made when it does not exist.
+            config: the settings.
+            data: the dataset.
+            data_path: where the dataset lies.
+            command: the command line, for the record.
+            resume: a run that is there is continued; otherwise the folder must be empty.
+            plan: what is predicted of a new run; `config` is then the plan's.
+
+        Raises:
+            ConfigError: the folder is not empty, or holds a run with other settings or data, or those of several seeds.
+        """
+        if config.start is not None and not config.start.startswith(HUB):  # the run may be continued from elsewhere
+            config = config.model_copy(update={"start": str(Path(config.start).resolve())})
+        if cls.occupied(path, resume=resume):
+            if seed_runs(path) and not (path / "run.json").is_file():
+                raise ConfigError(
+                    f"{path} holds a run for each of several seeds. Continue them with --seeds, or choose another folder with --out."
+                )
+            run = cls.open(path)
+            run._require(config, data)
+            return run
+        about = {
+            "format": FORMAT,
+            "version": __version__,
+            "environment": environment(),
+            "command": list(command),
+            "data": {
+                "name": data.name,
+                "fingerprint": data.fingerprint,
+                "catalogue": data.catalogue_digest,
+                "path": os.path.relpath(data_path.resolve(), path.resolve()),
+                "absolute": str(data_path.resolve()),
+            },
+            "config": config.model_dump(mode="json"),
+            "threads": torch.get_num_threads(),
+            "started": _now(),
+            "finished": None,
+            "seconds": 0.0,
+        }
+        if plan is not None:
+            about["plan"] = plan.as_dict()
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"Cannot make the run's folder {path}: {error}") from error
+        run = cls(path, config, about)
+        write_json(path / "run.json", about)
+        config.save(path / "config.json")
+        return run
+
+    @staticmethod
+    def occupied(path: Path, *, resume: bool) -> bool:
+        """Return whether there is something in a run's folder.
+
+        Raises:
+            ConfigError: there is, and nothing is to be resumed; or the folder cannot be read.
+        """
+        try:
+            occupied = path.exists() and any(path.iterdir())
+        except OSError as error:
+            raise ConfigError(f"Cannot make the run's folder {path}: {error}") from error
+        if occupied and not resume:
+            raise ConfigError(f"{path} exists and is not empty. Choose another folder with --out, or continue the run in it with --resume.")
+        return occupied
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Read a run.
+
+        Raises:
+            CheckpointError: the folder does not exist, or holds no run, or those of several seeds.
+        """
+        if not (path / "run.json").is_file():
+            refuse_seeds(path)
+            state = "is not a run: it holds no run.json" if path.is_dir() else "does not exist"
+            raise CheckpointError(f"{path} {state}. Give the folder that `laserrec train --out` wrote.")
+        about = read_json(path / "run.json")
+        data = about.get("data")
+        if about.get("format") != FORMAT or not isinstance(data, dict) or not data.keys() >= _DATA:
+            raise CheckpointError(f"{path / 'run.json'} does not describe a run of this version (format {FORMAT}).")
+        config = LaserConfig.build("default", about.get("config", {}), source=str(path / "run.json"))
+        return cls(path, config, about)
+
+    @property
+    def finished(self) -> bool:
+        """Whether everything is trained and evaluated."""
+        return self.about.get("finished") is not None
+
+    @property
+    def model(self) -> Path:
+        """Where the trained model lies.
+
+        Raises:
+            CheckpointError: training did not get so far.
+        """
+        return model_of(self.path)
+
+    def ranks(self, part: Part) -> Path:
+        """Where the ranks of a part lie once it is evaluated."""
+        return self.path / f"ranks-{part}.parquet"
+
+    @property
+    def data_path(self) -> Path:
+        """Where the dataset lies: as seen from the run, or where it lay when the run began.
+
+        Raises:
+            DataError: it is in neither place.
+        """
+        places: list[Path] = [(self.path / self.about["data"]["path"]).resolve(), Path(self.about["data"]["absolute"])]
+        for place in places:
+            if (place / "manifest.json").is_file():
+                return place
+        where = " nor ".join(dict.fromkeys(map(str, places)))
+        raise DataError(f"The dataset of {self.path} is not at {where}. Tell where it is with --data.")
+
+    def dataset(self, path: Path | None = None) -> Dataset:
+        """Load the run's dataset.
+
+        Args:
+            path: where it lies now, when it was moved.
+
+        Raises:
+            DataError: it cannot be found, or has another fingerprint than the one the run was trained on.
+        """
+        path = path or self.data_path
+        data, trained = Dataset.load(path), self.about["data"]
+        if data.fingerprint != trained["fingerprint"]:
+            raise DataError(
+                f"{path} has fingerprint {data.fingerprint[:12]}…; {self.path} was trained on {trained['name']!r}, "
+                f"{trained['fingerprint'][:12]}…. "
+                "Figures of different splits are not compared: give the run's dataset with --data, or train on this one."
+            )
+        return data
+
+    @contextmanager
+    def work(self, device: torch.device = CPU) -> Iterator[PhaseClock]:
+        """Do what is inside as the run was begun, and note on what device and what it took, also when it is interrupted or fails.
+
+        Yields an observer for the run's fits, which notes what each of them took.
+
+        The order of a sum, and so its last bits, depends on the number of threads: a run keeps the number it was begun with, as far as this
+        machine has that many. A finished run's seconds stay as they are.
+        """
+        began, own, begun, clock = (
+            time.monotonic(),
+            torch.get_num_threads(),
+            self.about.get("threads"),
+            PhaseClock(self.about.get("phases", {})),
+        )
+        if isinstance(begun, int) and 1 <= begun <= (os.cpu_count() or 1):
+            torch.set_num_threads(begun)
+        try:
+            yield clock
+        finally:
+            torch.set_num_threads(own)
+            if not self.finished:
+                seconds, peak = self.about["seconds"] + time.monotonic() - began, max(self.about.get("peak_memory", 0), peak_memory(device))
+                self._note(seconds=seconds, phases=clock.phases, peak_memory=peak, device=describe(device))
+
+    def finish(self) -> None:
+        """Note that everything is trained and evaluated; the first time counts."""
+        if not self.finished:
+            texts = folder_bytes(texts_folder()) - self.about["plan"]["disk"]["texts_before"] if "plan" in self.about else 0
+            self._note(finished=_now(), texts_bytes=texts, run_bytes=folder_bytes(self.path))
+
+    @property
+    def compared(self) -> list[Compared]:
+        """What was predicted of a finished run beside what it took; empty for a run without a plan."""
+        return compare(self.about["plan"], self.about) if self.finished and "plan" in self.about else []
+
+    def _note(self, **changes: object) -> None:
+        self.about |= changes
+        write_json(self.path / "run.json", self.about)
+
+    def _require(self, config: LaserConfig, data: Dataset) -> None:
+        """Refuse settings or data that are not this run's."""
+        trained = self.about["data"]
+        if data.fingerprint != trained["fingerprint"]:
+            raise ConfigError(
+                f"{self.path} was begun on {trained['name']!r} (fingerprint {trained['fingerprint'][:12]}…); received {data.name!r} "
+                f"({data.fingerprint[:12]}…). Resume with the same data, or choose another folder with --out."
+            )
+        if data.catalogue_digest != trained["catalogue"]:
+            raise ConfigError(
+                f"{self.path} was begun with other texts, or another order, of the items of {trained['name']!r}. Resume with the dataset "
+                "as it was, or choose another folder with --out."
+            )
+        own, received = flat_settings(self.config.model_dump(mode="json")), flat_settings(config.model_dump(mode="json"))
+        # What the run's plan chose was unset, and still is where the same settings are given again.
+        received |= {key: own[key] for key in self.about.get("plan", {}).get("chosen", {}) if received[key] is None}
+        changed = [f"{key} = {received[key]!r} (the run's: {own[key]!r})" for key in own if own[key] != received[key]]
+        if changed:
+            raise ConfigError(
+                f"{self.path} was begun with other settings: received {', '.join(changed)}. Resume with the same settings or name none, "
+                "or choose another folder with --out."
+            )
+
+
+def train_run(run: RunFolder, data: Dataset, observers: Sequence[Observer] = (), device: torch.device = CPU) -> Laser:
+    """Train what is left of a run, save its model, evaluate it, and keep the ranks.
+
+    Args:
+        run: new or interrupted; the model of a finished one is loaded, and nothing is evaluated again.
+        data: its dataset.
+        observers: who watches.
+        device: where it is computed.
+
+    Raises:
+        InterruptedTraining: Ctrl-C; call again to continue.
+    """
+    if run.finished:
+        return Laser.load(run.model, device=device)
+    laser = Laser.fit(data, run.config, session=Session(run.path, resume=True, observers=observers, device=device))
+    _keep(run, laser, data)
+    return laser
+
+
+def transfer_run(
+    path: Path,
+    source: str | Path,
+    data: Dataset,
+    data_path: Path,
+    *,
+    command: Sequence[str],
+    observers: Sequence[Observer] = (),
+    device: torch.device = CPU,
+) -> RunFolder:
+    """Carry a model over to a dataset without training and evaluate it, in a run's folder that appears only when complete.
+
+    Args:
+        path: the run's folder.
+        source: the model.
+        data: the dataset.
+        data_path: where the dataset lies.
+        command: the command line, for the record.
+        observers: who watches.
+        device: where it is computed.
+
+    Raises:
+        ConfigError: the folder is not empty.
+    """
+    RunFolder.occupied(path, resume=False)
+    laser = Laser.transfer(source, data, session=Session(path, observers=observers, device=device))
+    aside = path.with_name(f".{path.name}.transfer")  # beside it, so that what lies relative to the run stays so
+    shutil.rmtree(aside, ignore_errors=True)
+    run = RunFolder.begin(aside, laser.config, data, data_path, command=command)
+    with run.work(device):
+        _keep(run, laser, data)
+    run.finish()
+    os.replace(aside, path)  # an empty folder gives way
+    return RunFolder.open(path)
+
+
+def _keep(run: RunFolder, laser: Laser, data: Dataset) -> None:
+    laser.save(run.path / "model")
+    for part in PARTS:
+        if len(data.cases(part)):
+            evaluate_run(run, laser, data, part)
+
+
+def evaluate_run(run: RunFolder, laser: Laser, data: Dataset, part: Part) -> None:
+    """Evaluate a run's model on a part of its dataset, and keep the ranks."""
+    laser.evaluate(data, part).save(run.ranks(part), data.user_ids, data.item_ids)
+
+
+def read_result(run: RunFolder, part: Part) -> Result:
+    """Return how a run's model did on a part that was evaluated.
+
+    Raises:
+        DataError: it was not.
+        CheckpointError: the run has no model.
+    """
+    costs = read_json(run.model / "laser.json").get("costs", {}).values()
+    evaluation = Evaluation.load(run.ranks(part))
+    return Result(evaluation, sum(cost["seconds"] for cost in costs), sum(cost["parameters"] for cost in costs))
+
+
+def read_results(run: RunFolder) -> list[Result]:
+    """Return how a run's model did on every part that was evaluated."""
+    return [read_result(run, part) for part in PARTS if run.ranks(part).is_file()]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def flat_settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings with names such as stage1.epochs."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= flat_settings(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return flat

@@ -1,0 +1,1 @@
+"""Sequential recommenders over item ids: SASRec, BERT4Rec, GRU4Rec, FDSA, and their ensemble."""

@@ -1,0 +1,32 @@
+"""The last item's text as a baseline, against texts read one by one."""
+
+from __future__ import annotations
+
+import pytest
+import tiny
+import torch
+from torch.nn.functional import cosine_similarity
+
+from laserrec.baselines.base import Baseline
+from laserrec.baselines.last_text import LastItemText
+from laserrec.llm import mean_pooling as reading
+
+TEXTS = ("Pen", "Blue pen", "A much longer text than the others", "", "Ink")
+
+
+def test_scores_are_cosines_of_mean_states(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "TOKENS", 16)  # several batches
+    llm, told = tiny.backbone(), []
+    baseline: Baseline = LastItemText(reading.mean_states(llm, TEXTS, max_tokens=20, told=told.append))
+    with torch.no_grad():
+        alone = [llm.forward(llm.embed(torch.tensor(llm.tokenize(text, 20))[None]))[0].mean(0) if text else None for text in TEXTS]
+    # The longest history ends in item 1, the shorter one in item 2, before its padding.
+    scores = baseline.scores(torch.tensor([[2, 0, 1], [4, 2, 0]]), torch.tensor([[True, True, True], [True, True, False]]))
+    assert scores.dtype == torch.float32
+    for row, last in enumerate((alone[1], alone[2])):
+        for item, vector in enumerate(alone):
+            expected = torch.tensor(0.0) if last is None or vector is None else cosine_similarity(last, vector, dim=0)
+            torch.testing.assert_close(scores[row, item], expected, atol=1e-5, rtol=1e-5)
+    assert (baseline.name, baseline.trained_parameters) == ("Last-item text", 0)
+    assert told == sorted(told)
+    assert told[-1] == len(TEXTS)

@@ -1,0 +1,236 @@
+"""Ranks and lists against brute force over every item."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from laserrec.errors import TrainingError
+from laserrec.evaluation import ranking
+from laserrec.evaluation.ranking import best, exclude, target_ranks, top_k
+from laserrec.layers.products import laid_out_bytes
+
+# A handful of values, so that ties abound; quarters, so that sums of products are exact.
+VALUES = st.sampled_from([-1.0, -0.25, 0.0, 0.25, 0.5, 2.0])
+
+
+@st.composite
+def matrices(draw: st.DrawFn, rows: int | None = None, columns: int | None = None) -> Tensor:
+    rows, columns = rows or draw(st.integers(1, 5)), columns or draw(st.integers(1, 9))
+    return torch.tensor(draw(st.lists(st.lists(VALUES, min_size=columns, max_size=columns), min_size=rows, max_size=rows)))
+
+
+@st.composite
+def histories(draw: st.DrawFn, rows: int, catalogue: int) -> tuple[Tensor, Tensor]:
+    length = draw(st.integers(0, 6))
+    cells = st.tuples(st.integers(0, catalogue - 1), st.booleans())
+    drawn = draw(st.lists(st.lists(cells, min_size=length, max_size=length), min_size=rows, max_size=rows))
+    items = torch.tensor([[item for item, _ in row] for row in drawn], dtype=torch.int64).reshape(rows, length)
+    return items, torch.tensor([[real for _, real in row] for row in drawn], dtype=torch.bool).reshape(rows, length)
+
+
+def brute_list(scores: list[float], forbidden: set[int], k: int) -> list[int]:
+    allowed = sorted((-score, item) for item, score in enumerate(scores) if item not in forbidden)
+    return ([item for _, item in allowed] + [-1] * k)[: min(k, len(scores))]
+
+
+def forbidden(items: Tensor, mask: Tensor) -> list[set[int]]:
+    return [{item for item, real in zip(row, reals, strict=True) if real} for row, reals in zip(items.tolist(), mask.tolist(), strict=True)]
+
+
+@given(st.data())
+def test_rank_is_one_plus_the_others_at_least_as_high(data: st.DataObject) -> None:
+    scores = data.draw(matrices())
+    target = data.draw(st.integers(0, scores.shape[1] - 1))
+    ranks = target_ranks(scores, torch.full((len(scores),), target)).tolist()
+    for row, rank in zip(scores.tolist(), ranks, strict=True):
+        assert rank == 1 + sum(other >= row[target] for item, other in enumerate(row) if item != target)
+
+
+@given(st.data())
+def test_rank_does_not_depend_on_the_catalogue_order(data: st.DataObject) -> None:
+    scores = data.draw(matrices())
+    order = torch.tensor(data.draw(st.permutations(range(scores.shape[1]))))
+    targets = torch.tensor(data.draw(st.lists(st.integers(0, scores.shape[1] - 1), min_size=len(scores), max_size=len(scores))))
+    moved = order.argsort()[targets]
+    assert target_ranks(scores, targets).equal(target_ranks(scores[:, order], moved))
+
+
+def test_a_constant_scorer_ranks_last() -> None:
+    assert target_ranks(torch.zeros(2, 7), torch.tensor([0, 6])).tolist() == [7, 7]
+
+
+@given(st.data())
+def test_exclusion_counts_only_what_was_not_seen(data: st.DataObject) -> None:
+    scores = data.draw(matrices())
+    items, mask = data.draw(histories(len(scores), scores.shape[1]))
+    target = data.draw(st.integers(0, scores.shape[1] - 1))
+    targets = torch.full((len(scores),), target)
+    before = scores.clone()
+    ranks = target_ranks(exclude(scores, items, mask, keep=targets), targets).tolist()
+    assert scores.equal(before)
+    for row, seen, rank in zip(scores.tolist(), forbidden(items, mask), ranks, strict=True):
+        assert rank == 1 + sum(row[item] >= row[target] for item in set(range(len(row))) - seen - {target})
+
+
+def test_exclusion_without_targets_spares_nothing() -> None:
+    excluded = exclude(torch.arange(4.0)[None], torch.tensor([[3, 0, 1]]), torch.tensor([[True, True, False]]))
+    assert excluded.tolist() == [[-torch.inf, 1.0, 2.0, -torch.inf]]
+
+
+@given(st.data())
+def test_best_equals_sorting(data: st.DataObject) -> None:
+    scores, k = data.draw(matrices()), data.draw(st.integers(0, 12))
+    found = best(scores, k)
+    assert found.items.tolist() == [brute_list(row, set(), k) for row in scores.tolist()]
+    assert scores.gather(1, found.items).equal(found.scores)
+
+
+@given(st.data())
+def test_top_k_equals_sorting_whatever_the_memory(data: st.DataObject) -> None:
+    queries = data.draw(matrices(columns=3))
+    matrix = data.draw(matrices(columns=3))
+    items, mask = data.draw(histories(len(queries), len(matrix)))
+    k = data.draw(st.integers(1, 12))
+    expected = [brute_list(row, seen, k) for row, seen in zip((queries @ matrix.T).tolist(), forbidden(items, mask), strict=True)]
+    for memory in (1, 40, 1 << 20):
+        found = top_k(queries, matrix, k, items=items, mask=mask, memory_bytes=memory)
+        assert found.items.tolist() == expected
+        assert found.scores.isneginf().equal(found.items < 0)
+
+
+@pytest.mark.parametrize("k", [1, 7, 300])
+@pytest.mark.parametrize("memory", [1, 200_000, 1 << 30])
+def test_top_k_over_several_chunks(memory: int, k: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    # Whole numbers: products are exact, and thousands of items tie, within chunks and across.
+    queries, matrix = (torch.randint(-8, 9, (rows, 4), generator=generator).float() for rows in (9, 10_007))
+    seen = torch.randint(0, 10_007, (9, 5_000), generator=generator)
+    for items in (None, seen):
+        scores = queries @ matrix.T if items is None else (queries @ matrix.T).scatter(1, items, -torch.inf)
+        expected = scores.sort(dim=1, descending=True, stable=True)
+        for found in (top_k(queries, matrix, k, items=items, memory_bytes=memory), best(scores, k)):
+            assert found.items.equal(expected.indices[:, :k])
+            assert found.scores.equal(expected.values[:, :k])
+
+
+@given(st.data())
+def test_groups_of_neighbours_change_nothing(data: st.DataObject) -> None:
+    queries, matrix = data.draw(matrices(columns=3)), data.draw(matrices(columns=3))
+    items, mask = data.draw(histories(len(queries), len(matrix)))
+    copies, k = data.draw(st.integers(1, 12)), data.draw(st.integers(1, 3))
+    matrix = matrix.repeat(copies, 1)
+    expected = [brute_list(row, seen, k) for row, seen in zip((queries @ matrix.T).tolist(), forbidden(items, mask), strict=True)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranking, "GROUP", 2)
+        patch.setattr(ranking, "SHORTEST_CHUNK", data.draw(st.integers(1, 40)))
+        assert top_k(queries, matrix, k, items=items, mask=mask, memory_bytes=1).items.tolist() == expected
+        assert best(exclude(queries @ matrix.T, items, mask), k).items.tolist() == expected
+
+
+def test_scores_that_rise_through_the_catalogue() -> None:
+    # Every chunk betters everything before it.
+    found = top_k(torch.ones(3, 1), torch.arange(20_000.0)[:, None], 4, memory_bytes=1)
+    assert found.items.tolist() == [[19_999, 19_998, 19_997, 19_996]] * 3
+
+
+class Held(TorchDispatchMode):
+    """Counts the bytes of all storages that torch's operations made and that still live, and keeps the highest sum."""
+
+    def __init__(self, *outside: Tensor) -> None:
+        super().__init__()
+        self.outside = {tensor.untyped_storage().data_ptr() for tensor in outside}
+        self.living: dict[int, StorageWeakRef] = {}
+        self.bytes: dict[int, int] = {}
+        self.opaque = WeakTensorKeyDictionary()
+        self.peak = self.peak_opaque = 0
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:  # noqa: ANN401
+        out = func(*args, **(kwargs or {}))
+        self.living = {place: storage for place, storage in self.living.items() if not storage.expired()}
+        for leaf in tree_leaves(out):
+            if isinstance(leaf, Tensor) and leaf.layout == torch._mkldnn:  # has no storage that torch knows of
+                self.opaque[leaf] = torch.ops.mkldnn._nbytes(leaf)
+                self.peak_opaque = max(self.peak_opaque, sum(self.opaque.values()))
+            elif isinstance(leaf, Tensor) and leaf.numel() and (place := leaf.untyped_storage().data_ptr()) not in self.outside:
+                self.living[place], self.bytes[place] = StorageWeakRef(leaf.untyped_storage()), leaf.untyped_storage().nbytes()
+        self.peak = max(self.peak, sum(self.bytes[place] for place in self.living) + sum(self.opaque.values()))
+        return out
+
+
+def test_what_is_held_is_counted() -> None:
+    with Held() as held:
+        one = torch.zeros(1000)
+        one[5:].add_(1)
+        del one
+        two = torch.ones(500) + torch.ones(500)
+    assert len(two) == 500
+    assert held.peak == 4 * 1500
+
+
+@pytest.mark.parametrize("memory", [2**18, 2**21])  # for few histories at a time, and for all
+@pytest.mark.parametrize("k", [1, 73, 500])
+@pytest.mark.parametrize("kind", ["random", "ties", "rising", "struck"])
+def test_top_k_stays_within_its_memory(monkeypatch: pytest.MonkeyPatch, kind: str, k: int, memory: int) -> None:
+    monkeypatch.setattr(ranking, "CACHED_SCORES", 2**40)  # as on a GPU
+    generator = torch.Generator().manual_seed(0)
+    queries, matrix = torch.rand(40, 4, generator=generator), torch.randn(10_011, 4, generator=generator)
+    if kind == "ties":
+        matrix.zero_()
+    elif kind == "rising":
+        matrix[:] = torch.arange(10_011.0)[:, None]
+    items = torch.randint(0, 10_011, (40, 300), generator=generator) if kind == "struck" else None
+    with Held(queries, matrix, *([] if items is None else [items])) as held:
+        found = top_k(queries, matrix, k, items=items, memory_bytes=memory)
+    peak = held.peak - sum(part.nbytes for part in found)
+    assert peak <= memory
+    assert memory == 2**18 or k > 1 or peak > memory / 4  # a budget is there to be used
+
+
+@pytest.mark.parametrize(("count", "beside"), [(1, 2**18), (64, 2**18), (65, 2**25), (128, 2**25)])
+def test_wide_queries_that_are_laid_out_stay_within_it(monkeypatch: pytest.MonkeyPatch, count: int, beside: int) -> None:
+    monkeypatch.setattr(ranking, "CACHED_SCORES", 2**40)
+    generator = torch.Generator().manual_seed(0)
+    queries, matrix = torch.rand(count, 4090, generator=generator), torch.randn(4200, 4090, generator=generator)
+    memory = laid_out_bytes(queries, count) + beside
+    assert beside == 2**18 or ranking._sizes(queries, 5, 0, memory)[0] == count
+    with Held(queries, matrix) as held:
+        found = top_k(queries, matrix, 5, memory_bytes=memory)
+    assert held.peak - sum(part.nbytes for part in found) <= memory
+    assert bool(held.peak_opaque) == bool(laid_out_bytes(queries, count))
+    assert held.peak_opaque <= laid_out_bytes(queries, count)
+
+
+def test_sorting_ties_holds_little() -> None:
+    scores = torch.zeros(64, 10_000)
+    with Held(scores) as held:
+        assert best(scores, 100).items.tolist() == [list(range(100))] * 64
+    # One byte a score to find the ties, and the lists, where all rows sorted at once would take sixteen.
+    assert held.peak < 2 * scores.numel()
+
+
+def test_no_queries() -> None:
+    assert top_k(torch.empty(0, 3), torch.ones(5, 3), 2).items.shape == (0, 2)
+
+
+def test_nan_is_refused() -> None:
+    scores = torch.tensor([[1.0, 2.0], [torch.nan, 0.0]])
+    for call in (lambda: target_ranks(scores, torch.tensor([0, 1])), lambda: best(scores, 1), lambda: top_k(scores, torch.eye(2), 1)):
+        with pytest.raises(TrainingError, match="history 1 hold NaN"):
+            call()
+    queries = torch.zeros(700, 2)
+    queries[650] = torch.nan
+    with pytest.raises(TrainingError, match="history 650 hold NaN"):
+        top_k(queries, torch.eye(2), 1)

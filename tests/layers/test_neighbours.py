@@ -1,0 +1,106 @@
+"""Tables of neighbours: scores by hand, nearest items against a search over everything, items that come later."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn.functional import normalize
+
+from laserrec.layers.neighbours import COUNT, Neighbours
+
+
+def by_hand() -> Neighbours:
+    """0 → 1 (.4), 0 → 2 (.2), 1 → 2 (.6), 3 → 0 (.5); floor .1."""
+    neighbours = Neighbours(5, 0.1)
+    for item, place, other, weight in ((0, 0, 1, 0.4), (0, 1, 2, 0.2), (1, 0, 2, 0.6), (3, 0, 0, 0.5)):
+        neighbours.items[item, place], neighbours.weights[item, place] = other, weight
+    return neighbours
+
+
+def test_recent_items_count_more_and_the_history_itself_not_at_all() -> None:
+    items, mask = torch.tensor([[0, 1, 0], [3, 0, 9]]), torch.tensor([[True, True, False], [True, True, True]])
+    found = by_hand().scores(items, mask)
+    # 1 came last, 0 before it; in the second row 9 is no item of the table, so 0 came last.
+    first, second = (0.6 + 0.85 * 0.2) / 0.1, (0.4 / 0.1, 0.2 / 0.1)
+    expected = [[0, 0, math.log1p(first), 0, 0], [0, math.log1p(second[0]), math.log1p(second[1]), 0, 0]]
+    torch.testing.assert_close(found, torch.tensor(expected))
+
+
+def test_a_history_of_unknown_items_or_none_says_nothing() -> None:
+    neighbours = by_hand()
+    assert not neighbours.scores(torch.tensor([[7, 8]]), torch.ones(1, 2, dtype=torch.bool)).any()
+    assert not neighbours.scores(torch.zeros(1, 1, dtype=torch.int64), torch.zeros(1, 1, dtype=torch.bool)).any()
+    assert neighbours.scores(torch.zeros(0, 3, dtype=torch.int64), torch.zeros(0, 3, dtype=torch.bool)).shape == (0, 5)
+
+
+def test_only_ten_items_count() -> None:
+    neighbours = by_hand()
+    late = torch.tensor([[4] * 10])
+    assert not neighbours.scores(torch.cat([torch.tensor([[0]]), late], 1), torch.ones(1, 11, dtype=torch.bool)).any()
+    assert neighbours.scores(torch.cat([torch.tensor([[0]]), late[:, :9]], 1), torch.ones(1, 10, dtype=torch.bool)).any()
+
+
+def directions(count: int, seed: int) -> torch.Tensor:
+    return normalize(torch.randn(count, 3, generator=torch.Generator().manual_seed(seed)), dim=1)
+
+
+def dense(neighbours: Neighbours) -> torch.Tensor:
+    size = len(neighbours.items)
+    return torch.zeros(size, size).scatter_add_(1, neighbours.items.long(), neighbours.weights)
+
+
+def searched(vectors: torch.Tensor) -> torch.Tensor:
+    """Every pair, one by one; of each row the COUNT largest."""
+    weights = torch.tensor(
+        [[0.0 if i == j else math.exp(10 * (float(a @ b) - 1)) for j, b in enumerate(vectors)] for i, a in enumerate(vectors)]
+    )
+    for row in weights:
+        row[row.argsort(descending=True)[COUNT:]] = 0
+    return weights
+
+
+@pytest.mark.parametrize("count", [1, 2, 40, COUNT + 1, COUNT + 30])
+def test_nearest_are_those_of_a_search_over_all(count: int) -> None:
+    vectors, neighbours = directions(count, 1), Neighbours(count, 0.1)
+    neighbours.find(vectors)
+    torch.testing.assert_close(dense(neighbours), searched(vectors), rtol=1e-3, atol=1e-6)
+    assert neighbours.items.shape == neighbours.weights.shape == (count, COUNT)
+
+
+@given(st.integers(1, 130), st.integers(0, 40), st.integers(0, 9))
+def test_items_that_come_later_stand_where_they_would_have_stood(known: int, new: int, seed: int) -> None:
+    vectors = directions(known + new, seed)
+    at_once, later = Neighbours(known + new, 0.1), Neighbours(known, 0.1)
+    at_once.find(vectors)
+    later.find(vectors[:known])
+    later.items, later.weights = later.extended(vectors)
+    torch.testing.assert_close(dense(later), dense(at_once), rtol=1e-4, atol=1e-6)
+
+
+def test_extending_leaves_the_table_as_it_was() -> None:
+    vectors, neighbours = directions(20, 2), Neighbours(15, 0.1)
+    neighbours.find(vectors[:15])
+    before = dense(neighbours)
+    neighbours.extended(vectors)
+    assert torch.equal(dense(neighbours), before)
+
+
+def test_rows_that_no_new_item_is_near_to_stay_as_they_are() -> None:
+    """On a circle 101 items lie in the first quarter; of those that come later one lies in its middle and two lie opposite."""
+    angles = torch.cat([torch.linspace(0, math.pi / 2, COUNT + 1), torch.tensor([math.pi / 4, math.pi + 0.1, math.pi + 0.2])])
+    vectors, neighbours = torch.stack([angles.cos(), angles.sin()], dim=1), Neighbours(COUNT + 1, 0.1)
+    neighbours.find(vectors[:-3])
+    # Turned round, so that a row that is sorted again shows.
+    neighbours.items, neighbours.weights = neighbours.items.flip(1), neighbours.weights.flip(1)
+    items, weights = neighbours.extended(torch.cat([vectors[:-3], vectors[-2:]]))
+    assert torch.equal(items[:-2], neighbours.items)
+    assert torch.equal(weights[:-2], neighbours.weights)
+    items, weights = neighbours.extended(vectors)
+    everyone = set(range(COUNT + 1))
+    for item in everyone - {COUNT // 2}:  # from the middle both ends are equally far
+        farthest = COUNT if item < COUNT // 2 else 0
+        assert set(items[item].tolist()) == everyone - {item, farthest} | {COUNT + 1}

@@ -1,0 +1,130 @@
+"""What new items get beyond the score of their stand-ins is fitted on known items that are taken for new."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from torch.nn.functional import cross_entropy
+
+from laserrec.errors import ConfigError
+from laserrec.laser.scoring import GAIN
+from laserrec.laser.system import LaserSystem
+from laserrec.laser.validation import check_lift
+from laserrec.training import cold_start as newcomers
+from laserrec.training.calibration import pull
+from laserrec.training.cold_start import fit_lift
+
+NEW = (2, 7)
+CASE = tiny.batch([[0, 1, 3], [3, 4], [5], [6, 8], [9], [2], [10, 11]])
+"""One history, [2], holds no known item."""
+
+
+def system(**score: Any) -> LaserSystem:  # noqa: ANN401 - settings of any type
+    known = torch.ones(len(tiny.ITEMS), dtype=torch.bool)
+    known[list(NEW)] = False
+    laser = tiny.system(tiny.config(score={"standardise": True, **score}), known=known)
+    laser.refresh()
+    return laser
+
+
+TARGETS = torch.tensor([1, 0, 4, 9, 3, 5, 2])
+
+
+def fitted(laser: LaserSystem, monkeypatch: pytest.MonkeyPatch, *, long: bool = False) -> list[list[int]]:
+    """Fit in two parts, as with a long catalogue or not, and return which items were taken for new each time."""
+    monkeypatch.setattr(newcomers, "FOLDS", 2)
+    monkeypatch.setattr(newcomers, "OTHERS", 0 if long else 100)
+    seen: list[list[int]] = []
+    plain = type(laser.collaborative).without
+    monkeypatch.setattr(type(laser.collaborative), "without", lambda view, items: (seen.append(items.tolist()), plain(view, items))[1])
+    fit_lift(laser, *CASE, TARGETS, seed=3)
+    return seen
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_it_is_the_best_of_a_grid(monkeypatch: pytest.MonkeyPatch, long: bool) -> None:
+    laser = system(trust=1.5)
+    taken = list(fitted(laser, monkeypatch, long=long))  # it grows with what is asked below
+    assert len(taken) == (2 if long else 4)
+    assert sorted(taken[0] + taken[1]) == [item for item in range(len(tiny.ITEMS)) if item not in NEW]
+    found, view = float(laser.model.scorer.lift), laser.collaborative
+    assert abs(found) > 0.05
+
+    def objective(lift: float) -> float:
+        laser.model.scorer.lift.fill_(lift)
+        total = pull(len(TARGETS)) * (lift / GAIN) ** 2
+        # The history without a known item, the sixth, tells nothing of lifts, nor does the case of a new target, the last.
+        for rows, new in zip([(0, 1, 2, 3), (4,)] * 2, taken, strict=False):
+            laser.collaborative = view.without(torch.tensor(new))
+            laser.place_new()
+            logits = laser.scores(*(part[list(rows)] for part in CASE))
+            others = [item for item in range(len(tiny.ITEMS)) if item not in (*new, *NEW)]
+            # Which of the items of each kind it is is not asked, and really new ones are no answers.
+            kinds = torch.stack([logits[:, others].logsumexp(1), logits[:, new].logsumexp(1)], dim=1)
+            wanted = torch.tensor([int(target in new) for target in TARGETS[list(rows)].tolist()])
+            total += float(cross_entropy(kinds, wanted, reduction="sum")) / (len(TARGETS) * (1 if long else 2))
+        return total
+
+    best = objective(found)
+    assert all(best < objective(found + step) for step in (-1.0, -0.3, -0.1, 0.1, 0.3, 1.0))
+
+
+def test_nothing_else_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    laser = system()
+    before = {name: tensor.clone() for name, tensor in laser.model.state_dict().items()}
+    scored, stand_ins = laser.collaborative.scored.clone(), laser.collaborative.stand_ins.clone()
+    fitted(laser, monkeypatch)
+    assert [name for name, tensor in laser.model.state_dict().items() if not torch.equal(before[name], tensor)] == ["scorer.lift"]
+    assert torch.equal(laser.collaborative.scored, scored)
+    assert torch.equal(laser.collaborative.stand_ins, stand_ins)
+
+
+def test_where_no_item_taken_for_new_is_wanted_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    laser = system(new_items=3.0)
+    monkeypatch.setattr(newcomers, "FOLDS", 10)
+    fit_lift(laser, *tiny.batch([[0, 1]]), torch.tensor([2]))
+    assert float(laser.model.scorer.lift) == 0
+
+
+def test_where_nothing_is_fused_or_hardly_anything_known_it_stays() -> None:
+    for laser in (
+        system(fuse_collaborative=False),
+        system(trust=-1.0),
+        tiny.system(tiny.config(), known=torch.arange(len(tiny.ITEMS)) < 9),
+    ):
+        laser.refresh()
+        fit_lift(laser, *CASE, torch.zeros(7, dtype=torch.int64))
+        assert float(laser.model.scorer.lift) == 0
+
+
+def test_new_items_have_it_and_others_do_not() -> None:
+    laser = system(new_items=0.5)
+    plain, lifted = laser.collaborative.scores(*CASE), laser.beside(*CASE)[1]
+    assert lifted is not None
+    expected = plain.clone()
+    expected[:5, list(NEW)] += 0.5
+    expected[6, list(NEW)] += 0.5
+    torch.testing.assert_close(lifted, expected)
+    assert not lifted[5].any()  # nothing is known of that history
+
+
+def test_it_is_set_where_a_score_is_fused() -> None:
+    laser = system()
+    weights = laser.model.state_dict()
+    laser.lift_new(0.25)
+    assert float(laser.model.scorer.lift) == 0.25
+    assert float(weights["scorer.lift"]) == 0  # what is being saved stays
+    for none in (system(fuse_collaborative=False), tiny.system(tiny.config(), known=torch.zeros(len(tiny.ITEMS), dtype=torch.bool))):
+        with pytest.raises(ConfigError, match="fuses no collaborative score"):
+            none.lift_new(0.25)
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), 1e300, 10**400, True, "1", None])
+def test_a_lift_is_a_number_within_reason(wrong: Any) -> None:  # noqa: ANN401 - anything
+    with pytest.raises(ConfigError, match="between -1000 and 1000"):
+        check_lift(wrong)
+    assert check_lift(np.float32(1.5)) == 1.5
