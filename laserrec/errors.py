@@ -83,7 +83,7 @@ class BadRowsError(DataError):
 class UnknownIdError(DataError):
     """An item or user id that the catalogue does not hold."""
 
-    def __init__(self, kind: str, unknown: object, known: Iterable[str]) -> None:
+    def __init__(self, kind: str, unknown: object, known: Iterable[str] = ()) -> None:
         """Name the id and the closest known ones.
 
         Args:

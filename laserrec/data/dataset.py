@@ -25,10 +25,12 @@ from laserrec.data.ids import places_among
 from laserrec.data.ragged import Ragged
 from laserrec.data.splits import SplitInfo, SplitKind, fingerprint
 from laserrec.data.tables import ITEM, PART, PART_TYPE, PARTS, TIME, TITLE, USER, SourceFile
-from laserrec.errors import DataError, UnknownIdError
+from laserrec.errors import DataError, UnknownIdError, shown
 from laserrec.system.atomic_folder import FolderKind
 
 FORMAT = 1
+CasesPart = Literal["valid", "test"]
+"""Parts that are evaluated."""
 _TABLES = ("items.parquet", "interactions.parquet")
 _KIND = FolderKind("dataset", ("manifest.json", *_TABLES), mark="manifest.json", error=DataError)
 _EVENTS = {USER: pl.String, ITEM: pl.String, TIME: pl.Int64, PART: PART_TYPE}
@@ -209,7 +211,7 @@ class Dataset:
         """
         try:
             return self._item_indices[item_id]
-        except KeyError:
+        except (KeyError, TypeError):  # TypeError: a list, say, is no id
             raise UnknownIdError("item", item_id, self.item_ids) from None
 
     def user_index(self, user_id: str) -> int:
@@ -220,7 +222,7 @@ class Dataset:
         """
         try:
             return self._user_indices[user_id]
-        except KeyError:
+        except (KeyError, TypeError):
             raise UnknownIdError("user", user_id, self.user_ids) from None
 
     @cached_property
@@ -253,11 +255,16 @@ class Dataset:
         """Return every user's item indices of part train in order, one row a user; a row may be empty."""
         return _within(self._histories, self.events.parts, 0, 1)
 
-    def cases(self, part: Literal["valid", "test"]) -> Cases:
+    def cases(self, part: CasesPart) -> Cases:
         """Return one case a user: their first event of `part`, and all of their events before it.
 
         Users without an event in `part`, or without one before it, have no case.
+
+        Raises:
+            DataError: there is no such part.
         """
+        if part not in get_args(CasesPart):
+            raise DataError(f"Received the part {shown(part)}; allowed are 'valid' and 'test'.")
         events, parts = self._histories, self.events.parts
         code = PARTS.index(part)
         before = _within(events, parts, BEFORE, code)

@@ -9,6 +9,9 @@ import polars as pl
 
 from laserrec.system.atomic import system_error
 
+UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
+"""What Polars raises on a damaged file; a panic of its Rust code is no `Exception`, so nothing else catches it."""
+
 
 def write_parquet(table: pl.DataFrame, path: Path, **options: Any) -> None:  # noqa: ANN401 - Polars' own options
     """Write a table as Parquet.

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from laserrec.assets.hub import HUB, fetch_repository, hub_errors
 from laserrec.config import LaserConfig
-from laserrec.data.files import write_parquet
+from laserrec.data.files import UNREADABLE, write_parquet
 from laserrec.errors import AssetError, CheckpointError
 from laserrec.laser.collaborative_view import CollaborativeView
 from laserrec.laser.model import LaserModel
@@ -116,7 +116,7 @@ class ModelFolder:
             view = CollaborativeView(_recommender(config, about["known"], "model.", tensors), known)
             own = not any(name.startswith("scorer.") for name in tensors)
             view.score_with(view.model if own else _ensemble(config, about["known"], tensors), scored)
-        except (OSError, LookupError, ValueError, TypeError, RuntimeError, AssertionError, pl.exceptions.PolarsError) as error:
+        except (OSError, LookupError, ValueError, TypeError, RuntimeError, AssertionError, *UNREADABLE) as error:
             raise CheckpointError(f"{folder} is not a complete laserrec model: {error}") from error
         return cls(config, catalogue, view, weights, about["provenance"], about["costs"])
 

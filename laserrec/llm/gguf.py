@@ -56,15 +56,16 @@ def resolve_llm(model: str) -> Path:
     """
     if model.startswith(HUB):
         return fetch_repository(model.removeprefix(HUB), LLM_FILES, LLM_WITHOUT)
+    folder = resolve_local(model)
+    if folder is not None:
+        return folder
     asset = next((asset for asset in ASSETS if asset.name == model and asset.kind == "llm"), None)
     if asset is None:
-        if not Path(model).is_dir():
-            raise AssetError(
-                f"Cannot load the language model {shown(model)}: there is no such folder. Allowed are an asset name "
-                "(`laserrec assets list`), a folder of a transformers model with weights in safetensors, or a repository on the Hugging "
-                f"Face hub, which is written {HUB}owner/name."
-            )
-        return Path(model)
+        raise AssetError(
+            f"Cannot load the language model {shown(model)}: there is no such folder. Allowed are an asset name "
+            "(`laserrec assets list`), a folder of a transformers model with weights in safetensors, or a repository on the Hugging "
+            f"Face hub, which is written {HUB}owner/name."
+        )
     converted = converted_folder(asset)
     with build_once(converted) as aside:
         if aside is not None:
@@ -72,6 +73,12 @@ def resolve_llm(model: str) -> Path:
             with Console(stderr=True).status(f"Converting {asset.name}, this once"):
                 convert(source, aside)
     return converted
+
+
+def resolve_local(model: str) -> Path | None:
+    """Return the local folder that a language model setting names; None where it names an asset, a repository or nothing."""
+    assets = {asset.name for asset in ASSETS if asset.kind == "llm"}
+    return Path(model) if model not in assets and not model.startswith(HUB) and Path(model).is_dir() else None
 
 
 def converted_folder(asset: Asset) -> Path:
