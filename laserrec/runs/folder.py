@@ -55,13 +55,6 @@ _ABOUT: Mapping[str, type | UnionType] = {
     "seconds": int | float,
     "threads": int,
 }
-    "command": list,
-    "config": dict,
-    "data": dict,
-    "finished": str | None,
-    "seconds": int | float,
-    "threads": int,
-}
 """What run.json always holds, and of which type."""
 
 
@@ -415,7 +408,7 @@ def read_result(run: RunFolder, part: Part) -> Result:
         seconds, parameters = (sum(cost[what] for cost in costs.values()) for what in ("seconds", "parameters"))  # type: ignore[union-attr]
         return Result(evaluation, seconds, parameters)
     except (KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{run.model / 'laser.json'} does not tell what training cost ({error!r}). Restore it from a copy.") from error
+        raise CheckpointError(f"{run.model / 'laser.json'} is damaged: it has no costs of training ({error!r}).") from error
 
 
 def read_results(run: RunFolder) -> list[Result]:
