@@ -33,7 +33,7 @@ class LLMConfig(_Section):
     """The frozen language model."""
 
     model: str = "smollm2-135m-instruct"
-    """An asset name, a Hugging Face id or a local folder."""
+    """An asset name, a local folder, or `hf:owner/name`, a repository on the Hugging Face hub."""
     layers: int | None = Field(None, ge=1)
     """Decoder layers to keep, from the bottom; all of them when unset."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
@@ -44,7 +44,7 @@ class LLMConfig(_Section):
     """Compile the elementwise arithmetic where a C++ compiler is at hand; worth some seconds before long runs with prefix_first."""
     cache: Literal["exact", "int8"] = "exact"
     """How encoded texts are kept on disk: as `dtype`, or in 8 bits, which takes half the room of bfloat16 and rounds keys and values."""
-    cache_memory: float | None = Field(None, gt=0)
+    cache_memory: float | None = Field(None, gt=0, le=2.0**30)
     """Memory of the device for encoded texts, in GiB; half of what is free when unset. What does not fit stays on disk until it is read."""
 
 
@@ -99,7 +99,7 @@ class MFormerConfig(_Section):
     """Width of the transformer's states."""
     heads: int = Field(4, ge=1)
     """Attention heads."""
-    blocks: int = Field(2, ge=1)
+    blocks: int = Field(2, ge=1, le=1000)
     """Z, transformer blocks; every other one, from the first, cross-attends to the collaborative states."""
     routing: Literal["gated", "paper"] = "gated"
     """`paper`: a hard choice, so only the balance loss trains the router; `gated`: a straight-through gate lets the task loss reach it."""
@@ -170,7 +170,7 @@ class CollaborativeConfig(_Section):
     """Linear maps from a text to an item vector, mixed by a softmax; UniSRec has eight, one is a plain map."""
     width: int = Field(64, ge=1)
     """Width of its states."""
-    blocks: int = Field(2, ge=1)
+    blocks: int = Field(2, ge=1, le=1000)
     """Transformer blocks, or recurrent layers."""
     heads: int = Field(2, ge=1)
     """Attention heads; a recurrent network has none."""
@@ -242,7 +242,7 @@ class FitConfig(_Section):
 class LaserConfig(_Section):
     """All settings of a run."""
 
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
     """Seed of weights, order of histories and dropout."""
     start: str | None = None
     """A trained model, its folder or a run's or `hf:owner/name`: its virtual tokens, M-Former and score are where training starts from."""

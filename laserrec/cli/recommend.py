@@ -48,7 +48,7 @@ def recommend(
     without: Annotated[Path | None, typer.Option(metavar="FILE", help="A file of item ids, one a line: never recommend these.")] = None,
     skip_unknown: Annotated[
         bool,
-        typer.Option("--skip-unknown", help="Pass over ids of --only and --without that the model does not know; their count is shown."),
+        typer.Option("--skip-unknown", help="Pass over ids in --only and --without that are unknown; shows how many."),
     ] = False,
     include_seen: Annotated[bool, typer.Option("--include-seen", help="Items of the history may be recommended too.")] = False,
     new_items: Annotated[

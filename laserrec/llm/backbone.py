@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -141,15 +142,28 @@ class Backbone:
 
     def tokenize(self, text: str, limit: int | None = None) -> list[int]:
         """Return the token ids of a text, without special tokens, cut to `limit`."""
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids: list[int] = self.tokenizer(text[: self.letters(limit)], add_special_tokens=False)["input_ids"]
         return ids[:limit]
 
     def tokenize_all(self, texts: Sequence[str], limit: int | None = None) -> list[list[int]]:
         """Return the token ids of every text, as `tokenize` does."""
         if not texts:
             return []
-        rows: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        letters = self.letters(limit)
+        rows: list[list[int]] = self.tokenizer([text[:letters] for text in texts], add_special_tokens=False)["input_ids"]
         return [row[:limit] for row in rows]
+
+    def letters(self, limit: int | None) -> int | None:
+        """Return how many letters of a text its first `limit` tokens can depend on; None where all are read.
+
+        No token is longer than the longest of the vocabulary. Twice as many letters are kept, because the last tokens before a cut may
+        differ from those of the whole text.
+        """
+        return None if limit is None else 2 * (limit + 1) * self._longest_token
+
+    @cached_property
+    def _longest_token(self) -> int:
+        return max(map(len, self.tokenizer.get_vocab()), default=1)
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Look tokens int64 [...], of any device, up in the embedding table: [..., H]."""

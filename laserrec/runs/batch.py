@@ -103,7 +103,7 @@ def write_table(table: pl.DataFrame, path: Path) -> None:
             if path.suffix == ".parquet":
                 write_parquet(table, partial)
             elif path.suffix == ".csv":
-                table.with_columns(_harmless(pl.col(name)) for name in table.columns if name == "title").write_csv(partial)
+                _harmless(table).write_csv(partial)
             else:
                 table.write_ndjson(partial)
     except (OSError, pl.exceptions.PolarsError) as error:
@@ -116,5 +116,9 @@ def formula_like_ids(table: pl.DataFrame) -> int:
     return sum(int(table[name].unique().str.contains(FORMULA).sum()) for name in columns)
 
 
-def _harmless(text: pl.Expr) -> pl.Expr:
-    return pl.when(text.str.contains(FORMULA)).then(pl.lit("'") + text).otherwise(text)
+def _harmless(table: pl.DataFrame) -> pl.DataFrame:
+    """Put an apostrophe before titles that a spreadsheet would take for a formula."""
+    if "title" not in table.columns:
+        return table
+    title = pl.col("title")
+    return table.with_columns(title=pl.when(title.str.contains(FORMULA)).then(pl.lit("'") + title).otherwise(title))

@@ -22,6 +22,8 @@ from laserrec.errors import CheckpointError
 from laserrec.system.atomic import ENDING, aside, discard, system_error
 
 MAX_STATE_BYTES = 64 * 2**20
+SEAL = "checksum"
+"""The key beside a state's own under which a file keeps its checksum."""
 
 
 @contextmanager
@@ -53,9 +55,11 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str,
     Raises:
         OSError: the disk refuses; the old file is then as it was.
     """
-    whole, text = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, json.dumps(state)
+    whole = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
+    # In one text with the state: safetensors writes several in an order that changes, and equal content should be equal bytes.
+    about = {"state": json.dumps({**state, SEAL: _checksum(whole, state)})}
     with aside(path) as partial:
-        save_tensors(partial, whole, {"state": text, "sha256": _checksum(whole, text)})
+        save_tensors(partial, whole, about)
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> None:
@@ -93,8 +97,7 @@ def read_tensors(path: Path, *, sealed: bool = True) -> tuple[dict[str, Tensor],
     """
     try:
         with safe_open(path, framework="pt") as file:
-            about = file.metadata() or {}
-            text = about.get("state", "")
+            text = (file.metadata() or {}).get("state", "")
             if len(text) > MAX_STATE_BYTES:
                 raise CheckpointError(f"{path} holds a state of {len(text):,} bytes; at most {MAX_STATE_BYTES:,} are allowed.")
             state = json.loads(text)
@@ -105,7 +108,8 @@ def read_tensors(path: Path, *, sealed: bool = True) -> tuple[dict[str, Tensor],
         raise CheckpointError(f"{path} is not a readable laserrec checkpoint: {error}. Delete it or restore it from a copy.") from error
     if not isinstance(state, dict):
         raise CheckpointError(f"{path} is not a laserrec checkpoint: its state is a {type(state).__name__}, not an object.")
-    if sealed and about.get("sha256") != _checksum(tensors, text):
+    seal = state.pop(SEAL, None)
+    if sealed and seal != _checksum(tensors, state):
         raise CheckpointError(
             f"{path} is damaged, or an older laserrec wrote it: its content does not match its checksum. "
             "Delete it or restore it from a copy."
@@ -113,9 +117,9 @@ def read_tensors(path: Path, *, sealed: bool = True) -> tuple[dict[str, Tensor],
     return tensors, state
 
 
-def _checksum(tensors: Mapping[str, Tensor], state: str) -> str:
+def _checksum(tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> str:
     """Return the sha256 (hex) of tensors, with their names, types and shapes, and of the state beside them."""
-    digest = hashlib.sha256(state.encode())
+    digest = hashlib.sha256(json.dumps(state).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
