@@ -34,7 +34,7 @@ from laserrec.laser.folder import model_of, refuse_seeds, seed_runs
 from laserrec.llm.loading import located
 from laserrec.recommender import Laser
 from laserrec.runs.planning.plan import Compared, PhaseClock, Plan, compare
-from laserrec.system.atomic import ENDING
+from laserrec.system.atomic import ENDING, remove_leftovers
 from laserrec.system.cache import texts_folder
 from laserrec.system.devices import CPU, describe
 from laserrec.system.files import read_json, write_json
@@ -133,6 +133,7 @@ class RunFolder:
                 )
             run = cls.open(path)
             run._require(config, data)
+            remove_leftovers(path)
             if not (path / "config.json").is_file():  # the process that began the run was killed just before it wrote this
                 write_json(path / "config.json", run.config.model_dump(mode="json"))
             return run

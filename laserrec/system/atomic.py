@@ -42,12 +42,7 @@ def work_folder(place: Path) -> Iterator[Path]:
     """
     place.parent.mkdir(parents=True, exist_ok=True)
     begins = f".{place.name[:NAME_LETTERS]}."
-    with os.scandir(place.parent) as entries:
-        left = [entry.path for entry in entries if entry.name.startswith(begins) and entry.name.endswith(ENDING) and entry.is_dir()]
-    for path in left:
-        with _locked(Path(path)) as unused:
-            if unused:
-                shutil.rmtree(path, ignore_errors=True)
+    remove_leftovers(place.parent, begins)
     while True:
         folder = Path(tempfile.mkdtemp(prefix=begins, suffix=ENDING, dir=place.parent))
         with _locked(folder) as held:
@@ -58,6 +53,24 @@ def work_folder(place: Path) -> Iterator[Path]:
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
             return
+
+
+def remove_leftovers(folder: Path, begins: str = ".") -> None:
+    """Remove the work folders in a folder that killed processes left; those in use stay.
+
+    Args:
+        folder: where they lie.
+        begins: how their names begin.
+
+    Raises:
+        OSError: the folder cannot be listed.
+    """
+    with os.scandir(folder) as entries:
+        left = [entry.path for entry in entries if entry.name.startswith(begins) and entry.name.endswith(ENDING) and entry.is_dir()]
+    for path in left:
+        with _locked(Path(path)) as unused:
+            if unused:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 @contextmanager
