@@ -7,6 +7,7 @@ import os
 import pickle
 import random
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -186,10 +187,8 @@ def test_settings_of_any_kind_and_value(folder: Path) -> None:
         "_name_or_path",
         "base_model_tp_plan",
     ]
-    from time import monotonic
-
-    end, tried = monotonic() + seconds, 0
-    while tried < 40 or monotonic() < end:
+    end, tried = time.monotonic() + seconds, 0
+    while tried < 40 or time.monotonic() < end:
         tried += 1
         config.write_text(json.dumps(content | {chance.choice(keys): chance.choice(VALUES) for _ in range(chance.randint(1, 2))}))
         try:

@@ -20,7 +20,7 @@ HISTORY = after(2, 4)
 @pytest.mark.parametrize("k", [3.0, True, "3", None, 0, -1, 2.5, [3], float("nan")])
 def test_k_is_a_whole_number_from_1(trained: Laser, k: Any) -> None:  # noqa: ANN401
     for ask in (trained.recommend, trained.recommend_texts):
-        with pytest.raises(DataError, match="Received k = .*; allowed is a whole number from 1"):
+        with pytest.raises(DataError, match=r"Received k = .*; allowed is a whole number from 1"):
             ask([HISTORY], k)
 
 
@@ -45,7 +45,7 @@ def test_k_is_a_whole_number_from_1(trained: Laser, k: Any) -> None:  # noqa: AN
 )
 def test_histories_are_lists_of_lists_of_strings(trained: Laser, histories: Any) -> None:  # noqa: ANN401
     for ask in (trained.recommend, trained.recommend_texts, trained.experts):
-        with pytest.raises(DataError, match="Received .*expected is a list of histories"):
+        with pytest.raises(DataError, match=r"Received .*expected is a list of histories"):
             ask(histories)
 
 
