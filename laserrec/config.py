@@ -99,7 +99,7 @@ class MFormerConfig(_Section):
     """Width of the transformer's states."""
     heads: int = Field(4, ge=1)
     """Attention heads."""
-    blocks: int = Field(2, ge=1, le=1000)
+    blocks: int = Field(2, ge=1, le=200)
     """Z, transformer blocks; every other one, from the first, cross-attends to the collaborative states."""
     routing: Literal["gated", "paper"] = "gated"
     """`paper`: a hard choice, so only the balance loss trains the router; `gated`: a straight-through gate lets the task loss reach it."""
@@ -170,7 +170,7 @@ class CollaborativeConfig(_Section):
     """Linear maps from a text to an item vector, mixed by a softmax; UniSRec has eight, one is a plain map."""
     width: int = Field(64, ge=1)
     """Width of its states."""
-    blocks: int = Field(2, ge=1, le=1000)
+    blocks: int = Field(2, ge=1, le=200)
     """Transformer blocks, or recurrent layers."""
     heads: int = Field(2, ge=1)
     """Attention heads; a recurrent network has none."""
