@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from laserrec.errors import ConfigError
+from laserrec.errors import ConfigError, shown
 
 PAPER_INSTRUCTION = (
     "You are an assistant of a recommender system. Summarise the characteristics of the user into a single token, "
@@ -69,7 +69,7 @@ class PromptConfig(_Section):
     @model_validator(mode="after")
     def _line_fits_order(self) -> Self:
         if "{text}" not in self.line:
-            raise ValueError(f"prompt.line must hold {{text}}; received {self.line!r}")
+            raise ValueError(f"prompt.line must hold {{text}}; received {shown(self.line)}")
         if "{number}" in self.line and self.order == "text_first":
             raise ValueError("prompt.line may hold {number} only with prompt.order = 'prefix_first'; text_first encodes a line once")
         return self
@@ -264,7 +264,7 @@ class LaserConfig(_Section):
             return cls()
         if name == "paper":
             return cls.model_validate(PAPER)
-        raise ConfigError(f"Unknown preset {name!r}; allowed are 'default' and 'paper'.")
+        raise ConfigError(f"Unknown preset {shown(name)}; allowed are 'default' and 'paper'.")
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -313,7 +313,7 @@ class LaserConfig(_Section):
         for assignment in assignments:
             key, separator, value = assignment.partition("=")
             if not separator:
-                raise ConfigError(f"--set {assignment!r}: expected section.key=value, for example stage1.epochs=3.")
+                raise ConfigError(f"--set {shown(assignment)}: expected section.key=value, for example stage1.epochs=3.")
             nested: Any = _read_value(value.strip())
             for part in reversed(key.strip().split(".")):
                 nested = {part: nested}
@@ -340,21 +340,25 @@ def _read_value(text: str) -> Any:  # noqa: ANN401 - whatever TOML holds
 def _overlay(target: dict[str, Any], values: Mapping[str, Any], source: str, path: str = "") -> None:
     for key, value in values.items():
         if key not in target:
-            raise ConfigError(f"{source}: unknown setting {path + key!r}; allowed here are {', '.join(sorted(target))}.")
+            raise ConfigError(f"{source}: unknown setting {shown(path + str(key))}; allowed here are {', '.join(sorted(target))}.")
         if isinstance(target[key], dict):
             if not isinstance(value, Mapping):
                 raise ConfigError(
-                    f"{source}: {path + key!r} is a section; received {value!r}, set one of {', '.join(sorted(target[key]))}."
+                    f"{source}: {path + key!r} is a section; received {shown(value)}, set one of {', '.join(sorted(target[key]))}."
                 )
             _overlay(target[key], value, source, f"{path}{key}.")
         else:
             target[key] = value
 
 
+SHOWN_PROBLEMS = 10
+"""Wrong settings that a message names."""
+
+
 def _explain(error: ValidationError) -> str:
     return "; ".join(
-        f"{'.'.join(map(str, problem['loc'])) or 'settings'}: {problem['msg']} (received {problem['input']!r})"
-        for problem in error.errors()
+        f"{'.'.join(map(str, problem['loc'])) or 'settings'}: {problem['msg']} (received {shown(problem['input'])})"
+        for problem in error.errors()[:SHOWN_PROBLEMS]
     )
 
 

@@ -29,7 +29,7 @@ from laserrec.laser.ranker import Ranker
 from laserrec.laser.ranking_requests import Recommendation, barred_items, rank
 from laserrec.laser.system import LaserSystem
 from laserrec.laser.transfer import Start, provenance_of
-from laserrec.laser.validation import check_item, check_items, check_lift, check_request
+from laserrec.laser.validation import check_fit, check_item, check_items, check_lift, check_request
 from laserrec.layers.histories import padded
 from laserrec.llm.loading import load_backbone, located
 from laserrec.sequential.build import build_recommender
@@ -88,9 +88,11 @@ class Laser:
         Raises:
             AssetError: the LLM cannot be had.
             CheckpointError: the folder holds checkpoints of other settings or data, or ones that the session is not to go on from.
-            ConfigError: this machine has no such device, or both a folder and a session are given.
+            ConfigError: this machine has no such device, both a folder and a session are given, or the settings are no `LaserConfig`.
+            DataError: `data` is no `Dataset`.
             InterruptedTraining: Ctrl-C; where there is a folder, the same call goes on.
         """
+        check_fit(data, config)
         if session is None:
             session = Session(None if folder is None else Path(folder), resume=True, observers=bar_on_terminal())
         elif folder is not None:
@@ -333,7 +335,7 @@ class Laser:
             # New items get new tensors in the place of the old ones, so references to these stay what they are while they are written.
             view, weights = copy(self._system.collaborative), self._system.model.state_dict()
             stored = ModelFolder(self.config, self.catalogue, view, weights, dict(self.provenance), dict(self.costs))
-        stored.write(Path(folder))
+        stored.write(folder)
 
     @classmethod
     def load(cls, source: str | Path, *, device: str | torch.device | None = None) -> Self:

@@ -132,7 +132,7 @@ class Dataset:
         Raises:
             DataError: a file is missing or damaged, or the tables do not have the manifest's fingerprint.
         """
-        path = Path(path)
+        path = _KIND.place(path)
         _KIND.recover(path)
         manifest = _read_manifest(path)
         split = _read_split(manifest.get("split"), path)
@@ -155,8 +155,9 @@ class Dataset:
         Raises:
             DataError: the folder exists and `replace` is false, something else than a dataset stands there, or the disk refuses.
         """
-        check_place(Path(path), replace)
-        _KIND.write(Path(path), self._write)
+        folder = _KIND.place(path)
+        check_place(folder, replace)
+        _KIND.write(folder, self._write)
 
     def _write(self, folder: Path) -> None:
         folder.mkdir()

@@ -64,13 +64,13 @@ class ModelFolder:
     provenance: Mapping[str, Any]
     costs: Mapping[str, Any]
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: str | Path) -> None:
         """Write the folder, aside first; a model that is there is replaced when the new one is complete.
 
         Raises:
             CheckpointError: something else stands there, or the disk refuses.
         """
-        _KIND.write(folder, self._write)
+        _KIND.write(_KIND.place(folder), self._write)
 
     def _write(self, folder: Path) -> None:
         view = self.collaborative
@@ -265,7 +265,7 @@ def _locate(source: str | Path) -> Path:
     """Return the local folder of a model; only a name that says so is looked for on the hub."""
     if isinstance(source, str) and source.startswith(HUB):
         return fetch_repository(source.removeprefix(HUB), FILES)
-    folder = Path(source)
+    folder = _KIND.place(source)
     _KIND.recover(folder)
     if not folder.is_dir():
         raise AssetError(

@@ -6,10 +6,26 @@ from collections.abc import Collection, Iterable, Mapping, Set
 from numbers import Integral, Real
 from typing import Any
 
-from laserrec.config import LARGEST_LIFT
+from laserrec.config import LARGEST_LIFT, LaserConfig
+from laserrec.data.dataset import Dataset
 from laserrec.errors import ConfigError, DataError, shown
 
 EXPECTED = "expected is a list of histories, each a list of strings in time order: [['...', '...']]."
+
+
+def check_fit(data: object, config: object) -> None:
+    """Refuse to train on what is no dataset, or with settings that nobody has checked.
+
+    Raises:
+        DataError: a path or a table was given instead of a dataset.
+        ConfigError: a mapping, say, was given instead of settings.
+    """
+    if not isinstance(data, Dataset):
+        raise DataError(f"Received {shown(data)} to train on; expected is a Dataset: Dataset.load(folder), or prepare(source)[0].")
+    if config is not None and not isinstance(config, LaserConfig):
+        raise ConfigError(
+            f"Received the settings {shown(config)}; expected is a LaserConfig: LaserConfig.build('default', {{…}}, 'Python')."
+        )
 
 
 def check_request(histories: Iterable[Iterable[str]], k: int) -> list[list[str]]:

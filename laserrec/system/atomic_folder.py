@@ -5,11 +5,12 @@ Knows nothing of what the files hold.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from laserrec.errors import LaserrecError
+from laserrec.errors import LaserrecError, shown
 from laserrec.system.atomic import recover, write_folder
 
 
@@ -28,6 +29,16 @@ class FolderKind:
     files: tuple[str, ...]
     mark: str
     error: type[LaserrecError]
+
+    def place(self, given: object) -> Path:
+        """Return where a folder lies that a caller names.
+
+        Raises:
+            LaserrecError: of the kind's class; what was given names no place.
+        """
+        if not isinstance(given, str | os.PathLike) or "\0" in os.fspath(given):
+            raise self.error(f"Received {shown(given)} as the folder of a {self.what}; expected is a path, a string or a pathlib.Path.")
+        return Path(given)
 
     def check_place(self, folder: Path) -> None:
         """Refuse a place where something stands that is neither a folder of this kind nor an empty one.

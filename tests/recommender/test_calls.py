@@ -12,7 +12,7 @@ import pytest
 from small_shop import after
 
 from laserrec import Dataset, Laser
-from laserrec.errors import DataError, LaserrecError, UnknownIdError
+from laserrec.errors import CheckpointError, ConfigError, DataError, LaserrecError, UnknownIdError
 
 HISTORY = after(2, 4)
 
@@ -128,3 +128,20 @@ def test_a_fork_is_told_at_once(trained: Laser) -> None:
     finally:
         fork.kill()
         fork.join()
+
+
+@pytest.mark.parametrize("place", [None, 5, b"model", ["model"], "a\0b"])
+def test_places(trained: Laser, data: Dataset, place: Any) -> None:  # noqa: ANN401
+    for call in (Laser.load, trained.save):
+        with pytest.raises(CheckpointError, match="as the folder of a model; expected is a path"):
+            call(place)
+    for call in (Dataset.load, data.save):
+        with pytest.raises(DataError, match="as the folder of a dataset; expected is a path"):
+            call(place)
+
+
+def test_training(data: Dataset) -> None:
+    with pytest.raises(DataError, match=r"Received 'data/shop' to train on; expected is a Dataset"):
+        Laser.fit("data/shop")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"Received the settings \{'seed': 1\}; expected is a LaserConfig"):
+        Laser.fit(data, {"seed": 1})  # type: ignore[arg-type]

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+import resource
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
+import killable
 import pytest
 import torch
 
-from laserrec.errors import CheckpointError
+from laserrec.errors import AssetError, CheckpointError
 from laserrec.system import atomic
 from laserrec.system.atomic import aside, exchange, recover, system_error, work_folder, write_folder
+from laserrec.system.cache import build_once
 from laserrec.system.files import read_tensors, write_json, write_tensors
 
 
@@ -148,3 +154,47 @@ def test_every_flipped_bit_of_a_tensor_file_is_noticed_or_changes_nothing(tmp_pa
             }
     data = sum(tensor.nbytes for tensor in tensors.values())
     assert refused > 8 * data
+
+
+@contextmanager
+def full_disk(limit: int = 10_000) -> Iterator[None]:
+    """Refuse every file beyond a size, as a disk without room refuses it."""
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_full_disk_leaves_the_old_files(tmp_path: Path) -> None:
+    write_tensors(tmp_path / "tensors", {"a": torch.zeros(2)}, {})
+    write_json(tmp_path / "json", {"a": 1})
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with full_disk():
+        with pytest.raises(OSError, match="File too large"):
+            write_tensors(tmp_path / "tensors", {"a": torch.zeros(10_000)}, {})
+        with pytest.raises(CheckpointError, match=r"Cannot write .*json: .*File too large.*Make room"):
+            write_json(tmp_path / "json", {"a": "x" * 20_000})
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_fit_on_a_full_disk_says_so(tmp_path: Path) -> None:
+    with (
+        full_disk(1000),
+        pytest.raises(CheckpointError, match=r"Cannot write .*checkpoint\.safetensors: .*Make room on the disk and resume"),
+    ):
+        killable.train(tmp_path, resume=False)
+    assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == []
+
+
+def test_a_cache_on_a_full_disk_says_so(tmp_path: Path) -> None:
+    def build() -> None:
+        with build_once(tmp_path / "x") as folder:
+            assert folder is not None
+            (folder / "weights").write_bytes(bytes(20_000))
+
+    with full_disk(), pytest.raises(AssetError, match="Set LASERREC_CACHE"):
+        build()
+    assert not (tmp_path / "x").exists()
