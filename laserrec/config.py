@@ -242,7 +242,7 @@ class FitConfig(_Section):
 class LaserConfig(_Section):
     """All settings of a run."""
 
-    seed: int = Field(0, ge=0, lt=2**63)
+    seed: int = Field(0, ge=0, le=2**63)
     """Seed of weights, order of histories and dropout."""
     start: str | None = None
     """A trained model, its folder or a run's or `hf:owner/name`: its virtual tokens, M-Former and score are where training starts from."""
@@ -333,7 +333,7 @@ def _read_value(text: str) -> Any:  # noqa: ANN401 - whatever TOML holds
         return None
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # no TOML, or numbers and brackets beyond all use, which are then refused as text
         return text
 
 

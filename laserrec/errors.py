@@ -38,7 +38,10 @@ _BRIEF.maxlevel, _BRIEF.maxstring, _BRIEF.maxother = 3, 160, 160
 
 def shown(value: object) -> str:
     """Return a value as a message shows it: as Python writes it, cut where it is long, without characters that a terminal obeys."""
-    return _BRIEF.repr(str(value) if isinstance(value, str) else value)
+    try:
+        return _BRIEF.repr(str(value) if isinstance(value, str) else value)
+    except ValueError:  # a whole number of more digits than Python writes down
+        return f"a {type(value).__name__} of too many digits to show"
 
 
 def printable(text: str) -> str:
