@@ -317,7 +317,7 @@ class LaserConfig(_Section):
             nested: Any = _read_value(value.strip())
             for part in reversed(key.strip().split(".")):
                 nested = {part: nested}
-            _overlay(merged, nested, f"--set {assignment}")
+            _overlay(merged, nested, f"--set {assignment[:160]}")
         try:
             return type(self).model_validate(merged)
         except ValidationError as error:
