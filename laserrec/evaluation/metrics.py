@@ -131,7 +131,7 @@ class Evaluation:
             if header.get("sha256") not in (None, found._checksum(header["about"], header["lists"])):
                 raise ValueError("its content does not match its checksum")
             if not (isinstance(lists, dict) and isinstance(about, dict) and isinstance(about.get("fingerprint", ""), str)):
-                raise ValueError("what it says of itself is no object")
+                raise ValueError("its description is no object")
             return found
         except FileNotFoundError as error:
             raise DataError(f"There is no file {path}; evaluate the run first.") from error

@@ -115,7 +115,7 @@ def ask(laser: Laser, answers: Queue[str]) -> None:
         answers.put(f"{type(error).__name__}: {error}")
 
 
-def test_a_fork_is_told_at_once(trained: Laser) -> None:
+def test_a_fork_gets_an_error_at_once(trained: Laser) -> None:
     """Even while another thread holds the lock, which nobody in the fork would ever give back."""
     trained.recommend([HISTORY], 3)  # so that torch has threads
     context = get_context("fork")
