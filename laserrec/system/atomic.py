@@ -24,8 +24,8 @@ NAME_LETTERS = 40
 """Letters of a place's name in that of its work folder: a file system allows 255 bytes for the whole."""
 EXCHANGE = 2
 """The flag for an exchange: RENAME_EXCHANGE of Linux' renameat2 and RENAME_SWAP of macOS' renamex_np."""
-CANNOT = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
-"""What a system or a file system without an exchange answers."""
+CANNOT = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM}
+"""What a system, a file system or a container without an exchange answers."""
 
 
 @contextmanager
