@@ -11,7 +11,6 @@ from copy import copy
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from threading import RLock
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.data.ragged import Ragged
-from laserrec.errors import ConfigError, DataError, UnknownIdError
+from laserrec.errors import ConfigError, DataError, UnknownIdError, shown
 from laserrec.evaluation.metrics import Evaluation, evaluate
 from laserrec.laser.collaborative_view import CollaborativeView
 from laserrec.laser.folder import ModelFolder, upload
@@ -30,12 +29,13 @@ from laserrec.laser.ranker import Ranker
 from laserrec.laser.ranking_requests import Recommendation, barred_items, rank
 from laserrec.laser.system import LaserSystem
 from laserrec.laser.transfer import Start, provenance_of
-from laserrec.laser.validation import check_item, check_lift, check_request
+from laserrec.laser.validation import check_fit, check_item, check_items, check_lift, check_request
 from laserrec.layers.histories import padded
-from laserrec.llm.loading import load_backbone
+from laserrec.llm.loading import load_backbone, located
 from laserrec.sequential.build import build_recommender
 from laserrec.system.cache import texts_folder
 from laserrec.system.devices import choose
+from laserrec.system.process import ProcessLock
 from laserrec.training.fit import build_laser, costs_of, fit_collaborative, fit_laser, reads_texts, refit_collaborative
 from laserrec.training.language import dataset_texts, encode_texts
 from laserrec.training.observers import bar_on_terminal
@@ -63,7 +63,7 @@ class Laser:
         self._ranker: Ranker | None = None
         self._index = {item_id: index for index, item_id in enumerate(self.item_ids)}
         # Texts are encoded when they are first read, so even a recommendation changes what is shared.
-        self._lock = RLock()
+        self._lock = ProcessLock()
 
     @classmethod
     def fit(
@@ -88,15 +88,17 @@ class Laser:
         Raises:
             AssetError: the LLM cannot be had.
             CheckpointError: the folder holds checkpoints of other settings or data, or ones that the session is not to go on from.
-            ConfigError: this machine has no such device, or both a folder and a session are given.
+            ConfigError: this machine has no such device, both a folder and a session are given, or the settings are no `LaserConfig`.
+            DataError: `data` is no `Dataset`.
             InterruptedTraining: Ctrl-C; where there is a folder, the same call goes on.
         """
+        check_fit(data, config)
         if session is None:
             session = Session(None if folder is None else Path(folder), resume=True, observers=bar_on_terminal())
         elif folder is not None:
             raise ConfigError(f"Received the folder {str(folder)!r} and a session, which has one of its own; give one of the two.")
         session = replace(session, device=choose(session.device if device is None else device))
-        config = config or LaserConfig()
+        config = located(config or LaserConfig())
         backbone = load_backbone(config, session.device)
         start = None if config.start is None else Start.read(config.start, data).require_alike(config)
         if start is not None:
@@ -209,11 +211,12 @@ class Laser:
 
         Raises:
             UnknownIdError: an id that the catalogue does not hold; the message names the closest known ones.
-            DataError: an empty history, or k below 1.
+            DataError: histories that are not lists of strings, an empty one, or k that is no whole number from 1.
+            ForkedProcessError: this process is a fork of the one that loaded the model.
         """
-        check_request(histories, k)
+        given = check_request(histories, k)
         with self._lock:
-            rows = [[self._find(item_id) for item_id in history] for history in histories]
+            rows = [[self._find(item_id) for item_id in history] for history in given]
             return self._answer(rows, k, exclude_seen, only, without)
 
     def recommend_texts(
@@ -234,12 +237,13 @@ class Laser:
 
         Raises:
             UnknownIdError: `only` or `without` holds an id that the catalogue does not.
-            DataError: an empty history, or k below 1.
+            DataError: histories that are not lists of strings, an empty one, or k that is no whole number from 1.
+            ForkedProcessError: this process is a fork of the one that loaded the model.
         """
-        check_request(texts, k)
-        flat = [{"title": text} for history in texts for text in history]
+        given = check_request(texts, k)
+        flat = [{"title": text} for history in given for text in history]
         with self._lock:
-            starts = (np.cumsum([0, *map(len, texts)]) + len(self.item_ids)).tolist()
+            starts = (np.cumsum([0, *map(len, given)]) + len(self.item_ids)).tolist()
             histories = [list(range(start, end)) for start, end in pairwise(starts)]
             self._texts.extend(flat)
             try:
@@ -256,15 +260,16 @@ class Laser:
         Raises:
             DataError: an item has no id, no text, or an id that is taken; then none is added.
         """
+        given = check_items(items)
         with self._lock:
-            self._add(items)
+            self._add(given)
 
     def _add(self, items: Sequence[Mapping[str, str]]) -> None:
         added: dict[str, dict[str, str]] = {}
         for place, item in enumerate(items, start=1):
             item_id, attributes = check_item(item, place)
             if item_id in self._index or item_id in added:
-                raise DataError(f"New item {place} has the id {item_id!r}, which is in use; choose another. No item was added.")
+                raise DataError(f"New item {place} has the id {shown(item_id)}, which is in use; choose another. No item was added.")
             added[item_id] = attributes
         self._texts.extend(list(added.values()))
         try:
@@ -292,9 +297,9 @@ class Laser:
 
     def experts(self, histories: Sequence[Sequence[str]]) -> list[int] | None:
         """Return which of the M-Former's query experts reads each history of item ids; None where it has none."""
-        check_request(histories, k=1)
+        given = check_request(histories, k=1)
         with self._lock:
-            rows = Ragged.from_rows([[self._find(item_id) for item_id in history] for history in histories])
+            rows = Ragged.from_rows([[self._find(item_id) for item_id in history] for history in given])
             chosen = self._system.experts(*padded(rows, self.device))
         return None if chosen is None else [int(expert) for expert in chosen.tolist()]
 
@@ -330,7 +335,7 @@ class Laser:
             # New items get new tensors in the place of the old ones, so references to these stay what they are while they are written.
             view, weights = copy(self._system.collaborative), self._system.model.state_dict()
             stored = ModelFolder(self.config, self.catalogue, view, weights, dict(self.provenance), dict(self.costs))
-        stored.write(Path(folder))
+        stored.write(folder)
 
     @classmethod
     def load(cls, source: str | Path, *, device: str | torch.device | None = None) -> Self:
@@ -378,8 +383,8 @@ class Laser:
             return upload(model, repository, private=private, token=token)
 
     def _find(self, item_id: str) -> int:
-        if item_id not in self._index:
-            raise UnknownIdError("item", item_id, self._index)
+        if not isinstance(item_id, str) or item_id not in self._index:
+            raise UnknownIdError("item", item_id, self.item_ids)
         return self._index[item_id]
 
     def _ready(self) -> Ranker:

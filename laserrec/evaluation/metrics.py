@@ -8,9 +8,9 @@ Knows nothing of models: it is given a function from histories to scores. Legend
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,8 +23,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from laserrec.data.dataset import Cases
+from laserrec.data.files import UNREADABLE, write_parquet
 from laserrec.errors import ConfigError, DataError
 from laserrec.evaluation.ranking import HISTORIES, best, exclude, rows_at_once, target_ranks
+from laserrec.system.atomic import aside
 
 Protocol = Literal["all", "unseen"]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
@@ -85,6 +87,9 @@ class Evaluation:
             path: the file, replaced when complete.
             user_ids: the dataset's, in index order.
             item_ids: the dataset's, in index order.
+
+        Raises:
+            DataError: the disk refuses.
         """
         columns = {
             "user_id": [user_ids[user] for user in self.users],
@@ -95,13 +100,20 @@ class Evaluation:
             **{f"rank_{protocol}": self.ranks[protocol] for protocol in PROTOCOLS},
         }
         header = {"about": json.dumps(dict(self.about)), "lists": json.dumps({key: dict(value) for key, value in self.lists.items()})}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        header["sha256"] = self._checksum(header["about"], header["lists"])
+        table = pl.DataFrame(columns, schema_overrides={"user_id": pl.String, "target_id": pl.String})
         try:
-            pl.DataFrame(columns, schema_overrides={"user_id": pl.String, "target_id": pl.String}).write_parquet(aside, metadata=header)
-            os.replace(aside, path)
-        finally:
-            aside.unlink(missing_ok=True)
+            with aside(path) as partial:
+                write_parquet(table, partial, metadata=header)
+        except OSError as error:
+            raise DataError(f"Cannot write {path}: {error}. Make room on the disk, or choose another folder.") from error
+
+    def _checksum(self, *texts: str) -> str:
+        """Return the sha256 (hex) of the ranks and of the texts beside them."""
+        digest = hashlib.sha256("\n".join(texts).encode())
+        for values in (self.users, self.targets, self.lengths, *(self.ranks[protocol] for protocol in PROTOCOLS)):
+            digest.update(np.ascontiguousarray(values, np.int64).data)
+        return digest.hexdigest()
 
     @classmethod
     def load(cls, path: Path) -> Evaluation:
@@ -114,10 +126,16 @@ class Evaluation:
             table, header = pl.read_parquet(path), pl.read_parquet_metadata(path)
             ranks = {protocol: _column(table, f"rank_{protocol}") for protocol in PROTOCOLS}
             lists, about = json.loads(header["lists"]), json.loads(header["about"])
-            return cls(_column(table, "user"), _column(table, "target"), _column(table, "history_length"), ranks, lists, about)
+            found = cls(_column(table, "user"), _column(table, "target"), _column(table, "history_length"), ranks, lists, about)
+            # Files of older versions have no checksum.
+            if header.get("sha256") not in (None, found._checksum(header["about"], header["lists"])):
+                raise ValueError("its content does not match its checksum")
+            if not (isinstance(lists, dict) and isinstance(about, dict) and isinstance(about.get("fingerprint", ""), str)):
+                raise ValueError("its description is no object")
+            return found
         except FileNotFoundError as error:
             raise DataError(f"There is no file {path}; evaluate the run first.") from error
-        except (OSError, KeyError, ValueError, pl.exceptions.PolarsError) as error:
+        except (*UNREADABLE, OSError, KeyError, ValueError, TypeError, RecursionError) as error:
             raise DataError(
                 f"{path} does not hold the ranks of an evaluation: {error}. Delete it and run the command that made it again."
             ) from error

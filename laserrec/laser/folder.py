@@ -20,7 +20,9 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from laserrec.assets.hub import HUB, fetch_repository, hub_errors
 from laserrec.config import LaserConfig
+from laserrec.data.files import UNREADABLE, write_parquet
 from laserrec.errors import AssetError, CheckpointError
 from laserrec.laser.collaborative_view import CollaborativeView
 from laserrec.laser.model import LaserModel
@@ -40,8 +42,6 @@ SEALED = ("laser.safetensors", "collaborative.safetensors", "items.parquet")
 """Files whose sha256 laser.json holds; the settings beside them may be edited, say to name another place of the LLM."""
 FILES = ("config.json", "laser.json", *SEALED)
 _KIND = FolderKind("model", FILES, mark="laser.json", error=CheckpointError)
-HUB = "hf:"
-"""What the name of a repository on the Hugging Face hub begins with; without it a mistyped path would load whatever somebody put there."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,13 @@ class ModelFolder:
     provenance: Mapping[str, Any]
     costs: Mapping[str, Any]
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: str | Path) -> None:
         """Write the folder, aside first; a model that is there is replaced when the new one is complete.
 
         Raises:
             CheckpointError: something else stands there, or the disk refuses.
         """
-        _KIND.write(folder, self._write)
+        _KIND.write(_KIND.place(folder), self._write)
 
     def _write(self, folder: Path) -> None:
         view = self.collaborative
@@ -80,7 +80,8 @@ class ModelFolder:
             tensors |= {f"scorer.{name}": tensor for name, tensor in view.scorer.state_dict().items()}
         write_tensors(folder / "collaborative.safetensors", tensors | {"known": view.known, "scored": view.scored.clone()}, {})
         columns = list(dict.fromkeys(key for item in self.catalogue for key in item))
-        pl.DataFrame(list(self.catalogue), schema=dict.fromkeys(columns, pl.String)).write_parquet(folder / "items.parquet")
+        table = pl.DataFrame(list(self.catalogue), schema=dict.fromkeys(columns, pl.String))
+        write_parquet(table, folder / "items.parquet")
         about = {"format": FORMAT, "provenance": self.provenance, "costs": self.costs, "known": view.model.catalogue_size}
         write_json(folder / "laser.json", about | {"sha256": checksums(folder)})
         self.config.save(folder / "config.json")
@@ -101,8 +102,8 @@ class ModelFolder:
             raise CheckpointError(f"{folder} is not a complete laserrec model: it lacks {', '.join(missing)}.")
         config = LaserConfig.load(folder / "config.json")
         about = _read_about(folder)
-        weights, _ = read_tensors(folder / "laser.safetensors")
-        tensors, _ = read_tensors(folder / "collaborative.safetensors")
+        weights, _ = read_tensors(folder / "laser.safetensors", sealed=False)  # laser.json has the sha256 of the files
+        tensors, _ = read_tensors(folder / "collaborative.safetensors", sealed=False)
         try:
             catalogue = _read_items(folder / "items.parquet")
             known, scored = tensors.pop("known"), tensors.pop("scored")
@@ -115,7 +116,7 @@ class ModelFolder:
             view = CollaborativeView(_recommender(config, about["known"], "model.", tensors), known)
             own = not any(name.startswith("scorer.") for name in tensors)
             view.score_with(view.model if own else _ensemble(config, about["known"], tensors), scored)
-        except (OSError, LookupError, ValueError, TypeError, RuntimeError, AssertionError, pl.exceptions.PolarsError) as error:
+        except (OSError, LookupError, ValueError, TypeError, RuntimeError, AssertionError, *UNREADABLE) as error:
             raise CheckpointError(f"{folder} is not a complete laserrec model: {error}") from error
         return cls(config, catalogue, view, weights, about["provenance"], about["costs"])
 
@@ -177,6 +178,7 @@ def model_of(run: Path) -> Path:
         CheckpointError: training did not get so far.
     """
     folder = run / "model"
+    _KIND.recover(folder)
     if not folder.is_dir():
         raise CheckpointError(f"{run} holds no trained model yet. {to_finish(run)}")
     return folder
@@ -189,14 +191,6 @@ def checksums(folder: Path) -> dict[str, str]:
         with (folder / name).open("rb") as file:
             found[name] = hashlib.file_digest(file, "sha256").hexdigest()
     return found
-
-
-def hub_errors() -> tuple[type[Exception], ...]:
-    """Return what huggingface_hub raises when the hub refuses or cannot be reached; which HTTP client's errors depends on its version."""
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    client_error: type[Exception] = HfHubHTTPError.__bases__[0]
-    return client_error, HFValidationError, OSError
 
 
 def _read_about(folder: Path) -> dict[str, Any]:
@@ -270,23 +264,15 @@ def _ensemble(config: LaserConfig, catalogue_size: int, tensors: Mapping[str, Te
 def _locate(source: str | Path) -> Path:
     """Return the local folder of a model; only a name that says so is looked for on the hub."""
     if isinstance(source, str) and source.startswith(HUB):
-        return _fetch(source.removeprefix(HUB))
-    folder = Path(source)
+        return fetch_repository(source.removeprefix(HUB), FILES)
+    folder = _KIND.place(source)
+    _KIND.recover(folder)
     if not folder.is_dir():
         raise AssetError(
             f"There is no model folder {str(source)!r} here. Give a folder that `laserrec train` or Laser.save wrote; "
             f"a repository on the Hugging Face hub is written {HUB}owner/name."
         )
     return model_of(folder) if (folder / "run.json").is_file() else folder
-
-
-def _fetch(repository: str) -> Path:
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(repository, allow_patterns=list(FILES)))
-    except hub_errors() as error:
-        raise AssetError(f"The Hugging Face repository {repository!r} cannot be had: {error}") from error
 
 
 def upload(folder: Path, repository: str, *, private: bool, token: str | None) -> str:

@@ -69,13 +69,13 @@ class ItemTexts:
 
     def lines(self, items: Sequence[Attributes]) -> list[list[int]]:
         """Return the token ids of the items' lines, wherever they stand in a history."""
-        rows = self.backbone.tokenize_all([self.template.line(item, 1) for item in items])
+        rows = self.backbone.tokenize_all([self._text(item, 1) for item in items])
         return [self._cut(row) for row in rows]
 
     def line(self, item: int, number: int) -> list[int]:
         """Return the token ids of an item's line as the `number`-th of a history, from 1."""
         if (item, number) not in self._lines:
-            self._lines[item, number] = self._cut(self.backbone.tokenize(self.template.line(self.items[item], number)))
+            self._lines[item, number] = self._cut(self.backbone.tokenize(self._text(self.items[item], number)))
         return self._lines[item, number]
 
     def extend(self, items: Sequence[Attributes]) -> None:
@@ -165,6 +165,11 @@ class ItemTexts:
     def unlimited_memory(self) -> int:
         """Bytes of memory that it would take without a limit."""
         return sum(cache.unlimited_memory for cache in self._caches)
+
+    def _text(self, item: Attributes, number: int) -> str:
+        """Return an item's line, of which no attribute is longer than the tokens that are read can show."""
+        letters = self.backbone.letters(self.prompt.max_item_tokens)
+        return self.template.line({name: text[:letters] for name, text in item.items()}, number)
 
     def _cut(self, tokens: list[int]) -> list[int]:
         # The last token ends the line; a line cut short still ends.

@@ -2,27 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from numbers import Real
+from collections.abc import Collection, Iterable, Mapping, Set
+from numbers import Integral, Real
+from typing import Any
 
-from laserrec.config import LARGEST_LIFT
-from laserrec.errors import ConfigError, DataError
+from laserrec.config import LARGEST_LIFT, LaserConfig
+from laserrec.data.dataset import Dataset
+from laserrec.errors import ConfigError, DataError, shown
+
+EXPECTED = "expected is a list of histories, each a list of strings in time order: [['...', '...']]."
 
 
-def check_request(histories: Sequence[Sequence[str]], k: int) -> None:
-    """Refuse histories of ids or texts that are not lists of strings, empty ones, and k below 1.
+def check_fit(data: object, config: object) -> None:
+    """Refuse to train on what is no dataset, or with settings that nobody has checked.
+
+    Raises:
+        DataError: a path or a table was given instead of a dataset.
+        ConfigError: a mapping, say, was given instead of settings.
+    """
+    if not isinstance(data, Dataset):
+        raise DataError(f"Received {shown(data)} to train on; expected is a Dataset: Dataset.load(folder), or prepare(source)[0].")
+    if config is not None and not isinstance(config, LaserConfig):
+        raise ConfigError(
+            f"Received the settings {shown(config)}; expected is a LaserConfig: LaserConfig.build('default', {{…}}, 'Python')."
+        )
+
+
+def check_request(histories: Iterable[Iterable[str]], k: int) -> list[list[str]]:
+    """Return histories of ids or texts as lists; refuse what is not text, empty histories, and k below 1.
+
+    Args:
+        histories: any iterable, a generator too, of histories that are iterables in time order.
+        k: how many items are asked for.
 
     Raises:
         DataError: what was received, and what is expected.
     """
-    if k < 1:
-        raise DataError(f"Received k = {k}; at least one item must be asked for.")
-    # A string is a sequence of strings too, its letters, so one pair of brackets too few would pass.
-    for history in [histories] if isinstance(histories, str) else histories:
-        if isinstance(history, str) or not all(map(_is_text, history)):
-            raise DataError(f"Received the history {history!r}; expected is a list of histories, each a list of strings: [['...', '...']].")
-        if not len(history):
+    if isinstance(k, bool) or not isinstance(k, Integral) or k < 1:
+        raise DataError(f"Received k = {shown(k)}; allowed is a whole number from 1, the number of items asked for.")
+    given = [_ordered(history) for history in _ordered(histories)]
+    for history in given:
+        if not history:
             raise DataError("Received an empty history; a recommendation needs at least one item or text.")
+        if not all(map(_is_text, history)):
+            raise DataError(f"Received the history {shown(history)}; {EXPECTED}")
+    return given
 
 
 def check_ids(name: str, ids: Collection[str]) -> list[str]:
@@ -31,9 +55,9 @@ def check_ids(name: str, ids: Collection[str]) -> list[str]:
     Raises:
         DataError: what was received under which name, and what is expected.
     """
-    given = list(ids)
-    if isinstance(ids, str) or not all(map(_is_text, given)):
-        raise DataError(f"Received {name} = {ids!r}; expected is a collection of item ids, each a string: ['...', '...'].")
+    given = list(ids) if isinstance(ids, Iterable) and not isinstance(ids, str | bytes) else None
+    if given is None or not all(map(_is_text, given)):
+        raise DataError(f"Received {name} = {shown(ids)}; expected is a collection of item ids, each a string: ['...', '...'].")
     return given
 
 
@@ -52,6 +76,17 @@ def check_lift(deviations: float) -> float:
     return float(deviations)
 
 
+def check_items(items: Iterable[Mapping[str, str]]) -> list[Mapping[str, str]]:
+    """Return new items as a list; `check_item` then judges each.
+
+    Raises:
+        DataError: they cannot be listed.
+    """
+    if not isinstance(items, Iterable) or isinstance(items, str | bytes | Mapping):
+        raise DataError(f"Received the new items {shown(items)}; expected is a list of objects, each with an item_id and a title.")
+    return list(items)
+
+
 def check_item(item: Mapping[str, str], place: int) -> tuple[str, dict[str, str]]:
     """Return a new item's id and its attributes, without those that are empty.
 
@@ -63,17 +98,29 @@ def check_item(item: Mapping[str, str], place: int) -> tuple[str, dict[str, str]
         DataError: it has no id, no text, or what is not text.
     """
     if not isinstance(item, Mapping):
-        raise DataError(f"New item {place} is {item!r}; expected is an object with an item_id and a title. No item was added.")
+        raise DataError(f"New item {place} is {shown(item)}; expected is an object with an item_id and a title. No item was added.")
     given = {key: value for key, value in item.items() if value is not None and value != ""}
     wrong = {key: value for key, value in given.items() if not (_is_text(key) and _is_text(value))}
     if wrong:
-        raise DataError(f"New item {place} has attributes that are not text: {wrong!r}; write them as strings. No item was added.")
+        raise DataError(f"New item {place} has attributes that are not text: {shown(wrong)}; write them as strings. No item was added.")
     item_id = given.pop("item_id", None)
     if item_id is None:
         raise DataError(f"New item {place} has no item_id; give it one that is not in use. No item was added.")
     if not given:
-        raise DataError(f"New item {item_id!r} has no text; give at least its title. No item was added.")
+        raise DataError(f"New item {shown(item_id)} has no text; give at least its title. No item was added.")
     return item_id, given
+
+
+def _ordered(values: object) -> list[Any]:
+    """Return the members of an iterable that has an order and is no text.
+
+    Raises:
+        DataError: it is none.
+    """
+    # A string is a sequence of strings too, its letters, so one pair of brackets too few would pass.
+    if not isinstance(values, Iterable) or isinstance(values, str | bytes | Mapping | Set):
+        raise DataError(f"Received {shown(values)}; {EXPECTED}")
+    return list(values)
 
 
 def _is_text(value: object) -> bool:

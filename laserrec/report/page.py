@@ -13,14 +13,14 @@ from pathlib import Path
 
 import torch
 
-from laserrec.errors import MissingExtraError
+from laserrec.errors import DataError, MissingExtraError
 from laserrec.report.gather import Report, gather
 from laserrec.report.markup import Html, element, joined, script_json
 from laserrec.report.sections import Canvas, data_section, results_section, section, slices_section, summary
 from laserrec.report.training_sections import cost_section, experts_section, map_section, repeat_section, training_section, users_section
 from laserrec.runs.folder import RunFolder
+from laserrec.system.atomic import aside
 from laserrec.system.devices import CPU
-from laserrec.system.files import aside
 
 
 def write_report(
@@ -42,8 +42,11 @@ def write_report(
     """
     plotly = plotly_script()
     text = page(gather(run, data_path, device, others), plotly)
-    with aside(path) as partial:
-        partial.write_text(text, encoding="utf-8", newline="\n")
+    try:
+        with aside(path) as partial:
+            partial.write_text(text, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise DataError(f"Cannot write {path}: {error}. Make room on the disk, or choose another place.") from error
 
 
 def plotly_script() -> str:

@@ -37,6 +37,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from laserrec.errors import CheckpointError
+from laserrec.system.atomic import ENDING, discard
 from laserrec.system.files import read_json, write_json
 from laserrec.text_cache.encoder import Numbers
 from laserrec.text_cache.shard import KEY_BYTES, Shard, Stamp, open_shard, write_shard
@@ -217,8 +218,8 @@ class TextStore:
         Args:
             broken: files that were found to be no whole shards in this turn: what was seen before it, another writer may have mended.
         """
-        for partial in self.folder.glob(".*.partial"):
-            partial.unlink(missing_ok=True)
+        for partial in self.folder.glob(f".*{ENDING}"):
+            discard(partial)
         last = next(reversed(self._files().values()), None)
         for path in broken:
             if path != last:  # which stays until another follows it, so that no number is given twice
