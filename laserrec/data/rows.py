@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import polars as pl
 
@@ -21,6 +21,7 @@ from laserrec.data.frames import Frame, Table
 from laserrec.data.options import ReadOptions
 from laserrec.data.tables import BadRow
 from laserrec.data.text import OnBad, lines, quoted_rows
+from laserrec.data.values import as_text
 from laserrec.errors import DataError
 
 Kind = Literal["csv", "tsv", "jsonl", "parquet"]
@@ -194,18 +195,6 @@ def _json_rows(path: Path, columns: list[str], encoding: str, on_bad: OnBad) -> 
             on_bad(BadRow(path.name, number, "not a JSON object"))
         else:
             yield number, len(columns), values
-
-
-def as_text(value: Any) -> str | None:  # noqa: ANN401 - whatever JSON holds
-    """Return a JSON value as an attribute's text: lists joined by commas, objects as `key: value`, blanks as None."""
-    if value is None or value is False or value is True:
-        return None if value is None else str(value).lower()
-    if isinstance(value, list):
-        return ", ".join(text for entry in value if (text := as_text(entry))) or None
-    if isinstance(value, dict):
-        return ", ".join(f"{key}: {text}" for key, entry in value.items() if (text := as_text(entry))) or None
-    # Escapes such as \ud800 give text that no encoding can write.
-    return str(value).encode("utf-8", "replace").decode("utf-8")
 
 
 def _typed_rows(path: Table, wanted: dict[str, str]) -> Rows:

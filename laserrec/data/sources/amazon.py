@@ -22,10 +22,11 @@ import polars as pl
 from laserrec.data.events import Events
 from laserrec.data.options import ReadOptions
 from laserrec.data.raw import RawTables
-from laserrec.data.rows import as_text, column_names, file_kind, read_rows
+from laserrec.data.rows import column_names, file_kind, read_rows
 from laserrec.data.sources.tabular import sound_events
 from laserrec.data.tables import ITEM, TIME, TITLE, USER, BadRow, SourceFile, empty_items, tidy_items
 from laserrec.data.text import lines
+from laserrec.data.values import as_text
 from laserrec.errors import DataError
 
 _SHAPES = (("user_id", "parent_asin", "timestamp"), ("reviewerID", "asin", "unixReviewTime"), ("user_id", "asin", "timestamp"))
