@@ -19,10 +19,11 @@ import torch
 from numpy.typing import NDArray
 
 from laserrec.assets.store import texts_folder
-from laserrec.checks import check_item, check_lift, check_request
+from laserrec.checks import check_item, check_lift, check_request, check_text
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.data.ragged import Ragged
+from laserrec.data.values import attribute_order
 from laserrec.devices import choose
 from laserrec.errors import ConfigError, DataError, UnknownIdError
 from laserrec.evaluation import Evaluation, evaluate
@@ -233,10 +234,10 @@ class Laser:
 
         Raises:
             UnknownIdError: `only` or `without` holds an id that the catalogue does not.
-            DataError: an empty history, or k below 1.
+            DataError: an empty history, a blank text, or k below 1.
         """
         check_request(texts, k)
-        flat = [{"title": text} for history in texts for text in history]
+        flat = [check_text(text) for history in texts for text in history]
         with self._lock:
             starts = (np.cumsum([0, *map(len, texts)]) + len(self.item_ids)).tolist()
             histories = [list(range(start, end)) for start, end in pairwise(starts)]
@@ -250,7 +251,8 @@ class Laser:
         """Make new items recommendable at once, from their text alone.
 
         Args:
-            items: for each its `item_id` and its attributes, `title` among them.
+            items: for each its `item_id` and its attributes, `title` among them, read as `laserrec data prepare` reads them. Attributes
+                that the catalogue had none of when it was trained are kept and no part of the text.
 
         Raises:
             DataError: an item has no id, no text, or an id that is taken; then none is added.
@@ -261,7 +263,7 @@ class Laser:
     def _add(self, items: Sequence[Mapping[str, str]]) -> None:
         added: dict[str, dict[str, str]] = {}
         for place, item in enumerate(items, start=1):
-            item_id, attributes = check_item(item, place)
+            item_id, attributes = check_item(item, place, self._texts.template.columns or ())
             if item_id in self._index or item_id in added:
                 raise DataError(f"New item {place} has the id {item_id!r}, which is in use; choose another. No item was added.")
             added[item_id] = attributes
@@ -349,7 +351,8 @@ class Laser:
         backbone = load_backbone(stored.config, place).for_reading()
         stored.check_llm(backbone.fingerprint())
         items = [{key: value for key, value in item.items() if key != "item_id"} for item in stored.catalogue]
-        texts = ItemTexts(backbone, stored.config.prompt, items, stored.config.virtual.read_out, stored.config.llm)
+        columns = attribute_order(items[: stored.collaborative.model.catalogue_size])  # later items may have brought others
+        texts = ItemTexts(backbone, stored.config.prompt, items, stored.config.virtual.read_out, stored.config.llm, columns=columns)
         texts.reuse(texts_folder())
         system = build_laser(stored.config, backbone, texts, stored.collaborative)
         stored.restore(system.model)

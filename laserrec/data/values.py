@@ -6,9 +6,11 @@ Knows nothing of files and columns.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
 from html import unescape
 from html.entities import html5
+from itertools import pairwise
 from typing import Any
 
 import polars as pl
@@ -148,6 +150,19 @@ def item_attributes(item: Mapping[str, object], columns: Sequence[str]) -> dict[
     order = [*(name for name in columns if name in named), *(name for name in named if name not in columns)]
     read = texts(pl.Series([as_text(named[name]) for name in order], dtype=pl.String)).to_list()
     return {name: text for name, text in zip(order, read, strict=True) if text is not None}
+
+
+def attribute_order(items: Iterable[Mapping[str, object]]) -> list[str]:
+    """Return the names that items have, in an order that agrees with that of every item; each item may lack some of them."""
+    shapes = dict.fromkeys(tuple(item) for item in items)
+    before: dict[str, dict[str, None]] = {name: {} for names in shapes for name in names}
+    for names in shapes:
+        for name, following in pairwise(names):
+            before[following][name] = None
+    try:
+        return list(TopologicalSorter(before).static_order())
+    except CycleError:  # the items themselves disagree
+        return list(before)
 
 
 def _text_ids(values: pl.Series, marks: Collection[str]) -> pl.Series:
