@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import html
 import json
 import re
@@ -22,10 +23,12 @@ import polars as pl
 from laserrec.data.events import Events
 from laserrec.data.options import ReadOptions
 from laserrec.data.raw import RawTables
-from laserrec.data.rows import as_text, column_names, file_kind, read_rows
-from laserrec.data.sources.tabular import sound_events
+from laserrec.data.reading.files import file_kind
+from laserrec.data.reading.table import Table
+from laserrec.data.reading.text import lines
+from laserrec.data.sources.tabular import plain, sound_events
 from laserrec.data.tables import ITEM, TIME, TITLE, USER, BadRow, SourceFile, empty_items, tidy_items
-from laserrec.data.text import lines
+from laserrec.data.values import as_text
 from laserrec.errors import DataError
 
 _SHAPES = (("user_id", "parent_asin", "timestamp"), ("reviewerID", "asin", "unixReviewTime"), ("user_id", "asin", "timestamp"))
@@ -46,9 +49,11 @@ def read_amazon(source: Path, options: ReadOptions) -> RawTables:
     options.refuse_all_but(("items", "encoding"), "Amazon's reviews")
     reviews, metadata = _files(source, options)
     problems: list[BadRow] = []
-    wanted = _shape(reviews, options)
-    rows = read_rows(reviews, wanted, options, problems)
-    events = sound_events(rows, reviews.name, None, problems)
+    table = Table.open(reviews, options)
+    wanted = _shape(table)
+    rows = table.read(list(wanted.values()))
+    renamed = rows.frame.select(plain(rows.frame[column]).alias(name) for name, column in wanted.items())
+    events = sound_events(dataclasses.replace(rows, frame=renamed), None, problems)
     items, read = _metadata(metadata, options.encoding, problems) if metadata else (empty_items(), 0)
     return RawTables(
         name=reviews.name.split(".")[0].removeprefix("reviews_").lower(),
@@ -77,8 +82,8 @@ def _files(source: Path, options: ReadOptions) -> tuple[Path, Path | None]:
     return reviews[0], metadata[0] if metadata else None
 
 
-def _shape(reviews: Path, options: ReadOptions) -> dict[str, str]:
-    names = column_names(reviews, options)
+def _shape(reviews: Table) -> dict[str, str]:
+    names = reviews.columns
     for user, item, time in _SHAPES:
         if {user, item, time} <= set(names):
             return {USER: user, ITEM: item, TIME: time}

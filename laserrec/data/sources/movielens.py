@@ -12,10 +12,10 @@ import polars as pl
 from laserrec.data.events import Events
 from laserrec.data.options import ReadOptions
 from laserrec.data.raw import RawTables
-from laserrec.data.rows import Rows
+from laserrec.data.reading.rows import Places, Rows
+from laserrec.data.reading.text import plain_rows
 from laserrec.data.sources.tabular import read_tabular, sound_events
 from laserrec.data.tables import ITEM, TIME, TITLE, USER, BadRow, SourceFile, tidy_items
-from laserrec.data.text import plain_rows
 from laserrec.errors import DataError
 
 _GENRES = (
@@ -65,8 +65,8 @@ def read_movielens(source: Path, options: ReadOptions) -> RawTables:
     else:
         ratings, movies, separators = folder / "ratings.dat", folder / "movies.dat", ("::", "::")
     problems: list[BadRow] = []
-    rows = _ratings(ratings, separators[0], problems)
-    events = sound_events(rows, ratings.name, None, problems)
+    rows = _ratings(ratings, separators[0])
+    events = sound_events(rows, None, problems)
     items, read = _movies(movies, separators[1], problems) if movies.is_file() else (None, 0)
     return RawTables(
         name="ml-100k" if ratings.name == "u.data" else folder.name or "movielens",
@@ -92,18 +92,18 @@ def _read_csv(folder: Path, options: ReadOptions) -> RawTables:
     return dataclasses.replace(raw, name=folder.name or "movielens", format="movielens", items=films)
 
 
-def _ratings(file: Path, separator: str, problems: list[BadRow]) -> Rows:
+def _ratings(file: Path, separator: str) -> Rows:
     lines: list[int] = []
     kept: list[list[str]] = []
-    found = len(problems)
+    bad: list[BadRow] = []
     for line, row in plain_rows(file, separator):
         if len(row) != 4:
-            problems.append(BadRow(file.name, line, f"{len(row)} columns where user, item, rating and time should be"))
+            bad.append(BadRow(file.name, line, f"{len(row)} columns where user, item, rating and time should be"))
             continue
         lines.append(line)
         kept.append([row[0], row[1], row[3]])
     frame = pl.DataFrame(kept, schema=dict.fromkeys((USER, ITEM, TIME), pl.String), orient="row")
-    return Rows(frame, lines, [4] * len(lines), 4, len(lines) + len(problems) - found)
+    return Rows(frame, (Places(file.name, lines),), bad)
 
 
 def _encoding(file: Path) -> str:

@@ -20,7 +20,9 @@ import polars as pl
 from laserrec.data.events import Events
 from laserrec.data.options import ReadOptions
 from laserrec.data.raw import RawTables
-from laserrec.data.rows import file_kind
+from laserrec.data.reading.files import file_kind
+from laserrec.data.reading.table import Table
+from laserrec.data.reading.text import plain_rows
 from laserrec.data.sources.tabular import table_items
 from laserrec.data.tables import (
     ITEM,
@@ -34,7 +36,6 @@ from laserrec.data.tables import (
     event_table,
     tidy_items,
 )
-from laserrec.data.text import plain_rows
 from laserrec.data.times import microseconds
 from laserrec.errors import DataError
 
@@ -273,7 +274,7 @@ def _items(folder: Path, name: str, options: ReadOptions) -> _Items:
         return _Items(empty_items(), [])
     if file_kind(file) is not None:
         problems: list[BadRow] = []
-        frame, columns, notes, rows = table_items(file, ITEM, options, problems)
+        frame, columns, notes, rows = table_items(Table.open(file, options), ITEM, options, problems)
         return _Items(frame, [file], problems, rows, columns, notes)
     table = _Atomic.read(file, options.encoding)
     rows = len(table.rows) + len(table.problems)
