@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from laserrec.data.dataset import Dataset
 from laserrec.data.events import Events
 from laserrec.data.filters import count_repeats, drop_duplicates, drop_repeats, in_order, k_core
-from laserrec.data.frames import Tables
 from laserrec.data.ids import places_among
 from laserrec.data.options import ReadOptions
 from laserrec.data.raw import RawTables
+from laserrec.data.reading.memory import Tables
 from laserrec.data.sources import Format, read_source
 from laserrec.data.splits import SplitInfo, global_time, known_split, leave_one_out, moments_at
 from laserrec.data.tables import ITEM, MICROSECONDS, TITLE, BadRow

@@ -75,14 +75,24 @@ def empty_items() -> pl.DataFrame:
 
 
 def tidy_items(items: pl.DataFrame, marks: Collection[str] = NULL_MARKS) -> pl.DataFrame:
-    """Return items with one row an id (the first), texts as `laserrec.data.values.texts` reads them, and a title column.
+    """Return items with texts as `laserrec.data.values.texts` reads them, one row an id, and a title column.
 
     Args:
         items: `item_id` and attributes of any type.
         marks: texts that stand for a missing value.
     """
+    return one_row_each(items.select(ITEM, *(texts(items[name], marks) for name in items.columns if name != ITEM)))
+
+
+def one_row_each(items: pl.DataFrame) -> pl.DataFrame:
+    """Return items whose texts are read already with one row an id, the first, and a title column in front."""
     if TITLE not in items.columns:
         items = items.with_columns(pl.lit(None, pl.String).alias(TITLE))
     names = [name for name in items.columns if name not in (ITEM, TITLE)]
-    items = items.unique(ITEM, keep="first", maintain_order=True)
-    return items.select(ITEM, *(texts(items[name], marks) for name in (TITLE, *names)))
+    return items.unique(ITEM, keep="first", maintain_order=True).select(ITEM, TITLE, *names)
+
+
+def repeated(file: str, rows: int, items: pl.DataFrame) -> tuple[str, ...]:
+    """Return a note about the rows of a table of items that have the id of an earlier one, if there are any."""
+    again = rows - items.height
+    return (f"{file}: {again:,} rows whose item id occurred before were left out; the first of each stays",) if again else ()

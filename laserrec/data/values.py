@@ -27,6 +27,8 @@ EXACT = 2**53
 """Whole numbers from here on share their float64 with neighbours, so a float from here on may stand for several ids."""
 REFERENCE = r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});"
 """A character reference of HTML, such as shops' exports are full of; only with its semicolon, for "AT&T" is none."""
+_DEEPEST = 20
+_MOST_BITS = 4096  # Python refuses to write whole numbers much longer than these
 _WHOLE = r"^-?(?:0|[1-9]\d*)\.0$"  # how floats that are whole are written
 _SCIENTIFIC = r"^-?\d(?:\.\d+)?[eE]\+\d+$"  # how programs write large floats, and spreadsheets whatever has many digits
 
@@ -66,6 +68,8 @@ def why_no_id(value: object, marks: Collection[str] = NULL_MARKS) -> str | None:
         return "an object"
     if isinstance(value, bytes):
         return "bytes"
+    if _endless(value):
+        return "a number of more than a thousand digits"
     if isinstance(value, float):
         if abs(value) >= EXACT:
             return f"the float {value!r}; from 2^53 on several whole numbers are the same float"
@@ -105,16 +109,21 @@ def texts(values: pl.Series, marks: Collection[str] = NULL_MARKS) -> pl.Series:
     return values.set(values.is_in(["", *marks]), None)
 
 
-def as_text(value: Any) -> str | None:  # noqa: ANN401 - whatever JSON holds
-    """Return a JSON value as an attribute's text: lists joined by commas, objects as `key: value`, what is missing as None."""
-    if value is None or value != value:
+def as_text(value: Any, depth: int = 0) -> str | None:  # noqa: ANN401 - whatever JSON holds
+    """Return a JSON value as an attribute's text: lists joined by commas, objects as `key: value`, what is missing as None.
+
+    Args:
+        value: any.
+        depth: how many lists and objects it stands in; what stands in more than 20 says nothing.
+    """
+    if value is None or value != value or depth > _DEEPEST or _endless(value):
         return None
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list | tuple):
-        return ", ".join(text for entry in value if (text := as_text(entry))) or None
+        return ", ".join(text for entry in value if (text := as_text(entry, depth + 1))) or None
     if isinstance(value, dict):
-        return ", ".join(f"{key}: {text}" for key, entry in value.items() if (text := as_text(entry))) or None
+        return ", ".join(f"{key}: {text}" for key, entry in value.items() if (text := as_text(entry, depth + 1))) or None
     if isinstance(value, float) and abs(value) < EXACT and value == int(value):
         return str(int(value))
     if isinstance(value, bytes):
@@ -179,11 +188,15 @@ def _text_ids(values: pl.Series, marks: Collection[str]) -> pl.Series:
 
 def _written(value: object) -> str | None:
     """Return an id of a column of several types as text; None for what is no id whatever the marks are."""
-    if value is None or isinstance(value, bool | list | tuple | dict | bytes):
+    if value is None or isinstance(value, bool | list | tuple | dict | bytes) or _endless(value):
         return None
     if isinstance(value, float):
         return str(int(value)) if abs(value) < EXACT and value == int(value) else None
     return str(value)
+
+
+def _endless(value: object) -> bool:
+    return isinstance(value, int) and value.bit_length() > _MOST_BITS
 
 
 def _character(reference: str) -> str:

@@ -14,6 +14,7 @@ import polars as pl
 from laserrec.data.events import Events
 from laserrec.data.options import ReadOptions
 from laserrec.data.raw import RawTables
+from laserrec.data.reading.files import readable
 from laserrec.data.tables import (
     ITEM,
     MICROSECONDS,
@@ -27,7 +28,6 @@ from laserrec.data.tables import (
     empty_items,
     tidy_items,
 )
-from laserrec.data.text import readable
 from laserrec.data.values import as_text
 from laserrec.errors import DataError
 
