@@ -35,6 +35,19 @@ class SplitChoice(StrEnum):
     global_time = "global-time"
 
 
+class TiesChoice(StrEnum):
+    """What `--ties` takes."""
+
+    file = "file"
+    hash = "hash"
+
+
+class ExplodeChoice(StrEnum):
+    """What `--explode` takes."""
+
+    item = "item"
+
+
 @app.command()
 def prepare(
     source: Annotated[Path, typer.Argument(help="A file of interactions, or a folder with one dataset's files.")],
@@ -45,6 +58,7 @@ def prepare(
     item_column: Annotated[str | None, typer.Option(help="Column of the item's id, in the interactions.")] = None,
     time_column: Annotated[str | None, typer.Option(help="Column of the moment.")] = None,
     time_format: Annotated[str | None, typer.Option(help="How moments are written, for example '%d.%m.%Y %H:%M'.")] = None,
+    clock_column: Annotated[str | None, typer.Option(help="Column of the time of day, read together with one of days.")] = None,
     file_order: Annotated[bool, typer.Option("--file-order", help="No moments: rows are in order already.")] = False,
     items: Annotated[Path | None, typer.Option(help="File of item texts.")] = None,
     item_id_column: Annotated[str | None, typer.Option(help="Column of the item's id, in the file of items.")] = None,
@@ -54,6 +68,20 @@ def prepare(
     ] = None,
     encoding: Annotated[str, typer.Option(help="Encoding of text files, for example latin-1.")] = "utf-8",
     delimiter: Annotated[str | None, typer.Option(help="What separates CSV fields; found out by default.")] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN=VALUE,…", help="Events to keep, for example event_type=purchase; repeatable."),
+    ] = None,
+    min_rating: Annotated[float | None, typer.Option(help="Keep events of this rating and more.")] = None,
+    null_marks: Annotated[
+        str | None, typer.Option(metavar="MARK,…", help="What stands for a missing value; none for nothing. [NA, NULL, None, nan, \\N, …]")
+    ] = None,
+    explode: Annotated[ExplodeChoice | None, typer.Option(help="Read a list of items as one event an entry.")] = None,
+    ties: Annotated[
+        TiesChoice | None,
+        typer.Option(help="What orders a user's events of one moment; by default the file, unless that stands sorted by item."),
+    ] = None,
+    tie_seed: Annotated[int, typer.Option(min=0, help="Of the hash.")] = 0,
     split: Annotated[
         SplitChoice | None, typer.Option(help="How to divide; the source's own split, else leave-one-out, by default.")
     ] = None,
@@ -91,12 +119,19 @@ def prepare(
             attributes=tuple(attribute) if attribute else None,
             encoding=encoding,
             delimiter=delimiter,
+            clock=clock_column,
+            keep=tuple(keep or ()),
+            min_rating=min_rating,
+            null_marks=_marks(null_marks),
+            explode=explode.value if explode else None,
         ),
         split=split.value if split else None,
         valid_share=valid_share,
         test_share=test_share,
         min_user=min_user,
         min_item=min_item,
+        ties=ties.value if ties else None,
+        tie_seed=tie_seed,
         keep_repeats=keep_repeats,
         drop_unknown=drop_unknown,
         drop_untitled=drop_untitled,
@@ -154,13 +189,24 @@ def inspect(
         _show_inspection(inspection)
 
 
+def _marks(given: str | None) -> tuple[str, ...]:
+    from laserrec.data.values import NULL_MARKS
+
+    if given is None:
+        return NULL_MARKS
+    return () if given == "none" else tuple(mark.strip() for mark in given.split(",") if mark.strip())
+
+
 def _show_summary(name: str, out: Path, summary: PrepareSummary) -> None:
     kept = "kept" if summary.repeats_kept else "dropped"
     lines = [
         ("format", summary.format),
         *((f"column: {role}", column) for role, column in summary.columns.items()),
+        *((f"columns ignored: {table}", ", ".join(names)) for table, names in summary.ignored.items() if names),
         ("rows read", f"{summary.rows:,}"),
         ("bad rows", f"{summary.bad_rows:,}"),
+        *([("rows left out by their values", f"{summary.left_out:,}")] if summary.left_out else []),
+        ("events at the same moment", f"{summary.tied:.1%} (ordered by {'the file' if summary.ties == 'file' else 'a hash'})"),
         ("duplicate events dropped", f"{summary.duplicates:,}"),
         (f"repeated events {kept}", f"{summary.repeats:,}"),
         ("items missing in the file of items", _unknown(summary)),
@@ -174,7 +220,7 @@ def _show_summary(name: str, out: Path, summary: PrepareSummary) -> None:
         ("fingerprint", summary.fingerprint),
         ("published as", summary.known_as or "not a split with published numbers"),
     ]
-    notes = [*summary.notes, *(str(problem) for problem in summary.problems)]
+    notes = [*(f"! {advice.on_command_line()}" for advice in summary.advice), *summary.notes, *(str(problem) for problem in summary.problems)]
     hidden = summary.bad_rows - len(summary.problems)
     _table(f"{name} → {out}", lines, [*notes, f"… and {hidden:,} more bad rows"] if hidden else notes)
 
@@ -211,10 +257,16 @@ def _show_inspection(inspection: Inspection) -> None:
             f"FOUND: {leaks.same_event:,} held-out events that train has too, {leaks.later_training:,} training events later than the "
             f"user's first held-out one, {leaks.after_cut:,} after the cut"
             if leaks.found
-            else "passed",
+            else "passed: within each user, nothing held out is in training, and nothing in training is later",
         ),
     ]
-    _table(inspection.name, lines, [])
+    notes = [f"! {advice.on_command_line()}" for advice in inspection.advice]
+    if inspection.split.kind != "global-time" and leaks.older_tests:
+        notes.append(
+            f"{leaks.older_tests:.0%} of the test events are older than some training event of another user: this split compares models, "
+            "and says less about a future day than one at two moments does (--split global-time)"
+        )
+    _table(inspection.name, lines, notes)
 
 
 def _split(kind: str, parameters: dict[str, int]) -> str:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from laserrec.data.options import FLAGS
 
+MANY_TIES = 0.1
+"""Share of events at a moment that another of the same user's has, from which figures are said to mean little."""
 OWN_FLAGS = {
     "min_user": "--min-user",
     "min_item": "--min-item",

@@ -102,6 +102,7 @@ def read_log(table: Rowed, options: ReadOptions) -> Log:
         _report(log, rows, places, frame, np.flatnonzero(bad), (user, item, moments), options)
         _advise_on_users(log, table, user, of_user, places, options)
         events = events.take(~bad).compact()
+        log.problems.sort(key=lambda problem: (problem.file, problem.line))
     log.events = events
     log.columns = {"user": user, "item": item, "time": " and ".join(moments.columns) or "order of the file", **kept.roles}
     used = {user, item, *moments.columns, *kept.columns}
