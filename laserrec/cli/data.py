@@ -220,7 +220,8 @@ def _show_summary(name: str, out: Path, summary: PrepareSummary) -> None:
         ("fingerprint", summary.fingerprint),
         ("published as", summary.known_as or "not a split with published numbers"),
     ]
-    notes = [*(f"! {advice.on_command_line()}" for advice in summary.advice), *summary.notes, *(str(problem) for problem in summary.problems)]
+    advice = [f"! {entry.on_command_line()}" for entry in summary.advice]
+    notes = [*advice, *summary.notes, *(str(problem) for problem in summary.problems)]
     hidden = summary.bad_rows - len(summary.problems)
     _table(f"{name} → {out}", lines, [*notes, f"… and {hidden:,} more bad rows"] if hidden else notes)
 

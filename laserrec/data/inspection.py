@@ -166,7 +166,7 @@ def leaks(dataset: Dataset) -> Leaks:
     cut = dataset.split.parameters.get("valid_from") if dataset.split.kind == "global-time" else None
     after = train.filter(pl.col(TIME) >= cut).height if cut is not None else 0
     test = held_out.filter(pl.col(PART) == "test")
-    older = float((test[TIME] < train[TIME].max()).mean() or 0.0) if train.height and test.height else 0.0
+    older = float((test[TIME].to_numpy() < train[TIME].to_numpy().max()).mean()) if train.height and test.height else 0.0
     return Leaks(same, later, after, older)
 
 

@@ -1,4 +1,4 @@
-"""Which of a table's columns say when: the finest that can be read, a day with its time of day, or none, where the order of the rows does."""
+"""Which columns of a table say when: the finest that can be read, a day with its time of day, or none, where the rows are in order."""
 
 from __future__ import annotations
 
@@ -93,9 +93,9 @@ class Moments:
         with_day = next((name for name in among.clocks if name in times), None)
         if fineness[finest] == "day" and with_day is not None:
             return _together(finest, with_day, read[finest], clocks)
-        others = ", ".join(name for name in among.moments if name != finest)
-        how = f"moments are read from {finest!r}, which tells them apart by the {fineness[finest]}; {others} could be read, too" if others else None
-        return cls((finest,), read[finest], how)
+        others = ", ".join(repr(name) for name in among.moments if name != finest)
+        how = f"moments are read from {finest!r} (by the {fineness[finest]}); beside it stands {others}"
+        return cls((finest,), read[finest], how if others else None)
 
 
 def why_no_moment(given: Sequence[object]) -> str:

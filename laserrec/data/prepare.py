@@ -157,7 +157,7 @@ def prepare(source: str | Path | Tables, options: PrepareOptions | None = None) 
     options = options or PrepareOptions()
     _refuse_idle_shares(options)
     raw = read_source(Path(source) if isinstance(source, str) else source, options.format, options.read)
-    _refuse_bad(raw, options.max_bad_share)
+    _refuse_bad(raw, options.max_bad_share if len(raw.events) else 0.0)
     counts: dict[str, int] = {}
     events, ties, tied = _ordered(raw, options)
     events, items = _filtered(raw, events, options, counts)

@@ -97,14 +97,15 @@ def clock(values: pl.Series) -> pl.Series:
 def resolution(moments: pl.Series) -> Resolution:
     """Return how finely moments, Int64 microseconds, are told apart; one that holds midnights alone is a day."""
     known = moments.drop_nulls()
-    for name, unit in (("day", DAY), ("minute", 60 * MICROSECONDS), ("second", MICROSECONDS)):
+    units: tuple[tuple[Resolution, int], ...] = (("day", DAY), ("minute", 60 * MICROSECONDS), ("second", MICROSECONDS))
+    for name, unit in units:
         if (known % unit == 0).all():
             return name
     return "fraction"
 
 
 def _within(moments: pl.Series) -> pl.Series:
-    """Return moments, Int64 microseconds, without those outside the years 1 to 9999: nothing else may enter the key that events are sorted by."""
+    """Return moments, Int64 microseconds, without those outside the years 1 to 9999: nothing else may enter a key of sorting."""
     smallest, largest = moments.min(), moments.max()
     if smallest is None or (smallest >= _EARLIEST * MICROSECONDS and largest < _LATEST * MICROSECONDS):  # type: ignore[operator]
         return moments

@@ -1,4 +1,4 @@
-"""What a cell means: an id, a text, or nothing. The same value means the same in a file of any format, in memory, and in a call from Python.
+"""What a cell means: an id, a text, or nothing, alike in files of any format, in memory, and in calls from Python.
 
 Knows nothing of files and columns.
 """
@@ -49,8 +49,11 @@ def ids(values: pl.Series, marks: Collection[str] = NULL_MARKS) -> pl.Series:
     if kind.is_integer() or kind.is_temporal():
         return values.cast(pl.String)
     if kind.is_float():
-        whole = values.set(~((values == values.floor()) & (values.abs() < EXACT)).fill_null(False), None)
-        return whole.cast(pl.Int64).cast(pl.String)
+        exact = values.set(~(values.abs() < EXACT).fill_null(False), None)
+        whole = exact == exact.floor()
+        if whole.all():  # but for nulls
+            return exact.cast(pl.Int64).cast(pl.String)
+        return pl.Series(values.name, [_written(value) for value in exact], dtype=pl.String)
     if kind == pl.Object:
         return _text_ids(pl.Series(values.name, [_written(value) for value in values], dtype=pl.String), marks)
     return pl.Series(values.name, [None] * len(values), dtype=pl.String)
@@ -60,20 +63,13 @@ def why_no_id(value: object, marks: Collection[str] = NULL_MARKS) -> str | None:
     """Return why a value is no id, or None where it is one."""
     if value is None or value != value:
         return "missing"
-    if isinstance(value, bool):
-        return f"{str(value).lower()}, a truth value"
-    if isinstance(value, list | tuple):
-        return "a list"
-    if isinstance(value, dict):
-        return "an object"
-    if isinstance(value, bytes):
-        return "bytes"
+    kinds: dict[type, str] = {bool: "a truth value", list: "a list", tuple: "a list", dict: "an object", bytes: "bytes"}
+    if type(value) in kinds:
+        return f"{str(value).lower()}, {kinds[bool]}" if isinstance(value, bool) else kinds[type(value)]
     if _endless(value):
         return "a number of more than a thousand digits"
-    if isinstance(value, float):
-        if abs(value) >= EXACT:
-            return f"the float {value!r}; from 2^53 on several whole numbers are the same float"
-        return None if value == int(value) else f"the fraction {value!r}"
+    if isinstance(value, float) and abs(value) >= EXACT:
+        return f"the float {value!r}; from 2^53 on several whole numbers are the same float"
     text = str(value).strip()
     if not text:
         return "missing"
@@ -191,7 +187,7 @@ def _written(value: object) -> str | None:
     if value is None or isinstance(value, bool | list | tuple | dict | bytes) or _endless(value):
         return None
     if isinstance(value, float):
-        return str(int(value)) if abs(value) < EXACT and value == int(value) else None
+        return None if not abs(value) < EXACT else str(int(value)) if value == int(value) else repr(value)
     return str(value)
 
 

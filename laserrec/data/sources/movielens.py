@@ -101,7 +101,8 @@ class _Ratings:
     """Ratings without a header, as a table."""
 
     def __init__(self, file: Path, separator: str) -> None:
-        self.name, self.columns, self.notes = file.name, ["user id", "item id", "rating", "timestamp"], ()
+        self.name, self.columns = file.name, ["user id", "item id", "rating", "timestamp"]
+        self.notes: tuple[str, ...] = ()
         lines: list[int] = []
         kept: list[list[str]] = []
         bad: list[BadRow] = []

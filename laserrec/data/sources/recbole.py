@@ -186,7 +186,7 @@ def _events(tables: list[Atomic], options: ReadOptions) -> _Log:
         notes = (f"{tables[0].name}: no column says when, so each user's events are in the order of the file",)
     logs = [read_log(table, options) for table in tables]
     frames = []
-    start = 0
+    start = 1
     for log, part in zip(logs, PARTS if len(logs) == 3 else [None], strict=True):
         frame = log.events.frame()
         if options.file_order:
