@@ -202,7 +202,11 @@ def _report(
     untimed: list[str] = []
     lists = 0
     marks: list[str] = []
-    values: dict[str, Any] = {name: frame[name].gather(pl.Series(bad)).to_list() for name in (user, item, *moments.columns)}
+    values: dict[str, Any] = {}
+    for name in (user, item, *moments.columns):
+        column = frame[name].gather(pl.Series(bad))
+        # A date beyond what Python can hold would end in a panic.
+        values[name] = (column.to_physical() if column.dtype.is_temporal() else column).to_list()
     for number, row in enumerate(bad.tolist()):
         whys = {role: why_no_id(values[name][number], options.null_marks) for role, name in (("user", user), ("item", item))}
         reasons = [

@@ -46,8 +46,10 @@ def ids(values: pl.Series, marks: Collection[str] = NULL_MARKS) -> pl.Series:
     kind = values.dtype
     if kind == pl.String:
         return _text_ids(values, marks)
-    if kind.is_integer() or kind.is_temporal():
+    if kind.is_integer():
         return values.cast(pl.String)
+    if kind.is_temporal():
+        return _dates(values)
     if kind.is_float():
         exact = values.set(~(values.abs() < EXACT).fill_null(False), None)
         whole = exact == exact.floor()
@@ -96,7 +98,7 @@ def texts(values: pl.Series, marks: Collection[str] = NULL_MARKS) -> pl.Series:
     elif kind == pl.Object or kind.is_nested() or kind == pl.Binary:
         values = pl.Series(values.name, [as_text(value) for value in values.to_list()], dtype=pl.String)
     else:
-        values = values.cast(pl.String)
+        values = _dates(values) if kind.is_temporal() else values.cast(pl.String)
     found = values.str.extract_all(REFERENCE).explode(empty_as_null=True).drop_nulls().unique().sort()
     if len(found):
         values = values.str.replace_many({reference: _character(reference) for reference in found})
@@ -180,6 +182,14 @@ def _text_ids(values: pl.Series, marks: Collection[str]) -> pl.Series:
         values = values.zip_with(~whole.fill_null(False), numbers.cast(pl.String))
         missing |= whole & ~exact
     return values.set(missing, None)
+
+
+def _dates(values: pl.Series) -> pl.Series:
+    """Return dates as text, and as bare numbers where they lie beyond the calendar."""
+    try:
+        return values.cast(pl.String)
+    except (pl.exceptions.PanicException, pl.exceptions.PolarsError):
+        return values.to_physical().cast(pl.String)
 
 
 def _written(value: object) -> str | None:
