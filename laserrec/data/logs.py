@@ -209,9 +209,7 @@ def _report(
         values[name] = (column.to_physical() if column.dtype.is_temporal() else column).to_list()
     for number, row in enumerate(bad.tolist()):
         whys = {role: why_no_id(values[name][number], options.null_marks) for role, name in (("user", user), ("item", item))}
-        reasons = [
-            f"no {role} id" if why == "missing" else f"the {role} id is {why}" for role, why in whys.items() if why is not None
-        ]
+        reasons = [f"no {role} id" if why == "missing" else f"the {role} id is {why}" for role, why in whys.items() if why is not None]
         marks += [str(values[name][number]) for role, name in (("user", user), ("item", item)) if "stands for" in (whys[role] or "")]
         lists += whys["item"] == "a list"
         if not reasons:

@@ -74,7 +74,9 @@ def test_odd_values_are_read_as_text_or_left_out(line: str, expected: tuple[str 
 
 
 def test_repeated_ids_are_counted(tmp_path: Path) -> None:
-    lines = [json.dumps({"asin": name, "title": title}) for name, title in (("A1", "First"), ("A1", "Second"), ("A2", "Top"), ("A1", "First"))]
+    lines = [
+        json.dumps({"asin": name, "title": title}) for name, title in (("A1", "First"), ("A1", "Second"), ("A2", "Top"), ("A1", "First"))
+    ]
     raw = read(tmp_path, lines)
     assert raw.items.select("item_id", "title").rows() == [("A1", "First"), ("A2", "Top")]
     assert raw.notes == ("meta_Toys.json: 2 rows whose item id occurred before were left out; the first of each stays",)

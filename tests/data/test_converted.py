@@ -33,7 +33,8 @@ SHAPES = {
     ),
     "ml-20m": Shape(
         RATED, ("1\ti\t3.5\t100", "1\tj\t3\t90"), ("user_id", "item_id", "timestamp"),
-        "item_id:token\tmovie_title:token_seq\trelease_year:token\tgenre:token_seq", "i\tHeat\t1995\tCrime", "Heat", ("release_year", "genre"),
+        "item_id:token\tmovie_title:token_seq\trelease_year:token\tgenre:token_seq", "i\tHeat\t1995\tCrime", "Heat",
+        ("release_year", "genre"),
     ),
     "steam": Shape(
         f"user_id:token\tplay_hours:float\tproducts:token\tproduct_id:token\tpage_order:float\t{T}\tearly_access:bool\tpage:float\t"
@@ -55,7 +56,8 @@ SHAPES = {
     "lastfm": Shape(
         "user_id:token\tartist_id:token\tweight:float\ttag_value:token_seq", ("1\tj\t5\tpop", "1\ti\t3\trock"),
         ("user_id", "artist_id", "order of the file"),
-        "artist_id:token\tname:token\turl:token\tpicture_url:token", "i\tMalice Mizer\thttp://a\thttp://b", "Malice Mizer", ("url", "picture_url"),
+        "artist_id:token\tname:token\turl:token\tpicture_url:token", "i\tMalice Mizer\thttp://a\thttp://b", "Malice Mizer",
+        ("url", "picture_url"),
     ),
     "lfm1b-tracks": Shape(
         f"user_id:token\ttracks_id:token\t{T}\tnum_repeat:float", ("1\ti\t100\t2", "1\tj\t90\t1"), ("user_id", "tracks_id", "timestamp"),
@@ -95,7 +97,8 @@ SHAPES = {
         ("1\ti\tc\tBar\t1\t2\t-240\t100\t1", "1\tj\tc\tBar\t1\t2\t-240\t90\t1"), ("user_id", "venue_id", "timestamp"),
     ),
     "diginetica": Shape(
-        f"session_id:token\titem_id:token\t{T}\tnumber_of_times:float", ("1\ti\t100\t1", "1\tj\t90\t1"), ("session_id", "item_id", "timestamp"),
+        f"session_id:token\titem_id:token\t{T}\tnumber_of_times:float", ("1\ti\t100\t1", "1\tj\t90\t1"),
+        ("session_id", "item_id", "timestamp"),
     ),
     "anime": Shape(
         "user_id:token\titem_id:token\trating:float", ("1\tj\t-1", "1\ti\t9"), ("user_id", "item_id", "order of the file"),
@@ -154,5 +157,10 @@ def test_three_parts_keep_their_split_whatever_the_fields_are_called(tmp_path: P
         (tmp_path / f"s.{part}.inter").write_text(f"session_id:token\tbusiness_id:token\n{row}\n")
     raw = read_source(tmp_path, None, ReadOptions())
     assert raw.own_split
-    assert raw.interactions.sort("timestamp").select("item_id", "part").rows() == [("a", "train"), ("b", "train"), ("c", "valid"), ("d", "test")]
+    assert raw.interactions.sort("timestamp").select("item_id", "part").rows() == [
+        ("a", "train"),
+        ("b", "train"),
+        ("c", "valid"),
+        ("d", "test"),
+    ]
     assert [str(bad) for bad in raw.problems] == ["s.train.inter:4: the user id is 'NULL', which stands for a missing value"]

@@ -20,7 +20,9 @@ def test_distinct_equals_a_sorted_set(texts: list[str]) -> None:
     assert codes.dtype == np.int64
 
 
-@given(st.lists(st.none() | st.text(st.characters(codec="utf-8"), max_size=6) | st.sampled_from(["7", "7.0", " 7 ", "NA", ""]), max_size=40))
+@given(
+    st.lists(st.none() | st.text(st.characters(codec="utf-8"), max_size=6) | st.sampled_from(["7", "7.0", " 7 ", "NA", ""]), max_size=40)
+)
 def test_numbered_ids_are_distinct_and_sorted_and_none_is_missing(texts: list[str | None]) -> None:
     def bare(text: str | None) -> str | None:
         return None if text is None or not text.strip() or text == "NA" else text.strip().removesuffix(".0")

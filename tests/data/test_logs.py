@@ -37,7 +37,11 @@ def told(raw: RawTables | PrepareSummary, option: str) -> list[str]:
 
 
 def test_lists_of_items_are_bad_rows_or_one_event_an_entry(tmp_path: Path) -> None:
-    rows = [{"who": "zoe", "basket": ["milk", 7, 2.0], "day": 3}, {"who": "zoe", "basket": [], "day": 4}, {"who": "max", "basket": "tea", "day": 5}]
+    rows = [
+        {"who": "zoe", "basket": ["milk", 7, 2.0], "day": 3},
+        {"who": "zoe", "basket": [], "day": 4},
+        {"who": "max", "basket": "tea", "day": 5},
+    ]
     content = "\n".join(map(json.dumps, rows))
     columns = {"user": "who", "item": "basket", "time": "day"}
     raw = read(tmp_path / "log.jsonl", content, **columns)
@@ -45,7 +49,12 @@ def test_lists_of_items_are_bad_rows_or_one_event_an_entry(tmp_path: Path) -> No
     assert [str(bad) for bad in raw.problems] == ["log.jsonl:1: the item id is a list", "log.jsonl:2: the item id is a list"]
     assert told(raw, "explode") == ["2 rows hold a list of items; read them as one event an entry (--explode item)"]
     raw = read(tmp_path / "log.jsonl", content, **columns, explode="item")
-    assert raw.interactions.rows() == [("zoe", "milk", 3_000_000), ("zoe", "7", 3_000_000), ("zoe", "2", 3_000_000), ("max", "tea", 5_000_000)]
+    assert raw.interactions.rows() == [
+        ("zoe", "milk", 3_000_000),
+        ("zoe", "7", 3_000_000),
+        ("zoe", "2", 3_000_000),
+        ("max", "tea", 5_000_000),
+    ]
     assert [str(bad) for bad in raw.problems] == ["log.jsonl:2: no item id"]
 
 
@@ -96,9 +105,13 @@ def test_null_marks_are_no_users_and_a_filled_column_is_suggested(tmp_path: Path
     raw = read(tmp_path / "log.csv", content)
     assert raw.interactions["user_id"].to_list() == ["kim"]
     assert told(raw, "user") == []  # no other column looks like users
-    assert told(raw, "null_marks") == ["3 ids such as 'NULL' stand for a missing value; if they are ids, read them as such (--null-marks none)"]
+    assert told(raw, "null_marks") == [
+        "3 ids such as 'NULL' stand for a missing value; if they are ids, read them as such (--null-marks none)"
+    ]
     raw = read(tmp_path / "log.csv", content.replace("visit", "session"))
-    assert told(raw, "user") == ["3 rows have no 'customerId', and all of them have 'session'; read that as the user (--user-column session)"]
+    assert told(raw, "user") == [
+        "3 rows have no 'customerId', and all of them have 'session'; read that as the user (--user-column session)"
+    ]
     assert read(tmp_path / "log.csv", content, null_marks=()).interactions["user_id"].to_list() == ["NULL", "NULL", "NULL", "kim"]
     with pytest.raises(BadRowsError, match="--user-column session"):
         prepare(tmp_path / "log.csv" if read(tmp_path / "log.csv", content.replace("visit", "session")) else tmp_path)
@@ -184,8 +197,12 @@ def test_every_column_is_named(tmp_path: Path) -> None:
     raw = read(tmp_path / "log.csv", content, items=tmp_path / "things.csv", attributes=())
     assert raw.columns == {"user": "user", "item": "item", "time": "time", "item id": "id", "title": "name", "attributes": "none"}
     assert raw.ignored == {"log.csv": ("rating", "event_type", "device"), "things.csv": ("size", "Unnamed: 0")}
-    assert told(raw, "min_rating") == ["log.csv: every row is an event whatever its 'rating' is; keep those that were liked (--min-rating 4)"]
-    assert told(raw, "keep") == ["log.csv: every row is an event whatever its 'event_type' is; keep those of one kind (--keep event_type=VALUE)"]
+    assert told(raw, "min_rating") == [
+        "log.csv: every row is an event whatever its 'rating' is; keep those that were liked (--min-rating 4)"
+    ]
+    assert told(raw, "keep") == [
+        "log.csv: every row is an event whatever its 'event_type' is; keep those of one kind (--keep event_type=VALUE)"
+    ]
 
 
 EVENTS = "user,item,time,rating,event_type\nu,a,1,5,view\nu,b,2,4.5,purchase\nu,c,3,3,purchase\nv,d,4,,cart\nv,e,5,5,purchase \n"

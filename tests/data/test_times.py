@@ -32,8 +32,13 @@ def test_fractions_are_kept() -> None:
     assert microseconds(pl.Series(values)).to_list() == [MOMENT + 250_000] * 3
 
 
-@pytest.mark.parametrize("text", ["", "soon", "nan", "inf", "1e400", "2017-13-14", "14.07.2017", "9" * 40, "2017-07-14 02:40 XYZ", "2017-07-14 02:40 PM",
-    "10000-01-01", "0000-12-31", "-0001-01-01", "-62135596801", "2024-03-31 02:30:00 Europe/Berlin"])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "soon", "nan", "inf", "1e400", "2017-13-14", "14.07.2017", "9" * 40, "2017-07-14 02:40 XYZ", "2017-07-14 02:40 PM",
+        "10000-01-01", "0000-12-31", "-0001-01-01", "-62135596801", "2024-03-31 02:30:00 Europe/Berlin",
+    ],
+)  # fmt: skip
 def test_what_is_no_moment_is_null(text: str) -> None:
     assert microseconds(pl.Series([text, "1500000000"])).to_list() == [None, MOMENT]
 

@@ -50,7 +50,7 @@ _HONOURED = ("items", "encoding", "user", "item", "time", "time_format", "file_o
 
 
 def read_recbole(source: Path, options: ReadOptions) -> RawTables:
-    """Read atomic files, whatever their fields are called: RecBole's own converted data sets have `artist_id`, `business_id`, `visitor_id`, …
+    """Read atomic files, whatever their fields are called, as RecBole's own converted data sets name them (`artist_id`, `visitor_id`).
 
     Args:
         source: a folder of one dataset's files, or the .inter file to read in it.
