@@ -65,6 +65,12 @@ class ModelFolder:
     provenance: Mapping[str, Any]
     costs: Mapping[str, Any]
 
+    @property
+    def columns(self) -> list[str]:
+        """The attributes of the items that the model was trained on, in the catalogue's order; later items may have brought others."""
+        names = attribute_order(self.catalogue[: self.collaborative.model.catalogue_size])
+        return [name for name in names if name != "item_id"]
+
     def write(self, folder: Path) -> None:
         """Write the folder, aside first; a model that is there is replaced when the new one is complete.
 

@@ -23,7 +23,6 @@ from laserrec.checks import check_item, check_lift, check_request, check_text
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.data.ragged import Ragged
-from laserrec.data.values import attribute_order
 from laserrec.devices import choose
 from laserrec.errors import ConfigError, DataError, UnknownIdError
 from laserrec.evaluation import Evaluation, evaluate
@@ -247,12 +246,11 @@ class Laser:
             finally:
                 self._texts.shrink(len(flat))
 
-    def add_items(self, items: Sequence[Mapping[str, str]]) -> None:
+    def add_items(self, items: Sequence[Mapping[str, Any]]) -> None:
         """Make new items recommendable at once, from their text alone.
 
         Args:
-            items: for each its `item_id` and its attributes, `title` among them, read as `laserrec data prepare` reads them. Attributes
-                that the catalogue had none of when it was trained are kept and no part of the text.
+            items: for each its `item_id` and attributes, cleaned as `laserrec data prepare` does; those new to the catalogue are not read.
 
         Raises:
             DataError: an item has no id, no text, or an id that is taken; then none is added.
@@ -260,7 +258,7 @@ class Laser:
         with self._lock:
             self._add(items)
 
-    def _add(self, items: Sequence[Mapping[str, str]]) -> None:
+    def _add(self, items: Sequence[Mapping[str, Any]]) -> None:
         added: dict[str, dict[str, str]] = {}
         for place, item in enumerate(items, start=1):
             item_id, attributes = check_item(item, place, self._texts.template.columns or ())
@@ -348,15 +346,14 @@ class Laser:
             AssetError: the folder, or the LLM, cannot be had.
         """
         place, stored = choose(device), ModelFolder.read(source)
-        backbone = load_backbone(stored.config, place).for_reading()
+        config, backbone = stored.config, load_backbone(stored.config, place).for_reading()
         stored.check_llm(backbone.fingerprint())
         items = [{key: value for key, value in item.items() if key != "item_id"} for item in stored.catalogue]
-        columns = attribute_order(items[: stored.collaborative.model.catalogue_size])  # later items may have brought others
-        texts = ItemTexts(backbone, stored.config.prompt, items, stored.config.virtual.read_out, stored.config.llm, columns=columns)
+        texts = ItemTexts(backbone, config.prompt, items, config.virtual.read_out, config.llm, columns=stored.columns)
         texts.reuse(texts_folder())
-        system = build_laser(stored.config, backbone, texts, stored.collaborative)
+        system = build_laser(config, backbone, texts, stored.collaborative)
         stored.restore(system.model)
-        laser = cls(stored.config, [item["item_id"] for item in stored.catalogue], texts, system, stored.provenance)
+        laser = cls(config, [item["item_id"] for item in stored.catalogue], texts, system, stored.provenance)
         laser.costs = dict(stored.costs)
         return laser
 

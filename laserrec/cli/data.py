@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from laserrec.cli.support import UsageError
 
 if TYPE_CHECKING:
+    from laserrec.data.dataset import Dataset
     from laserrec.data.inspection import Distribution, Inspection
     from laserrec.data.prepare import PrepareSummary
 
@@ -106,7 +107,7 @@ def prepare(
     check_place(out, force, [source, items] if items else [source])
     options = PrepareOptions(
         name=name,
-        format=format.value if format else None,
+        format=_value(format),
         read=ReadOptions(
             user=user_column,
             item=item_column,
@@ -120,17 +121,14 @@ def prepare(
             encoding=encoding,
             delimiter=delimiter,
             clock=clock_column,
-            keep=tuple(keep or ()),
-            min_rating=min_rating,
-            null_marks=_marks(null_marks),
-            explode=explode.value if explode else None,
+            **_of_values(keep, min_rating, null_marks, explode),
         ),
-        split=split.value if split else None,
+        split=_value(split),
         valid_share=valid_share,
         test_share=test_share,
         min_user=min_user,
         min_item=min_item,
-        ties=ties.value if ties else None,
+        ties=_value(ties),
         tie_seed=tie_seed,
         keep_repeats=keep_repeats,
         drop_unknown=drop_unknown,
@@ -138,12 +136,7 @@ def prepare(
         all_items=all_items,
         max_bad_share=max_bad_share,
     )
-    dataset, summary = run(source, options)
-    dataset.save(out, replace=force)
-    if as_json:
-        typer.echo(json.dumps({"name": dataset.name, "out": str(out), **summary.as_dict()}, ensure_ascii=False))
-    else:
-        _show_summary(dataset.name, out, summary)
+    _write(*run(source, options), out, force, as_json)
 
 
 @app.command()
@@ -189,12 +182,29 @@ def inspect(
         _show_inspection(inspection)
 
 
-def _marks(given: str | None) -> tuple[str, ...]:
+def _value(choice: StrEnum | None) -> Any:  # noqa: ANN401 - one of a closed choice's words
+    return None if choice is None else choice.value
+
+
+def _of_values(keep: list[str] | None, min_rating: float | None, null_marks: str | None, explode: ExplodeChoice | None) -> dict[str, Any]:
+    """Return the options of reading that say what values mean."""
     from laserrec.data.values import NULL_MARKS
 
-    if given is None:
-        return NULL_MARKS
-    return () if given == "none" else tuple(mark.strip() for mark in given.split(",") if mark.strip())
+    marks = NULL_MARKS if null_marks is None else tuple(mark for mark in map(str.strip, null_marks.split(",")) if mark)
+    return {
+        "keep": tuple(keep or ()),
+        "min_rating": min_rating,
+        "null_marks": () if null_marks == "none" else marks,
+        "explode": _value(explode),
+    }
+
+
+def _write(dataset: Dataset, summary: PrepareSummary, out: Path, force: bool, as_json: bool) -> None:
+    dataset.save(out, replace=force)
+    if as_json:
+        typer.echo(json.dumps({"name": dataset.name, "out": str(out), **summary.as_dict()}, ensure_ascii=False))
+    else:
+        _show_summary(dataset.name, out, summary)
 
 
 def _show_summary(name: str, out: Path, summary: PrepareSummary) -> None:

@@ -167,15 +167,9 @@ def prepare(source: str | Path | Tables, options: PrepareOptions | None = None) 
     catalogue = catalogue.select(items.columns).sort(ITEM)
     counts["unused_items"] = items.join(catalogue, on=ITEM, how="anti").height
     events = dataclasses.replace(events, items=catalogue[ITEM], item=places_among(events.items, catalogue[ITEM])[events.item])
-    sources = [dataclasses.asdict(file) for file in raw.sources]
-    details = {
-        "format": raw.format,
-        "files": sources,
-        "options": _plain(options),
-        "counts": {**counts, "bad_rows": len(raw.problems), "left_out": raw.left_out},
-        "order": {"ties": ties, "tied": round(tied, 4)} | ({"seed": options.tie_seed} if ties == "hash" else {}),
-    }
-    dataset = Dataset.of(options.name or raw.name, catalogue, events, split, {"source": details})
+    order = {"ties": ties, "tied": round(tied, 4)} | ({"seed": options.tie_seed} if ties == "hash" else {})
+    details = {"source": {**_origin(raw, options, counts), "order": order}}
+    dataset = Dataset.of(options.name or raw.name, catalogue, events, split, details)
     published = known_split(dataset.fingerprint)
     return dataset, PrepareSummary(
         format=raw.format,
@@ -199,6 +193,16 @@ def prepare(source: str | Path | Tables, options: PrepareOptions | None = None) 
         known_as=published.title if published else None,
         **counts,
     )
+
+
+def _origin(raw: RawTables, options: PrepareOptions, counts: dict[str, int]) -> dict[str, Any]:
+    """Return what the manifest says of the source and of what was dropped."""
+    return {
+        "format": raw.format,
+        "files": [dataclasses.asdict(file) for file in raw.sources],
+        "options": _plain(options),
+        "counts": {**counts, "bad_rows": len(raw.problems), "left_out": raw.left_out},
+    }
 
 
 def _refuse_bad(raw: RawTables, allowed: float) -> None:

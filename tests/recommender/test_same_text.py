@@ -72,5 +72,5 @@ def test_numbers_are_written_as_prepare_writes_them(laser: Laser, tmp_path: Path
     (tmp_path / "log.csv").write_text("user,item,time\nu,7,1\n")
     read = ReadOptions(items=tmp_path / "items.parquet")
     data, _ = prepare(tmp_path / "log.csv", PrepareOptions(min_user=1, min_item=1, read=read))
-    laser.add_items([{"item_id": 7, "title": 1984.0}])  # type: ignore[dict-item]
+    laser.add_items([{"item_id": 7, "title": 1984.0}])
     assert laser.catalogue[-1] == {"item_id": "7", "title": "1984"} == {"item_id": data.item_ids[0], **data.attributes()[0]}
