@@ -89,7 +89,9 @@ def read_log(table: Rowed, options: ReadOptions) -> Log:
     log = Log(Events.of(pl.DataFrame(schema=_NONE)), {}, (), list(rows.bad), rows.read)
     frame, places = kept.apply(rows, log)
     if options.explode == "item":
+        rows_before = frame.height
         frame, places = _exploded(frame, places, item)
+        log.rows += frame.height - rows_before  # an entry counts as a row does
     moments = Moments.of(frame, times, options)
     read = partial(ids, marks=options.null_marks)
     with ThreadPoolExecutor(2) as pool:
@@ -206,7 +208,7 @@ def _report(
     for name in (user, item, *moments.columns):
         column = frame[name].gather(pl.Series(bad))
         # A date beyond what Python can hold would end in a panic.
-        values[name] = (column.to_physical() if column.dtype.is_temporal() else column).to_list()
+        values[name] = (texts(column) if column.dtype.is_temporal() else column).to_list()
     for number, row in enumerate(bad.tolist()):
         whys = {role: why_no_id(values[name][number], options.null_marks) for role, name in (("user", user), ("item", item))}
         reasons = [f"no {role} id" if why == "missing" else f"the {role} id is {why}" for role, why in whys.items() if why is not None]
@@ -223,7 +225,7 @@ def _report(
     if marks:
         text = f"{len(marks):,} ids such as {marks[0]!r} stand for a missing value; if they are ids, read them as such"
         log.advice.append(Advice(text, (("null_marks", "none"),)))
-    if lists:
+    if lists and options.explode is None:
         log.advice.append(Advice(f"{lists:,} rows hold a list of items; read them as one event an entry", (("explode", "item"),)))
 
 

@@ -185,11 +185,13 @@ def _text_ids(values: pl.Series, marks: Collection[str]) -> pl.Series:
 
 
 def _dates(values: pl.Series) -> pl.Series:
-    """Return dates as text, and as bare numbers where they lie beyond the calendar."""
-    try:
-        return values.cast(pl.String)
-    except (pl.exceptions.PanicException, pl.exceptions.PolarsError):
-        return values.to_physical().cast(pl.String)
+    """Return dates and times as text, and as bare numbers where they lie beyond the years 1 to 9999: Polars panics at some of those."""
+    if values.dtype != pl.Date and not isinstance(values.dtype, pl.Datetime):
+        return (values.to_physical() if isinstance(values.dtype, pl.Duration) else values).cast(pl.String)
+    a_day = 1 if values.dtype == pl.Date else 86_400 * {"ms": 10**3, "us": 10**6, "ns": 10**9}[getattr(values.dtype, "time_unit", "us")]
+    raw = values.to_physical().cast(pl.Int64)
+    inside = (raw // a_day).is_between(-719_162, 2_932_896)  # days since 1970
+    return values.set(~inside, None).cast(pl.String).zip_with(inside, raw.cast(pl.String))
 
 
 def _written(value: object) -> str | None:
