@@ -29,6 +29,15 @@ class SourceFormat(StrEnum):
     recformer = "recformer"
 
 
+class QuotingChoice(StrEnum):
+    """Meanings of quotes that `--quoting` takes."""
+
+    auto = "auto"
+    doubled = "doubled"
+    backslash = "backslash"
+    none = "none"
+
+
 class SplitChoice(StrEnum):
     """Splits that `--split` takes."""
 
@@ -51,7 +60,7 @@ class ExplodeChoice(StrEnum):
 
 @app.command()
 def prepare(
-    source: Annotated[Path, typer.Argument(help="A file of interactions, or a folder with one dataset's files.")],
+    source: Annotated[Path, typer.Argument(help="A file of interactions, a folder of one dataset's or of part files, or a pattern.")],
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     name: Annotated[str | None, typer.Option(help="Name of the dataset; the source's by default.")] = None,
     format: Annotated[SourceFormat | None, typer.Option(help="Format of the source; found out by default.")] = None,
@@ -61,7 +70,7 @@ def prepare(
     time_format: Annotated[str | None, typer.Option(help="How moments are written, for example '%d.%m.%Y %H:%M'.")] = None,
     clock_column: Annotated[str | None, typer.Option(help="Column of the time of day, read together with one of days.")] = None,
     file_order: Annotated[bool, typer.Option("--file-order", help="No moments: rows are in order already.")] = False,
-    items: Annotated[Path | None, typer.Option(help="File of item texts.")] = None,
+    items: Annotated[Path | None, typer.Option(help="File of item texts, or part files as in SOURCE.")] = None,
     item_id_column: Annotated[str | None, typer.Option(help="Column of the item's id, in the file of items.")] = None,
     title_column: Annotated[str | None, typer.Option(help="Column of the item's title.")] = None,
     attribute: Annotated[
@@ -83,6 +92,10 @@ def prepare(
         typer.Option(help="What orders a user's events of one moment; by default the file, unless that stands sorted by item."),
     ] = None,
     tie_seed: Annotated[int, typer.Option(min=0, help="Of the hash.")] = 0,
+    quoting: Annotated[QuotingChoice, typer.Option(help="What quotes in CSV and TSV files mean.")] = QuotingChoice.auto,
+    max_unpacked_gib: Annotated[
+        float | None, typer.Option(min=0, help="Most GiB that a packed file may unpack to; 100 times its size by default.")
+    ] = None,
     split: Annotated[
         SplitChoice | None, typer.Option(help="How to divide; the source's own split, else leave-one-out, by default.")
     ] = None,
@@ -122,6 +135,8 @@ def prepare(
             delimiter=delimiter,
             clock=clock_column,
             **_of_values(keep, min_rating, null_marks, explode),
+            quoting=quoting.value,
+            max_unpacked_gib=max_unpacked_gib,
         ),
         split=_value(split),
         valid_share=valid_share,

@@ -35,14 +35,16 @@ _BLOCK = 2**20
 
 
 def file_kind(path: Path) -> Kind | None:
-    """Return the kind of a table by its file's ending, or by that of the one file in a zip; None where it is no table's."""
+    """Return the kind of a table by its file's ending, or by that of the one file in a zip; None where it is none of a table's."""
     name = path.name.lower().removesuffix(".gz")
     if name.endswith(".zip"):
         kind = _ENDINGS.get(Path(name.removesuffix(".zip")).suffix)
         if kind is not None or not path.is_file():
             return kind
-        with _zip(path) as archive:
-            name = _member(path, archive).filename.lower()
+        try:
+            name = _member_of(path)
+        except DataError:
+            return None
     return _ENDINGS.get(Path(name).suffix)
 
 
@@ -55,6 +57,8 @@ def known_kind(path: Path) -> Kind:
     if not path.is_file():
         raise DataError(f"{path} is not a file.")
     kind = file_kind(path)
+    if kind is None and path.suffix.lower() == ".zip":
+        _member_of(path)
     if kind is None:
         raise DataError(f"{path.name}: unknown ending; tables end in {', '.join(sorted(_ENDINGS))}, each also with .gz or .zip.")
     return kind
@@ -147,6 +151,11 @@ class PlainFile:
                         "room there, or name another folder in the environment variable TMPDIR."
                     )
                 plain.write(block)
+
+
+def _member_of(path: Path) -> str:
+    with _zip(path) as archive:
+        return _member(path, archive).filename.lower()
 
 
 def _zip(path: Path) -> zipfile.ZipFile:

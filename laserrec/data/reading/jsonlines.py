@@ -13,12 +13,28 @@ import polars as pl
 from laserrec.data.options import ReadOptions
 from laserrec.data.reading.files import PlainFile
 from laserrec.data.reading.rows import MOST_LETTERS, Places, Rows, check_width
-from laserrec.data.reading.text import check_encoding, raw_lines
+from laserrec.data.reading.text import check_encoding, lines, raw_lines
 from laserrec.data.reading.typed import from_python, joined
 from laserrec.data.tables import BadRow
 from laserrec.errors import DataError
 
 _CHUNK = 50_000  # rows that become columns at a time
+
+
+def first_keys(path: Path, options: ReadOptions) -> list[str]:
+    """Return the keys of a file's first line, without reading on; none where it is no object.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    for _, line in lines(path, options.encoding, options.max_unpacked_gib):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
+                return []
+            return list(row) if isinstance(row, dict) else []
+    return []
 
 
 class JsonLines:
@@ -67,7 +83,7 @@ class JsonLines:
     def read(self, wanted: Sequence[str], numbers: Collection[str] = ()) -> Rows:
         """Return some columns; see `laserrec.data.reading.table.Table.read`."""
         bad: list[BadRow] = []
-        lines = array("q")
+        places = array("q")
         chunks: dict[str, list[pl.Series]] = {name: [pl.Series(name, [], dtype=pl.String)] for name in wanted}
         waiting: list[dict[str, Any]] = []
 
@@ -78,12 +94,12 @@ class JsonLines:
             waiting.clear()
 
         for number, row in self._objects(bad):
-            lines.append(number)
+            places.append(number)
             waiting.append(row)
             if len(waiting) == _CHUNK:
                 settle()
         settle()
-        return Rows(pl.DataFrame([joined(parts) for parts in chunks.values()]), (Places(self.name, lines),), bad)
+        return Rows(pl.DataFrame([joined(parts) for parts in chunks.values()]), (Places(self.name, places),), bad)
 
     def _objects(self, bad: list[BadRow]) -> Iterator[tuple[int, dict[str, Any]]]:
         for number, line in raw_lines(self._path, self._plain, self._encoding):

@@ -49,8 +49,10 @@ def from_polars(values: pl.Series) -> pl.Series:
     if kind.is_decimal():
         return _from_decimals(values)
     if kind == pl.Binary:
-        text = values.cast(pl.String, strict=False)
-        return text if text.null_count() == values.null_count() else _python(values)
+        try:
+            return values.cast(pl.String)
+        except pl.exceptions.PolarsError:
+            return _python(values)
     return _python(values)
 
 

@@ -9,8 +9,8 @@ from laserrec.data.columns import plain_name
 from laserrec.data.options import ReadOptions
 from laserrec.data.raw import RawTables
 from laserrec.data.reading.files import file_kind, parts_of
+from laserrec.data.reading.jsonlines import first_keys
 from laserrec.data.reading.memory import Tables
-from laserrec.data.reading.table import Table
 from laserrec.data.sources.amazon import read_amazon
 from laserrec.data.sources.movielens import read_movielens
 from laserrec.data.sources.recbole import read_recbole
@@ -89,5 +89,5 @@ def infer_format(source: Path, options: ReadOptions) -> Format:
 
 
 def _is_reviews(file: Path, options: ReadOptions) -> bool:
-    names = {plain_name(name) for name in Table.open(file, options).columns}
+    names = {plain_name(name) for name in first_keys(file, options)}
     return "unixreviewtime" in names or {"parentasin", "userid", "timestamp"} <= names

@@ -35,7 +35,8 @@ def read_tabular(source: Path, options: ReadOptions) -> RawTables:
     """
     events, items = _tables(source, options)
     _refuse_idle(options, [*events.files, *(items.files if items else ())])
-    name = (source if source.is_dir() else Path(events.name)).name.split(".")[0] or "dataset"
+    named = source if source.exists() else source.parent  # a pattern is no name
+    name = named.name.split(".")[0] or "dataset"
     return _read(name, events, items, options)
 
 
