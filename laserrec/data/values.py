@@ -65,7 +65,8 @@ def why_no_id(value: object, marks: Collection[str] = NULL_MARKS) -> str | None:
     """Return why a value is no id, or None where it is one."""
     if value is None or value != value:
         return "missing"
-    kinds: dict[type, str] = {bool: "a truth value", list: "a list", tuple: "a list", dict: "an object", bytes: "bytes"}
+    value = _decoded(value)
+    kinds: dict[type, str] = {bool: "a truth value", list: "a list", tuple: "a list", dict: "an object", bytes: "bytes that are no text"}
     if type(value) in kinds:
         return f"{str(value).lower()}, {kinds[bool]}" if isinstance(value, bool) else kinds[type(value)]
     if _endless(value):
@@ -196,11 +197,22 @@ def _dates(values: pl.Series) -> pl.Series:
 
 def _written(value: object) -> str | None:
     """Return an id of a column of several types as text; None for what is no id whatever the marks are."""
+    value = _decoded(value)
     if value is None or isinstance(value, bool | list | tuple | dict | bytes) or _endless(value):
         return None
     if isinstance(value, float):
         return None if not abs(value) < EXACT else str(int(value)) if value == int(value) else repr(value)
     return str(value)
+
+
+def _decoded(value: object) -> object:
+    """Return bytes that are UTF-8 as text: some programs write Parquet's texts without saying that they are."""
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return value
+    return value
 
 
 def _endless(value: object) -> bool:

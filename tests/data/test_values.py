@@ -59,7 +59,9 @@ NAN = math.nan
         (["B1", "B2"], None, "a list"),
         ([], None, "a list"),
         ({"sku": "B2"}, None, "an object"),
-        (b"B1", None, "bytes"),
+        (b" B1", "B1", None),
+        (b"NA", None, "stands for a missing value"),
+        (b"\xff", None, "bytes that are no text"),
     ],
 )
 def test_one_id(value: object, expected: str | None, why: str | None) -> None:
