@@ -226,7 +226,7 @@ def test_events_are_kept_by_their_values_and_counted(tmp_path: Path, options: di
     assert (raw.left_out, len(raw.problems), raw.rows) == (left_out, bad, 5)
     assert len(raw.interactions) + raw.left_out + len(raw.problems) == raw.rows
     if bad:
-        assert str(raw.problems[0]) == "log.csv:5: the rating None is not a number"
+        assert str(raw.problems[0]) == "log.csv:5: the rating 'None' is not a number"
 
 
 @pytest.mark.parametrize(

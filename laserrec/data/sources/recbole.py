@@ -84,7 +84,7 @@ def read_recbole(source: Path, options: ReadOptions) -> RawTables:
         notes=(*log.notes, *items.notes),
         ignored={table: names for table, names in ((tables[0].name, log.ignored), *items.ignored.items()) if names},
         left_out=log.left_out,
-        advice=tuple(log.advice),
+        advice=log.advice,
     )
 
 
