@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from laserrec.assets.store import texts_folder
-from laserrec.checks import check_item, check_lift, check_request
+from laserrec.checks import check_item, check_lift, check_request, check_text
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.data.ragged import Ragged
@@ -233,10 +233,10 @@ class Laser:
 
         Raises:
             UnknownIdError: `only` or `without` holds an id that the catalogue does not.
-            DataError: an empty history, or k below 1.
+            DataError: an empty history, a blank text, or k below 1.
         """
         check_request(texts, k)
-        flat = [{"title": text} for history in texts for text in history]
+        flat = [check_text(text) for history in texts for text in history]
         with self._lock:
             starts = (np.cumsum([0, *map(len, texts)]) + len(self.item_ids)).tolist()
             histories = [list(range(start, end)) for start, end in pairwise(starts)]
@@ -246,11 +246,11 @@ class Laser:
             finally:
                 self._texts.shrink(len(flat))
 
-    def add_items(self, items: Sequence[Mapping[str, str]]) -> None:
+    def add_items(self, items: Sequence[Mapping[str, Any]]) -> None:
         """Make new items recommendable at once, from their text alone.
 
         Args:
-            items: for each its `item_id` and its attributes, `title` among them.
+            items: for each its `item_id` and attributes, cleaned as `laserrec data prepare` does; those new to the catalogue are not read.
 
         Raises:
             DataError: an item has no id, no text, or an id that is taken; then none is added.
@@ -258,10 +258,10 @@ class Laser:
         with self._lock:
             self._add(items)
 
-    def _add(self, items: Sequence[Mapping[str, str]]) -> None:
+    def _add(self, items: Sequence[Mapping[str, Any]]) -> None:
         added: dict[str, dict[str, str]] = {}
         for place, item in enumerate(items, start=1):
-            item_id, attributes = check_item(item, place)
+            item_id, attributes = check_item(item, place, self._texts.template.columns or ())
             if item_id in self._index or item_id in added:
                 raise DataError(f"New item {place} has the id {item_id!r}, which is in use; choose another. No item was added.")
             added[item_id] = attributes
@@ -346,14 +346,14 @@ class Laser:
             AssetError: the folder, or the LLM, cannot be had.
         """
         place, stored = choose(device), ModelFolder.read(source)
-        backbone = load_backbone(stored.config, place).for_reading()
+        config, backbone = stored.config, load_backbone(stored.config, place).for_reading()
         stored.check_llm(backbone.fingerprint())
         items = [{key: value for key, value in item.items() if key != "item_id"} for item in stored.catalogue]
-        texts = ItemTexts(backbone, stored.config.prompt, items, stored.config.virtual.read_out, stored.config.llm)
+        texts = ItemTexts(backbone, config.prompt, items, config.virtual.read_out, config.llm, columns=stored.columns)
         texts.reuse(texts_folder())
-        system = build_laser(stored.config, backbone, texts, stored.collaborative)
+        system = build_laser(config, backbone, texts, stored.collaborative)
         stored.restore(system.model)
-        laser = cls(stored.config, [item["item_id"] for item in stored.catalogue], texts, system, stored.provenance)
+        laser = cls(config, [item["item_id"] for item in stored.catalogue], texts, system, stored.provenance)
         laser.costs = dict(stored.costs)
         return laser
 

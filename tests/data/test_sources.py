@@ -154,17 +154,19 @@ def test_items_beside_atomic_files_may_be_any_table_or_another_item_file(tmp_pat
         read_source(tmp_path, None, ReadOptions(items=tmp_path / "other.item", title="name"))
 
 
+VALUES = {"keep", "min_rating", "null_marks"}
 EVERY = {
+    **{"clock": "nope", "keep": ("a=b",), "min_rating": 4.0, "null_marks": (), "explode": "item"},
     **{"user": "nope", "item": "nope", "time": "nope", "time_format": "%Y", "file_order": True, "items": Path(__file__)},
     **{"item_id": "nope", "title": "nope", "attributes": ("nope",), "encoding": "latin-1", "delimiter": ";"},
 }
 HONOURED = {
-    "u.data": set(),
-    "ratings.dat": set(),
-    "ratings.csv": {"encoding"},
-    "toy.inter": {"items", "encoding"},
+    "u.data": VALUES,
+    "ratings.dat": VALUES,
+    "ratings.csv": {"encoding"} | VALUES,
+    "toy.inter": {"items", "encoding", "user", "item", "time", "time_format", "file_order", "clock"} | VALUES,
     "train.json": {"encoding"},
-    "reviews.json": {"items", "encoding"},
+    "reviews.json": {"items", "encoding"} | VALUES,
 }
 
 
