@@ -78,6 +78,10 @@ def prepare(
     ] = None,
     encoding: Annotated[str, typer.Option(help="Encoding of text files, for example latin-1.")] = "utf-8",
     delimiter: Annotated[str | None, typer.Option(help="What separates CSV fields; found out by default.")] = None,
+    quoting: Annotated[QuotingChoice, typer.Option(help="What quotes in CSV and TSV files mean.")] = QuotingChoice.auto,
+    max_unpacked_gib: Annotated[
+        float | None, typer.Option(min=0, help="Most GiB that a packed file may unpack to; 100 times its size by default.")
+    ] = None,
     keep: Annotated[
         list[str] | None,
         typer.Option(metavar="COLUMN=VALUE,…", help="Events to keep, for example event_type=purchase; repeatable."),
@@ -92,10 +96,6 @@ def prepare(
         typer.Option(help="What orders a user's events of one moment; by default the file, unless that stands sorted by item."),
     ] = None,
     tie_seed: Annotated[int, typer.Option(min=0, help="Of the hash.")] = 0,
-    quoting: Annotated[QuotingChoice, typer.Option(help="What quotes in CSV and TSV files mean.")] = QuotingChoice.auto,
-    max_unpacked_gib: Annotated[
-        float | None, typer.Option(min=0, help="Most GiB that a packed file may unpack to; 100 times its size by default.")
-    ] = None,
     split: Annotated[
         SplitChoice | None, typer.Option(help="How to divide; the source's own split, else leave-one-out, by default.")
     ] = None,
@@ -133,10 +133,10 @@ def prepare(
             attributes=tuple(attribute) if attribute else None,
             encoding=encoding,
             delimiter=delimiter,
-            clock=clock_column,
-            **_of_values(keep, min_rating, null_marks, explode),
             quoting=quoting.value,
             max_unpacked_gib=max_unpacked_gib,
+            clock=clock_column,
+            **_of_values(keep, min_rating, null_marks, explode),
         ),
         split=_value(split),
         valid_share=valid_share,

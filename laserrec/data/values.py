@@ -29,6 +29,7 @@ REFERENCE = r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});"
 """A character reference of HTML, such as shops' exports are full of; only with its semicolon, for "AT&T" is none."""
 _DEEPEST = 20
 _MOST_BITS = 4096  # Python refuses to write whole numbers much longer than these
+_LONGEST = len("-9007199254740991.0")
 _WHOLE = r"^-?(?:0|[1-9]\d*)\.0$"  # how floats that are whole are written
 _SCIENTIFIC = r"^-?\d(?:\.\d+)?[eE]\+\d+$"  # how programs write large floats, and spreadsheets whatever has many digits
 
@@ -78,7 +79,7 @@ def why_no_id(value: object, marks: Collection[str] = NULL_MARKS) -> str | None:
         return "missing"
     if text in marks:
         return f"{text!r}, which stands for a missing value"
-    if re.search(_SCIENTIFIC, text) or (re.search(_WHOLE, text) and abs(int(text[:-2])) >= EXACT):
+    if re.search(_SCIENTIFIC, text) or (re.search(_WHOLE, text) and (len(text) > _LONGEST or abs(int(text[:-2])) >= EXACT)):
         return f"the float {text[:40]!r}; as a float it may have lost digits"
     return None
 

@@ -39,6 +39,7 @@ NAN = math.nan
         ("9007199254740991.0", "9007199254740991", None),
         ("9007199254740992.0", None, "may have lost digits"),
         ("1e+16", None, "may have lost digits"),
+        ("1" * 5000 + ".0", None, "may have lost digits"),
         ("4.00639E+12", None, "may have lost digits"),  # a spreadsheet's EAN
         ("", None, "missing"),
         (" \u00a0 ", None, "missing"),

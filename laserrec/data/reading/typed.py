@@ -52,7 +52,7 @@ def from_polars(values: pl.Series) -> pl.Series:
         try:
             return values.cast(pl.String)
         except pl.exceptions.PolarsError:
-            return _python(values)
+            return pl.Series(values.name, [_decoded(value) for value in values], dtype=pl.Object)
     return _python(values)
 
 
@@ -65,6 +65,13 @@ def _from_decimals(values: pl.Series) -> pl.Series:
 
 def _number(value: Decimal) -> int | float:
     return int(value) if value == value.to_integral_value() else float(value)
+
+
+def _decoded(value: bytes | None) -> str | bytes | None:
+    try:
+        return value if value is None else value.decode()
+    except UnicodeDecodeError:
+        return value
 
 
 def _python(values: pl.Series) -> pl.Series:
