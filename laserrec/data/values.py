@@ -30,8 +30,8 @@ REFERENCE = r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});"
 _DEEPEST = 20
 _MOST_BITS = 4096  # Python refuses to write whole numbers much longer than these
 _LONGEST = len("-9007199254740991.0")
-_WHOLE = r"^-?(?:0|[1-9]\d*)\.0$"  # how floats that are whole are written
-_SCIENTIFIC = r"^-?\d(?:\.\d+)?[eE]\+\d+$"  # how programs write large floats, and spreadsheets whatever has many digits
+_WHOLE = r"^-?(?:0|[1-9][0-9]*)\.0$"  # how floats that are whole are written
+_SCIENTIFIC = r"^-?[0-9](?:\.[0-9]+)?[eE]\+[0-9]+$"  # how programs write large floats, and spreadsheets whatever has many digits
 
 
 def ids(values: pl.Series, marks: Collection[str] = NULL_MARKS) -> pl.Series:
@@ -105,7 +105,7 @@ def texts(values: pl.Series, marks: Collection[str] = NULL_MARKS) -> pl.Series:
     if len(found):
         values = values.str.replace_many({reference: _character(reference) for reference in found})
     values = values.str.replace_all(r"\s+", " ").str.strip_chars()
-    values = values.str.replace(r"^(-?(?:0|[1-9]\d{0,15}))\.0$", "$1")
+    values = values.str.replace(r"^(-?(?:0|[1-9][0-9]{0,15}))\.0$", "$1")
     return values.set(values.is_in(["", *marks]), None)
 
 
