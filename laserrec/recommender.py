@@ -29,7 +29,7 @@ from laserrec.laser.ranker import Ranker
 from laserrec.laser.ranking_requests import Recommendation, barred_items, rank
 from laserrec.laser.system import LaserSystem
 from laserrec.laser.transfer import Start, provenance_of
-from laserrec.laser.validation import check_fit, check_item, check_items, check_lift, check_request
+from laserrec.laser.validation import check_fit, check_item, check_items, check_lift, check_request, check_text
 from laserrec.layers.histories import padded
 from laserrec.llm.loading import load_backbone, located
 from laserrec.sequential.build import build_recommender
@@ -211,7 +211,7 @@ class Laser:
 
         Raises:
             UnknownIdError: an id that the catalogue does not hold; the message names the closest known ones.
-            DataError: histories that are not lists of strings, an empty one, or k that is no whole number from 1.
+            DataError: histories that are not lists of strings, an empty one, a blank text, or k that is no whole number from 1.
             ForkedProcessError: this process is a fork of the one that loaded the model.
         """
         given = check_request(histories, k)
@@ -237,11 +237,11 @@ class Laser:
 
         Raises:
             UnknownIdError: `only` or `without` holds an id that the catalogue does not.
-            DataError: histories that are not lists of strings, an empty one, or k that is no whole number from 1.
+            DataError: histories that are not lists of strings, an empty one, a blank text, or k that is no whole number from 1.
             ForkedProcessError: this process is a fork of the one that loaded the model.
         """
         given = check_request(texts, k)
-        flat = [{"title": text} for history in given for text in history]
+        flat = [check_text(text) for history in given for text in history]
         with self._lock:
             starts = (np.cumsum([0, *map(len, given)]) + len(self.item_ids)).tolist()
             histories = [list(range(start, end)) for start, end in pairwise(starts)]
@@ -251,11 +251,11 @@ class Laser:
             finally:
                 self._texts.shrink(len(flat))
 
-    def add_items(self, items: Sequence[Mapping[str, str]]) -> None:
+    def add_items(self, items: Sequence[Mapping[str, Any]]) -> None:
         """Make new items recommendable at once, from their text alone.
 
         Args:
-            items: for each its `item_id` and its attributes, `title` among them.
+            items: for each its `item_id` and attributes, cleaned as `laserrec data prepare` does; those new to the catalogue are not read.
 
         Raises:
             DataError: an item has no id, no text, or an id that is taken; then none is added.
@@ -264,10 +264,10 @@ class Laser:
         with self._lock:
             self._add(given)
 
-    def _add(self, items: Sequence[Mapping[str, str]]) -> None:
+    def _add(self, items: Sequence[Mapping[str, Any]]) -> None:
         added: dict[str, dict[str, str]] = {}
         for place, item in enumerate(items, start=1):
-            item_id, attributes = check_item(item, place)
+            item_id, attributes = check_item(item, place, self._texts.template.columns or ())
             if item_id in self._index or item_id in added:
                 raise DataError(f"New item {place} has the id {shown(item_id)}, which is in use; choose another. No item was added.")
             added[item_id] = attributes
@@ -352,14 +352,14 @@ class Laser:
             AssetError: the folder, or the LLM, cannot be had.
         """
         place, stored = choose(device), ModelFolder.read(source)
-        backbone = load_backbone(stored.config, place).for_reading()
+        config, backbone = stored.config, load_backbone(stored.config, place).for_reading()
         stored.check_llm(backbone.fingerprint())
         items = [{key: value for key, value in item.items() if key != "item_id"} for item in stored.catalogue]
-        texts = ItemTexts(backbone, stored.config.prompt, items, stored.config.virtual.read_out, stored.config.llm)
+        texts = ItemTexts(backbone, config.prompt, items, config.virtual.read_out, config.llm, columns=stored.columns)
         texts.reuse(texts_folder())
-        system = build_laser(stored.config, backbone, texts, stored.collaborative)
+        system = build_laser(config, backbone, texts, stored.collaborative)
         stored.restore(system.model)
-        laser = cls(stored.config, [item["item_id"] for item in stored.catalogue], texts, system, stored.provenance)
+        laser = cls(config, [item["item_id"] for item in stored.catalogue], texts, system, stored.provenance)
         laser.costs = dict(stored.costs)
         return laser
 

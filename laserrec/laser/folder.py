@@ -23,6 +23,7 @@ from torch import Tensor
 from laserrec.assets.hub import HUB, fetch_repository, hub_errors
 from laserrec.config import LaserConfig
 from laserrec.data.files import UNREADABLE, write_parquet
+from laserrec.data.values import attribute_order
 from laserrec.errors import AssetError, CheckpointError
 from laserrec.laser.collaborative_view import CollaborativeView
 from laserrec.laser.model import LaserModel
@@ -64,6 +65,12 @@ class ModelFolder:
     provenance: Mapping[str, Any]
     costs: Mapping[str, Any]
 
+    @property
+    def columns(self) -> list[str]:
+        """The attributes of the items that the model was trained on, in the catalogue's order; later items may have brought others."""
+        names = attribute_order(self.catalogue[: self.collaborative.model.catalogue_size])
+        return [name for name in names if name != "item_id"]
+
     def write(self, folder: str | Path) -> None:
         """Write the folder, aside first; a model that is there is replaced when the new one is complete.
 
@@ -79,7 +86,7 @@ class ModelFolder:
         if view.scorer is not view.model:
             tensors |= {f"scorer.{name}": tensor for name, tensor in view.scorer.state_dict().items()}
         write_tensors(folder / "collaborative.safetensors", tensors | {"known": view.known, "scored": view.scored.clone()}, {})
-        columns = list(dict.fromkeys(key for item in self.catalogue for key in item))
+        columns = attribute_order(self.catalogue)
         table = pl.DataFrame(list(self.catalogue), schema=dict.fromkeys(columns, pl.String))
         write_parquet(table, folder / "items.parquet")
         about = {"format": FORMAT, "provenance": self.provenance, "costs": self.costs, "known": view.model.catalogue_size}

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from laserrec.config import LLMConfig, PromptConfig
 from laserrec.data.prompts import Template
+from laserrec.data.values import attribute_order
 from laserrec.laser.prefix_first import PrefixFirst
 from laserrec.laser.reader import Reader, ReadOut
 from laserrec.laser.text_first import TextFirst
@@ -39,6 +40,7 @@ class ItemTexts:
         read_out: ReadOut = "suffix",
         llm: LLMConfig | None = None,
         cache: type[TextCache] = TextCache,
+        columns: Sequence[str] | None = None,
     ) -> None:
         """Take the items; nothing is encoded yet.
 
@@ -49,8 +51,10 @@ class ItemTexts:
             read_out: which states become the embedding.
             llm: how encoded texts are kept; as by default when None.
             cache: what encodes and keeps texts.
+            columns: the catalogue's attributes in its order, which texts show; those of the items when None.
         """
-        self.backbone, self.prompt, self.template, self.items = backbone, prompt, Template(prompt), list(items)
+        self.backbone, self.prompt, self.items = backbone, prompt, list(items)
+        self.template = Template(prompt, tuple(attribute_order(self.items) if columns is None else columns))
         self._lines: dict[tuple[int, int], list[int]] = {}
         self._caches: list[TextCache] = []
         own = prompt.item_instruction

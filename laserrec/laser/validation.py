@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from numbers import Integral, Real
 from typing import Any
 
+import polars as pl
+
 from laserrec.config import LARGEST_LIFT, LaserConfig
 from laserrec.data.dataset import Dataset
+from laserrec.data.values import ids, item_attributes, why_no_id
 from laserrec.errors import ConfigError, DataError, shown
 
 EXPECTED = "expected is a list of histories, each a list of strings in time order: [['...', '...']]."
@@ -76,7 +79,7 @@ def check_lift(deviations: float) -> float:
     return float(deviations)
 
 
-def check_items(items: Iterable[Mapping[str, str]]) -> list[Mapping[str, str]]:
+def check_items(items: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Return new items as a list; `check_item` then judges each.
 
     Raises:
@@ -87,28 +90,47 @@ def check_items(items: Iterable[Mapping[str, str]]) -> list[Mapping[str, str]]:
     return list(items)
 
 
-def check_item(item: Mapping[str, str], place: int) -> tuple[str, dict[str, str]]:
-    """Return a new item's id and its attributes, without those that are empty.
+def check_item(item: Mapping[str, object], place: int, columns: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """Return a new item's id and its attributes as a prepared catalogue would hold them.
 
     Args:
-        item: its `item_id` and attributes.
+        item: its `item_id` and attributes: text, numbers, lists of them; None where unknown.
         place: its number among the new items, from 1, for the message.
+        columns: the catalogue's attributes, in its order.
 
     Raises:
-        DataError: it has no id, no text, or what is not text.
+        DataError: it has no id, no text, or what cannot be written as text.
     """
     if not isinstance(item, Mapping):
         raise DataError(f"New item {place} is {shown(item)}; expected is an object with an item_id and a title. No item was added.")
-    given = {key: value for key, value in item.items() if value is not None and value != ""}
-    wrong = {key: value for key, value in given.items() if not (_is_text(key) and _is_text(value))}
+    wrong = {key: value for key, value in item.items() if not (_is_text(key) and (_is_text(value) or not isinstance(value, str)))}
     if wrong:
         raise DataError(f"New item {place} has attributes that are not text: {shown(wrong)}; write them as strings. No item was added.")
-    item_id = given.pop("item_id", None)
-    if item_id is None:
-        raise DataError(f"New item {place} has no item_id; give it one that is not in use. No item was added.")
-    if not given:
+    columns = ["title", *(name for name in columns if name != "title")]
+    named = {key: "item_id" if key.strip().casefold() == "item_id" else key for key in item}
+    given_id = next((item[key] for key, name in named.items() if name == "item_id"), None)
+    if why_no_id(given_id) is not None:
+        raise DataError(f"New item {place} has no item_id: received {shown(given_id)}; give it one that is not in use. No item was added.")
+    item_id = str(ids(pl.Series([given_id], dtype=pl.Object))[0])
+    try:
+        attributes = item_attributes({key: value for key, value in item.items() if named[key] != "item_id"}, columns)
+    except DataError as error:
+        raise DataError(f"New item {place}: {error} No item was added.") from error
+    if not attributes.keys() & set(columns):
         raise DataError(f"New item {shown(item_id)} has no text; give at least its title. No item was added.")
-    return item_id, given
+    return item_id, attributes
+
+
+def check_text(text: str) -> dict[str, str]:
+    """Return a text as an item that has it as its title; refuse a blank one.
+
+    Raises:
+        DataError: what was received.
+    """
+    attributes = item_attributes({"title": text}, ["title"])
+    if not attributes:
+        raise DataError(f"Received the text {shown(text)}, which says nothing; expected is a text such as a title.")
+    return attributes
 
 
 def _ordered(values: object) -> list[Any]:

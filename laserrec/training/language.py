@@ -26,8 +26,9 @@ def dataset_texts(data: Dataset, config: LaserConfig, backbone: Backbone, cache:
     Raises:
         ConfigError: the prompt names an attribute that no item has.
     """
-    texts = ItemTexts(backbone, config.prompt, data.attributes(), config.virtual.read_out, config.llm, cache)
-    texts.template.check([column for column in data.items.columns if column not in {ITEM, TITLE}])
+    columns = [column for column in data.items.columns if column != ITEM]
+    texts = ItemTexts(backbone, config.prompt, data.attributes(), config.virtual.read_out, config.llm, cache, columns)
+    texts.template.check([column for column in columns if column != TITLE])
     return texts
 
 
