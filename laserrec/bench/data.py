@@ -221,7 +221,7 @@ def run_pandas(folder: Path, out: Path, route: Name) -> tuple[int, int, int]:
         by_user = events.groupby("user_id", sort=False, observed=True)["timestamp"].transform("size")
         by_item = events.groupby("item_id", sort=False, observed=True)["timestamp"].transform("size")
         events = events[(by_user >= _LEAST) & (by_item >= _LEAST)]
-    events = events.sort_values(["user_id", "timestamp", "item_id"])
+    events = events.sort_values(["user_id", "timestamp"])  # more than one column: stable, so ties keep the order of the file
     users = events.groupby("user_id", sort=False, observed=True)["timestamp"]
     from_end, length = users.cumcount(ascending=False), users.transform("size")
     part = np.select([(length >= 3) & (from_end == 0), (length >= 3) & (from_end == 1)], [2, 1], 0)

@@ -94,7 +94,8 @@ class Moments:
         if fineness[finest] == "day" and with_day is not None:
             return _together(finest, with_day, read[finest], clocks)
         others = ", ".join(repr(name) for name in among.moments if name != finest)
-        how = f"moments are read from {finest!r} (by the {fineness[finest]}); beside it stands {others}"
+        fine = "fraction of a second" if fineness[finest] == "fraction" else fineness[finest]
+        how = f"moments are read from {finest!r} (to the {fine}); beside it stands {others}"
         return cls((finest,), read[finest], how if others else None)
 
 

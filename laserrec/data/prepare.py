@@ -157,7 +157,7 @@ def prepare(source: str | Path | Tables, options: PrepareOptions | None = None) 
     options = options or PrepareOptions()
     _refuse_idle_shares(options)
     raw = read_source(Path(source) if isinstance(source, str) else source, options.format, options.read)
-    _refuse_bad(raw, options.max_bad_share if len(raw.events) else 0.0)
+    _refuse_bad(raw, options.max_bad_share)
     counts: dict[str, int] = {}
     events, ties, tied = _ordered(raw, options)
     events, items = _filtered(raw, events, options, counts)
@@ -207,14 +207,16 @@ def _origin(raw: RawTables, options: PrepareOptions, counts: dict[str, int]) -> 
 
 def _refuse_bad(raw: RawTables, allowed: float) -> None:
     bad = len(raw.problems)
-    if raw.rows and bad > allowed * raw.rows:
-        shown = "\n".join(f"  {problem}" for problem in raw.problems[:SHOWN_PROBLEMS])
-        advice = "".join(f"{entry.on_command_line()}.\n" for entry in raw.advice)
-        raise BadRowsError(
-            f"{bad} of {raw.rows} rows ({bad / raw.rows:.1%}) cannot be used, more than the {allowed:.1%} allowed; nothing was written.\n"
-            f"{shown}\n{advice}"
-            f"Or correct the source, or allow more with --max-bad-share {min(1.0, bad / raw.rows + 0.01):.2f}."
-        )
+    if not raw.rows or (bad <= allowed * raw.rows and (len(raw.events) or not bad)):
+        return
+    shown = "\n".join(f"  {problem}" for problem in raw.problems[:SHOWN_PROBLEMS])
+    advice = "".join(f"{entry.on_command_line()}.\n" for entry in raw.advice)
+    limit = f"more than the {allowed:.1%} allowed" if bad > allowed * raw.rows else "and no event is left"
+    more = f", or allow more with --max-bad-share {min(1.0, bad / raw.rows + 0.01):.2f}" if len(raw.events) else ""
+    raise BadRowsError(
+        f"{bad} of {raw.rows} rows ({bad / raw.rows:.1%}) cannot be used, {limit}; nothing was written.\n{shown}\n{advice}"
+        f"{'Or c' if advice else 'C'}orrect the source{more}."
+    )
 
 
 def _ordered(raw: RawTables, options: PrepareOptions) -> tuple[Events, Ties, float]:

@@ -54,6 +54,7 @@ def microseconds(values: pl.Series, time_format: str | None = None) -> pl.Series
         return _from_dates(values)
     if values.dtype.is_numeric():
         return _within(_from_numbers(values))
+    values = _written(values)
     if values.dtype != pl.String:
         return pl.Series(values.name, [None] * len(values), dtype=pl.Int64)
     text = values.str.strip_chars()
@@ -83,6 +84,7 @@ def clock(values: pl.Series) -> pl.Series:
         return _in_a_day(values.dt.total_microseconds())
     if values.dtype.is_numeric():
         return _in_a_day(_from_digits(values.cast(pl.Float64)))
+    values = _written(values)
     if values.dtype != pl.String:
         return pl.Series(values.name, [None] * len(values), dtype=pl.Int64)
     text = values.str.strip_chars()
@@ -102,6 +104,14 @@ def resolution(moments: pl.Series) -> Resolution:
         if (known % unit == 0).all():
             return name
     return "fraction"
+
+
+def _written(values: pl.Series) -> pl.Series:
+    """Return a column of numbers and texts as text; columns of one type stay as they are."""
+    if values.dtype != pl.Object:
+        return values
+    texts = [str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else None for value in values]
+    return pl.Series(values.name, texts, dtype=pl.String)
 
 
 def _within(moments: pl.Series) -> pl.Series:

@@ -29,8 +29,9 @@ REFERENCE = r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});"
 """A character reference of HTML, such as shops' exports are full of; only with its semicolon, for "AT&T" is none."""
 _DEEPEST = 20
 _MOST_BITS = 4096  # Python refuses to write whole numbers much longer than these
-_WHOLE = r"^-?(?:0|[1-9]\d*)\.0$"  # how floats that are whole are written
-_SCIENTIFIC = r"^-?\d(?:\.\d+)?[eE]\+\d+$"  # how programs write large floats, and spreadsheets whatever has many digits
+_LONGEST = len("-9007199254740991.0")
+_WHOLE = r"^-?(?:0|[1-9][0-9]*)\.0$"  # how floats that are whole are written
+_SCIENTIFIC = r"^-?[0-9](?:\.[0-9]+)?[eE]\+[0-9]+$"  # how programs write large floats, and spreadsheets whatever has many digits
 
 
 def ids(values: pl.Series, marks: Collection[str] = NULL_MARKS) -> pl.Series:
@@ -65,7 +66,8 @@ def why_no_id(value: object, marks: Collection[str] = NULL_MARKS) -> str | None:
     """Return why a value is no id, or None where it is one."""
     if value is None or value != value:
         return "missing"
-    kinds: dict[type, str] = {bool: "a truth value", list: "a list", tuple: "a list", dict: "an object", bytes: "bytes"}
+    value = _decoded(value)
+    kinds: dict[type, str] = {bool: "a truth value", list: "a list", tuple: "a list", dict: "an object", bytes: "bytes that are no text"}
     if type(value) in kinds:
         return f"{str(value).lower()}, {kinds[bool]}" if isinstance(value, bool) else kinds[type(value)]
     if _endless(value):
@@ -77,7 +79,7 @@ def why_no_id(value: object, marks: Collection[str] = NULL_MARKS) -> str | None:
         return "missing"
     if text in marks:
         return f"{text!r}, which stands for a missing value"
-    if re.search(_SCIENTIFIC, text) or (re.search(_WHOLE, text) and abs(int(text[:-2])) >= EXACT):
+    if re.search(_SCIENTIFIC, text) or (re.search(_WHOLE, text) and (len(text) > _LONGEST or abs(int(text[:-2])) >= EXACT)):
         return f"the float {text[:40]!r}; as a float it may have lost digits"
     return None
 
@@ -103,7 +105,7 @@ def texts(values: pl.Series, marks: Collection[str] = NULL_MARKS) -> pl.Series:
     if len(found):
         values = values.str.replace_many({reference: _character(reference) for reference in found})
     values = values.str.replace_all(r"\s+", " ").str.strip_chars()
-    values = values.str.replace(r"^(-?(?:0|[1-9]\d{0,15}))\.0$", "$1")
+    values = values.str.replace(r"^(-?(?:0|[1-9][0-9]{0,15}))\.0$", "$1")
     return values.set(values.is_in(["", *marks]), None)
 
 
@@ -185,20 +187,33 @@ def _text_ids(values: pl.Series, marks: Collection[str]) -> pl.Series:
 
 
 def _dates(values: pl.Series) -> pl.Series:
-    """Return dates as text, and as bare numbers where they lie beyond the calendar."""
-    try:
-        return values.cast(pl.String)
-    except (pl.exceptions.PanicException, pl.exceptions.PolarsError):
-        return values.to_physical().cast(pl.String)
+    """Return dates and times as text, and as bare numbers where they lie beyond the years 1 to 9999: Polars panics at some of those."""
+    if values.dtype != pl.Date and not isinstance(values.dtype, pl.Datetime):
+        return (values.to_physical() if isinstance(values.dtype, pl.Duration) else values).cast(pl.String)
+    a_day = 1 if values.dtype == pl.Date else 86_400 * {"ms": 10**3, "us": 10**6, "ns": 10**9}[getattr(values.dtype, "time_unit", "us")]
+    raw = values.to_physical().cast(pl.Int64)
+    inside = (raw // a_day).is_between(-719_162, 2_932_896)  # days since 1970
+    return values.set(~inside, None).cast(pl.String).zip_with(inside, raw.cast(pl.String))
 
 
 def _written(value: object) -> str | None:
     """Return an id of a column of several types as text; None for what is no id whatever the marks are."""
+    value = _decoded(value)
     if value is None or isinstance(value, bool | list | tuple | dict | bytes) or _endless(value):
         return None
     if isinstance(value, float):
         return None if not abs(value) < EXACT else str(int(value)) if value == int(value) else repr(value)
     return str(value)
+
+
+def _decoded(value: object) -> object:
+    """Return bytes that are UTF-8 as text: some programs write Parquet's texts without saying that they are."""
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return value
+    return value
 
 
 def _endless(value: object) -> bool:

@@ -62,7 +62,7 @@ def test_entries_of_lists_that_are_no_ids_are_bad_rows(tmp_path: Path) -> None:
     raw = read(tmp_path / "log.jsonl", json.dumps({"user": "u", "item": ["a", {"sku": 1}, True, None, "b"], "time": 1}), explode="item")
     assert items_of(raw, "u") == ["a", "b"]
     assert [bad.reason for bad in raw.problems] == ["the item id is an object", "the item id is true, a truth value", "no item id"]
-    assert {bad.line for bad in raw.problems} == {1}
+    assert ({bad.line for bad in raw.problems}, raw.rows) == ({1}, 5)
 
 
 def test_floats_match_the_integers_of_the_items_in_every_format(tmp_path: Path) -> None:
@@ -226,7 +226,7 @@ def test_events_are_kept_by_their_values_and_counted(tmp_path: Path, options: di
     assert (raw.left_out, len(raw.problems), raw.rows) == (left_out, bad, 5)
     assert len(raw.interactions) + raw.left_out + len(raw.problems) == raw.rows
     if bad:
-        assert str(raw.problems[0]) == "log.csv:5: the rating None is not a number"
+        assert str(raw.problems[0]) == "log.csv:5: the rating 'None' is not a number"
 
 
 @pytest.mark.parametrize(
@@ -299,5 +299,7 @@ def test_many_ties_are_said_with_what_orders_them(tmp_path: Path) -> None:
 
 def test_nothing_that_can_be_used_is_refused_with_its_reasons(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("user,item,time\nNA,a,1\nNA,b,2\n")
-    with pytest.raises(BadRowsError, match=r"2 of 2 rows .*\n.*'NA', which stands for a missing value[\s\S]*--null-marks none"):
+    with pytest.raises(
+        BadRowsError, match=r"2 of 2 rows .*no event is left.*\n.*'NA', which stands for a missing value[\s\S]*--null-marks none"
+    ):
         prepare(tmp_path / "log.csv", PrepareOptions(max_bad_share=1.0))

@@ -205,6 +205,38 @@ def test_the_leak_check_finds_leaks() -> None:
     assert leaks.found
 
 
+def test_the_leak_check_says_what_other_users_did_later(tmp_path: Path) -> None:
+    # ann's test event is at 3, and bob's training events are at 4 and 5; bob's test event, at 7, is older than none.
+    rows = ["ann,a,1", "ann,b,2", "ann,c,3", "bob,a,4", "bob,b,5", "bob,c,6", "bob,a,7"]
+    (tmp_path / "log.csv").write_text("user,item,time\n" + "\n".join(rows) + "\n")
+    out = tmp_path / "out"
+    run("prepare", tmp_path / "log.csv", "--out", out, "--min-user", 1, "--min-item", 1)
+    found = inspect(Dataset.load(out)).leaks
+    assert (found.found, found.older_tests) == (False, 0.5)
+    shown = " ".join(run("inspect", out).split())
+    assert "passed: within each user" in shown
+    assert "50% of the test events are older than some training event of another user" in shown
+    assert json.loads(run("inspect", out, "--json"))["leaks"]["older_tests"] == 0.5
+
+
+def test_what_may_not_be_meant_is_shown_with_its_flags(tmp_path: Path) -> None:
+    rows = [f"u{n // 6},i{n * 5 % 7},9,{'view' if n % 2 else 'buy'}" for n in range(60)]
+    (tmp_path / "log.csv").write_text("user,item,time,event_type\n" + "\n".join(rows) + "\n")
+    out = tmp_path / "out"
+    core = ("--min-user", 1, "--min-item", 1)
+    shown = " ".join(run("prepare", tmp_path / "log.csv", "--out", out, *core).split())
+    assert "! log.csv: every row is an event whatever its 'event_type' is" in shown
+    assert "(--keep event_type=VALUE)" in shown
+    assert "! 100% of the events share their moment" in shown
+    assert "(--ties hash)" in shown
+    assert "! 100% of the events share their moment" in " ".join(run("inspect", out).split())
+    summary = json.loads(
+        run("prepare", tmp_path / "log.csv", "--out", out, *core, "--force", "--json", "--keep", "event_type=buy", "--ties", "hash")
+    )
+    assert (summary["left_out"], summary["ties"], summary["columns"]["kept by"]) == (30, "hash", "event_type = buy")
+    assert Dataset.load(out).manifest["source"]["options"]["read"]["keep"] == ["event_type=buy"]
+
+
 def run(*arguments: object) -> str:
     result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
     assert result.exit_code == 0, result.output

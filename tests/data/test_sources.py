@@ -293,3 +293,20 @@ def test_formats_are_told_from_files(tmp_path: Path, real_data: Callable[[str], 
         infer_format(tmp_path / "log.xlsx", ReadOptions())
     with pytest.raises(DataError, match="does not exist"):
         read_source(tmp_path / "absent", None, ReadOptions())
+
+
+def test_entries_and_rows_without_an_item_are_counted(tmp_path: Path) -> None:
+    for name, items in (("train", [1]), ("val", [2]), ("test", [3])):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"0": items}))
+    (tmp_path / "meta_data.json").write_text(json.dumps({"1": {"title": "One"}, "2": "Two", "3": ["Three"]}))
+    raw = read_source(tmp_path, "recformer", ReadOptions())
+    assert raw.items.rows() == [("1", "One")]
+    assert raw.notes == ("meta_data.json: 2 entries that are no objects were left out",)
+    folder = tmp_path / "unisrec"
+    folder.mkdir()
+    write_unisrec(folder, 50)
+    with (folder / "Toy.text").open("a") as file:
+        file.write(" \tNo id. Home Decor. Acme. \n")
+    raw = read(folder)
+    assert [str(bad) for bad in raw.problems] == ["Toy.text:5: no item id"]
+    assert "" not in raw.items["item_id"].to_list()

@@ -111,6 +111,12 @@ def test_any_number_of_any_type_gives_a_moment_of_the_calendar_or_null(values: l
         assert found is None or -62_135_596_800 * 10**6 <= found < 253_402_300_800 * 10**6
 
 
+def test_columns_of_several_types() -> None:
+    values = [1_500_000_000, 1.5e9, "2017-07-14T02:40:00Z", True, None, [1], {"a": 1}, 10**30]
+    assert microseconds(pl.Series(values, dtype=pl.Object)).to_list() == [MOMENT] * 3 + [None] * 5
+    assert clock(pl.Series(["18:30", 1830, None], dtype=pl.Object)).to_list() == [66_600 * SECOND, 66_600 * SECOND, None]
+
+
 def test_a_named_format() -> None:
     assert microseconds(pl.Series(["14.07.2017 02:40", "x"]), "%d.%m.%Y %H:%M").to_list() == [MOMENT, None]
     assert microseconds(pl.Series(["14.07.2017 04:40 +0200"]), "%d.%m.%Y %H:%M %z").to_list() == [MOMENT]

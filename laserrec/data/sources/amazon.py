@@ -66,7 +66,7 @@ def read_amazon(source: Path, options: ReadOptions) -> RawTables:
         notes=(*table.notes, *notes),
         ignored={reviews.name: log.ignored},
         left_out=log.left_out,
-        advice=tuple(log.advice),
+        advice=log.advice,
     )
 
 

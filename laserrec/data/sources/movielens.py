@@ -81,7 +81,7 @@ def read_movielens(source: Path, options: ReadOptions) -> RawTables:
         notes=notes,
         ignored={ratings.name: log.ignored},
         left_out=log.left_out,
-        advice=tuple(log.advice),
+        advice=log.advice,
     )
 
 

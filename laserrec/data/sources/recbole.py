@@ -84,7 +84,7 @@ def read_recbole(source: Path, options: ReadOptions) -> RawTables:
         notes=(*log.notes, *items.notes),
         ignored={table: names for table, names in ((tables[0].name, log.ignored), *items.ignored.items()) if names},
         left_out=log.left_out,
-        advice=tuple(log.advice),
+        advice=log.advice,
     )
 
 
@@ -308,9 +308,13 @@ def _items(folder: Path, name: str, item: str, options: ReadOptions) -> tuple[It
     if file.suffix != ".text":
         return table_items(table, item, options, may_repeat=True), [file]
     note = "texts of the form 'title. category. brand.' were divided into title, brand and category"
+    rows = len(table.rows) + len(table.problems)
+    at = table.column("item_id")
+    table.problems += [BadRow(file.name, line, "no item id") for line, row in table.rows if not row[at].strip()]
+    table.rows = [(line, row) for line, row in table.rows if row[at].strip()]
     frame = _divided(table)
     notes = (note, *repeated(file.name, len(table.rows), frame))
-    return Items(frame, table.problems, len(table.rows) + len(table.problems), notes=notes), [file]
+    return Items(frame, table.problems, rows, notes=notes), [file]
 
 
 def _divided(table: Atomic) -> pl.DataFrame:

@@ -79,7 +79,7 @@ def _read(name: str, log: Table, catalogue: Table | None, options: ReadOptions) 
         notes=(*log.notes, *events.notes, *items.notes),
         ignored={table: names for table, names in ((log.name, events.ignored), *items.ignored.items()) if names},
         left_out=events.left_out,
-        advice=tuple(events.advice),
+        advice=events.advice,
     )
 
 
