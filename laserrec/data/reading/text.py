@@ -58,6 +58,8 @@ def raw_lines(path: Path, plain: PlainFile, encoding: str) -> Iterator[tuple[int
                 yield number, line if number > 1 else line.removeprefix("\ufeff")
         except UnicodeDecodeError as error:
             raise _not_encoded(path, plain, encoding, error) from error
+        except UnicodeError as error:  # a mark that is missing
+            raise DataError(f"{path.name} is not {encoding}: {error}. Pass the file's encoding, for example --encoding utf-8.") from error
 
 
 def lines(path: Path, encoding: str = "utf-8", most_gib: float | None = None) -> Iterator[tuple[int, str]]:
