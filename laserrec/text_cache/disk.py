@@ -41,7 +41,6 @@ from laserrec.text_cache.shard import Shard, Stamp, open_shard, write_shard
 from laserrec.text_cache.store import KEY_BYTES, NOWHERE, BlockKind, OpenStore, ReadBlock
 
 FORMAT = 1
-SHARD_BYTES = 256 * 2**20
 MANIFEST = "manifest.json"
 SHARD = re.compile(r"shard-(\d+)\.safetensors")
 UNREAD, INTACT, DAMAGED = 0, 1, 2
