@@ -85,13 +85,15 @@ def test_every_answer_is_that_of_one_catalogue(saved: Path, tmp_path: Path, memo
     with ThreadPoolExecutor(9) as threads:
         readers = [threads.submit(go_on, first) for first in range(8)]
         saves = []
-        for number, change in enumerate(changes(shared)):
-            begun = number + 1
-            saves.append(threads.submit(shared.save, tmp_path / f"model-{number}"))
-            change()
-            made = number + 1
-            wait(readers, timeout=0.1)
-        over.set()
+        try:
+            for number, change in enumerate(changes(shared)):
+                begun = number + 1
+                saves.append(threads.submit(shared.save, tmp_path / f"model-{number}"))
+                change()
+                made = number + 1
+                wait(readers, timeout=0.1)
+        finally:
+            over.set()
         answers = [each for reader in readers for each in reader.result()]
         assert [save.result() for save in saves] == [None] * len(saves)
     assert len(answers) >= 8 * len(asked)
@@ -134,7 +136,7 @@ def test_adding_leaves_the_order_among_the_others(saved: Path) -> None:
     """300 items, then 541 more: what stands in 100 lists of the first is in the same order, with the same scores."""
     laser = Laser.load(saved)
     draws = torch.Generator().manual_seed(0)
-    words = ["tent", "stove", "bag", "torch", "rope", "bottle", "compass", "map", "spade", "kite", "sledge", "canoe", "oar", "blue", "red", "steel", "oak", "small", "large"]
+    words = ["tent", "stove", "bag", "rope", "bottle", "map", "spade", "kite", "sledge", "canoe", "oar", "blue", "red", "steel", "oak"]
 
     def items(first: int, count: int) -> list[dict[str, str]]:
         picks = torch.randint(len(words), (count, 3), generator=draws).tolist()
