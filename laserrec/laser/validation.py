@@ -65,7 +65,7 @@ def check_ids(name: str, ids: Collection[str]) -> list[str]:
 
 
 def check_lift(deviations: float) -> float:
-    """Return what new items get beyond the score of their stand-ins; refuse what is no number, or far beyond all scores.
+    """Return a cold-start bonus, in standard deviations; refuse what is no number, or far beyond all scores.
 
     Raises:
         ConfigError: what was received.
@@ -79,45 +79,54 @@ def check_lift(deviations: float) -> float:
     return float(deviations)
 
 
-def check_items(items: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return new items as a list; `check_item` then judges each.
-
-    Raises:
-        DataError: they cannot be listed.
-    """
-    if not isinstance(items, Iterable) or isinstance(items, str | bytes | Mapping):
-        raise DataError(f"Received the new items {shown(items)}; expected is a list of objects, each with an item_id and a title.")
-    return list(items)
-
-
-def check_item(item: Mapping[str, object], place: int, columns: Sequence[str]) -> tuple[str, dict[str, str]]:
-    """Return a new item's id and its attributes as a prepared catalogue would hold them.
+def check_items(items: Iterable[Mapping[str, Any]], columns: Sequence[str] | None, undone: str) -> dict[str, dict[str, str]]:
+    """Return the attributes of items that are to be added or changed, by id, as a prepared catalogue would hold them.
 
     Args:
-        item: its `item_id` and attributes: text, numbers, lists of them; None where unknown.
-        place: its number among the new items, from 1, for the message.
+        items: for each its `item_id` and attributes: text, numbers, lists of them; None where unknown.
         columns: the catalogue's attributes, in its order.
+        undone: says, as a sentence, that nothing has happened.
 
     Raises:
-        DataError: it has no id, no text, or what cannot be written as text.
+        DataError: an item has no id, no text, or what cannot be written as text, or two have one id.
+    """
+    if not isinstance(items, Iterable) or isinstance(items, str | bytes | Mapping):
+        raise DataError(f"Received the items {shown(items)}; expected is a list of objects, each with an item_id and a title. {undone}")
+    read = ["title", *(name for name in columns or () if name != "title")]
+    found: dict[str, dict[str, str]] = {}
+    for place, item in enumerate(items, start=1):
+        try:
+            item_id, attributes = _item(item, read)
+        except DataError as error:
+            raise DataError(f"Item {place}{error} {undone}") from error
+        if item_id in found:
+            raise DataError(f"Item {place} has the id {shown(item_id)}, as one before it has; give each item once. {undone}")
+        found[item_id] = attributes
+    return found
+
+
+def _item(item: object, columns: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """Return an item's id and the attributes that texts show.
+
+    Raises:
+        DataError: what is wrong, as the end of a sentence that begins with the item.
     """
     if not isinstance(item, Mapping):
-        raise DataError(f"New item {place} is {shown(item)}; expected is an object with an item_id and a title. No item was added.")
+        raise DataError(f" is {shown(item)}; expected is an object with an item_id and a title.")
     wrong = {key: value for key, value in item.items() if not (_is_text(key) and (_is_text(value) or not isinstance(value, str)))}
     if wrong:
-        raise DataError(f"New item {place} has attributes that are not text: {shown(wrong)}; write them as strings. No item was added.")
-    columns = ["title", *(name for name in columns if name != "title")]
+        raise DataError(f" has attributes that are not text: {shown(wrong)}; write them as strings.")
     named = {key: "item_id" if key.strip().casefold() == "item_id" else key for key in item}
     given_id = next((item[key] for key, name in named.items() if name == "item_id"), None)
     if why_no_id(given_id) is not None:
-        raise DataError(f"New item {place} has no item_id: received {shown(given_id)}; give it one that is not in use. No item was added.")
+        raise DataError(f" has no item_id: received {shown(given_id)}; give it one that is not in use.")
     item_id = str(ids(pl.Series([given_id], dtype=pl.Object))[0])
     try:
         attributes = item_attributes({key: value for key, value in item.items() if named[key] != "item_id"}, columns)
     except DataError as error:
-        raise DataError(f"New item {place}: {error} No item was added.") from error
+        raise DataError(f": {error}") from error
     if not attributes.keys() & set(columns):
-        raise DataError(f"New item {shown(item_id)} has no text; give at least its title. No item was added.")
+        raise DataError(f", {shown(item_id)}, has no text; give at least its title.")
     return item_id, attributes
 
 

@@ -1,29 +1,27 @@
-"""A lock that belongs to one process."""
+"""The process that something was made in, and its forks."""
 
 from __future__ import annotations
 
 import os
-from threading import RLock
-from types import TracebackType
 
 from laserrec.errors import ForkedProcessError
 
 
-class ProcessLock:
-    """A lock that several threads of the process that made it may take, each any number of times.
+class OwnProcess:
+    """Remembers the process that made it.
 
-    A fork copies neither the threads that compute nor those that hold the lock, so a fork that waited for either would wait for ever.
+    A fork copies none of the threads that compute, so one that asked them would wait for ever.
     """
 
     def __init__(self) -> None:
-        """Make it for this process."""
-        self._lock, self._process = RLock(), os.getpid()
+        """Remember this process."""
+        self._process = os.getpid()
 
-    def __enter__(self) -> None:
-        """Wait for the lock.
+    def require(self) -> None:
+        """Refuse a fork of the remembered process.
 
         Raises:
-            ForkedProcessError: this process is a fork of the one that made the lock.
+            ForkedProcessError: this process is one.
         """
         if os.getpid() != self._process:
             raise ForkedProcessError(
@@ -31,7 +29,3 @@ class ProcessLock:
                 "Load the model in each worker, or start workers that do not fork: multiprocessing.get_context('spawn'), "
                 "gunicorn without --preload."
             )
-        self._lock.acquire()
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._lock.release()
