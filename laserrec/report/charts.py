@@ -17,9 +17,6 @@ SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "triangle-down", "
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid", "dash")
 INK, FAINT, RULE, PANEL, PAGE = (f"var(--{name})" for name in ("ink", "faint", "rule", "panel", "page"))
 
-MOST_TICKS, TICK_LETTERS = 24, 18
-"""Labels below the bars of a stacked chart, and letters of one."""
-
 Spec = dict[str, Any]
 """An object of Plotly's schema."""
 
@@ -149,29 +146,6 @@ def bars(caption: str, labels: Sequence[str], sizes: Sequence[int], x: str, y: s
     return Chart(caption, [trace], layout(280, bargap=0.15, **axes), numbers)
 
 
-def stacked(caption: str, labels: Sequence[str], shares: Sequence[Series], x: str, y: str) -> Chart:
-    """Draw shares that add up to one; long labels are shortened below the bars, and whole when pointed at."""
-    # Bars stand at numbers: two labels that begin alike, or are the same, would share a place.
-    places = list(range(len(labels)))
-    shown = places[:: max(1, -(-len(labels) // MOST_TICKS))]
-    traces = [
-        {
-            "type": "bar",
-            "name": label(each.name),
-            "x": places,
-            "y": list(each.values),
-            "hovertext": list(map(label, labels)),
-            "marker": {"color": COLOURS[place % 8], "line": {"color": PAGE, "width": 1}},
-            "hovertemplate": "%{hovertext}, %{fullData.name}: %{y:.1%}<extra></extra>",
-        }
-        for place, each in enumerate(shares)
-    ]
-    ticks = {"tickmode": "array", "tickvals": shown, "ticktext": [label(labels[place], TICK_LETTERS) for place in shown]}
-    axes = {"xaxis": axis(label(x, 48), **ticks), "yaxis": axis(y, tickformat=".0%", range=[0, 1])}
-    numbers = Numbers([x, *(each.name for each in shares)], _rows(labels, shares, "{:.1%}"))
-    return Chart(caption, traces, layout(320, barmode="stack", showlegend=True, bargap=0.15, **axes), numbers)
-
-
 def _rows(labels: Iterable[str], columns: Sequence[Series], form: str) -> list[list[str]]:
     """Return a row a label, with what each column has there."""
     texts = [["–" if value is None else form.format(value) for value in column.values] for column in columns]
@@ -298,19 +272,16 @@ class Points:
     values: Sequence[float] = ()
 
 
-def plane(caption: str, kinds: Sequence[Points], paths: Sequence[Points], axes: tuple[str, str], scale: Mapping[str, Any]) -> Chart:
-    """Draw points, and paths through them, each ending in a star."""
-    traces = [_points(place, each, scale) for place, each in enumerate(kinds)]
-    traces += [_path(place, each) for place, each in enumerate(paths)]
+def plane(caption: str, groups: Sequence[Points], axes: tuple[str, str], scale: Mapping[str, Any]) -> Chart:
+    """Draw groups of points; `scale` is the colour bar of points with values."""
     free = {"fixedrange": False, "zeroline": True}
     legend = {"orientation": "h", "x": 0, "y": -0.13, "xanchor": "left", "yanchor": "top", "itemsizing": "constant"}
     sides = {"xaxis": axis(axes[0], **free), "yaxis": axis(axes[1], **free)}
+    margin = {"l": 10, "r": 16, "t": 36, "b": 10}
     return Chart(
         caption,
-        traces,
-        layout(
-            640, margin={"l": 10, "r": 16, "t": 36, "b": 10}, showlegend=True, legend=legend, dragmode="pan", hovermode="closest", **sides
-        ),
+        [_points(place, each, scale) for place, each in enumerate(groups)],
+        layout(640, margin=margin, showlegend=True, legend=legend, dragmode="pan", hovermode="closest", **sides),
     )
 
 
@@ -327,24 +298,4 @@ def _points(place: int, points: Points, scale: Mapping[str, Any]) -> Spec:
         "text": list(map(label, points.texts)),
         "hovertemplate": "%{text}<extra></extra>",
         "marker": {"size": 6, "opacity": 0.65, "symbol": SYMBOLS[place % 8], **colour},
-    }
-
-
-def _path(place: int, points: Points) -> Spec:
-    last = len(points.x) - 1
-    return {
-        "type": "scatter",
-        "mode": "lines+markers",
-        "name": label(points.name),
-        "x": list(points.x),
-        "y": list(points.y),
-        "text": list(map(label, points.texts)),
-        "hovertemplate": "%{text}<extra></extra>",
-        "line": {"color": INK, "width": 2, "dash": DASHES[place % 8]},
-        "marker": {
-            "color": INK,
-            "size": [15 if step == last else 9 for step in range(last + 1)],
-            "symbol": ["star" if step == last else SYMBOLS[place % 8] for step in range(last + 1)],
-            "line": {"color": PAGE, "width": 1},
-        },
     }

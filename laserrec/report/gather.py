@@ -16,15 +16,12 @@ from laserrec.report.examples import Example, examples
 from laserrec.report.fits import Fit, read_fits
 from laserrec.report.item_map import ItemMap, item_map
 from laserrec.report.population import Population, population
-from laserrec.report.routing import Routing, routing
 from laserrec.runs.folder import RunFolder
 from laserrec.runs.planning.plan import Compared as Predicted
 from laserrec.system.devices import CPU
 
 USERS = 10
-PATHS = 3
-STEPS = 8
-"""Events of a path in the map."""
+"""Users who are shown with their lists."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +33,6 @@ class Report:
         population: its data.
         compared: figures, tests and slices; the run comes first, averaged with those that differ from it in seed alone, then the others.
         fits: every fit.
-        routing: who reads whom; None without experts to choose from.
         items: the map of the catalogue.
         examples: a few users.
         costs: seconds and trained parameters of each part of the model.
@@ -47,7 +43,6 @@ class Report:
     population: Population
     compared: Compared
     fits: Sequence[Fit]
-    routing: Routing | None
     items: ItemMap
     examples: Sequence[Example]
     costs: Mapping[str, Mapping[str, float]]
@@ -75,15 +70,12 @@ def gather(run: RunFolder, data_path: Path | None = None, device: torch.device =
     compared, fits = compare_entries(entries, data, "test"), read_fits(run)
     laser = Laser.load(model, device=device)
     cases = data.cases("test").spread(USERS)
-    walks = [[*cases.histories[row][1 - STEPS :].tolist(), int(cases.targets[row])] for row in range(len(cases))]
-    paths = [(data.user_ids[user], walk) for user, walk in zip(cases.users.tolist(), walks, strict=True)]
     return Report(
         run.about,
         population(data),
         compared,
         fits,
-        routing(laser, data),
-        item_map(laser, data, paths[:: max(1, USERS // PATHS)][:PATHS]),
+        item_map(laser, data),
         examples(laser, data, cases, entries[0].evaluations[0]),
         laser.costs,
         run.compared,

@@ -17,7 +17,7 @@ from laserrec.errors import MissingExtraError
 from laserrec.report.gather import Report, gather
 from laserrec.report.markup import Html, element, joined, script_json
 from laserrec.report.sections import Canvas, data_section, results_section, section, slices_section, summary
-from laserrec.report.training_sections import cost_section, experts_section, map_section, repeat_section, training_section, users_section
+from laserrec.report.training_sections import cost_section, map_section, repeat_section, training_section, users_section
 from laserrec.runs.folder import RunFolder
 from laserrec.system.devices import CPU
 from laserrec.system.files import aside
@@ -72,7 +72,6 @@ def page(report: Report, plotly: str) -> Html:
         ("results", "Figures", results_section(report.compared, canvas)),
         ("slices", "Kinds of users and items", slices_section(report.compared, canvas)),
         ("training", "Training", training_section(report.fits, canvas)),
-        ("experts", "Query experts", experts_section(report.fits, report.routing, canvas)),
         ("map", "Map of the items", map_section(report.items, canvas)),
         ("users", "Users", users_section(report.examples)),
         ("cost", "Cost", cost_section(report, canvas)),

@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from analysis.kinds import Kinds, history_kinds
 from numpy.typing import NDArray
 
 from laserrec.comparison.statistics import holm
 from laserrec.data.dataset import Dataset
 from laserrec.recommender import Laser
-from laserrec.report.kinds import Kinds, history_kinds, item_kinds
+from laserrec.report.item_map import item_kinds
 
 USERS = 10_000
 """Users who are routed at most, evenly spaced among the test cases."""
