@@ -124,23 +124,23 @@ def items(
 def rank(
     catalogue: Catalogue = 1_000_000,
     width: Annotated[int, typer.Option(min=1, help="Width of the vectors.")] = 576,
-    users: Annotated[int, typer.Option(min=1, help="Histories to rank for.")] = 256,
+    users: Annotated[int, typer.Option(min=1, help="Histories to rank for.")] = 64,
+    history: Annotated[int, typer.Option(min=0, help="Items of a history, which its list leaves out.")] = 10,
     k: Annotated[int, typer.Option("-k", min=1, help="Length of the lists.")] = 10,
     dtype: DType = DTypeChoice.float32,
-    memory_mb: Annotated[int, typer.Option(min=1, help="Budget of memory for scores, MiB.")] = 256,
     repeats: Repeats = 5,
     threads: Threads = None,
     side: Side = 2048,
     as_json: Json = False,
     device: Device = None,
 ) -> None:
-    """Top-k of a large catalogue: time, and memory beside the catalogue."""
+    """Best items of a large catalogue after embedded histories: time, and memory beside the catalogue."""
     from benchmarks.speed.rank import RankSetting, bench_rank
     from laserrec.system.devices import choose
 
     setting = RankSetting(
-        items=catalogue, width=width, users=users, k=k, dtype=dtype.value, memory_bytes=memory_mb * 2**20, repeats=repeats, threads=threads,
-        side=side, device=str(choose(device)),
+        items=catalogue, width=width, users=users, history=history, k=k, dtype=dtype.value, repeats=repeats, threads=threads, side=side,
+        device=str(choose(device)),
     )  # fmt: skip
     _run(lambda told: bench_rank(setting, told), as_json)
 
