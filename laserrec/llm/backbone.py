@@ -24,7 +24,7 @@ from laserrec.llm.kernels import can_compile
 from laserrec.llm.packed import pack
 from laserrec.llm.processor import fast_bfloat16
 from laserrec.llm.quantised import quantise
-from laserrec.llm.support import why_not
+from laserrec.llm.support import unsupported_reason
 from laserrec.system.devices import CPU
 
 LAYER_LISTS = ("layers", "h", "blocks")
@@ -61,7 +61,7 @@ class Backbone:
         self.width: int = model.get_input_embeddings().weight.shape[1]
         if layers is not None:
             _keep_layers(model, layers)
-        if why_not(model):  # else it is of a kind that is known to be causal
+        if unsupported_reason(model):  # else it is of a kind that is known to be causal
             _require_causal(model)
 
     @classmethod

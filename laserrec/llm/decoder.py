@@ -25,7 +25,7 @@ from laserrec.errors import ConfigError
 from laserrec.llm.attention import attend
 from laserrec.llm.buckets import Context, LengthBucket
 from laserrec.llm.kernels import Kernels, RotaryAngles
-from laserrec.llm.support import why_not
+from laserrec.llm.support import unsupported_reason
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class RotaryDecoder:
         Raises:
             ConfigError: the model's positions are not rotary or depend on a sequence's length, or its attention is windowed.
         """
-        refusal = why_not(model)
+        refusal = unsupported_reason(model)
         if refusal:
             raise ConfigError(f"prompt.order = 'text_first' {refusal} Use prompt.order = 'prefix_first' with it, if it is a decoder.")
         config = model.config
