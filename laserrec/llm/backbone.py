@@ -126,7 +126,7 @@ class Backbone:
         return self.embeddings.weight.dtype
 
     @property
-    def kept(self) -> torch.dtype:
+    def storage_dtype(self) -> torch.dtype:
         """Type in which encoded texts are kept: that of the weights as they were loaded."""
         return self._widened_from or self.dtype
 

@@ -46,12 +46,12 @@ class TokenBatch:
 class RotaryDecoder:
     """The layers of a frozen transformers decoder with rotary positions, run over a `Context`."""
 
-    def __init__(self, model: PreTrainedModel, *, kept: torch.dtype | None = None, fused: bool = False) -> None:
+    def __init__(self, model: PreTrainedModel, *, storage_dtype: torch.dtype | None = None, fused: bool = False) -> None:
         """Wrap a model.
 
         Args:
             model: a frozen decoder without head of one of `ROTARY_TYPES`.
-            kept: type in which keys and values of a context are kept; the model's when None.
+            storage_dtype: type in which keys and values of a context are kept; the model's when None.
             fused: compile the elementwise kernels.
 
         Raises:
@@ -68,7 +68,7 @@ class RotaryDecoder:
         self.kv_heads: int = config.num_key_value_heads
         self.head_width: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         self.dtype: torch.dtype = model.dtype
-        self.kept = kept or self.dtype
+        self.storage_dtype = storage_dtype or self.dtype
         self.kernels = Kernels(fused=fused)
 
     def __len__(self) -> int:

@@ -112,7 +112,7 @@ def padded(groups: Sequence[LengthBucket]) -> int:
 
 
 @lru_cache
-def works(device: torch.device, head_width: int, new: int) -> bool:
+def kernels_available(device: torch.device, head_width: int, new: int) -> bool:
     """Tell whether the kernels run on a device, by running them once; says so where they do not: more heads and tokens take more of it.
 
     Args:

@@ -146,10 +146,10 @@ def test_where_they_do_not_work_that_is_said_once(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(gpu_attention, "try_out", fail)
     with pytest.raises(torch.OutOfMemoryError):
-        gpu_attention.works(DEVICE, 32, 16)
+        gpu_attention.kernels_available(DEVICE, 32, 16)
     with pytest.warns(RuntimeWarning, match=r"heads of 32 numbers and 16 new tokens do not work here.*shared memory"):
-        assert not gpu_attention.works(DEVICE, 32, 16)
-    assert not gpu_attention.works(DEVICE, 32, 16)
+        assert not gpu_attention.kernels_available(DEVICE, 32, 16)
+    assert not gpu_attention.kernels_available(DEVICE, 32, 16)
     assert not failures
     gpu_attention.works.cache_clear()
 
