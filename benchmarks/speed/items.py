@@ -61,7 +61,7 @@ def bench_items(setting: Setting, told: Told = untold) -> Report:
     report.details = {
         "smallest_cosine_to_plain": float(cosine),
         "work_of_plain_refresh_over_cached": jobs[PLAIN_REFRESH].flops / jobs[REFRESH].flops,
-        "cache_bytes_a_token": world.shape.cached * world.backbone.kept.itemsize,
+        "cache_bytes_a_token": world.shape.cached * world.backbone.storage_dtype.itemsize,
         "cache_tokens_per_second_per_core": found[BUILD].median / count,
     }
     return report
@@ -83,7 +83,7 @@ def _unread(world: World, folder: Path) -> ItemTexts:
 
 def _jobs(world: World) -> dict[str, Job]:
     shape, new, lengths = world.shape, world.setting.prefix + 1, [len(line) for line in world.lines]
-    dtype, itemsize = world.arithmetic, world.backbone.kept.itemsize
+    dtype, itemsize = world.arithmetic, world.backbone.storage_dtype.itemsize
     refresh = sum(through(shape, new, context=length, last_only=True).forward for length in lengths)
     whole = sum(through(shape, length + new).forward for length in lengths)
     build, forward = sum(encode(shape, length).forward for length in lengths), sum(through(shape, length).forward for length in lengths)

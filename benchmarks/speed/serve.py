@@ -95,7 +95,7 @@ def _jobs(world: World) -> dict[str, Job]:
     setting, shape, backbone = world.setting, world.shape, world.backbone
     context = round(setting.history * statistics.mean(map(len, world.lines)))
     work = through(shape, setting.prefix + 1, context=context, last_only=True).forward
-    beside = context * shape.cached * backbone.kept.itemsize + setting.catalogue * shape.width * torch.float32.itemsize
+    beside = context * shape.cached * backbone.storage_dtype.itemsize + setting.catalogue * shape.width * torch.float32.itemsize
     full = shape.layers * shape.matrices * backbone.dtype.itemsize
     weights = {REQUEST: full if setting.weights == "full" else world.weight_bytes - backbone.embeddings.weight.nbytes, PLAIN: full}
     return {name: Job(1, "requests", work, world.arithmetic, each + beside) for name, each in weights.items()}

@@ -133,7 +133,7 @@ def _jobs(world: World) -> dict[str, Job]:
     texts = [sum(len(world.lines[item]) for item in row) for row in users]
     cached = sum(through(shape, setting.prefix + 1, context=text, last_only=True).total for text in texts)
     # Keys and values are needed on the way forward and on the way back.
-    keys_values = 2 * sum(texts) * shape.cached * world.backbone.kept.itemsize
+    keys_values = 2 * sum(texts) * shape.cached * world.backbone.storage_dtype.itemsize
 
     def job(flops: float, rows: int, bytes_read: float = 0.0) -> Job:
         return Job(rows, "users", flops, world.arithmetic, bytes_read)

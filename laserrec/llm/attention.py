@@ -45,7 +45,11 @@ def attend(
     if query.device.type == "cuda" and all(group.context is None for group in groups):
         return torch.cat([attend_alone(query, key, value, group, head_width, kernels) for group in groups])
     on_gpu = gpu_kernels(query.device)
-    if on_gpu is not None and on_gpu.fits(query, groups, head_width) and on_gpu.kernels_available(query.device, head_width, on_gpu.padded(groups)):
+    if (
+        on_gpu is not None
+        and on_gpu.fits(query, groups, head_width)
+        and on_gpu.kernels_available(query.device, head_width, on_gpu.padded(groups))
+    ):
         found: Tensor = on_gpu.attend_blocks(query, key, value, groups, layer, head_width)
         return found
     mixed: Tensor = _Attention.apply(query, key, value, groups, layer, head_width, kernels)  # type: ignore[no-untyped-call]

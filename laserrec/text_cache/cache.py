@@ -77,7 +77,9 @@ class TextCache:
         self._places = np.full(1, NOWHERE)  # of each block in the store
         limit = available_memory(backbone.device) // 2 if memory is None else memory
         # Blocks are held where they are read; where they stand, and which items have them, is always known to the CPU.
-        self._arena = Arena(self._encoder.row, self.decoder.kept, limit // cache_bytes(1, self.decoder) * self._layers, backbone.device)
+        self._arena = Arena(
+            self._encoder.row, self.decoder.storage_dtype, limit // cache_bytes(1, self.decoder) * self._layers, backbone.device
+        )
         self.extend(items)
         if self.instruction_tokens:
             rows = self._encoder.encode([torch.tensor(self.instruction_tokens)])
@@ -170,10 +172,10 @@ class TextCache:
             "llm": self.backbone.fingerprint(),
             "layers": self._layers,
             "row": self._encoder.row,
-            "dtype": str(self.decoder.kept).removeprefix("torch."),
+            "dtype": str(self.decoder.storage_dtype).removeprefix("torch."),
             "instruction": self.instruction_tokens,
         }
-        self._store, self._writes = TextStore(root, identity, self._encoder.row, self.decoder.kept, self.numbers), writes
+        self._store, self._writes = TextStore(root, identity, self._encoder.row, self.decoder.storage_dtype, self.numbers), writes
         self._locate(np.arange(len(self._texts)))
 
     def build(self, told: Callable[[int], None] = lambda _: None) -> None:
@@ -316,7 +318,7 @@ class TextCache:
         room = SHARD_BYTES // (cache_bytes(1, self.decoder, self.numbers) // self._layers)
         count = max(1, int((sizes.cumsum() <= room).sum()))
         blocks, sizes = missing[:count], sizes[:count]
-        rows = torch.empty(int(sizes.sum()), *self._encoder.row, dtype=self.decoder.kept)
+        rows = torch.empty(int(sizes.sum()), *self._encoder.row, dtype=self.decoder.storage_dtype)
         filled = 0
         for part in self._batches(blocks):
             found = self._read_texts(part)
