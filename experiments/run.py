@@ -135,7 +135,7 @@ def describe(experiment: Experiment, arm: str, reference: Sequence[Path], folder
             protocol: {metric: [row.figures[metric].mean, row.figures[metric].deviation] for metric in METRICS}
             for protocol, row in rows.items()
         }
-    row = summarise_runs(folders, "test").rows["all"]
+    row = summarise_runs(folders, "test").rows["full"]
     found |= {"seconds": row.seconds, "parameters": row.parameters, "made_with": [made_with(folder) for folder in folders]}
     if folders != reference:
         found["against_reference"] = differences(compare_runs([*reference, *folders]))

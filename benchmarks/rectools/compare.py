@@ -1,8 +1,8 @@
 """RecTools' SASRec and BERT4Rec on a prepared dataset, beside laserrec's on the very same split; prints JSON.
 
 Runs in an environment of its own (requirements.txt), which holds no laserrec: RecTools trains and scores, and the ranks are counted here,
-from nothing but the dataset's tables. Protocols: "all" ranks every item; "unseen" leaves the history's items out, except the target. Ties
-count against the target. An item that no training history holds is unknown to RecTools and comes last.
+from nothing but the dataset's tables. Protocols: "full" ranks every item; "filter_seen" leaves the history's items out, except the
+target. Ties count against the target. An item that no training history holds is unknown to RecTools and comes last.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 Model = SASRecModel | BERT4RecModel
-PROTOCOLS = ("all", "unseen")
+PROTOCOLS = ("full", "filter_seen")
 USERS_AT_A_TIME = 1024
 
 
@@ -127,7 +127,7 @@ def dataset(events: pl.DataFrame) -> Dataset:
 
 
 def ranked(model: Model, split: Split, part: str, k: int) -> pl.DataFrame:
-    """Return a part's cases with the target's `rank_all` and `rank_unseen`.
+    """Return a part's cases with the target's `rank_full` and `rank_filter_seen`.
 
     Args:
         model: a fitted model.
@@ -147,8 +147,8 @@ def ranked(model: Model, split: Split, part: str, k: int) -> pl.DataFrame:
         seen[np.searchsorted(users, read["user"].to_numpy()), read["item"].to_numpy()] = True
         seen[rows, targets] = False
         ahead = scores >= scores[rows, targets][:, None]  # the target itself among them, so that the best rank is 1
-        chunks.append(cases.with_columns(rank_all=ahead.sum(1), rank_unseen=(ahead & ~seen).sum(1)))
-    return pl.concat(chunks).select("user_id", pl.col("item_id").alias("target_id"), "rank_all", "rank_unseen")
+        chunks.append(cases.with_columns(rank_full=ahead.sum(1), rank_filter_seen=(ahead & ~seen).sum(1)))
+    return pl.concat(chunks).select("user_id", pl.col("item_id").alias("target_id"), "rank_full", "rank_filter_seen")
 
 
 def per_case(ranks: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
@@ -174,7 +174,7 @@ def fit(name: str, split: Split, *, epochs: int, patience: int, seed: int) -> tu
     start = time.monotonic()
     while len(scores) < epochs and len(scores) - int(np.argmax([0.0, *scores])) < patience:
         model.fit_partial(train, min_epochs=1, max_epochs=1)
-        scores.append(figures(ranked(model, split, "valid", k=10)["rank_all"].to_numpy())["ndcg@10"])
+        scores.append(figures(ranked(model, split, "valid", k=10)["rank_full"].to_numpy())["ndcg@10"])
         if scores[-1] == max(scores):
             best = {key: value.clone() for key, value in model.torch_model.state_dict().items()}
         sys.stderr.write(f"{name}: epoch {len(scores)}: validation NDCG@10 {scores[-1]:.4f}, {time.monotonic() - start:.0f} s\n")

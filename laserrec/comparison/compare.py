@@ -190,7 +190,7 @@ def _table(entries: Sequence[Entry], data: Dataset, part: Part, protocol: Protoc
         [_row(entry, protocol) for entry in entries],
         paired_tests(first, others, TESTED, protocol),
         slices(entries, data, SLICED, protocol),
-        published(data.fingerprint) if protocol == "all" and part == "test" else [],
+        published(data.fingerprint) if protocol == "full" and part == "test" else [],
     )
 
 

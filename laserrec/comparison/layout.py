@@ -15,7 +15,7 @@ from laserrec.evaluation.metrics import Protocol
 SHORT = {"recall@10": "R@10", "ndcg@10": "N@10", "recall@50": "R@50", "ndcg@50": "N@50", "mrr": "MRR"}
 DIRECTIONS = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
 """Invisible letters that turn the direction of writing, for `str.translate`: those of others would turn what stands behind them, too."""
-TITLES = {"all": "seen items ranked too", "unseen": "seen items left out"}
+TITLES = {"full": "seen items ranked too", "filter_seen": "seen items left out"}
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """From scores to figures: one ranking of the whole catalogue for each case, under two protocols, and everything else from the ranks.
 
-Protocols: "all" ranks every item; "unseen" leaves the history's items out, except the target. Their figures never share a table.
+Protocols: "full" ranks every item; "filter_seen" leaves the history's items out, except the target. Their figures never share a table.
 With one target a case, Recall@k and Hit@k are the same number.
 
 Knows nothing of models: it is given a function from histories to scores. Legend: R cases, B histories, S history, N catalogue, K list.
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,9 +24,12 @@ from torch import Tensor
 from laserrec.data.dataset import Cases
 from laserrec.errors import ConfigError, DataError
 from laserrec.evaluation.ranking import HISTORIES, best, exclude, rows_at_once, target_ranks
+from laserrec.system.files import aside
 
-Protocol = Literal["all", "unseen"]
+Protocol = Literal["full", "filter_seen"]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
+OLD_NAMES: Mapping[str, Protocol] = {"all": "full", "unseen": "filter_seen"}
+"""What ranks saved before version 0.2 call the protocols."""
 KS = (1, 5, 10, 20, 50)
 Scorer = Callable[[Tensor, Tensor], Tensor]
 """Items int64 [B, S], padded on the right, and a mask bool [B, S], to scores float [B, N]."""
@@ -65,11 +67,11 @@ class Evaluation:
             lines.append(title + "  ".join(f"{name} {values[name]:.4f}" for name in names))
         return "\n".join(lines)
 
-    def metrics(self, protocol: Protocol = "all", ks: Sequence[int] = KS) -> dict[str, float]:
+    def metrics(self, protocol: Protocol = "full", ks: Sequence[int] = KS) -> dict[str, float]:
         """Return recall@k, hit@k, ndcg@k, mrr@k for each k, mrr, and what the lists gave; means over cases."""
         return {**metrics(self.ranks[protocol], ks), **self.lists.get(protocol, {})}
 
-    def per_case(self, metric: str, protocol: Protocol = "all") -> NDArray[np.float64]:
+    def per_case(self, metric: str, protocol: Protocol = "full") -> NDArray[np.float64]:
         """Return a metric of every case, float64 [R], for intervals, tests and slices."""
         return per_case(self.ranks[protocol], metric)
 
@@ -95,13 +97,9 @@ class Evaluation:
             **{f"rank_{protocol}": self.ranks[protocol] for protocol in PROTOCOLS},
         }
         header = {"about": json.dumps(dict(self.about)), "lists": json.dumps({key: dict(value) for key, value in self.lists.items()})}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
-            pl.DataFrame(columns, schema_overrides={"user_id": pl.String, "target_id": pl.String}).write_parquet(aside, metadata=header)
-            os.replace(aside, path)
-        finally:
-            aside.unlink(missing_ok=True)
+        table = pl.DataFrame(columns, schema_overrides={"user_id": pl.String, "target_id": pl.String})
+        with aside(path) as partial:
+            table.write_parquet(partial, metadata=header)
 
     @classmethod
     def load(cls, path: Path) -> Evaluation:
@@ -111,10 +109,12 @@ class Evaluation:
             DataError: the file is absent, damaged or not one of ours.
         """
         try:
-            table, header = pl.read_parquet(path), pl.read_parquet_metadata(path)
+            header = pl.read_parquet_metadata(path)
+            table = pl.read_parquet(path).rename({f"rank_{old}": f"rank_{now}" for old, now in OLD_NAMES.items()}, strict=False)
             ranks = {protocol: _column(table, f"rank_{protocol}") for protocol in PROTOCOLS}
-            lists, about = json.loads(header["lists"]), json.loads(header["about"])
-            return cls(_column(table, "user"), _column(table, "target"), _column(table, "history_length"), ranks, lists, about)
+            lists = {OLD_NAMES.get(protocol, protocol): found for protocol, found in json.loads(header["lists"]).items()}
+            users, targets, lengths = (_column(table, name) for name in ("user", "target", "history_length"))
+            return cls(users, targets, lengths, ranks, lists, json.loads(header["about"]))
         except FileNotFoundError as error:
             raise DataError(f"There is no file {path}; evaluate the run first.") from error
         except (OSError, KeyError, ValueError, pl.exceptions.PolarsError) as error:
@@ -161,11 +161,11 @@ def evaluate(
         with torch.no_grad():
             scores = score(items, mask)
         for protocol in PROTOCOLS:
-            ranked = scores if protocol == "all" else exclude(scores, items, mask, keep=targets)
+            ranked = scores if protocol == "full" else exclude(scores, items, mask, keep=targets)
             ranks[protocol][rows] = target_ranks(ranked, targets).cpu().numpy()
             if popularity is not None:
                 # A list is what would be recommended, so here a target that was seen is excluded like the rest.
-                shown = scores if protocol == "all" else exclude(scores, items, mask)
+                shown = scores if protocol == "full" else exclude(scores, items, mask)
                 lists[protocol].append(best(shown, list_length).items.cpu())
         at, count = at + count, rows_at_once(scores.shape[1], at_once)
     measured: dict[Protocol, dict[str, float]] = {}

@@ -45,7 +45,7 @@ def examples(laser: Laser, data: Dataset, cases: Cases, evaluation: Evaluation) 
         cases: the users.
         evaluation: the model's ranks of all test cases.
     """
-    ranks = dict(zip(evaluation.users.tolist(), evaluation.ranks["unseen"].tolist(), strict=True))
+    ranks = dict(zip(evaluation.users.tolist(), evaluation.ranks["filter_seen"].tolist(), strict=True))
     histories = [[data.item_ids[item] for item in history] for history in cases.histories]
     lists = laser.recommend(histories, k=LIST)
     targets = [data.item_ids[target] for target in cases.targets]

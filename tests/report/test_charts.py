@@ -40,7 +40,7 @@ def many_models(figures: Sequence[float]) -> Compared:
         values = {row.name: row.figures["ndcg@10"].mean for row in rows}
         return Table(protocol, rows, [], [Slice("items in the history", kind, 1, values) for kind in ("1–2", "3–4")], [])
 
-    return Compared("shop", "00", "test", 2, [table("all", figures), table("unseen", figures[::-1])])
+    return Compared("shop", "00", "test", 2, [table("full", figures), table("filter_seen", figures[::-1])])
 
 
 def test_slices_draw_no_more_models_than_lines_can_be_told_apart() -> None:
