@@ -66,13 +66,14 @@ def ask(paths: Sequence[Path], data_path: Path | None, device: torch.device) -> 
 def describe(path: Path, data_path: Path | None, device: torch.device) -> dict[str, Any]:
     """Return who is read by which expert of a run, and how evenly they were used in training."""
     run = RunFolder.open(path)
-    model, data = run.model, run.dataset(data_path)
+    model = run.model
+    data = run.dataset(data_path)
     found = routing(Laser.load(model, device=device), data)
     if found is None:
         raise SystemExit(f"{path} has no query experts to choose from. Give runs with mformer.experts of 2 or more.")
     logged = [(fit.name, epoch.number, expert_load(epoch)) for fit in read_fits(run) for epoch in fit.epochs]
     loads = [{"fit": fit, "epoch": number, "load": load} for fit, number, load in logged if load]
-    # The last two parts of its path tell a run from others; where a machine keeps them is its own business.
+    # The last two parts of its path identify a run. Results are published, so the rest of the path is left out.
     named = {"run": "/".join(path.parts[-2:]), "dataset": data.name, "fingerprint": data.fingerprint, "seed": run.config.seed}
     return {**named, **asdict(found), "epochs": loads}
 
@@ -85,10 +86,10 @@ def expert_load(epoch: Epoch) -> list[float]:
 
 def table(found: Mapping[str, Any]) -> str:
     """Return what was found as Markdown: for each run a table of the properties, one of each property's kinds, and one of the epochs."""
-    return "\n".join([found["question"], *(line for run in found["runs"] for line in told(run))]) + "\n"
+    return "\n".join([found["question"], *(line for run in found["runs"] for line in run_lines(run))]) + "\n"
 
 
-def told(run: Mapping[str, Any]) -> list[str]:
+def run_lines(run: Mapping[str, Any]) -> list[str]:
     """Return the lines of one run."""
     experts = [f"expert {number + 1}" for number in range(len(run["load"]))]
     lines = ["", f"**{run['run']}** ({run['dataset']}, seed {run['seed']}, {run['users']:,} users)"]

@@ -41,9 +41,11 @@ STYLE: Any = {
     "figure.constrained_layout.w_pad": 0.09,
 }
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8b5a2b", "#999999")
-"""Okabe and Ito's, told apart with every kind of colour vision, and two more."""
+"""Okabe and Ito's, distinct with every kind of colour vision, and two more."""
 MARKERS = "osD^vPX*"
-LASER, OTHERS, FAINT = COLOURS[1], COLOURS[0], "#767676"
+LASER = COLOURS[1]
+OTHERS = COLOURS[0]
+FAINT = "#767676"
 LETTERS = 28
 """Of a label from a catalogue."""
 
@@ -99,7 +101,8 @@ def main_figure(found: Sequence[Mapping[str, Any]]) -> Figure:
     left, right = figure.subplots(1, 2, sharey=True)
     for axes, metric in ((left, "ndcg@10"), (right, "recall@50")):
         for place, name in enumerate(ours):
-            value, laser = figures[name][metric], name == "Laser"
+            value = figures[name][metric]
+            laser = name == "Laser"
             ends = [[value["mean"] - value["low"]], [value["high"] - value["mean"]]]
             axes.errorbar(value["mean"], place, xerr=ends, fmt="o", color=LASER if laser else OTHERS, markersize=7 if laser else 5)
         for place, row in enumerate(published, start=len(ours)):
@@ -192,7 +195,8 @@ def experts(found: Sequence[Mapping[str, Any]]) -> Figure:
 
 def shares(axes: Axes, association: Mapping[str, Any], load: Sequence[int]) -> None:
     """Draw the experts' shares of each kind of users, and of all."""
-    counts, starts = [*association["counts"], load], [0.0] * (len(association["counts"]) + 1)
+    counts = [*association["counts"], load]
+    starts = [0.0] * (len(association["counts"]) + 1)
     for expert in range(len(load)):
         widths = [row[expert] / sum(row) for row in counts]
         axes.barh(range(len(counts)), widths, left=starts, color=COLOURS[expert % 8], edgecolor="white", label=f"expert {expert + 1}")
@@ -202,8 +206,9 @@ def shares(axes: Axes, association: Mapping[str, Any], load: Sequence[int]) -> N
     axes.set_xlim(0, 1)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     p = p_text(association["p_value"])
-    told = f"NMI {association['information']:.4f}, at random {association['chance']:.4f}, p {p if p.startswith('<') else f'= {p}'}"
-    axes.set_title(f"{association['by']}\n{told}", loc="right")  # names of kinds are long, so there is room to the left
+    beside = f"NMI {association['information']:.4f}, at random {association['chance']:.4f}"
+    text = f"{beside}, p {p if p.startswith('<') else f'= {p}'}"
+    axes.set_title(f"{association['by']}\n{text}", loc="right")  # names of kinds are long, so there is room to the left
 
 
 if __name__ == "__main__":

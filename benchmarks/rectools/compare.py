@@ -71,7 +71,8 @@ class RealPositions(TransformerLightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Return the mean cross-entropy over the whole catalogue of the places that hold a target."""
-        items, targets = self.torch_model.item_model.get_all_embeddings(), batch["y"]
+        items = self.torch_model.item_model.get_all_embeddings()
+        targets = batch["y"]
         predicted = targets != 0
         return cross_entropy(self.torch_model.encode_sessions(batch, items)[predicted] @ items.T, targets[predicted])
 
@@ -92,7 +93,7 @@ class Split:
     Attributes:
         events: `user_id`, `item_id`, `part`, each user's in order, with the rows of users and items among all as `user` and `item`.
         items: N, size of the catalogue.
-        about: what the manifest tells.
+        about: the manifest's content.
     """
 
     events: pl.DataFrame
@@ -120,7 +121,7 @@ class Split:
 
 
 def dataset(events: pl.DataFrame) -> Dataset:
-    """Hand events to RecTools; in the place of their times, which may tie, stands their order."""
+    """Hand events to RecTools; their order replaces their times, which may tie."""
     order = pd.to_datetime(np.arange(len(events)), unit="s")
     columns = {"user_id": events["user"].to_numpy(), "item_id": events["item"].to_numpy(), "weight": 1.0, "datetime": order}
     return Dataset.construct(pd.DataFrame(columns))
@@ -135,10 +136,13 @@ def ranked(model: Model, split: Split, part: str, k: int) -> pl.DataFrame:
         part: whose targets are ranked, after all events before it.
         k: items that RecTools is asked for; a target that is not among them is ranked last.
     """
-    history, chunks = split.history(part), []
+    history = split.history(part)
+    chunks = []
     for unsorted in split.cases(part).iter_slices(USERS_AT_A_TIME):
         cases = unsorted.sort("user")
-        users, targets, rows = cases["user"].to_numpy(), cases["item"].to_numpy(), np.arange(len(cases))
+        users = cases["user"].to_numpy()
+        targets = cases["item"].to_numpy()
+        rows = np.arange(len(cases))
         read = history.join(cases, on="user", how="semi", maintain_order="left")
         listed = model.recommend(users, dataset(read), k=k, filter_viewed=False, add_rank_col=False, on_unsupported_targets="ignore")
         scores = np.full((len(cases), split.items), -np.inf, dtype=np.float32)
@@ -166,11 +170,13 @@ def figures(ranks: NDArray[np.int64]) -> dict[str, float]:
 
 
 def fit(name: str, split: Split, *, epochs: int, patience: int, seed: int) -> tuple[Model, dict[str, Any]]:
-    """Train on the training events until validation stops rising and return the best epoch's model, with what is to be told of it."""
+    """Train on the training events until validation stops rising and return the best epoch's model, with what is reported of it."""
     seed_everything(seed)
     kind, batches, settings = FITS[name]
     model = kind(**SIZES, **settings, data_preparator_type=batches, lightning_module_type=RealPositions)
-    train, scores, best = dataset(split.history("valid")), [], {}
+    train = dataset(split.history("valid"))
+    scores = []
+    best = {}
     start = time.monotonic()
     while len(scores) < epochs and len(scores) - int(np.argmax([0.0, *scores])) < patience:
         model.fit_partial(train, min_epochs=1, max_epochs=1)
@@ -237,7 +243,8 @@ def main() -> None:
     warnings.simplefilter("ignore")
     split = Split.load(chosen.data)
     chosen.out.mkdir(parents=True, exist_ok=True)
-    fingerprint, theirs = split.about["fingerprint"], []
+    fingerprint = split.about["fingerprint"]
+    theirs = []
     for name in chosen.fits:
         path = chosen.out / f"{name}.parquet"
         if not path.is_file():

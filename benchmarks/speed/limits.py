@@ -80,7 +80,8 @@ def measure_limits(shape: Shape | None = None, side: int = ROWS, device: torch.d
     """
     shapes = [(side, side, side)]
     if shape is not None:
-        inner, heads = shape.inner, shape.heads * shape.head_width
+        inner = shape.inner
+        heads = shape.heads * shape.head_width
         shapes += [(side, shape.width, inner), (side, inner, shape.width), (side, shape.width, heads)]
     read, copy = _memory(16 * side * side, device)
     half, single = (_products(shapes, dtype, device) for dtype in (torch.bfloat16, torch.float32))
@@ -102,7 +103,8 @@ def _memory(numbers: int, device: torch.device) -> tuple[float, float]:
     """Return bytes/s of reading and of copying float32 numbers."""
     source = torch.ones(numbers, device=device)
     target = torch.empty_like(source)
-    table, ones = source.view(-1, 256), torch.ones(256, device=device)
+    table = source.view(-1, 256)
+    ones = torch.ones(256, device=device)
     reads: list[Callable[[], Tensor]] = [source.sum, lambda: torch.dot(source, source), lambda: table @ ones]
     read = min(_fastest(run) for run in reads)
     return 4 * numbers / read, 8 * numbers / _fastest(lambda: target.copy_(source))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from benchmarks.speed.figures import Job, Measurement, Report, ratio, share
 from benchmarks.speed.limits import DType, measure_limits
-from benchmarks.speed.timing import Route, Told, interleave, peak_memory, threads, untold
+from benchmarks.speed.timing import Progress, Route, interleave, peak_memory, silent, threads
 from laserrec.evaluation.ranking import best, exclude, rows_at_once
 from laserrec.layers.products import products
 from laserrec.system.devices import choose
@@ -49,21 +49,21 @@ class RankSetting:
 
 
 @torch.no_grad()
-def bench_rank(setting: RankSetting, told: Told = untold) -> Report:
+def bench_rank(setting: RankSetting, progress: Progress = silent) -> Report:
     """Time the k best unseen items for every user, and measure the memory that takes beside users and catalogue.
 
     Args:
         setting: sizes.
-        told: told what is being done.
+        progress: called with what is being done.
     """
     with threads(setting.threads) as count:
         device = choose(setting.device)
         users, matrix, seen = _inputs(setting)
         routes = {OURS: Route(lambda _: _ours(setting, users, matrix, seen)), PLAIN: Route(lambda _: _plain(setting, users, matrix, seen))}
         peaks = {name: peak_memory(lambda route=route: route.run(None), device) for name, route in routes.items()}  # type: ignore[misc]
-        told("the machine's limits")
+        progress("the machine's limits")
         before = measure_limits(side=setting.side, device=device)
-        timings = interleave(routes, setting.repeats, told=told)
+        timings = interleave(routes, setting.repeats, progress=progress)
         limits = before.best(measure_limits(side=setting.side, device=device))
         ours, plain = (torch.cat(route.run(None)) for route in routes.values())
     work = 2.0 * setting.users * setting.items * setting.width
@@ -88,7 +88,8 @@ def bench_rank(setting: RankSetting, told: Told = untold) -> Report:
 def _inputs(setting: RankSetting) -> tuple[Tensor, Tensor, Tensor]:
     """Return users [B, H], the catalogue [N, H] and each user's items int64 [B, S]."""
     generator = torch.Generator().manual_seed(setting.seed)
-    dtype, device = getattr(torch, setting.dtype), choose(setting.device)
+    dtype = getattr(torch, setting.dtype)
+    device = choose(setting.device)
     users = torch.randn(setting.users, setting.width, generator=generator).to(device, dtype)
     matrix = torch.empty(setting.items, setting.width, dtype=dtype, device=device)
     for part in matrix.split(100_000):

@@ -51,7 +51,7 @@ class Kinds:
     def of_items(cls, by: str, histories: Iterable[NDArray[np.int64]], kinds: Sequence[str]) -> Kinds:
         """Divide by the kind that most of a history's items have; of several with as many, the one whose turn came last.
 
-        Items without a kind of their own count together, as `OTHER`. The kind of most histories comes first, `OTHER` last.
+        Items without a kind count together, as `OTHER`. The kind of most histories comes first, `OTHER` last.
 
         Args:
             by: what the kinds are.

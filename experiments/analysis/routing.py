@@ -1,7 +1,8 @@
-"""Which query expert reads whose history, and whether that depends on what the history is like.
+"""Measure which query expert reads whose history, and whether that depends on properties of the history.
 
-Dependence is measured by normalised mutual information, 2 · I(kind; expert) / (H(kind) + H(expert)): 0 for independence, 1 where one tells
-the other. Its p-value is that of a permutation test: the share of random reassignments of experts to users that give at least as much.
+Dependence is measured by normalised mutual information, 2 · I(kind; expert) / (H(kind) + H(expert)): 0 for independence, 1 where
+one determines the other. Its p-value is that of a permutation test: the share of random reassignments of experts to users that give at
+least as much.
 
 Dimensions: R users, E experts, K kinds.
 """
@@ -106,7 +107,8 @@ def associate(kinds: Kinds, experts: NDArray[np.int64], count: int, seed: int = 
         rows = len(kinds.labels)
         return np.bincount(kinds.rows * count + readers, minlength=rows * count).reshape(rows, count)
 
-    generator, counts = np.random.default_rng(seed), table(experts)
+    generator = np.random.default_rng(seed)
+    counts = table(experts)
     random = np.array([normalised_information(table(generator.permutation(experts))) for _ in range(PERMUTATIONS)])
     information = normalised_information(counts)
     # Margins do not change, so equal tables differ in the last bits of their sums only.

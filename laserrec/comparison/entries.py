@@ -180,7 +180,8 @@ def _read(path: Path, part: Part) -> _Read:
 
 
 def _require_same_cases(first: _Read, other: _Read) -> None:
-    ours, theirs = first.evaluation, other.evaluation
+    ours = first.evaluation
+    theirs = other.evaluation
     fingerprints = [str(evaluation.about.get("fingerprint")) for evaluation in (ours, theirs)]
     if fingerprints[0] != fingerprints[1]:
         raise DataError(

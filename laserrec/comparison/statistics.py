@@ -73,7 +73,8 @@ def paired_tests(model: Entry, rivals: Sequence[Entry], metrics: Sequence[str], 
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return p-values corrected by Holm's method: the i-th smallest of m times m − i + 1, never below a smaller one's, at most 1."""
-    corrected, least = [1.0] * len(p_values), 0.0
+    corrected = [1.0] * len(p_values)
+    least = 0.0
     for place, index in enumerate(np.argsort(p_values, kind="stable").tolist()):
         least = max(least, (len(p_values) - place) * p_values[index])
         corrected[index] = min(1.0, least)

@@ -140,7 +140,7 @@ def evaluate(
         cases: histories and targets.
         popularity: events of each item in training, int64 [N]; with it, the lists' coverage and novelty are measured.
         list_length: K, length of the lists.
-        at_once: B, histories scored at a time; fewer where the catalogue, whose size the first one's scores tell, is large.
+        at_once: B, histories scored at a time; fewer for a large catalogue, whose size is read from the first one's scores.
         device: where histories go before scoring.
         about: kept with the ranks.
 
@@ -167,7 +167,8 @@ def evaluate(
                 # A list is what would be recommended, so here a target that was seen is excluded like the rest.
                 shown = scores if protocol == "full" else exclude(scores, items, mask)
                 lists[protocol].append(best(shown, list_length).items.cpu())
-        at, count = at + count, rows_at_once(scores.shape[1], at_once)
+        at = at + count
+        count = rows_at_once(scores.shape[1], at_once)
     measured: dict[Protocol, dict[str, float]] = {}
     if popularity is not None:
         measured = {protocol: list_metrics(torch.cat(parts).numpy(), popularity, list_length) for protocol, parts in lists.items()}

@@ -86,7 +86,9 @@ class _Attention(torch.autograd.Function):
         head_width: int,
         kernels: Kernels,
     ) -> Tensor:
-        kv_heads, mixed, kept = key.shape[1] // head_width, torch.empty_like(query), []
+        kv_heads = key.shape[1] // head_width
+        mixed = torch.empty_like(query)
+        kept = []
         for group in groups:
             keys, values = group.keys_values(layer, group.take(key, head_width), group.take(value, head_width), kernels)
             queries = _fold(kernels.turn(group.take(query, head_width), *group.query_turn), kv_heads)
@@ -100,13 +102,16 @@ class _Attention(torch.autograd.Function):
             group.take(mixed, head_width).copy_(_unfold(torch.cat(out[::-1], dim=2), kv_heads))
             kept += [queries, keys, values, *weights]
         ctx.save_for_backward(*kept)
-        ctx.groups, ctx.head_width, ctx.kernels = groups, head_width, kernels
+        ctx.groups = groups
+        ctx.head_width = head_width
+        ctx.kernels = kernels
         return mixed
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-        kept, head_width = iter(ctx.saved_tensors), ctx.head_width
+        kept = iter(ctx.saved_tensors)
+        head_width = ctx.head_width
         outcome: tuple[list[Tensor], ...] = ([], [], [])
         for group in ctx.groups:
             queries, keys, values = (next(kept) for _ in range(3))
@@ -125,16 +130,21 @@ def _group_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of queries [B·G, R, Q, C], and of the new tokens' keys and values [B·G, Q, C]."""
     context = keys.shape[1] - group.length
-    of_queries, of_keys, of_values = [], keys.new_empty(0), keys.new_empty(0)
+    of_queries = []
+    of_keys = keys.new_empty(0)
+    of_values = keys.new_empty(0)
     for (start, end), weight in zip(group.blocks(), weights, strict=True):
-        seen, out, asked = context + end, _block(outer, start, end), _block(queries, start, end)
+        seen = context + end
+        out = _block(outer, start, end)
+        asked = _block(queries, start, end)
         of_weights = out @ values[:, :seen].transpose(1, 2)
         of_scores: Tensor = torch.ops.aten._softmax_backward_data(of_weights, weight, -1, weight.dtype)
         of_queries.append((of_scores @ keys[:, :seen]).view(len(keys), -1, end - start, keys.shape[2]))
         key_part = of_scores[:, :, context:].transpose(1, 2) @ asked
         value_part = weight[:, :, context:].transpose(1, 2) @ out
         if end == group.length:
-            of_keys, of_values = key_part, value_part
+            of_keys = key_part
+            of_values = value_part
         else:
             of_keys[:, :end] += key_part
             of_values[:, :end] += value_part

@@ -91,11 +91,13 @@ class LengthBucket:
             value: [B, Q, G, C].
             kernels: how to rotate.
         """
-        keys, values = kernels.turn(key, *self.turn), value.transpose(1, 2)
+        keys = kernels.turn(key, *self.turn)
+        values = value.transpose(1, 2)
         if self.context is not None and self.context_turn is not None:
             both = self.context.layer(layer, self.length).to(key.dtype)
             kernels.turn_over(both[:, 0, :, : -self.length], *self.context_turn)
-            both[:, 0, :, -self.length :], both[:, 1, :, -self.length :] = keys, values
+            both[:, 0, :, -self.length :] = keys
+            both[:, 1, :, -self.length :] = values
             keys, values = both.unbind(1)
         return keys.flatten(0, 1), values.flatten(0, 1)
 

@@ -97,7 +97,8 @@ class RotaryDecoder:
             rows: the groups.
             collect: as in `forward`; only with a single group.
         """
-        groups, hidden = self._groups(rows), self._flat(rows)
+        groups = self._groups(rows)
+        hidden = self._flat(rows)
         for index in range(len(self)):
             hidden = self._layer(hidden, index, groups, None if collect is None else (collect, rows[0].inputs.shape[:2]))
         hidden = self._normed(hidden, self.norm)
@@ -113,7 +114,8 @@ class RotaryDecoder:
         Returns:
             Last-layer states after the final norm, [B, H] a group.
         """
-        groups, hidden = self._groups(rows), self._flat(rows)
+        groups = self._groups(rows)
+        hidden = self._flat(rows)
         for index in range(len(self) - 1):
             hidden = self._layer(hidden, index, groups)
         states = self._normed(self._last_layer(hidden, groups, wanted), self.norm)
@@ -123,7 +125,8 @@ class RotaryDecoder:
         return torch.cat([part.inputs.to(self.dtype).flatten(0, 1) for part in rows])
 
     def _groups(self, rows: Sequence[TokenBatch]) -> list[LengthBucket]:
-        groups, start = [], 0
+        groups = []
+        start = 0
         for part in rows:
             context = part.context
             groups.append(
@@ -154,8 +157,10 @@ class RotaryDecoder:
     ) -> Tensor:
         """Run hidden states [M, H] through one layer."""
         layer = self.layers[index]
-        attention, normed = layer.self_attn, self._normed(hidden, layer.input_layernorm)
-        key, value = self._keys(attention, normed), attention.v_proj(normed)
+        attention = layer.self_attn
+        normed = self._normed(hidden, layer.input_layernorm)
+        key = self._keys(attention, normed)
+        value = attention.v_proj(normed)
         if collect is not None:
             collected, shape = collect
             collected.append((key.view(*shape, -1, self.head_width), value.view(*shape, -1, self.head_width)))
@@ -165,14 +170,17 @@ class RotaryDecoder:
     def _last_layer(self, hidden: Tensor, groups: Sequence[LengthBucket], wanted: Sequence[Tensor]) -> Tensor:
         """Run hidden states [M, H] through the last layer, for one token of each row."""
         layer = self.layers[-1]
-        attention, normed = layer.self_attn, self._normed(hidden, layer.input_layernorm)
-        key, value = self._keys(attention, normed), attention.v_proj(normed)
+        attention = layer.self_attn
+        normed = self._normed(hidden, layer.input_layernorm)
+        key = self._keys(attention, normed)
+        value = attention.v_proj(normed)
         places = [
             torch.arange(group.rows, device=hidden.device) * group.length + group.start + place
             for group, place in zip(groups, wanted, strict=True)
         ]
         query = self._queries(attention, normed[torch.cat(places)])
-        mixed, start = [], 0
+        mixed = []
+        start = 0
         for group, place in zip(groups, wanted, strict=True):
             mixed.append(self._attend_once(query[start : start + group.rows], key, value, group, place))
             start += group.rows
@@ -206,6 +214,7 @@ class RotaryDecoder:
         return self._normed(states.view(len(states), -1, self.head_width), norm).flatten(1)
 
     def _feed_forward(self, hidden: Tensor, layer: Any) -> Tensor:  # noqa: ANN401
-        normed, mlp = self._normed(hidden, layer.post_attention_layernorm), layer.mlp
+        normed = self._normed(hidden, layer.post_attention_layernorm)
+        mlp = layer.mlp
         product: Tensor = mlp.down_proj(self.kernels.swiglu(mlp.gate_proj(normed), mlp.up_proj(normed)))
         return hidden + product

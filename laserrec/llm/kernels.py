@@ -1,9 +1,9 @@
 """The elementwise parts of a frozen decoder layer, each with its gradient by hand.
 
-Each is one pass forward and one backward in the place of a chain of small operations whose middles autograd would keep. Arithmetic is in
-float32 (float64 for float64 inputs), results come in the inputs' dtype. Plain torch by default; `Kernels(fused=True)` sends them through
-`torch.compile`, which makes each one loop over memory, needs a C++ compiler on a CPU, and gives the same up to rounding. On CUDA the norm
-is torch's own, either way.
+Each is one pass forward and one backward, instead of a chain of small operations whose intermediate results autograd would keep.
+Arithmetic is in float32 (float64 for float64 inputs), results come in the inputs' dtype. The kernels are plain torch by default;
+`Kernels(fused=True)` sends them through `torch.compile`, which makes each one loop over memory, needs a C++ compiler on a CPU, and gives the
+same up to rounding. On CUDA the norm is torch's own, either way.
 
 Weights are frozen: gradients go to the activations alone. Legend: B batch, Q tokens, N heads, C head width, H width.
 """
@@ -28,7 +28,7 @@ RotaryAngles = tuple[Tensor, Tensor]
 
 
 def can_compile(device: torch.device = CPU) -> bool:
-    """Tell whether `torch.compile` finds what it needs: a C++ compiler for a CPU, Triton for a CUDA device."""
+    """Return whether `torch.compile` finds what it needs: a C++ compiler for a CPU, Triton for a CUDA device."""
     if device.type == "cuda":
         return importlib.util.find_spec("triton") is not None
     return device.type == "cpu" and shutil.which(os.environ.get("CXX", "g++")) is not None

@@ -12,7 +12,7 @@ from typing import Any
 from laserrec.report.markup import label
 
 COLOURS = tuple(f"var(--series-{number})" for number in range(8))
-"""Of series: told apart with every kind of colour vision, and by their markers too."""
+"""Colours of series, distinct with every kind of colour vision; their markers differ, too."""
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "triangle-down", "cross", "circle-open")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid", "dash")
 INK, FAINT, RULE, PANEL, PAGE = (f"var(--{name})" for name in ("ink", "faint", "rule", "panel", "page"))
@@ -42,7 +42,7 @@ class Chart:
         caption: what it shows, above it; also read aloud.
         data: its traces.
         layout: axes and height.
-        numbers: what it draws; None where a table beside it tells them, or there are too many.
+        numbers: what it draws; None where a table beside it shows them, or there are too many.
     """
 
     caption: str
@@ -196,11 +196,11 @@ def lines(caption: str, kinds: Sequence[Kind], series: Sequence[Series], x: str,
     """Draw a line a series over kinds of users; how many users each kind has stands below its name."""
     names = [label(kind.name) for kind in kinds]
     ticks = [f"{name}<br>n={short_count(kind.users)}" for name, kind in zip(names, kinds, strict=True)]
-    told = {
+    hover = {
         "text": [f"{name} ({kind.users:,} users)" for name, kind in zip(names, kinds, strict=True)],
         "hovertemplate": "%{fullData.name}, %{text}: %{y:.4f}<extra></extra>",
     }
-    traces = [line(place, each, names, **told) for place, each in enumerate(series)]
+    traces = [line(place, each, names, **hover) for place, each in enumerate(series)]
     below = axis(x, type="category", tickmode="array", tickvals=names, ticktext=ticks, tickfont={"size": 12})
     axes = {"xaxis": below, "yaxis": axis(y, rangemode="tozero", tickformat=".2f")}
     # In a narrow column the legend has a line for each series.

@@ -1,4 +1,4 @@
-"""Everything a report tells, as data; knows nothing of pages and charts."""
+"""Gather what a report shows, as data; knows nothing of pages and charts."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Report:
 
 
 def gather(run: RunFolder, data_path: Path | None = None, device: torch.device = CPU, others: Sequence[Path] = ()) -> Report:
-    """Read a run, and ask its model what no file tells.
+    """Read a run, and ask its model for what no file holds.
 
     Args:
         run: with a trained model, evaluated on test.
@@ -63,11 +63,13 @@ def gather(run: RunFolder, data_path: Path | None = None, device: torch.device =
         CheckpointError: training did not get so far, or a file is damaged.
         MissingExtraError: there are models to test against, and SciPy is not installed.
     """
-    model, data = run.model, run.dataset(data_path)
+    model = run.model
+    data = run.dataset(data_path)
     named = {path.resolve() for path in others}
     below = [path for path in _below(run) if path.resolve() not in named]
     entries = read_entries([run.path, *others, *below], "test")
-    compared, fits = compare_entries(entries, data, "test"), read_fits(run)
+    compared = compare_entries(entries, data, "test")
+    fits = read_fits(run)
     laser = Laser.load(model, device=device)
     cases = data.cases("test").spread(USERS)
     return Report(

@@ -26,7 +26,7 @@ from laserrec.system.files import aside
 def write_report(
     run: RunFolder, path: Path, data_path: Path | None = None, device: torch.device = CPU, others: Sequence[Path] = ()
 ) -> None:
-    """Write a run's report, whole or not at all.
+    """Write a run's report as one page; the file is replaced only by a complete one.
 
     Args:
         run: with a trained model, evaluated on test.
@@ -63,10 +63,11 @@ def page(report: Report, plotly: str) -> Html:
     """Return the page.
 
     Args:
-        report: what it tells.
+        report: its content.
         plotly: Plotly's JavaScript.
     """
-    canvas, about = Canvas(), report.about
+    canvas = Canvas()
+    about = report.about
     sections = (
         ("data", "Data", data_section(report.population, canvas)),
         ("results", "Figures", results_section(report.compared, canvas)),

@@ -1,4 +1,4 @@
-"""The sections of a report that tell of its data and how the run did."""
+"""Write the sections of a report about its data and the run's figures."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class Canvas:
         name = f"chart-{len(self.charts) + 1}"
         self.charts[name] = chart
         style = f"height:{chart.layout['height']}px"
-        # An image's inside is hidden from who listens: what has buttons of its own is none.
+        # Screen readers skip an image's content, so a chart with buttons must not be one.
         role = "group" if chart.movable else "img"
         caption = element("figcaption", chart.caption, id=f"{name}-caption")
         drawn = element("div", id=name, style=style, role=role, aria_labelledby=f"{name}-caption")
         numbers = chart.numbers
-        told = [folded("The same as a table", table(chart.caption, numbers.head, numbers.rows))] if numbers else []
-        return element("figure", caption, drawn, *told)
+        as_table = [folded("The same as a table", table(chart.caption, numbers.head, numbers.rows))] if numbers else []
+        return element("figure", caption, drawn, *as_table)
 
     def row(self, *drawn: Chart, wide: bool = False) -> Html:
         """Return charts beside each other, where there is room: two share the width, more stand in columns, wide ones two in a row."""
@@ -72,7 +72,7 @@ def data_section(found: Population, canvas: Canvas) -> Html:
     seen = found.inspection
     split = seen.split.kind + "".join(f", {name} {value}" for name, value in seen.split.parameters.items())
     leaks = seen.leaks
-    told = facts(
+    counts = facts(
         [
             ("users", f"{seen.users:,}"),
             ("items", f"{seen.items:,}"),
@@ -97,7 +97,7 @@ def data_section(found: Population, canvas: Canvas) -> Html:
         charts.bars("Training events an item", found.popularity.labels, found.popularity.sizes, "events of an item in train", "items"),
     )
     known = [element("p", f"This is {seen.known_as}.")] if seen.known_as else []
-    return joined([*known, told, element("p", "Fingerprint of the split: ", element("code", seen.fingerprint)), drawn])
+    return joined([*known, counts, element("p", "Fingerprint of the split: ", element("code", seen.fingerprint)), drawn])
 
 
 def results_section(compared: Compared, canvas: Canvas) -> Html:
@@ -134,8 +134,8 @@ _BASELINES = joined(
 
 def _seeds(rows: Sequence[Row], first: Row) -> str:
     counts = ", ".join(f"{row.name} over {row.seeds}" for row in rows)
-    told = f"Means over seeds with ± the deviation from seed to seed: {counts}."
-    return told if first not in rows else f"{told} All but figures, tests and slices is of the first of them, {first.paths[0]}."
+    means = f"Means over seeds with ± the deviation from seed to seed: {counts}."
+    return means if first not in rows else f"{means} All but figures, tests and slices is of the first of them, {first.paths[0]}."
 
 
 def _figures(found: Table) -> Html:
@@ -174,8 +174,8 @@ def slices_section(compared: Compared, canvas: Canvas) -> Html:
     # The same models in all charts: a line's look is its model's.
     names = _lines(compared.tables[0].rows)
     if len(names) < len(compared.tables[0].rows):
-        told = f"Drawn are {names[0]} and the {len(names) - 1} others with the most {SHORT[SLICED]}, {TITLES[compared.tables[0].protocol]}"
-        parts.append(element("p", f"{told}; the tables below the lines have all.", class_="faint"))
+        others = f"the {len(names) - 1} others with the most {SHORT[SLICED]}, {TITLES[compared.tables[0].protocol]}"
+        parts.append(element("p", f"Drawn are {names[0]} and {others}; the tables below the lines have all.", class_="faint"))
     for found in compared.tables:
         parts.append(element("h3", TITLES[found.protocol].capitalize()))
         drawn = []

@@ -1,4 +1,4 @@
-"""The sections of a report that tell how the run was trained, what it learnt, what it cost and how to do it again."""
+"""Write the sections of a report about training, what the model learnt, what it cost and how to repeat it."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def cost_section(report: Report, canvas: Canvas) -> Html:
     """Show what the run took, beside what was predicted where it was."""
     about = report.about
     peak = gib(about["peak_memory"]) if about.get("peak_memory") else "not noted"
-    told = facts(
+    whole = facts(
         [
             ("whole run", duration(about["seconds"])),
             ("device", about.get("device", "cpu")),
@@ -129,7 +129,7 @@ def cost_section(report: Report, canvas: Canvas) -> Html:
         ]
     )
     rows = [[name, _spent(cost["seconds"]), f"{cost['parameters']:,.0f}"] for name, cost in report.costs.items()]
-    parts = [told, element("h3", "Parts of the model"), table("Parts of the model", ["Part", "Seconds", "Trained parameters"], rows)]
+    parts = [whole, element("h3", "Parts of the model"), table("Parts of the model", ["Part", "Seconds", "Trained parameters"], rows)]
     others = _others(report.compared)
     if others:
         head = ["Model", "Seconds", "Trained parameters", "Peak memory"]
@@ -142,9 +142,10 @@ def cost_section(report: Report, canvas: Canvas) -> Html:
         parts += [canvas.place(charts.beside(caption, [each.what for each in timed], both, "seconds")), _predicted(report)]
     elif phases:
         actual = [Series("actual", list(phases.values()))]
-        caption, rows = "Seconds of each part of the run", [[name, f"{seconds:,.1f}"] for name, seconds in phases.items()]
-        told = folded("The same as a table", table(caption, ["Part", "Seconds"], rows))
-        parts += [canvas.place(charts.beside(caption, list(phases), actual, "seconds")), told]
+        caption = "Seconds of each part of the run"
+        rows = [[name, f"{seconds:,.1f}"] for name, seconds in phases.items()]
+        as_table = folded("The same as a table", table(caption, ["Part", "Seconds"], rows))
+        parts += [canvas.place(charts.beside(caption, list(phases), actual, "seconds")), as_table]
     return joined(parts)
 
 
@@ -166,7 +167,7 @@ def _predicted(report: Report) -> Html:
 
 
 def repeat_section(about: Mapping[str, Any]) -> Html:
-    """Tell how the run was made: command, versions, settings."""
+    """Show how the run was made: command, versions, settings."""
     environment: Mapping[str, Any] = {"laserrec": about["version"], **about.get("environment", {})}
     own, usual = flat_settings(about["config"]), flat_settings(LaserConfig().model_dump(mode="json"))
     changed = [[name, _value(value), _value(usual.get(name))] for name, value in own.items() if value != usual.get(name)]
