@@ -2,8 +2,8 @@
 
 Each is one pass forward and one backward, instead of a chain of small operations whose intermediate results autograd would keep.
 Arithmetic is in float32 (float64 for float64 inputs), results come in the inputs' dtype. The kernels are plain torch by default;
-`Kernels(fused=True)` sends them through `torch.compile`, which makes each one loop over memory, needs a C++ compiler on a CPU, and gives the
-same up to rounding. On CUDA the norm is torch's own, either way.
+`Kernels(fused=True)` sends them through `torch.compile`, which makes each one loop over memory, needs a C++ compiler on a CPU, and gives
+the same up to rounding. On CUDA the norm is torch's own, either way.
 
 Weights are frozen: gradients go to the activations alone. Legend: B batch, Q tokens, N heads, C head width, H width.
 """
