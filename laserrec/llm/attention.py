@@ -61,14 +61,14 @@ def gpu_kernels(device: torch.device) -> ModuleType | None:
     """Return the kernels that a kind of device has for cached blocks, None where it has none: CUDA from Ampere on, with Triton."""
     if device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0) or importlib.util.find_spec("triton") is None:
         return None
-    from laserrec.llm import triton_attention as gpu_attention
+    from laserrec.llm import triton_attention
 
-    return gpu_attention
+    return triton_attention
 
 
 def attend_alone(query: Tensor, key: Tensor, value: Tensor, group: LengthBucket, head_width: int, kernels: Kernels) -> Tensor:
     """Attend within the rows of one group without context, by the fused kernels that GPUs have for it: [B·Q, G·R·C]."""
-    queries, keys = (kernels.turn(group.take(states, head_width), *group.turn) for states in (query, key))
+    queries, keys = (kernels.rotate(group.take(states, head_width), *group.angles) for states in (query, key))
     values = group.take(value, head_width).transpose(1, 2)
     mixed = scaled_dot_product_attention(queries, keys, values, is_causal=True, enable_gqa=queries.shape[1] != keys.shape[1])
     return mixed.transpose(1, 2).reshape(group.rows * group.length, -1)
@@ -91,7 +91,7 @@ class _Attention(torch.autograd.Function):
         kept = []
         for group in groups:
             keys, values = group.keys_values(layer, group.take(key, head_width), group.take(value, head_width), kernels)
-            queries = _fold(kernels.turn(group.take(query, head_width), *group.query_turn), kv_heads)
+            queries = _fold(kernels.rotate(group.take(query, head_width), *group.query_angles), kv_heads)
             weights, out = [], []
             for start, end in group.blocks():
                 seen = keys.shape[1] - group.length + end
@@ -118,9 +118,9 @@ class _Attention(torch.autograd.Function):
             weights = [next(kept) for _ in group.blocks()]
             outer = _fold(group.take(gradient, head_width).transpose(1, 2), len(keys) // group.rows)
             found = _group_backward(group, outer, queries, keys, values, weights)
-            for whole, part, turn in zip(outcome, found, (group.query_turn, group.turn, None), strict=True):
+            for whole, part, angles in zip(outcome, found, (group.query_angles, group.angles, None), strict=True):
                 part = part.view(group.rows, -1, group.length, head_width)
-                part = ctx.kernels.turn_back(part, *turn) if turn else part.transpose(1, 2)
+                part = ctx.kernels.rotate_back(part, *angles) if angles else part.transpose(1, 2)
                 whole.append(part.reshape(group.rows * group.length, -1))
         return *(torch.cat(parts) if len(parts) > 1 else parts[0] for parts in outcome), None, None, None, None
 

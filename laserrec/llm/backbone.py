@@ -1,6 +1,6 @@
 """The frozen language model: tokens to embeddings, embeddings to last-layer states.
 
-Works with any decoder that transformers loads (`inputs_embeds`); the text-once engine (`rotary.py`) needs more and says so.
+Works with any decoder that transformers loads (`inputs_embeds`); the text-once engine (`decoder.py`) needs more and says so.
 Knows nothing of items, users or virtual tokens.
 """
 

@@ -47,18 +47,18 @@ class LengthBucket:
         start: where its tokens begin among all M.
         rows: B.
         length: Q.
-        turn: angles of the new tokens.
+        angles: of the new tokens.
         context: what they attend to beside each other.
-        context_turn: its angles.
+        context_angles: of the context's tokens; None without a context.
         padded: some rows have fewer than T context tokens.
     """
 
     start: int
     rows: int
     length: int
-    turn: RotaryAngles
+    angles: RotaryAngles
     context: Context | None
-    context_turn: RotaryAngles | None
+    context_angles: RotaryAngles | None
     padded: bool
 
     @property
@@ -67,9 +67,9 @@ class LengthBucket:
         return self.start + self.rows * self.length
 
     @cached_property
-    def query_turn(self) -> RotaryAngles:
-        """Angles of the new tokens whose sines and cosines carry the attention's scale, C^-½, as well."""
-        cosine, sine = self.turn
+    def query_angles(self) -> RotaryAngles:
+        """Angles of the new tokens, their sines and cosines multiplied by the attention's scale, C^-½."""
+        cosine, sine = self.angles
         scale = (2 * cosine.shape[-1]) ** -0.5
         return cosine * scale, sine * scale
 
@@ -91,11 +91,11 @@ class LengthBucket:
             value: [B, Q, G, C].
             kernels: how to rotate.
         """
-        keys = kernels.turn(key, *self.turn)
+        keys = kernels.rotate(key, *self.angles)
         values = value.transpose(1, 2)
-        if self.context is not None and self.context_turn is not None:
+        if self.context is not None and self.context_angles is not None:
             both = self.context.layer(layer, self.length).to(key.dtype)
-            kernels.turn_over(both[:, 0, :, : -self.length], *self.context_turn)
+            kernels.rotate_in_place(both[:, 0, :, : -self.length], *self.context_angles)
             both[:, 0, :, -self.length :] = keys
             both[:, 1, :, -self.length :] = values
             keys, values = both.unbind(1)

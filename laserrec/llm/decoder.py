@@ -134,16 +134,16 @@ class RotaryDecoder:
                     start,
                     rows=part.inputs.shape[0],
                     length=part.inputs.shape[1],
-                    turn=self._turn(part.inputs, part.positions),
+                    angles=self._angles(part.inputs, part.positions),
                     context=context,
-                    context_turn=None if context is None else self._turn(part.inputs, context.positions),
+                    context_angles=None if context is None else self._angles(part.inputs, context.positions),
                     padded=context is not None and context.padded,
                 )
             )
             start = groups[-1].end
         return groups
 
-    def _turn(self, inputs: Tensor, positions: Tensor) -> RotaryAngles:
+    def _angles(self, inputs: Tensor, positions: Tensor) -> RotaryAngles:
         cosine, sine = self.rotary(inputs.to(self.dtype), positions)
         half = self.head_width // 2
         return cosine[..., :half].contiguous(), sine[..., :half].contiguous()
@@ -189,8 +189,8 @@ class RotaryDecoder:
     def _attend_once(self, query: Tensor, key: Tensor, value: Tensor, group: LengthBucket, place: Tensor) -> Tensor:
         """Attend with one query a row [B, G·R·C], at token `place` of it: [B, G·R·C]."""
         each = torch.arange(group.rows, device=place.device)
-        cosine, sine = (part.expand(group.rows, -1, -1)[each, place][:, None] for part in group.turn)
-        query = self.kernels.turn(query.view(group.rows, 1, -1, self.head_width), cosine, sine)
+        cosine, sine = (part.expand(group.rows, -1, -1)[each, place][:, None] for part in group.angles)
+        query = self.kernels.rotate(query.view(group.rows, 1, -1, self.head_width), cosine, sine)
         keys, values = group.keys_values(len(self) - 1, group.take(key, self.head_width), group.take(value, self.head_width), self.kernels)
         keys, values = (part.view(group.rows, self.kv_heads, -1, self.head_width) for part in (keys, values))
         seen = torch.arange(group.length, device=place.device) <= place[:, None]

@@ -2,7 +2,7 @@
 
 The plain way (`attention.py`) copies every block of a batch at every layer, rotates the copies and keeps them for the way back. Here keys
 and values are read where they lie, rotated on the way, and forgotten: of the context nothing is copied, padded or kept, but in the last
-layer, where one token a row asks (`rotary.py`). Softmax is computed along the way and, going back, again from the logarithms of its sums,
+layer, where one token a row asks (`decoder.py`). Softmax is computed along the way and, going back, again from the logarithms of its sums,
 as FlashAttention does (Dao, 2023).
 
 One program takes one row and one key/value head; forward, one part of its queries. Queries of all heads that share a key/value head are
@@ -44,7 +44,7 @@ VARYING = ("turns_apart", "far_apart", "length", "context", "layer")
 
 @runtime_checkable
 class Blocks(Protocol):
-    """A context whose keys and values lie among others', as `text_blocks.CachedContext` says; real tokens come first."""
+    """A context whose keys and values lie among others', as `buckets.CachedContext` says; real tokens come first."""
 
     rows: Tensor
     index: Tensor
@@ -191,12 +191,12 @@ def _context(group: LengthBucket) -> tuple[Tensor | int, ...]:
     """Return angles, where the context's rows lie, and how many tokens stand between the angles of two rows."""
     blocks = group.context
     assert isinstance(blocks, Blocks)
-    assert group.context_turn is not None
-    turns = (group.turn, group.context_turn)
+    assert group.context_angles is not None
+    turns = (group.angles, group.context_angles)
     apart = (0 if len(cosine) == 1 else cosine.shape[1] for cosine, _ in turns)
     new = group.length
     length = blocks.index.shape[1]
-    return *group.turn, *group.context_turn, blocks.rows, blocks.index, blocks.stride, blocks.ends, *apart, new, length
+    return *group.angles, *group.context_angles, blocks.rows, blocks.index, blocks.stride, blocks.ends, *apart, new, length
 
 
 @triton.jit

@@ -78,10 +78,10 @@ def test_they_are_the_plain_ones(shapes: list[tuple[int, int, int]], repeats: in
 def on_cpu(group: LengthBucket) -> LengthBucket:
     context = group.context
     assert isinstance(context, CachedContext)
-    assert group.context_turn
+    assert group.context_angles
     rows, *where = (part.cpu() for part in (context.rows, context.index, context.stride, context.positions, context.mask))
     there = CachedContext(rows.double(), *where, padded=True)
-    turn, far = (tuple(part.cpu().double() for part in parts) for parts in (group.turn, group.context_turn))
+    turn, far = (tuple(part.cpu().double() for part in parts) for parts in (group.angles, group.context_angles))
     return LengthBucket(group.start, group.rows, group.length, (turn[0], turn[1]), there, (far[0], far[1]), padded=True)
 
 
