@@ -65,7 +65,7 @@ def bench_rank(setting: RankSetting, progress: Progress = silent) -> Report:
         before = measure_limits(side=setting.side, device=device)
         timings = interleave(routes, setting.repeats, progress=progress)
         limits = before.best(measure_limits(side=setting.side, device=device))
-        ours, plain = (torch.cat(route.run(None)) for route in routes.values())
+        ours, plain = (torch.cat(route(setting, users, matrix, seen)) for route in (_ours, _plain))
     work = 2.0 * setting.users * setting.items * setting.width
     # Each part of the histories reads the catalogue once.
     parts = -(-setting.users // rows_at_once(setting.items))
