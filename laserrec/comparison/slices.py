@@ -1,4 +1,4 @@
-"""Cases by what they are: length of the history, how often the target stands in training, how long its text is.
+"""Divide cases by length of the history, by training events of the target and by the length of its text.
 
 Dimensions: R cases.
 """
@@ -38,7 +38,7 @@ class Slice:
 
 
 def slices(entries: Sequence[Entry], data: Dataset, metric: str, protocol: Protocol) -> list[Slice]:
-    """Divide the cases in three ways; kinds without a case are left out.
+    """Return each model's mean on each kind of case; kinds without a case are left out.
 
     Args:
         entries: the models.

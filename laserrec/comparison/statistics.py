@@ -1,4 +1,4 @@
-"""Paired tests of one model against others on the same cases, corrected for their number.
+"""Test one model against others on the same cases, paired, and correct the p-values for their number.
 
 For each rival and metric: the mean difference with its bootstrap interval, Student's paired t-test, Wilcoxon's signed-rank test, the effect
 size d_z (mean difference over the deviation of the differences), and on how many cases each side is ahead. p-values of all tests of a

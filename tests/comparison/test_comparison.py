@@ -256,7 +256,7 @@ def test_a_folder_of_baselines_is_all_of_them(data: Dataset, tmp_path: Path) -> 
     assert [(entry.name, len(entry.paths)) for entry in entries] == [("Laser", 1), ("Item neighbours", 2), ("Popularity", 2)]
     with pytest.raises(
         DataError,
-        match=r"holds several models: \S+/item-knn, \S+/popularity\. The others are set beside one: .* such as \S+seed-0/item-knn$",
+        match=r"holds several models: \S+/item-knn, \S+/popularity\. The first folder must hold .* such as \S+seed-0/item-knn$",
     ):
         read_entries([*seeds, run], "test")
     first = read_entries([seeds[0] / "popularity", *seeds, run], "test")  # itself among the others: once
