@@ -1,9 +1,9 @@
-"""From scores to figures: one ranking of the whole catalogue for each case, under two protocols, and everything else from the ranks.
+"""Evaluate scores: rank the whole catalogue once for each case, under two protocols, and derive every metric from the ranks.
 
 Protocols: "full" ranks every item; "filter_seen" leaves the history's items out, except the target. Their figures never share a table.
 With one target a case, Recall@k and Hit@k are the same number.
 
-Knows nothing of models: it is given a function from histories to scores. Legend: R cases, B histories, S history, N catalogue, K list.
+Knows nothing of models: it receives a function from histories to scores. Legend: R cases, B histories, S history, N catalogue, K list.
 """
 
 from __future__ import annotations

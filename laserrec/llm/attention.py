@@ -1,8 +1,8 @@
 """Attention of new tokens to a cached context and, causally, to each other, with its gradient by hand.
 
-Rows come in groups of similar length. All groups share the linear layers; attention goes group by group, so that nobody attends to much
-padding, and block of queries by block, so that a causal triangle is not computed as a square. Keys of the context are constants: no
-gradient is ever formed for them.
+Rows come in groups of similar length. All groups share the linear layers. Attention runs group by group, so that little padding is
+computed, and one block of queries after another, so that a causal triangle is not computed as a square. Keys of the context are
+constants: no gradient is ever formed for them.
 
 Dimensions: B rows of a group, Q new tokens, T context tokens, G key/value heads, R query heads per key/value head, C head width, M all
 tokens of all groups.

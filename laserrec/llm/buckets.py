@@ -1,4 +1,4 @@
-"""Value types that the decoder, its attention and a cache of texts exchange: cached context, and rows of similar length.
+"""Types that the decoder, its attention and a text cache exchange: cached contexts, and buckets of rows of similar length.
 
 Dimensions: B rows of a bucket, Q new tokens, T context tokens, G key/value heads, R query heads per key/value head, C head width, M all
 tokens of all buckets.
@@ -18,10 +18,11 @@ from torch.nn.functional import pad
 from laserrec.llm.kernels import Kernels, RotaryAngles
 
 QUERY_BLOCK = 64
+"""Queries whose scores are computed at a time, so that little of the upper triangle of a causal mask is computed in vain."""
 
 
 class Context(Protocol):
-    """What new tokens attend to beside each other."""
+    """Earlier tokens that new tokens attend to."""
 
     @property
     def positions(self) -> Tensor:
@@ -41,7 +42,7 @@ class Context(Protocol):
 
 @dataclass(frozen=True)
 class LengthBucket:
-    """Rows that attend alike.
+    """Rows with the same number of new tokens.
 
     Attributes:
         start: where its tokens begin among all M.
@@ -102,7 +103,7 @@ class LengthBucket:
         return keys.flatten(0, 1), values.flatten(0, 1)
 
     def hide(self, scores: Tensor, start: int, end: int, kv_heads: int) -> None:
-        """Strike out of scores [B·G, R·n, T + end], in place, what queries `start` to `end` must not see."""
+        """Mask scores [B·G, R·n, T + end], in place: later tokens and padding, for queries `start` to `end`."""
         count, context = end - start, scores.shape[2] - end
         if count > 1:
             later = _later(count, scores.shape[1] // count, scores.device)

@@ -1,6 +1,6 @@
-"""Charts as what Plotly draws; colours are names of the page's variables, so that they follow its light and dark.
+"""Describe charts for Plotly; colours are the page's CSS variables, so that they follow its light and dark themes.
 
-Knows nothing of where the figures come from: names and labels are text, and made Plotly's text here.
+Knows nothing of where the figures come from. Names and labels are plain text and are escaped for Plotly here.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Chart:
     """A chart.
 
     Attributes:
-        caption: what it shows, above it; also read aloud.
+        caption: above the chart; screen readers announce it.
         data: its traces.
         layout: axes and height.
         numbers: what it draws; None where a table beside it shows them, or there are too many.
@@ -52,7 +52,7 @@ class Chart:
 
     @property
     def movable(self) -> bool:
-        """Whether what is drawn can be moved and enlarged."""
+        """Whether a reader can move and enlarge the drawing."""
         return bool(self.layout["dragmode"])
 
 
@@ -100,7 +100,7 @@ class Interval:
 
 
 def axis(name: str, **more: Any) -> Spec:  # noqa: ANN401 - any of Plotly's settings
-    """Return an axis with a title; what stands at it is never cut off."""
+    """Return an axis with a title; its labels are never cut off."""
     base = {
         "title": {"text": name, "standoff": 10},
         "automargin": True,
@@ -114,7 +114,7 @@ def axis(name: str, **more: Any) -> Spec:  # noqa: ANN401 - any of Plotly's sett
 
 
 def layout(height: int, **more: Any) -> Spec:  # noqa: ANN401 - any of Plotly's settings
-    """Return what all charts share."""
+    """Return the layout that all charts share."""
     base = {
         "height": height,
         "autosize": True,
@@ -133,7 +133,7 @@ def layout(height: int, **more: Any) -> Spec:  # noqa: ANN401 - any of Plotly's 
 
 
 def bars(caption: str, labels: Sequence[str], sizes: Sequence[int], x: str, y: str) -> Chart:
-    """Draw how many there are of each label."""
+    """Draw one bar a label."""
     trace = {
         "type": "bar",
         "x": list(map(label, labels)),
@@ -153,7 +153,7 @@ def _rows(labels: Iterable[str], columns: Sequence[Series], form: str) -> list[l
 
 
 def beside(caption: str, labels: Sequence[str], groups: Sequence[Series], x: str) -> Chart:
-    """Draw lying bars beside each other, the first label at the top."""
+    """Draw groups of horizontal bars, the first label at the top."""
     traces = [
         {
             "type": "bar",
@@ -193,7 +193,7 @@ def intervals(caption: str, figures: Sequence[Interval], published: Sequence[Int
 
 
 def lines(caption: str, kinds: Sequence[Kind], series: Sequence[Series], x: str, y: str) -> Chart:
-    """Draw a line a series over kinds of users; how many users each kind has stands below its name."""
+    """Draw one line a series over kinds of users, with the number of users below each kind's name."""
     names = [label(kind.name) for kind in kinds]
     ticks = [f"{name}<br>n={short_count(kind.users)}" for name, kind in zip(names, kinds, strict=True)]
     hover = {
@@ -217,7 +217,7 @@ def short_count(count: int) -> str:
 
 
 def line(place: int, series: Series, x: Sequence[object], **more: Any) -> Spec:  # noqa: ANN401 - any of Plotly's settings
-    """Return one line, with the colour, marker and dash of its place."""
+    """Return one line, whose colour, marker and dashes follow from its place."""
     look = {
         "line": {"color": COLOURS[place % 8], "width": 2, "dash": DASHES[place % 8]},
         "marker": {"color": COLOURS[place % 8], "size": 7, "symbol": SYMBOLS[place % 8]},

@@ -1,4 +1,4 @@
-"""How each fit of a run went, from its log of epochs."""
+"""Read how each fit of a run went, from its log of epochs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from laserrec.runs.folder import RunFolder
 
 LOG = "metrics.jsonl"
 FIRST = ("collaborative", "stage1", "stage2")
-"""The fits that every run has, in the order in which they come."""
+"""The fits that every run has, in the order of training."""
 
 
 @dataclass(frozen=True)

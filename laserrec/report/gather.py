@@ -26,17 +26,17 @@ USERS = 10
 
 @dataclass(frozen=True)
 class Report:
-    """A run.
+    """The content of a report about one run.
 
     Attributes:
-        about: what run.json holds.
-        population: its data.
+        about: the content of run.json.
+        population: the run's data.
         compared: figures, tests and slices; the run comes first, averaged with those that differ from it in seed alone, then the others.
         fits: every fit.
         items: the map of the catalogue.
         examples: a few users.
         costs: seconds and trained parameters of each part of the model.
-        predicted: what was predicted beside what it took; empty for a run without a plan.
+        predicted: estimates of the plan beside the actual figures; empty for a run without a plan.
     """
 
     about: Mapping[str, Any]
@@ -55,8 +55,8 @@ def gather(run: RunFolder, data_path: Path | None = None, device: torch.device =
     Args:
         run: with a trained model, evaluated on test.
         data_path: where the dataset lies now, when it was moved.
-        device: where the model is asked.
-        others: folders as `compare` takes them, to stand beside it; what was evaluated below the run does so anyway.
+        device: where the model computes.
+        others: folders as `compare` accepts them, to compare the run with; models evaluated below the run are compared anyway.
 
     Raises:
         DataError: a run was not evaluated or belongs to another split, or the dataset cannot be found or is another one.

@@ -1,4 +1,4 @@
-"""A report as one page that loads nothing: styles, charts and Plotly stand in it.
+"""Write a report as one page that loads nothing: styles, charts and Plotly are part of it.
 
 The page's security policy names the checksums of its two scripts, so a browser runs no other, and fetches nothing.
 """
@@ -32,8 +32,8 @@ def write_report(
         run: with a trained model, evaluated on test.
         path: the page.
         data_path: where the dataset lies now, when it was moved.
-        device: where the model is asked.
-        others: folders as `compare` takes them, to stand beside it in figures, tests and slices.
+        device: where the model computes.
+        others: folders as `compare` accepts them, to compare the run with in figures, tests and slices.
 
     Raises:
         MissingExtraError: Plotly is not installed, or SciPy, and there are models to test against.
@@ -47,7 +47,7 @@ def write_report(
 
 
 def plotly_script() -> str:
-    """Return Plotly's JavaScript, which comes with its Python package.
+    """Return Plotly's JavaScript, which its Python package contains.
 
     Raises:
         MissingExtraError: that is not installed.

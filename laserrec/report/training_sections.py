@@ -23,6 +23,7 @@ from laserrec.runs.folder import flat_settings
 from laserrec.system.units import duration, gib
 
 HISTORY = 8
+"""Most recent items shown of a user's history."""
 
 
 def training_section(fits: Sequence[Fit], canvas: Canvas) -> Html:
@@ -85,11 +86,11 @@ _SCALE: Mapping[str, Any] = {
 
 
 def users_section(found: Sequence[Example]) -> Html:
-    """Show what a few users would have been shown."""
+    """Show the lists recommended to a few users, with the item of their test event."""
     hits = sum(example.rank <= LIST and not example.repeated for example in found)
     text = (
         f"Users spread evenly over the test cases, as they stood before their test event; lists and ranks leave seen items out. "
-        f"{hits} of {len(found)} lists hold what was taken next."
+        f"{hits} of {len(found)} lists hold the item of the test event."
     )
     return joined([element("p", text, class_="faint"), *map(_user, found)])
 
@@ -101,7 +102,7 @@ def _user(example: Example) -> Html:
         history.insert(0, element("li", f"{earlier:,} earlier", class_="faint"))
     outcome = "had it before, so no list without seen items shows it" if example.repeated else f"ranked {example.rank:,}"
     shown = [
-        element("li", title(item.title), " ✓ taken next", class_="hit")
+        element("li", title(item.title), " ✓ test event", class_="hit")
         if item.item_id == example.target
         else element("li", title(item.title))
         for item in example.found
@@ -111,13 +112,13 @@ def _user(example: Example) -> Html:
         element("h3", "User ", title(example.user)),
         element("div", element("h4", "History, oldest first"), element("ul", *history)),
         element("div", element("h4", "Recommended"), element("ol", *shown)),
-        element("p", "Taken next: ", element("b", title(example.following)), f" ({outcome})"),
+        element("p", "Test event: ", element("b", title(example.following)), f" ({outcome})"),
         class_="user",
     )
 
 
 def cost_section(report: Report, canvas: Canvas) -> Html:
-    """Show what the run took, beside what was predicted where it was."""
+    """Show time, memory and parameters of the run and the models beside it, with the plan's estimates where it has them."""
     about = report.about
     peak = gib(about["peak_memory"]) if about.get("peak_memory") else "not noted"
     whole = facts(
@@ -138,7 +139,7 @@ def cost_section(report: Report, canvas: Canvas) -> Html:
     timed = [figure for figure in report.predicted if figure.unit == "s" and figure.what != "time"]
     if timed:
         both = [Series("predicted", [each.predicted for each in timed]), Series("actual", [each.actual for each in timed])]
-        caption = "Seconds of each part of the run, as predicted for the epochs that were made and as it was"
+        caption = "Seconds of each part of the run: predicted for the epochs that were made, and actual"
         parts += [canvas.place(charts.beside(caption, [each.what for each in timed], both, "seconds")), _predicted(report)]
     elif phases:
         actual = [Series("actual", list(phases.values()))]
@@ -160,7 +161,7 @@ def _spent(seconds: float) -> str:
 def _predicted(report: Report) -> Html:
     head = ["Predicted and actual", "Epochs", "Predicted", "Actual", "Off by"]
     return table(
-        "What was predicted and what it took",
+        "Estimates and actual figures",
         head,
         [[row.what, *(text or "–" for text in (str(row.epochs or ""), *row.texts))] for row in report.predicted],
     )

@@ -229,8 +229,8 @@ def test_what_is_told(outline: Outline, demonstrated: Path) -> None:
     ):
         assert told in text
     assert "Laser on <shop>" in outline.texts
-    hits = text.count("✓ taken next")
-    assert f"{hits} of 8 lists hold what was taken next" in text
+    hits = text.count("✓ test event")
+    assert f"{hits} of 8 lists hold the item of the test event" in text
 
 
 def test_the_same_run_gives_the_same_page(written: str, demonstrated: Path, tmp_path: Path) -> None:
