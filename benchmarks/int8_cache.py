@@ -1,4 +1,4 @@
-"""What `llm.cache = "int8"` costs in quality: a trained run's model, evaluated over texts kept exactly and rounded; prints JSON.
+"""Measure what `llm.cache = "int8"` costs in quality: evaluate a trained model over exact and over rounded texts; prints JSON.
 
     python benchmarks/int8_cache.py --run runs/scientific
 

@@ -1,4 +1,4 @@
-"""What is read again in an epoch where memory holds a part of the encoded texts, beside what a plan predicts; prints JSON.
+"""Measure how many encoded texts an epoch re-reads when memory holds a part of them, beside the plan's estimate; prints JSON.
 
     python benchmarks/limited_memory.py --data data/scientific --gib 4.15
 

@@ -1,4 +1,4 @@
-"""What the experiments share: runs that are trained once, take over what others of them have trained, and results as JSON."""
+"""Train the runs of experiments, each once, reuse the fits they have in common, and write results as JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""RecTools' SASRec and BERT4Rec on a prepared dataset, beside laserrec's on the very same split; prints JSON.
+"""Train RecTools' SASRec and BERT4Rec on a prepared dataset, beside laserrec's on the very same split; prints JSON.
 
 Runs in an environment of its own (requirements.txt), which holds no laserrec: RecTools trains and scores, and the ranks are counted here,
 from nothing but the dataset's tables. Protocols: "full" ranks every item; "filter_seen" leaves the history's items out, except the

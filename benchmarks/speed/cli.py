@@ -1,4 +1,4 @@
-"""`python -m benchmarks.speed`: speed beside the plain route and the machine's limits."""
+"""Define the commands of `python -m benchmarks.speed`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Items/s: refreshing the item matrix, and encoding texts into the cache, ours beside the plain route."""
+"""Time refreshing the item matrix and encoding texts into the cache, ours beside the plain route, in items/s."""
 
 from __future__ import annotations
 

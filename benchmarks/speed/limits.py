@@ -1,4 +1,4 @@
-"""What this machine, or its GPU, can do at best, measured in the process that is judged by it: matrix products and memory.
+"""Measure the best rates of this machine or its GPU, for matrix products and memory, in the process that they are compared with.
 
 Knows nothing of models beyond the shapes of their products.
 """
@@ -21,7 +21,9 @@ from laserrec.system.devices import CPU, wait
 
 DType = Literal["bfloat16", "float32"]
 ROWS = 2048
+"""Side of the square product: large enough to reach the processor's best rate."""
 ATTEMPTS = 5
+"""Tries of each rate, of which the fastest counts."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The plain route: what a good user of transformers would write.
+"""Compute the same embeddings as a good user of transformers would: the plain route.
 
 `AutoModel`, `inputs_embeds`, batches sorted by length and padded on the right under an attention mask, SDPA, no gradient on weights; every
 prompt goes through the model whole, at every step. Both prompt orders, [P; text; s] and [text; P; s].

@@ -1,4 +1,4 @@
-"""The best items of a large catalogue after each history: what a request does once its histories are embedded, beside torch's own topk."""
+"""Time the part of a request after its histories are embedded: the best unseen items of a large catalogue, beside torch's topk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A synthetic shop around a real language model: items of random words, random histories, an untrained Laser.
+"""Build a synthetic shop around a real language model: items of random words, random histories, an untrained Laser.
 
 Everything is built through the functions that training uses; only the training itself is left out, which no duration depends on.
 """

@@ -1,4 +1,4 @@
-"""Timing that can be compared: warmed up, repeated, and in turns (A B A B …), so that ratios come from the same minutes.
+"""Time routes fairly: warmed up, repeated, and in turns (A B A B …), so that ratios come from the same minutes.
 
 Knows nothing of what it times.
 """

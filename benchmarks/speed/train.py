@@ -1,4 +1,4 @@
-"""Training users/s: from virtual tokens to a history's embedding and back, ours beside the plain route, and a whole optimiser step."""
+"""Time training in users/s: from virtual tokens to embeddings and back, ours beside the plain route, and a whole optimiser step."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from laserrec.comparison.entries import Entry
 from laserrec.data.dataset import Dataset
 from laserrec.evaluation.metrics import Protocol
 
+# First values of each slice; steps grow, since the counts are skewed.
 LENGTHS = (1, 3, 5, 10, 20, 50, 100, 200)
 POPULARITIES = (0, 1, 5, 20, 50)
 WORDS = (0, 5, 10, 20, 40)

@@ -31,6 +31,7 @@ PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 OLD_NAMES: Mapping[str, Protocol] = {"all": "full", "unseen": "filter_seen"}
 """What ranks saved before version 0.2 call the protocols."""
 KS = (1, 5, 10, 20, 50)
+"""Lengths of lists that the field reports."""
 Scorer = Callable[[Tensor, Tensor], Tensor]
 """Items int64 [B, S], padded on the right, and a mask bool [B, S], to scores float [B, N]."""
 

@@ -36,6 +36,7 @@ PART = 64
 KEYS, KEYS_BACK = 64, 32
 """Context tokens that are looked at together; going back, more would not fit into a GPU's registers."""
 HEAD_WIDTHS = (32, 64, 128)
+"""Tiles of Triton have a power of two of columns; heads of other widths are left to plain torch."""
 DTYPES = (torch.bfloat16, torch.float16)
 """Types that they are made for; in float32 they are right, too, and take a minute to compile."""
 VARYING = ("turns_apart", "far_apart", "length", "context", "layer")
