@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from laserrec.runs.planning.plan import Compared, Plan
 
 COLUMNS = {"R@10": "recall@10", "N@10": "ndcg@10", "R@50": "recall@50", "N@50": "ndcg@50", "MRR": "mrr"}
-PROTOCOL_TITLES = {"all": "seen items ranked too", "unseen": "seen items excluded"}
+PROTOCOL_TITLES = {"full": "seen items ranked too", "filter_seen": "seen items excluded"}
 SHOWN_HISTORY = 8
 
 

@@ -1,9 +1,9 @@
-"""From scores to figures: one ranking of the whole catalogue for each case, under two protocols, and everything else from the ranks.
+"""Evaluate scores: rank the whole catalogue once for each case, under two protocols, and derive every metric from the ranks.
 
-Protocols: "all" ranks every item; "unseen" leaves the history's items out, except the target. Their figures never share a table.
+Protocols: "full" ranks every item; "filter_seen" leaves the history's items out, except the target. Their figures never share a table.
 With one target a case, Recall@k and Hit@k are the same number.
 
-Knows nothing of models: it is given a function from histories to scores. Legend: R cases, B histories, S history, N catalogue, K list.
+Knows nothing of models: it receives a function from histories to scores. Legend: R cases, B histories, S history, N catalogue, K list.
 """
 
 from __future__ import annotations
@@ -28,9 +28,12 @@ from laserrec.errors import ConfigError, DataError
 from laserrec.evaluation.ranking import HISTORIES, best, exclude, rows_at_once, target_ranks
 from laserrec.system.atomic import aside
 
-Protocol = Literal["all", "unseen"]
+Protocol = Literal["full", "filter_seen"]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
+OLD_NAMES: Mapping[str, Protocol] = {"all": "full", "unseen": "filter_seen"}
+"""What ranks saved before version 0.2 call the protocols."""
 KS = (1, 5, 10, 20, 50)
+"""Lengths of lists that the field reports."""
 Scorer = Callable[[Tensor, Tensor], Tensor]
 """Items int64 [B, S], padded on the right, and a mask bool [B, S], to scores float [B, N]."""
 
@@ -67,11 +70,11 @@ class Evaluation:
             lines.append(title + "  ".join(f"{name} {values[name]:.4f}" for name in names))
         return "\n".join(lines)
 
-    def metrics(self, protocol: Protocol = "all", ks: Sequence[int] = KS) -> dict[str, float]:
+    def metrics(self, protocol: Protocol = "full", ks: Sequence[int] = KS) -> dict[str, float]:
         """Return recall@k, hit@k, ndcg@k, mrr@k for each k, mrr, and what the lists gave; means over cases."""
         return {**metrics(self.ranks[protocol], ks), **self.lists.get(protocol, {})}
 
-    def per_case(self, metric: str, protocol: Protocol = "all") -> NDArray[np.float64]:
+    def per_case(self, metric: str, protocol: Protocol = "full") -> NDArray[np.float64]:
         """Return a metric of every case, float64 [R], for intervals, tests and slices."""
         return per_case(self.ranks[protocol], metric)
 
@@ -123,14 +126,16 @@ class Evaluation:
             DataError: the file is absent, damaged or not one of ours.
         """
         try:
-            table, header = pl.read_parquet(path), pl.read_parquet_metadata(path)
+            header = pl.read_parquet_metadata(path)
+            table = pl.read_parquet(path).rename({f"rank_{old}": f"rank_{now}" for old, now in OLD_NAMES.items()}, strict=False)
             ranks = {protocol: _column(table, f"rank_{protocol}") for protocol in PROTOCOLS}
-            lists, about = json.loads(header["lists"]), json.loads(header["about"])
+            lists = {OLD_NAMES.get(protocol, protocol): found for protocol, found in json.loads(header["lists"]).items()}
+            about = json.loads(header["about"])
             found = cls(_column(table, "user"), _column(table, "target"), _column(table, "history_length"), ranks, lists, about)
             # Files of older versions have no checksum.
             if header.get("sha256") not in (None, found._checksum(header["about"], header["lists"])):
                 raise ValueError("its content does not match its checksum")
-            if not (isinstance(lists, dict) and isinstance(about, dict) and isinstance(about.get("fingerprint", ""), str)):
+            if not (isinstance(about, dict) and isinstance(about.get("fingerprint", ""), str)):
                 raise ValueError("its description is no object")
             return found
         except FileNotFoundError as error:
@@ -158,7 +163,7 @@ def evaluate(
         cases: histories and targets.
         popularity: events of each item in training, int64 [N]; with it, the lists' coverage and novelty are measured.
         list_length: K, length of the lists.
-        at_once: B, histories scored at a time; fewer where the catalogue, whose size the first one's scores tell, is large.
+        at_once: B, histories scored at a time; fewer for a large catalogue, whose size is read from the first one's scores.
         device: where histories go before scoring.
         about: kept with the ranks.
 
@@ -179,13 +184,14 @@ def evaluate(
         with torch.no_grad():
             scores = score(items, mask)
         for protocol in PROTOCOLS:
-            ranked = scores if protocol == "all" else exclude(scores, items, mask, keep=targets)
+            ranked = scores if protocol == "full" else exclude(scores, items, mask, keep=targets)
             ranks[protocol][rows] = target_ranks(ranked, targets).cpu().numpy()
             if popularity is not None:
                 # A list is what would be recommended, so here a target that was seen is excluded like the rest.
-                shown = scores if protocol == "all" else exclude(scores, items, mask)
+                shown = scores if protocol == "full" else exclude(scores, items, mask)
                 lists[protocol].append(best(shown, list_length).items.cpu())
-        at, count = at + count, rows_at_once(scores.shape[1], at_once)
+        at = at + count
+        count = rows_at_once(scores.shape[1], at_once)
     measured: dict[Protocol, dict[str, float]] = {}
     if popularity is not None:
         measured = {protocol: list_metrics(torch.cat(parts).numpy(), popularity, list_length) for protocol, parts in lists.items()}

@@ -1,6 +1,6 @@
 """The frozen language model: tokens to embeddings, embeddings to last-layer states.
 
-Works with any decoder that transformers loads (`inputs_embeds`); the text-once engine (`rotary.py`) needs more and says so.
+Works with any decoder that transformers loads (`inputs_embeds`); the text-once engine (`decoder.py`) needs more and says so.
 Knows nothing of items, users or virtual tokens.
 """
 
@@ -26,7 +26,7 @@ from laserrec.llm.kernels import can_compile
 from laserrec.llm.packed import pack
 from laserrec.llm.processor import fast_bfloat16
 from laserrec.llm.quantised import quantise
-from laserrec.llm.support import why_not
+from laserrec.llm.support import unsupported_reason
 from laserrec.system.devices import CPU
 
 LAYER_LISTS = ("layers", "h", "blocks")
@@ -63,7 +63,7 @@ class Backbone:
         self.width: int = model.get_input_embeddings().weight.shape[1]
         if layers is not None:
             _keep_layers(model, layers)
-        if why_not(model):  # else it is of a kind that is known to be causal
+        if unsupported_reason(model):  # else it is of a kind that is known to be causal
             _require_causal(model)
 
     @classmethod
@@ -124,7 +124,7 @@ class Backbone:
         return self.embeddings.weight.dtype
 
     @property
-    def kept(self) -> torch.dtype:
+    def storage_dtype(self) -> torch.dtype:
         """Type in which encoded texts are kept: that of the weights as they were loaded."""
         return self._widened_from or self.dtype
 

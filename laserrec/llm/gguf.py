@@ -1,4 +1,4 @@
-"""The default language model: a quantized GGUF file turned once into a folder that transformers loads in under a second.
+"""Convert the default language model once from a quantized GGUF file to a folder that transformers loads in under a second.
 
 transformers reads GGUF too, but dequantizes at every load. The weights here are bit-identical to what its loader gives, cast to bfloat16.
 Covers the Llama architecture, which SmolLM2 has.

@@ -22,5 +22,6 @@ def load_backbone(config: LaserConfig, device: torch.device = CPU) -> Backbone:
     Raises:
         AssetError: it cannot be had.
     """
-    llm, place = config.llm, resolve_llm(config.llm.model)
+    llm = config.llm
+    place = resolve_llm(config.llm.model)
     return Backbone.load(place, layers=llm.layers, dtype=llm.dtype, weights=llm.weights, compiled=llm.compiled, device=device)
