@@ -45,8 +45,9 @@ class Separated:
         self._encoding = options.encoding
         self._plain = PlainFile(path, options.max_unpacked_gib)
         check_encoding(path, self._plain, options.encoding)
-        separator = self._separator(options)
-        header = self._header(separator, options.quoting != "none")
+        self._header_end, first = next(((number, line) for number, line in self._lines() if line.strip()), (0, ""))
+        separator = self._separator(options, first)
+        header = self._header(first, separator, options.quoting != "none")
         names, self.notes = named(self.name, header)
         self.columns = list(names)
         self._places = {name.strip(): place for place, name in enumerate(header)}
@@ -65,7 +66,7 @@ class Separated:
             return Rows(frame, (Places(self.name, range(2, 2 + frame.height)),))
         return self._read_carefully(places)
 
-    def _separator(self, options: ReadOptions) -> str:
+    def _separator(self, options: ReadOptions, header: str) -> str:
         """Return what separates the fields: as told, a tab in TSV, else the comma, semicolon, tab or bar that the header has most of."""
         if options.delimiter is not None:
             if len(options.delimiter) != 1 or options.delimiter in '"\r\n' or ord(options.delimiter) > 127:
@@ -75,12 +76,9 @@ class Separated:
             return options.delimiter
         if file_kind(self._path) == "tsv":
             return "\t"
-        _, header = next(self._lines(), (0, ""))
         return max(",;\t|", key=header.count)
 
-    def _header(self, separator: str, quoting: bool) -> list[str]:
-        lines = ((number, line) for number, line in self._lines() if line.strip())
-        self._header_end, line = next(lines, (0, ""))
+    def _header(self, line: str, separator: str, quoting: bool) -> list[str]:
         fields = line.rstrip("\r\n").split(separator)
         if quoting and '"' in line:
             rest = self._lines(self._header_end)
