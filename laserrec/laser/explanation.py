@@ -20,6 +20,7 @@ from torch import Tensor
 from laserrec.data.ragged import Ragged
 from laserrec.evaluation.ranking import rows_at_once
 from laserrec.laser.catalogue import Catalogue
+from laserrec.laser.ranking_requests import Recommendation
 from laserrec.laser.scoring import Evidence
 from laserrec.laser.system import LaserSystem
 from laserrec.layers.histories import padded, recent
@@ -73,13 +74,10 @@ class Move:
 
 
 @dataclass(frozen=True)
-class Explanation:
-    """Why an item has its score after a history.
+class Explanation(Recommendation):
+    """Why an item has its score after a history; the score is that of `Laser.recommend` up to rounding.
 
     Attributes:
-        item_id: the explained item.
-        title: its title, or its id where it has none.
-        score: as `Laser.recommend` gives it, up to rounding.
         terms: what adds up to it.
         moves: one for each different item of the history, in the order in which they first stand there.
         without_prefix: the score if the language model read the same texts with a prefix that knows nothing of the history; None where no
@@ -89,9 +87,6 @@ class Explanation:
         cold: the sequential recommender was not trained on the item.
     """
 
-    item_id: str
-    title: str
-    score: float
     terms: Terms
     moves: tuple[Move, ...]
     without_prefix: float | None
