@@ -131,10 +131,10 @@ def test_more_than_a_call_answers_is_refused_before_anything_is_computed(trained
     assert len(trained.explain([["tent", "map", "kite", "tent"]], k=4)[0]) == 4
     monkeypatch.setattr("laserrec.laser.system.LaserSystem.embed", None)
     for arguments in ({"k": 5}, {"item_ids": [["rope"] * 5]}):
-        with pytest.raises(DataError, match="Received 15 pairs of .* allowed are 12 a call. Explain fewer items, shorten the histories"):
+        with pytest.raises(DataError, match=r"Received 15 pairs of .* allowed are 12 a call\. Explain fewer items, shorten the histories"):
             trained.explain([["tent", "map", "kite"]], **arguments)  # type: ignore[arg-type]
     # Histories that nothing is asked of are read as well, and k is never more than there is.
-    with pytest.raises(DataError, match="Received 13 pairs of .* of 13 histories"):
+    with pytest.raises(DataError, match=r"Received 13 pairs of .* of 13 histories"):
         trained.explain([["tent"]] * 13, [[]] * 13)
     with pytest.raises(DataError, match="Received 24 pairs"):
         trained.explain([["tent", "map"]], k=10**9)
