@@ -174,9 +174,9 @@ def _read(system: LaserSystem, items: Tensor, mask: Tensor, informed: Tensor) ->
 def _terms(system: LaserSystem, users: Tensor, items: Tensor, mask: Tensor, asked: Tensor) -> Tensor:
     """Return the terms of the scores of some items, int64 [A], after histories: float64 [5, V, A] on the CPU, as in `Scorer.terms`."""
     scorer, catalogue = system.model.scorer, system.catalogue
-    directions = scorer.directing()(users) @ _directions(catalogue)[asked].T
+    every = scorer.directing()(users) @ _directions(catalogue)[asked].T
     parts, rows = [], rows_at_once(len(catalogue))
-    for cosines, here, real in zip(directions.split(rows), items.split(rows), mask.split(rows), strict=True):
+    for cosines, here, real in zip(every.split(rows), items.split(rows), mask.split(rows), strict=True):
         near, collaborative = (None if term is None else term[:, asked] for term in system.beside(here, real, bonus=0.0))
         bonus = system.bonus * system.collaborative.gets_bonus(here, real, asked)
         seen = ((here[..., None] == asked) & real[..., None]).any(1)

@@ -55,10 +55,10 @@ def serving(variant: str = "default", known: torch.Tensor = KNOWN) -> LaserSyste
     return system.serving(IDS)
 
 
-def score(system: LaserSystem, history: Sequence[int], item: int) -> float:
-    """What a request gets; after no history at all as well."""
+def scores(system: LaserSystem, history: Sequence[int]) -> list[float]:
+    """What a request gets for every item; after no history at all as well."""
     items, mask = tiny.batch([history]) if history else (torch.zeros(1, 1, dtype=torch.int64), torch.zeros(1, 1, dtype=torch.bool))
-    return float(system.scores(items, mask)[0, item])
+    return [float(score) for score in system.scores(items, mask)[0]]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -68,14 +68,13 @@ def test_terms_add_up_to_the_score_and_moves_are_those_of_shorter_histories(vari
     for history, explained in zip(HISTORIES, found, strict=True):
         assert [one.item_id for one in explained] == IDS
         different = list(dict.fromkeys(history))
+        expected, *shorter = (scores(system, kept) for kept in [history, *([i for i in history if i != other] for other in different)])
         for item, one in zip(EVERY, explained, strict=True):
-            whole = score(system, history, item)
-            assert one.terms.total == pytest.approx(whole, abs=1e-4)
+            assert one.terms.total == pytest.approx(expected[item], abs=1e-4)
             assert one.score == pytest.approx(one.terms.total, abs=1e-9)
             assert [move.item_id for move in one.moves] == [IDS[other] for other in different]
-            for other, move in zip(different, one.moves, strict=True):
-                shorter = [kept for kept in history if kept != other]
-                assert move.by == pytest.approx(whole - score(system, shorter, item), abs=1e-4)
+            for without, move in zip(shorter, one.moves, strict=True):
+                assert move.by == pytest.approx(expected[item] - without[item], abs=1e-4)
     assert max(abs(move.by) for row in found for one in row for move in one.moves) > 0.1
 
 
@@ -89,6 +88,7 @@ def test_a_term_that_the_model_does_not_have_is_none(variant: str) -> None:
     assert (one.terms.seen_penalty is None) == (off.get("seen_penalty") is False)
 
 
+@torch.no_grad()
 def test_each_term_by_hand() -> None:
     system = serving()
     scorer, catalogue = system.model.scorer, system.catalogue
@@ -124,9 +124,9 @@ def test_a_history_without_warm_items_gets_no_bonus_and_no_prefix_of_its_own() -
 def test_no_item_is_placed_where_none_is_warm() -> None:
     system = serving(known=torch.zeros(len(EVERY), dtype=torch.bool))
     (found,) = explain(system, [[0, 1]], [EVERY])
-    for item, one in zip(EVERY, found, strict=True):
+    for score, one in zip(scores(system, [0, 1]), found, strict=True):
         assert (one.terms.collaborative, one.terms.cold_start_bonus, one.cold) == (0, 0, True)
-        assert one.score == pytest.approx(score(system, [0, 1], item), abs=1e-4)
+        assert one.score == pytest.approx(score, abs=1e-4)
 
 
 def test_without_the_prefix_the_same_texts_are_read_with_the_memory_of_no_history() -> None:
