@@ -9,7 +9,7 @@ Dimensions: B batch, S history, L prefix tokens, N catalogue, H width of the LLM
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
@@ -60,6 +60,7 @@ class LaserSystem:
         self.model, self.max_history = model, max_history
         self.catalogue = Catalogue(texts, collaborative, model.item_states, model.neighbours)
         self._users: dict[tuple[int, ...], Tensor] | None = None
+        self._projection: Callable[[Tensor], Tensor] | None = None  # of a system that is prepared: making one costs milliseconds
         model.register_load_state_dict_post_hook(lambda *_: self._take_weights())  # type: ignore[no-untyped-call]
 
     def _take_weights(self) -> None:
@@ -183,7 +184,10 @@ class LaserSystem:
     def prepared(self) -> LaserSystem:
         """Return a system in evaluation mode that scores by the present weights and item matrix, whose directions it computes once."""
         self.model.eval()
-        return self._over(replace(self.catalogue, directions=self.model.scorer.directing()(self.catalogue.states)))
+        projection = self.model.scorer.directing()
+        system = self._over(replace(self.catalogue, directions=projection(self.catalogue.states)))
+        system._projection = projection
+        return system
 
     @property
     def bonus(self) -> Tensor:
@@ -209,7 +213,7 @@ class LaserSystem:
         return self._evidence(self.users(items, mask), items, mask)
 
     def _evidence(self, users: Tensor, items: Tensor, mask: Tensor) -> Evidence:
-        direct, directions = self.model.scorer.directing(), self.catalogue.directions
+        direct, directions = self._projection or self.model.scorer.directing(), self.catalogue.directions
         users = direct(users)
         cosines = users @ direct(self.catalogue.states).T if directions is None else products(users, directions)
         return Evidence(cosines, *self.beside(items, mask))
@@ -276,7 +280,7 @@ class LaserSystem:
 
     @torch.no_grad()
     def without_items(self, ids: Sequence[str]) -> LaserSystem:
-        """Remove items: nobody is near to them any more, and the scores of all others stay.
+        """Remove items: nobody is near to them any more. Scores of the others stay, but for cold items that one of them was nearest to.
 
         Those that the sequential recommender was built with keep their index, empty; those that came later are gone.
         """
@@ -326,7 +330,9 @@ class LaserSystem:
         # Where a warm item has changed, it may be or cease to be the nearest of any cold one.
         cold = None if bool(view.scored[rows].any()) else rows
         if directions is not None:
-            directions = pad(directions, (0, 0, 0, more)).index_copy(0, rows, self.model.scorer.directing()(states[rows]))
+            directions = pad(directions, (0, 0, 0, more)).index_copy(
+                0, rows, (self._projection or self.model.scorer.directing())(states[rows])
+            )
         return self._over(
             replace(
                 catalogue,
