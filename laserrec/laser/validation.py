@@ -61,9 +61,7 @@ def check_explained(
             raise DataError("Received item_ids beside only or without, which choose what is recommended; leave either out.")
         asked = [check_ids(f"item_ids[{row}]", ids) for row, ids in enumerate(item_ids)]
         if len(asked) != len(histories):
-            raise DataError(
-                f"Received item_ids for {len(asked)} histories, and {len(histories)} histories; give one collection of ids a history."
-            )
+            raise DataError(f"Received {len(histories)} histories and item_ids for {len(asked)}; give one collection of ids a history.")
     counts = [k] * len(histories) if asked is None else map(len, asked)
     pairs = sum(len(set(history)) * max(1, count) for history, count in zip(histories, counts, strict=True))
     if pairs > EXPLAINED_AT_MOST:
