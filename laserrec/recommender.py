@@ -26,12 +26,13 @@ from laserrec.evaluation.metrics import Evaluation, evaluate
 from laserrec.evaluation.ranking import best
 from laserrec.laser.catalogue import Catalogue
 from laserrec.laser.collaborative_view import CollaborativeView
+from laserrec.laser.explanation import Explanation, explain
 from laserrec.laser.folder import ModelFolder, upload
 from laserrec.laser.item_texts import ItemTexts
 from laserrec.laser.ranking_requests import Recommendation, barred_items, described, recommend
 from laserrec.laser.system import LaserSystem, build_laser
 from laserrec.laser.transfer import Start, provenance_of
-from laserrec.laser.validation import check_fit, check_ids, check_items, check_lift, check_request, check_text
+from laserrec.laser.validation import check_explained, check_fit, check_ids, check_items, check_lift, check_request, check_text
 from laserrec.layers.histories import padded
 from laserrec.layers.products import products
 from laserrec.llm.loading import load_backbone, located
@@ -263,6 +264,49 @@ class Laser:
         starts = np.cumsum([0, *map(len, histories)]).tolist()
         rows = [range(start, end) for start, end in pairwise(starts)]
         return recommend(system.catalogue, partial(system.scores_after, given), rows, k, barred, exclude_seen=False)
+
+    def explain(
+        self,
+        histories: Sequence[Sequence[str]],
+        item_ids: Sequence[Collection[str]] | None = None,
+        k: int = 10,
+        *,
+        exclude_seen: bool = True,
+        only: Collection[str] | None = None,
+        without: Collection[str] | None = None,
+    ) -> list[list[Explanation]]:
+        """Explain scores after histories of item ids: the terms of each, and what each item of the history moves.
+
+        The language model reads a history with M different items M + 2 times in one batch: as it is, without the collaborative prefix, and
+        without each item. It reads it once more to find what to recommend. The number of explained items costs no reading.
+
+        Args:
+            histories: item ids in time order, at least one each.
+            item_ids: for each history the items to explain; when unset those that `recommend` gives with the arguments below.
+            k: how many of those.
+            exclude_seen: as in `recommend`; so are `only` and `without`.
+            only: ids to choose from.
+            without: ids that are never recommended.
+
+        Raises:
+            UnknownIdError: an id that the catalogue does not hold, or no longer; the message names the closest known ones.
+            DataError: an empty history, k below 1, not one collection of items a history, items beside `only` or `without`, or too many
+                items in histories times items to explain.
+
+        Example:
+            >>> laser.explain([["B001", "B007"]], k=1)[0][0].sentence
+            'Gas stove moves the score by +0.42, the most of your 2 items; Two-person tent has the nearest text.'
+        """
+        given = check_request(histories, k)
+        system = self._current
+        catalogue = system.catalogue
+        narrowed = only is not None or without is not None
+        asked = check_explained(given, item_ids, min(k, len(catalogue)), narrowed=narrowed)
+        rows = [[catalogue.find(item_id) for item_id in history] for history in given]
+        if asked is None:
+            found = recommend(catalogue, system.scores, rows, k, barred_items(catalogue, only, without), exclude_seen=exclude_seen)
+            asked = [[item.item_id for item in row] for row in found]
+        return explain(system, rows, [[catalogue.find(item_id) for item_id in ids] for ids in asked])
 
     def similar_items(self, item_id: str, k: int = 10) -> list[Recommendation]:
         """Return the items most similar to one of the catalogue, by the directions that items are compared by; scores are cosines.

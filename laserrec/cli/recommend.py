@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from laserrec.cli.support import Device, UsageError
 
 if TYPE_CHECKING:
     from laserrec.data.dataset import Dataset
+    from laserrec.laser.explanation import Explanation
     from laserrec.laser.ranking_requests import Recommendation
     from laserrec.recommender import Laser
 
@@ -30,11 +31,13 @@ class Answer:
         about: what the history is, for the heading.
         history: an id (None for a plain text) and a title each, oldest first.
         found: best first.
+        explained: why each of `found` has its score, where that was asked for.
     """
 
     about: str
-    history: list[tuple[str | None, str]]
-    found: list[Recommendation]
+    history: Sequence[tuple[str | None, str]]
+    found: Sequence[Recommendation]
+    explained: Sequence[Explanation] = ()
 
 
 def recommend(
@@ -54,14 +57,17 @@ def recommend(
     new_items: Annotated[
         float | None, typer.Option(help="Deviations that items nobody took get beyond the score of those like them; as fitted by default.")
     ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show what each score is made of, and which items of the history move it.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     data: Annotated[Path | None, typer.Option(help="Dataset that users are looked up in, in the place of the run's.")] = None,
     out: Annotated[Path | None, typer.Option(help="A .parquet, .csv or .jsonl file, for --all-users.")] = None,
     device: Device = None,
 ) -> None:
     """Recommend items by title after a user's history, item ids, or plain texts; or to every user, into a file."""
-    _check(user, items, texts, all_users, data, out, include_seen, as_json)
-    from laserrec.cli.show import show_recommendations
+    _check(user, items, texts, all_users, data, out, include_seen, explain, as_json)
+    from laserrec.cli.show import show_explanations, show_recommendations
     from laserrec.cli.support import print_json, progress_console
 
     lines = None if texts is None else _read_lines(texts, "texts")
@@ -78,12 +84,17 @@ def recommend(
     else:
         ids = _split_ids(laser, items or []) if ids is None else ids
         heading = "After these items" if user is None else f"User {user}"
-        found = laser.recommend([ids], k, exclude_seen=not include_seen, **bounds(laser))[0]
-        answer = Answer(heading, [(item_id, laser.title(item_id)) for item_id in ids], found)
+        history = [(item_id, laser.title(item_id)) for item_id in ids]
+        if explain:
+            explained = laser.explain([ids], k=k, exclude_seen=not include_seen, **bounds(laser))[0]
+            answer = Answer(heading, history, explained, explained)
+        else:
+            answer = Answer(heading, history, laser.recommend([ids], k, exclude_seen=not include_seen, **bounds(laser))[0])
     if as_json:
         print_json(_as_dict(answer, user))
     else:
         show_recommendations([title for _, title in answer.history], answer.found, answer.about)
+        show_explanations(answer.explained)
 
 
 def _check(
@@ -94,6 +105,7 @@ def _check(
     data: Path | None,
     out: Path | None,
     include_seen: bool,
+    explain: bool,
     as_json: bool,
 ) -> None:
     """Refuse options that contradict each other."""
@@ -101,6 +113,8 @@ def _check(
         raise UsageError("give exactly one of --user, --items, --texts and --all-users.")
     if include_seen and texts is not None:
         raise UsageError("--include-seen says nothing about --texts, which are not in the catalogue; leave it out.")
+    if explain and (texts is not None or all_users):
+        raise UsageError("--explain is about one history of items; give --user or --items, or leave it out.")
     if data is not None and user is None and not all_users:
         raise UsageError("--data is where users are looked up; give --user or --all-users, or leave it out.")
     if all_users and out is None:
@@ -206,5 +220,6 @@ def _read_lines(source: Path | str, what: str) -> list[str]:
 
 def _as_dict(answer: Answer, user: str | None) -> dict[str, object]:
     history = [{"title": title} if item_id is None else {"item_id": item_id, "title": title} for item_id, title in answer.history]
-    found = [{"rank": rank, **asdict(item)} for rank, item in enumerate(answer.found, start=1)]
+    rows = [one.as_dict() for one in answer.explained] if answer.explained else [asdict(item) for item in answer.found]
+    found = [{"rank": rank, **row} for rank, row in enumerate(rows, start=1)]
     return {**({} if user is None else {"user": user}), "history": history, "recommendations": found}

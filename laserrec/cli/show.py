@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import typer
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from laserrec.comparison.layout import Grid
+    from laserrec.laser.explanation import Explanation
     from laserrec.laser.ranking_requests import Recommendation
     from laserrec.runs.folder import Result
     from laserrec.runs.planning.plan import Compared, Plan
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 COLUMNS = {"R@10": "recall@10", "N@10": "ndcg@10", "R@50": "recall@50", "N@50": "ndcg@50", "MRR": "mrr"}
 PROTOCOL_TITLES = {"full": "seen items ranked too", "filter_seen": "seen items excluded"}
 SHOWN_HISTORY = 8
+BAR = 20
+"""Characters of the longest bar."""
 
 
 def show_results(results: Sequence[Result]) -> None:
@@ -67,6 +71,35 @@ def show_recommendations(history: Sequence[str], found: Sequence[Recommendation]
     for rank, item in enumerate(found, start=1):
         table.add_row(str(rank), Text(printable(item.item_id)), Text(printable(item.title)), f"{item.score:.3f}")
     console.print(table)
+
+
+def show_explanations(explained: Sequence[Explanation]) -> None:
+    """Print why each item has its score, at three levels: a sentence, the history's items as bars, terms and expert."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    up, down = ("#", "-") if console.options.ascii_only else ("█", "░")
+    for rank, one in enumerate(explained, start=1):
+        console.print(Text(f"{rank}. {one.title}", style="bold"))
+        console.print(Text(f"   {one.sentence}"))
+        strongest = sorted(one.moves, key=lambda move: -abs(move.by))[:SHOWN_HISTORY]
+        widest = max(len(move.title) for move in strongest)
+        for move in strongest:
+            length = round(BAR * abs(move.by / strongest[0].by)) if strongest[0].by else 0
+            bar = (up if move.by > 0 else down) * length
+            console.print(Text(f"   {move.title:{widest}} {move.by:+7.2f} {bar}"), no_wrap=True, overflow="ellipsis")
+        if len(one.moves) > len(strongest):
+            console.print(f"   … {len(one.moves) - len(strongest):,} more of your items move it less")
+        terms = {name.replace("_", " "): term for name, term in asdict(one.terms).items() if term is not None}
+        console.print(Text("   Score " + " ".join(f"{term:+.3f} ({name})" for name, term in terms.items()) + f" = {one.score:.3f}"))
+        if one.without_prefix is not None:
+            console.print(
+                f"   The prefix made from your history moves the score by {one.prefix_moves:+.3f}; without it: {one.without_prefix:.3f}"
+            )
+        if one.expert is not None:
+            console.print(f"   Expert {one.expert} read your history (the router's probability: {one.expert_probability:.2f})")
+        console.print()
 
 
 def show_summary(console: Console, plan: Plan) -> None:

@@ -113,12 +113,21 @@ class CollaborativeView:
     @torch.no_grad()
     def states(self, items: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return the states [B, S', W] of each history's known items, and their mask bool [B, S']; S' is at least 1."""
-        items, mask = _readable(items, mask, self.known, self.model.max_history)
+        items, mask = self.readable(items, mask)
         return self.model.states(items, mask), mask
+
+    def readable(self, items: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the items of each history whose states are read, int64 [B, S'], and their mask bool [B, S']."""
+        return _readable(items, mask, self.known, self.model.max_history)
 
     def informed(self, items: Tensor, mask: Tensor) -> Tensor:
         """Tell which histories, int64 [B, S] under mask bool [B, S], hold a warm item, bool [B]."""
         return _readable(items, mask, self.scored, self.scorer.max_history)[1].any(dim=1)
+
+    def gets_bonus(self, items: Tensor, mask: Tensor, asked: Tensor) -> Tensor:
+        """Return which `scores` of some items, int64 [A], hold the cold-start bonus, bool [B, A]."""
+        placed = ~self.scored[asked] if len(self.nearest_warm) else torch.zeros_like(asked, dtype=torch.bool)
+        return self.informed(items, mask)[:, None] & placed
 
     @torch.no_grad()
     def scores(self, items: Tensor, mask: Tensor, bonus: Tensor | float = 0.0) -> Tensor:

@@ -149,3 +149,22 @@ class Scorer(nn.Module):
             if weight is not None and term is not None:
                 scores = torch.addcmul(scores, GAIN * weight, term)
         return scores if self.penalty is None else lower_seen(scores, history, mask, GAIN * self.penalty)
+
+    def terms(self, evidence: Evidence, bonus: Tensor, seen: Tensor) -> Tensor:
+        """Return one by one what `combine` adds up, for some items.
+
+        Args:
+            evidence: of A items, its collaborative scores without the cold-start bonus.
+            bonus: the bonus that each of these scores gets, in standard deviations [B, A].
+            seen: which of the items the history holds, bool [B, A].
+
+        Returns:
+            The terms [5, B, A] of the language model, nearness, the collaborative score, the cold-start bonus and the seen penalty; zeros
+            for one that is switched off.
+        """
+        nothing = torch.zeros_like(evidence.cosines)
+        weighted = [self.scale * evidence.cosines]
+        for weight, term in ((self.nearness, evidence.near), (self.trust, evidence.collaborative), (self.trust, bonus)):
+            weighted.append(nothing if weight is None or term is None else GAIN * weight * term)
+        weighted.append(nothing if self.penalty is None else torch.where(seen, -GAIN * self.penalty, nothing))
+        return torch.stack(weighted) + 0.0  # no term is -0.0

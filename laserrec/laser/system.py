@@ -85,9 +85,16 @@ class LaserSystem:
         """The sequential recommender's view of the items."""
         return self.catalogue.collaborative
 
-    def embed(self, items: Tensor, mask: Tensor) -> tuple[Tensor, Routing | None]:
-        """Embed histories of item indices int64 [B, S] under mask bool [B, S]: raw states [B, H] and the routing."""
-        virtual, routing = self.model.virtual(*self.collaborative.states(items, mask))
+    def embed(self, items: Tensor, mask: Tensor, informed: Tensor | None = None) -> tuple[Tensor, Routing | None]:
+        """Embed histories: raw states [B, H] and the routing.
+
+        Args:
+            items: indices int64 [B, S].
+            mask: bool [B, S].
+            informed: False for histories whose prefix must be made as if the sequential recommender knew nothing of them, bool [B].
+        """
+        states, known = self.collaborative.states(items, mask)
+        virtual, routing = self.model.virtual(states, known if informed is None else known & informed[:, None])
         return self.catalogue.texts.reader.read(*recent(items, mask, self.max_history), virtual), routing
 
     @contextmanager
@@ -182,13 +189,21 @@ class LaserSystem:
         system._projection = projection
         return system
 
-    def beside(self, items: Tensor, mask: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """Return what is scored beside the language model's reading: nearness by text and the collaborative score, each [B, N] or None."""
-        near, bonus = self.catalogue.neighbours, self.catalogue.bonus
+    @property
+    def bonus(self) -> Tensor:
+        """What cold items get beyond the collaborative score of their nearest warm ones, in standard deviations."""
+        return self.model.scorer.lift if self.catalogue.bonus is None else self.catalogue.bonus
+
+    def beside(self, items: Tensor, mask: Tensor, bonus: float | None = None) -> tuple[Tensor | None, Tensor | None]:
+        """Return what is scored beside the language model's reading: nearness by text and the collaborative score, each [B, N] or None.
+
+        Another cold-start bonus than the catalogue's may be given.
+        """
+        near = self.catalogue.neighbours
         nearness = None if near is None else near.scores(items, mask)
         if self.model.scorer.trust is None:
             return nearness, None
-        return nearness, self.collaborative.scores(items, mask, self.model.scorer.lift if bonus is None else bonus)
+        return nearness, self.collaborative.scores(items, mask, self.bonus if bonus is None else bonus)
 
     @torch.no_grad()
     def evidence(self, items: Tensor, mask: Tensor) -> Evidence:

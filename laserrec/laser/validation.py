@@ -64,6 +64,41 @@ def check_ids(name: str, ids: Collection[str]) -> list[str]:
     return given
 
 
+EXPLAINED_AT_MOST = 10_000
+"""Pairs of a history's item and an explained one in one call: ten items after a history of 1,000, or after twenty histories of 50."""
+
+
+def check_explained(
+    histories: Sequence[Sequence[str]], item_ids: Sequence[Collection[str]] | None, k: int, *, narrowed: bool
+) -> list[list[str]] | None:
+    """Return which items to explain after each history, None for the k best; refuse more than one call may ask for.
+
+    Args:
+        histories: of item ids.
+        item_ids: a collection of ids for each history, or None.
+        k: how many items are explained after each history where `item_ids` is None.
+        narrowed: the request says which items may be recommended.
+
+    Raises:
+        DataError: what was received, and what is allowed.
+    """
+    asked = None
+    if item_ids is not None:
+        if narrowed:
+            raise DataError("Received item_ids beside only or without, which choose what is recommended; leave either out.")
+        asked = [check_ids(f"item_ids[{row}]", ids) for row, ids in enumerate(item_ids)]
+        if len(asked) != len(histories):
+            raise DataError(f"Received {len(histories)} histories and item_ids for {len(asked)}; give one collection of ids a history.")
+    counts = [k] * len(histories) if asked is None else map(len, asked)
+    pairs = sum(len(set(history)) * max(1, count) for history, count in zip(histories, counts, strict=True))
+    if pairs > EXPLAINED_AT_MOST:
+        raise DataError(
+            f"Received {pairs:,} pairs of an item in a history and an item to explain, of {len(histories):,} histories; allowed are "
+            f"{EXPLAINED_AT_MOST:,} a call. Explain fewer items, shorten the histories, or make several calls."
+        )
+    return asked
+
+
 def check_lift(deviations: float) -> float:
     """Return a cold-start bonus, in standard deviations; refuse what is no number, or far beyond all scores.
 

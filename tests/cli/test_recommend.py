@@ -47,6 +47,58 @@ def test_seen_items_are_left_out_unless_asked_for(laserrec: Run) -> None:
     assert len(whole["recommendations"]) == 10
 
 
+def test_an_explanation_has_three_levels(laserrec: Run) -> None:
+    code, out, err = laserrec("recommend", "run", "--user", "anna", "--explain")
+    listed = laserrec("recommend", "run", "--user", "anna")[1]
+    assert (code, err) == (0, "")
+    assert out.startswith(listed)
+    answer = json.loads(laserrec("recommend", "run", "--user", "anna", "--explain", "--json")[1])
+    found, plain = answer["recommendations"], json.loads(laserrec("recommend", "run", "--user", "anna", "--json")[1])
+    assert answer["history"] == plain["history"]
+    assert [(item["rank"], item["item_id"], item["title"]) for item in found] == [
+        (item["rank"], item["item_id"], item["title"]) for item in plain["recommendations"]
+    ]
+    assert [item["score"] for item in found] == pytest.approx([item["score"] for item in plain["recommendations"]], abs=1e-4)
+    blocks = out[len(listed) :].strip().split("\n\n")
+    for block, item in zip(blocks, found, strict=True):
+        shown = " ".join(block.split())  # a narrow terminal breaks lines
+        assert shown.startswith(f"{item['rank']}. {item['title']} {item['sentence']}")
+        bars = {move["title"]: move["by"] for move in item["moves"]}
+        assert list(bars) == ["Tent", "Camping stove", "Sleeping bag", "Head torch", "Rope [10 m]", "Water bottle", "Compass"]
+        longest = max(bars.values(), key=abs)
+        for title, by in bars.items():
+            bar = ("█" if by > 0 else "░") * round(20 * abs(by / longest))
+            assert " ".join(f"{title} {by:+.2f} {bar}".split()) in shown
+        assert sum(item["terms"].values()) == pytest.approx(item["score"])
+        for name, term in item["terms"].items():
+            assert f"{term:+.3f} ({name.replace('_', ' ')})" in shown
+        assert f"= {item['score']:.3f}" in shown
+        assert f"moves the score by {item['prefix_moves']:+.3f}; without it: {item['without_prefix']:.3f}" in shown
+        assert f"Expert {item['expert']} read your history (the router's probability: {item['expert_probability']:.2f})" in shown
+
+
+def test_explained_candidates_are_those_that_were_asked_for(laserrec: Run, shop: Path) -> None:
+    (shop / "stock.txt").write_text("item-9\nitem-1\n")
+    words = ("--items", "item-1", "--only", "stock.txt", "--explain", "--json")
+    (one,) = json.loads(laserrec("recommend", "run", *words)[1])["recommendations"]
+    assert one["item_id"] == "item-9"
+    assert one["sentence"].startswith("Camping stove, your only item, moves the score by ")
+    both = json.loads(laserrec("recommend", "run", *words, "--include-seen")[1])["recommendations"]
+    assert {item["item_id"] for item in both} == {"item-1", "item-9"}
+    nothing = laserrec("recommend", "run", "--items", "item-1", "--without", "stock.txt", "--only", "stock.txt", "--explain", "--json")
+    assert json.loads(nothing[1])["recommendations"] == []
+
+
+def test_a_long_history_shows_its_largest_moves_in_letters_that_the_terminal_has(
+    laserrec: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    history = ",".join(f"item-{place}" for place in range(10))
+    out = laserrec("recommend", "run", "--items", history, "--include-seen", "-k", 1, "--explain")[1]
+    assert "   … 2 more of your items move it less\n" in out
+    assert out.count("█") + out.count("░") >= 20
+
+
 def test_items_together_and_one_by_one(laserrec: Run) -> None:
     together = laserrec("recommend", "run", "--items", "item-1, item-2,item-3", "--json")
     apart = laserrec("recommend", "run", "--items", "item-1", "--items", "item-2,item-3", "--json")
@@ -251,6 +303,8 @@ def test_unknown_ids_and_empty_histories(laserrec: Run, words: list[str], messag
         ["--user", "anna", "--out", "all.csv"],
         ["--user", "anna", "--all-users", "--out", "all.csv"],
         ["--all-users", "--out", "all.csv", "--json"],
+        ["--texts", "texts.txt", "--explain"],
+        ["--all-users", "--out", "all.csv", "--explain"],
     ],
 )
 def test_wrong_command_lines(laserrec: Run, words: list[str]) -> None:
