@@ -26,7 +26,16 @@ COMPARED = 10_000
 
 
 class LaserrecError(Exception):
-    """Root of every error that laserrec raises on purpose."""
+    """Root of every error that laserrec raises on purpose.
+
+    Attributes:
+        parameters: what to give otherwise, by its name in Python, such as `folder` or `resume`; the command line adds its own names.
+    """
+
+    def __init__(self, message: str = "", *, parameters: Sequence[str] = ()) -> None:
+        """Say what was received, what is allowed and what to do."""
+        super().__init__(message)
+        self.parameters = tuple(parameters)
 
 
 class ConfigError(LaserrecError):

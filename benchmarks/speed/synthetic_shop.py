@@ -26,7 +26,7 @@ from laserrec.llm.loading import load_backbone
 from laserrec.recommender import Laser
 from laserrec.sequential.build import build_recommender
 from laserrec.system.devices import choose
-from laserrec.training.fit import build_laser
+from laserrec.laser.build import build_laser
 
 WORDS = """
     tent stove lamp rope map torch kite desk ruler pen globe tape clip paper ink chair table mug plate fork spoon

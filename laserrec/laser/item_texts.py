@@ -39,6 +39,7 @@ class ItemTexts:
         read_out: ReadOut = "suffix",
         llm: LLMConfig | None = None,
         cache: type[TextCache] = TextCache,
+        memory_gib: float | None = None,
     ) -> None:
         """Take the items; nothing is encoded yet.
 
@@ -49,6 +50,7 @@ class ItemTexts:
             read_out: which states become the embedding.
             llm: how encoded texts are kept; as by default when None.
             cache: what encodes and keeps texts.
+            memory_gib: memory of the device for encoded texts, in GiB; half of what is free when None.
         """
         self.backbone, self.prompt, self.template, self.items = backbone, prompt, Template(prompt), list(items)
         self._lines: dict[tuple[int, int], list[int]] = {}
@@ -57,7 +59,7 @@ class ItemTexts:
         instructions = [prompt.instruction] if own is None or own == prompt.instruction else [prompt.instruction, own]
         if prompt.order == "text_first":
             kept = llm or LLMConfig()
-            memory = available_memory(backbone.device) // 2 if kept.cache_memory is None else int(kept.cache_memory * 2**30)
+            memory = available_memory(backbone.device) // 2 if memory_gib is None else int(memory_gib * 2**30)
             lines = self.lines(self.items)
             for instruction in instructions:
                 tokens = self.backbone.tokenize(instruction)

@@ -17,4 +17,4 @@ def load_backbone(config: LaserConfig, device: torch.device = CPU) -> Backbone:
         AssetError: it cannot be had.
     """
     llm, place = config.llm, resolve_llm(config.llm.model)
-    return Backbone.load(place, layers=llm.layers, dtype=llm.dtype, weights=llm.weights, compiled=llm.compiled, device=device)
+    return Backbone.load(place, layers=llm.layers, dtype=llm.dtype, weights=llm.weights, compiled=config.runtime.compiled, device=device)

@@ -19,7 +19,7 @@ from laserrec.laser.collaborative_view import CollaborativeView
 from laserrec.laser.item_texts import ItemTexts
 from laserrec.laser.ranker import Ranker
 from laserrec.laser.system import LaserSystem
-from laserrec.training.fit import build_laser
+from laserrec.laser.build import build_laser
 from laserrec.training.loop import fit
 
 PREFIX_FIRST = {"order": "prefix_first", "line": ">> {number}. {text}\n"}
@@ -131,9 +131,10 @@ class Plug:
 
 def trained(laser: LaserSystem, folder: Path, *, stop: bool) -> dict[str, Tensor]:
     """Train, or go on training, to the end or until somebody pulls the plug."""
-    config = FitConfig(epochs=1, batch_size=4, learning_rate=0.01, patience=5, checkpoint_seconds=0)
+    config = FitConfig(epochs=1, batch_size=4, learning_rate=0.01, patience=5)
     with pytest.raises(Stop) if stop else nullcontext():
-        fit(tiny.task(laser), config, name="stage1", seed=0, folder=folder, identity={}, resume=True, observers=[Plug()] if stop else [])
+        how = {"folder": folder, "identity": {}, "resume": True, "observers": [Plug()] if stop else [], "checkpoint_seconds": 0}
+        fit(tiny.task(laser), config, name="stage1", seed=0, **how)
     return {name: tensor.cpu() for name, tensor in laser.model.state_dict().items()}
 
 

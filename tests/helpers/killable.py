@@ -33,10 +33,11 @@ def train(
 ) -> tuple[LaserSystem, FitResult]:
     """Four epochs of three steps."""
     system = laser()
-    config = FitConfig(epochs=4, patience=9, batch_size=3, learning_rate=0.02, warmup_steps=5, checkpoint_seconds=seconds)
+    config = FitConfig(epochs=4, patience=9, batch_size=3, learning_rate=0.02, warmup_steps=5)
     observers = [observer] if observer else []
     task = tiny.task(system, refresh=refresh)
-    return system, fit(task, config, name="stage1", seed=4, folder=folder, identity={"data": "x"}, resume=resume, observers=observers)
+    how = {"folder": folder, "identity": {"data": "x"}, "resume": resume, "observers": observers, "checkpoint_seconds": seconds}
+    return system, fit(task, config, name="stage1", seed=4, **how)
 
 
 def main(folder: Path, resume: bool, slow: bool) -> None:

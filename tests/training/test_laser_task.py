@@ -126,8 +126,8 @@ def test_accumulation_is_the_full_batch(tmp_path: Path) -> None:
     figures = []
     for micro in (None, 2):
         laser, watcher = tiny.system(tiny.config(mformer={"drop_state": 0.0})), Figures()
-        config = FitConfig(epochs=1, batch_size=5, micro_batch_size=micro)
-        fit(tiny.task(laser, balance=0.0), config, name="x", seed=0, folder=tmp_path / str(micro), identity={}, observers=[watcher])
+        config, how = FitConfig(epochs=1, batch_size=5), {"folder": tmp_path / str(micro), "identity": {}, "observers": [watcher]}
+        fit(tiny.task(laser, balance=0.0), config, name="x", seed=0, micro_batch=micro, **how)
         figures.append([{key: scalars[key] for key in ("loss", "gradient_norm", "scale")} for scalars in watcher.steps])
     assert len(figures[0]) == 2
     for whole, parts in zip(*figures, strict=True):
