@@ -91,6 +91,7 @@ class Laser:
         """
         place, watching = None if folder is None else Path(folder), bar_on_terminal() if observers is None else observers
         context = FitContext(data, config or LaserConfig(), place, resume, watching, choose(device))
+        context.load()
         run_stages(laser_stages(context.config), context)
         return cls._made(context)
 

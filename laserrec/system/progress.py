@@ -1,4 +1,4 @@
-"""Progress of long work in one dialect: fits, encoding, evaluation, batches, searches and the demonstration report to the same observers."""
+"""Progress of long work in one dialect: fits, encoding, fusing, batches, searches and the demonstration report to the same observers."""
 
 from __future__ import annotations
 

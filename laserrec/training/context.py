@@ -200,6 +200,10 @@ class FitContext:
             self.start.give(system.model)
         return system
 
+    def load(self) -> None:
+        """Load the language model, the start and the prompt, so that what is wrong with them stops a run now rather than after hours."""
+        _ = self.backbone, self.start, self.texts
+
     @property
     def identity(self) -> dict[str, Any]:
         """What every fit of the run depends on: the events, the items, their order and their texts."""

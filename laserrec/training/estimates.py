@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from laserrec.config import FitConfig
+from laserrec.config import FitConfig, RuntimeConfig
 from laserrec.system.devices import wait
 from laserrec.system.resources import MemoryPeak
 from laserrec.training.laser_task import LaserTask
@@ -23,6 +23,7 @@ ON_GPU = 16
 """A GPU takes about as long for few as for many, so as many times more are tried there."""
 DISK_SPEED = 500e6
 """Bytes a second that a checkpoint is written with, about; of a fit's time a hundredth or less."""
+MicroBatch = Literal["sequential_micro_batch", "laser_micro_batch"]
 TaskT = TypeVar("TaskT", CollaborativeTask, LaserTask)
 
 
@@ -39,6 +40,7 @@ class Estimate:
         beside: bytes beside those at times, when no step's activations are there.
         batch: rows of an optimiser step.
         row: bytes of a row's activations, which a smaller micro-batch has less of.
+        micro_batch: the runtime setting that bounds those rows.
         case: seconds of validating a case.
         run: bytes in the run's folder.
         cache: bytes that are added to the cache of texts.
@@ -52,13 +54,18 @@ class Estimate:
     beside: int = 0
     batch: int = 0
     row: int = 0
+    micro_batch: MicroBatch | None = None
     case: float = 0.0
     run: int = 0
     cache: int = 0
 
-    def peak(self, micro_batch: int | None) -> int:
-        """Return the most bytes beside the process and the encoded texts, with so many rows a forward pass."""
-        return self.memory + max(self.beside, self.row * min(micro_batch or self.batch, self.batch))
+    def rows(self, runtime: RuntimeConfig) -> int:
+        """Return the rows of a forward pass."""
+        return min(self.batch, (getattr(runtime, self.micro_batch) if self.micro_batch else None) or self.batch)
+
+    def peak(self, runtime: RuntimeConfig) -> int:
+        """Return the most bytes beside the process and the encoded texts."""
+        return self.memory + max(self.beside, self.row * self.rows(runtime))
 
     @property
     def at_most(self) -> float:
@@ -66,7 +73,7 @@ class Estimate:
         return self.once + self.epoch * self.epochs
 
 
-def estimate_fit(name: str, task: TaskT, config: FitConfig, *, rows: int, cases: int) -> Estimate:
+def estimate_fit(name: str, task: TaskT, config: FitConfig, *, rows: int, cases: int, micro_batch: MicroBatch) -> Estimate:
     """Predict a fit: it validates and saves at first and after each epoch.
 
     Args:
@@ -75,6 +82,7 @@ def estimate_fit(name: str, task: TaskT, config: FitConfig, *, rows: int, cases:
         config: how it will be trained.
         rows: histories to try, at most.
         cases: validation cases to try, at most.
+        micro_batch: the runtime setting that bounds the rows of a forward pass.
     """
     device = next(task.module.parameters()).device
     tried = copy(task)
@@ -96,8 +104,9 @@ def estimate_fit(name: str, task: TaskT, config: FitConfig, *, rows: int, cases:
         epoch=len(task) * row + once,
         epochs=config.epochs,
         memory=3 * trained + weights,  # moments, gradients, and the best weights
-        batch=min(config.batch_size, len(task)),
+        batch=config.batch_size,
         row=activations,
+        micro_batch=micro_batch,
         case=case,
         run=checkpoint,
     )

@@ -63,6 +63,7 @@ class LaserStage:
             learning,
             rows=min(learning.batch_size, ROWS // share, room),
             cases=min(CASES // share, room),
+            micro_batch="laser_micro_batch",
         )
         read_items, read_row = _reading_again(context, learning)
         again = (len(task) + len(task.valid)) * read_row

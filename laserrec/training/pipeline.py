@@ -1,4 +1,7 @@
-"""The order of a run, told once: fitting, its estimate, tuning, baselines and the demonstration iterate over these lists or pick from them."""
+"""The order of a run, told once: a run is a list of stages over one context.
+
+Fitting, its estimate, tuning, baselines and the demonstration iterate over these lists or pick from them.
+"""
 
 from __future__ import annotations
 
@@ -42,12 +45,11 @@ def vectors_for(fits: Iterable[SequentialStage]) -> list[Stage]:
 
 
 def run_stages(stages: Iterable[Stage], context: FitContext) -> None:
-    """Run stages in order. What would stop a run after hours is asked for first: the language model, the start, the prompt.
+    """Run stages in order.
 
     Raises:
         InterruptedTraining: Ctrl-C; what is done is in the checkpoints.
     """
-    _ = context.backbone, context.start, context.texts
     for stage in stages:
         stage.run(context)
 

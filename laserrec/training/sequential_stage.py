@@ -53,7 +53,8 @@ class SequentialStage:
         task = self._task(context)
         room = context.memory_for_trials // (4 * len(context.data.item_ids))  # scores of the whole catalogue, in float32
         rows = max(1, min(self.learning.batch_size, ROWS, room // (3 * self.model.max_history)))
-        found = estimate_fit(self.name, task, self.learning, rows=rows, cases=max(1, min(CASES, room // 4)))
+        cases = max(1, min(CASES, room // 4))
+        found = estimate_fit(self.name, task, self.learning, rows=rows, cases=cases, micro_batch="sequential_micro_batch")
         task.model.fix_items()
         context.fits[self.name] = SequentialFit(task.model, task.seen(), 0, 0.0, 0.0)
         return found

@@ -1,4 +1,4 @@
-"""The stages that let the frozen language model read every item's text: once for keys and values, once as a vector where a model wants one."""
+"""The stages in which the frozen language model reads every item's text: for keys and values, and as one vector where a model wants one."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class EncodeStage:
             texts.encode_once(texts_folder(), progress)
 
     def estimate(self, context: FitContext) -> Estimate:
-        """Time some lines of middle length: they are encoded with others of their length, and theirs cost a token what the mean one does."""
+        """Time some lines of middle length: encoded with others of their length, a token of theirs costs what the mean one does."""
         texts, missing = context.texts, context.texts.missing_bytes
         if not missing:
             return Estimate(self.name)

@@ -1,0 +1,8 @@
+"""UniSRec (Hou et al., KDD 2022): its item encoder in SASRec, trained from scratch on one catalogue; docs/method.md has what differs."""
+
+from __future__ import annotations
+
+from laserrec.baselines.sequential import SequentialBaseline
+
+UNISREC_TEXT = SequentialBaseline("unisrec-text", "UniSRec (text)", "sasrec", "text", text_experts=8)
+UNISREC = SequentialBaseline("unisrec", "UniSRec (text + id)", "sasrec", "both", text_experts=8)
