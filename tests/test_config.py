@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from laserrec.baselines.bert4rec import BERT4REC
 from laserrec.config import FitConfig, LaserConfig, MFormerConfig, PromptConfig
 from laserrec.errors import ConfigError
-from laserrec.runs.baselines import trained_settings
 
 
 def write(folder: Path, text: str, name: str = "laser.toml") -> Path:
@@ -42,7 +42,7 @@ def test_paper_preset() -> None:
     assert not any(getattr(paper.score, name) for name in departures)
     collaborative = paper.collaborative
     assert (collaborative.model, collaborative.blocks, collaborative.heads, collaborative.width) == ("bert4rec", 2, 2, 64)
-    assert paper.fit_collaborative == trained_settings(LaserConfig(), "bert4rec")[1]
+    assert paper.fit_collaborative == BERT4REC.settings(LaserConfig())[1]
     for stage, epochs in ((paper.stage1, 15), (paper.stage2, 5)):
         assert (stage.epochs, stage.batch_size, stage.learning_rate) == (epochs, 4, 1e-4)
         # Adam is AdamW without decay; every epoch runs, and the best is kept.
@@ -65,7 +65,9 @@ def test_toml_lies_over_the_preset_it_names(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("preset", ["default", "paper"])
 def test_json_round_trip(tmp_path: Path, preset: Any) -> None:  # noqa: ANN401 - a preset's name
-    settings = LaserConfig.preset(preset).override(["seed=9", 'prompt.attributes=["a", "b"]', "stage2.micro_batch_size=3", "llm.layers=4"])
+    settings = LaserConfig.preset(preset).override(
+        ["seed=9", 'prompt.attributes=["a", "b"]', "runtime.laser_micro_batch=3", "llm.layers=4"]
+    )
     settings.save(tmp_path / "config.json")
     assert LaserConfig.load(tmp_path / "config.json") == settings
     assert json.loads((tmp_path / "config.json").read_text())["seed"] == 9
@@ -154,8 +156,8 @@ def test_later_assignments_win_and_are_checked_together() -> None:
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
-        ("seed", r"--set 'seed': expected section\.key=value, for example"),
-        ("sed=1", "--set sed=1: unknown setting 'sed'"),
+        ("seed", r"'seed': expected section\.key=value, for example"),
+        ("sed=1", "sed=1: unknown setting 'sed'"),
         ("stage1.epoch=1", "unknown setting 'stage1.epoch'"),
         ("stage1=1", "'stage1' is a section"),
         ("=1", "unknown setting ''"),

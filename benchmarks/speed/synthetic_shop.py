@@ -16,6 +16,7 @@ from benchmarks.speed.flops import Shape
 from benchmarks.speed.limits import DType
 from benchmarks.speed.plain import PlainRoute
 from laserrec.config import LaserConfig, PromptConfig, Weights
+from laserrec.laser.build import build_laser
 from laserrec.laser.collaborative_view import CollaborativeView
 from laserrec.laser.item_texts import ItemTexts
 from laserrec.laser.reader import Reader
@@ -26,7 +27,6 @@ from laserrec.llm.loading import load_backbone
 from laserrec.recommender import Laser
 from laserrec.sequential.build import build_recommender
 from laserrec.system.devices import choose
-from laserrec.laser.build import build_laser
 
 WORDS = """
     tent stove lamp rope map torch kite desk ruler pen globe tape clip paper ink chair table mug plate fork spoon

@@ -68,9 +68,7 @@ class _Read:
     def recipe(self) -> dict[str, Any]:
         """What two runs must share to be one model trained with two seeds."""
         about = self.evaluation.about
-        own = self.owner.config
-        # What a plan chose for the memory that was free makes no other model.
-        settings = own.override([f"{name}=none" for name in self.owner.about.get("plan", {}).get("chosen", {})]).model_dump(mode="json")
+        settings = self.owner.config.identity
         del settings["seed"]
         catalogue = self.owner.about["data"]["catalogue"]
         return {"model": about.get("model"), "settings": about.get("settings", settings), "catalogue": catalogue}

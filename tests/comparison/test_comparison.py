@@ -216,8 +216,8 @@ def test_one_model_is_what_differs_in_the_seed_alone(data: Dataset, tmp_path: Pa
         data,
         [1, 1, 1, 11],
         seed=1,
-        settings=("stage1.micro_batch_size=1",),
-        chosen=("stage1.micro_batch_size",),
+        settings=("runtime.laser_micro_batch=1",),
+        chosen=("runtime.laser_micro_batch",),
         costs='{"costs": {"laser": {"seconds": 9.0, "parameters": 5}}}',
     )
     assert [entry.name for entry in read_entries([first, same_seed], "test")] == [f"Laser ({first})", f"Laser ({same_seed})"]

@@ -15,11 +15,11 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from laserrec.config import FitConfig
+from laserrec.laser.build import build_laser
 from laserrec.laser.collaborative_view import CollaborativeView
 from laserrec.laser.item_texts import ItemTexts
 from laserrec.laser.ranker import Ranker
 from laserrec.laser.system import LaserSystem
-from laserrec.laser.build import build_laser
 from laserrec.training.loop import fit
 
 PREFIX_FIRST = {"order": "prefix_first", "line": ">> {number}. {text}\n"}

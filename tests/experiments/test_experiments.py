@@ -16,10 +16,10 @@ import small_shop
 import torch
 
 from laserrec import __version__
+from laserrec.baselines.collection import BASELINES
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.llm.backbone import Backbone
-from laserrec.runs.baselines import BASELINES
 from laserrec.system.devices import CPU
 from laserrec.system.files import read_tensors, write_tensors
 from laserrec.system.provenance import commit

@@ -13,11 +13,11 @@ import torch
 
 from laserrec.config import PromptConfig
 from laserrec.data.dataset import Dataset
+from laserrec.data.prompts import Template
 from laserrec.errors import CheckpointError
 from laserrec.system.cache import texts_folder, vectors_lock
 from laserrec.system.files import read_tensors, write_tensors
 from laserrec.text_cache.kept import kept_texts, remove_texts
-from laserrec.data.prompts import Template
 from laserrec.training import text_vectors as module
 from laserrec.training.text_vectors import TextVectors, text_vectors
 
