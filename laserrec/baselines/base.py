@@ -47,6 +47,10 @@ class Baseline(Protocol):
     def label(self) -> str:
         """What tables call it."""
 
+    @property
+    def summary(self) -> str:
+        """What it is, in a few words for documents."""
+
     def stages(self, config: LaserConfig) -> Sequence[Stage]:
         """Return what must have run before `fit`: the fits that it consists of, and the text vectors that they or it read.
 

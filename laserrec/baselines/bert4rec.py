@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from laserrec.baselines.sequential import SequentialBaseline
 
-BERT4REC = SequentialBaseline("bert4rec", "BERT4Rec", "bert4rec")
+BERT4REC = SequentialBaseline("bert4rec", "BERT4Rec", "self-attention over ids that fills in hidden items", "bert4rec")

@@ -34,6 +34,12 @@ TUNABLE = tuple(baseline for baseline in BASELINES if isinstance(baseline, Seque
 """Those that are one fit, whose settings can be searched."""
 
 
+def baselines_table() -> str:
+    """Return all baselines as a Markdown table, as docs/guide.md has it."""
+    rows = [f"| `{baseline.name}` | {baseline.label} | {baseline.summary} |" for baseline in BASELINES]
+    return "\n".join(["| name | in tables | |", "|---|---|---|", *rows]) + "\n"
+
+
 def baseline_named(name: str) -> Baseline:
     """Return a baseline by its name on the command line.
 

@@ -20,6 +20,7 @@ class EnsembleBaseline:
 
     name = "ensemble"
     label = "Ensemble"
+    summary = "what Laser fuses, alone: what is ahead of it is the language model's part"
 
     def stages(self, config: LaserConfig) -> Sequence[Stage]:
         """Return the refits, after the text vectors that they read."""

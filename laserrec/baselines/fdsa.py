@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from laserrec.baselines.sequential import SequentialBaseline
 
-FDSA = SequentialBaseline("fdsa", "FDSA", "fdsa")
+FDSA = SequentialBaseline("fdsa", "FDSA", "ids in one self-attention stream, texts in another", "fdsa")

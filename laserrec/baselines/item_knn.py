@@ -22,6 +22,7 @@ class ItemNeighbours:
 
     name = "item-knn"
     label = "Item neighbours"
+    summary = "items that were taken near those of the history, counted"
 
     def stages(self, config: LaserConfig) -> Sequence[Stage]:
         """Nothing is trained."""

@@ -20,6 +20,7 @@ class LastItemText:
 
     name = "last-text"
     label = "Last-item text"
+    summary = "items whose texts are nearest to the last item's, by the frozen language model"
 
     def stages(self, config: LaserConfig) -> Sequence[Stage]:
         """The language model reads every text."""

@@ -18,6 +18,7 @@ class Popularity:
 
     name = "popularity"
     label = "Popularity"
+    summary = "the items with the most events in training"
 
     def stages(self, config: LaserConfig) -> Sequence[Stage]:
         """Nothing is trained."""

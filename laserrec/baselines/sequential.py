@@ -51,6 +51,7 @@ class SequentialBaseline:
     Attributes:
         name: what the command line calls it.
         label: what tables call it.
+        summary: what it is, in a few words.
         model: its architecture.
         items: what its item vectors are made from.
         text_experts: maps from a text to a vector.
@@ -58,6 +59,7 @@ class SequentialBaseline:
 
     name: str
     label: str
+    summary: str
     model: Architecture
     items: ItemsFrom = "id"
     text_experts: int = 1

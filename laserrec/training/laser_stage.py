@@ -65,7 +65,7 @@ class LaserStage:
             cases=min(CASES // share, room),
             micro_batch="laser_micro_batch",
         )
-        read_items, read_row = _reading_again(context, learning)
+        read_items, read_row = reading_again(context, learning)
         again = (len(task) + len(task.valid)) * read_row
         once, epoch = found.once + len(task.valid) * read_row, found.epoch + again
         if self.name == "stage1":
@@ -118,11 +118,11 @@ def _calibration_seconds(system: LaserSystem, task: LaserTask, cases: int) -> fl
     return seconds / len(tried) * min(len(task), CALIBRATED)
 
 
-def _reading_again(context: FitContext, learning: FitConfig) -> tuple[float, float]:
+def reading_again(context: FitContext, learning: FitConfig) -> tuple[float, float]:
     """Return the seconds of reading texts that memory does not hold: for an item matrix, and for a history of an epoch.
 
-    Of what is asked for in an order that is drawn anew, the share is missing that memory has no room for; of items that are read in order,
-    all, because each is gone before its turn comes again. What the system's own cache has no room for comes from the disk.
+    Of what histories ask for, in an order that is drawn anew, the share is missing that memory has no room for; of items that are read in
+    order about twice that share (docs/performance.md). What the system's own cache has no room for comes from the disk.
     """
     texts, histories = context.texts, context.histories.before_last(context.config.prompt.max_history)
     if texts.memory >= texts.unlimited_memory or not len(histories):
@@ -136,7 +136,8 @@ def _reading_again(context: FitContext, learning: FitConfig) -> tuple[float, flo
     held = texts.memory / texts.unlimited_memory
     cached = min(1.0, held + max(0, context.available - texts.memory) / texts.bytes)
     history = texts.caches[0].bytes * asked * ((1 - held) / CACHED_SPEED + (1 - cached) / DISK_SPEED) / len(histories)
-    return texts.caches[-1].bytes * (1 / CACHED_SPEED + (cached < 1) / DISK_SPEED), history
+    missed, uncached = min(1.0, 2 * (1 - held)), min(1.0, 2 * (1 - cached))
+    return texts.caches[-1].bytes * (missed / CACHED_SPEED + uncached / DISK_SPEED), history
 
 
 def _scores_bytes(context: FitContext) -> int:

@@ -39,7 +39,7 @@ def test_a_dataset_that_moved_has_to_be_shown(laserrec: Run, shop: Path) -> None
     (shop / "data").rename(shop / "moved")
     code, _, err = laserrec("evaluate", "run")
     assert code == 1
-    assert f"error: The dataset of run is not at {shop / 'data'}. Tell where it is with --data." in err
+    assert f"error: The dataset of run is not at {shop / 'data'}. Say where it is. Options: --data" in err
     assert laserrec("evaluate", "run", "--data", "moved")[0] == 0
 
 

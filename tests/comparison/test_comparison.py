@@ -286,7 +286,7 @@ def test_a_folder_of_seeds_is_all_of_them(data: Dataset, tmp_path: Path) -> None
         RunFolder.open(baselines)
     with pytest.raises(CheckpointError, match="holds a run for each of several seeds"):
         ModelFolder.read(runs)
-    with pytest.raises(ConfigError, match=r"several seeds\. Continue them with --seeds"):
+    with pytest.raises(ConfigError, match=r"several seeds\. Continue all of them"):
         RunFolder.begin(baselines, LaserConfig(), data, tmp_path / "data", command=["laserrec", "baseline"], resume=True)
 
 

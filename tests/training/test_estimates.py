@@ -24,7 +24,7 @@ from laserrec.training import fusing, laser_stage
 from laserrec.training.context import FitContext
 from laserrec.training.estimates import ON_GPU, Estimate, enough, estimate_fit, some
 from laserrec.training.fusing import FuseStage
-from laserrec.training.laser_stage import LaserStage, _finding_bytes, _reading_again
+from laserrec.training.laser_stage import LaserStage, _finding_bytes, reading_again
 from laserrec.training.sequential_stage import collaborative_stage
 from laserrec.training.sequential_task import CollaborativeTask
 from laserrec.training.text_stages import EncodeStage
@@ -98,11 +98,11 @@ def test_texts_are_tried_in_part_and_stand_for_all(context: FitContext, monkeypa
 
 
 def test_what_memory_does_not_hold_is_read_again(context: FitContext, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert _reading_again(context, context.config.stage1) == (0, 0)
+    assert reading_again(context, context.config.stage1) == (0, 0)
     whole = context.texts.unlimited_memory
     half = context.config.override([f"runtime.text_memory={whole / 2 / 2**30}"])
     limited = FitContext(context.data, half, device=CPU, text_cache=EmptyTexts)
-    items, history = _reading_again(limited, half.stage1.model_copy(update={"batch_size": 100}))
+    items, history = reading_again(limited, half.stage1.model_copy(update={"batch_size": 100}))
     size = limited.texts.bytes
     # Every item is read in order; of the eleven that histories name, each once in the one batch, the half that is not held.
     asked = sum(limited.texts.caches[0].count_tokens(torch.arange(11)[:, None], torch.ones(11, 1, dtype=torch.bool)).tolist())
@@ -110,7 +110,7 @@ def test_what_memory_does_not_hold_is_read_again(context: FitContext, monkeypatc
     assert items == pytest.approx(size / 1.5e9)
     assert history * 11 == pytest.approx(size * share * 0.5 / 1.5e9, rel=0.02)
     limited.available = limited.texts.memory  # no room for the system's cache
-    assert _reading_again(limited, half.stage1)[0] == pytest.approx(size * (1 / 1.5e9 + 1 / 300e6))
+    assert reading_again(limited, half.stage1)[0] == pytest.approx(size * (1 / 1.5e9 + 1 / 300e6))
 
 
 def test_choosing_and_evaluating_read_each_history_once(context: FitContext, monkeypatch: pytest.MonkeyPatch) -> None:
