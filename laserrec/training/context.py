@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from laserrec.config import FitConfig, LaserConfig
+from laserrec.config import CollaborativeConfig, FitConfig, LaserConfig
 from laserrec.data.dataset import Cases, Dataset
 from laserrec.data.ragged import Ragged
 from laserrec.data.tables import ITEM, TITLE
@@ -88,6 +88,7 @@ class FitContext:
         fits: sequential recommenders by name, as stages have trained them.
         stages: outcomes of stage 1 and stage 2 by name.
         fusing: seconds of choosing what is fused.
+        tried: estimates of sequential fits, by settings, so that each kind is tried once.
     """
 
     data: Dataset
@@ -101,6 +102,7 @@ class FitContext:
     fits: dict[str, SequentialFit] = field(default_factory=dict)
     stages: dict[str, FitResult] = field(default_factory=dict)
     fusing: float = 0.0
+    tried: dict[tuple[CollaborativeConfig, FitConfig], Estimate] = field(default_factory=dict)
 
     @cached_property
     def histories(self) -> Ragged:

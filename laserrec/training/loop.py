@@ -140,8 +140,8 @@ def fit(
         InterruptedTraining: Ctrl-C; everything up to the last step is in the checkpoint.
     """
     with alone(folder) if folder else nullcontext(), deferred_interrupt() as interrupt:
-        run = _Run(task, config, name, seed, folder and folder / CHECKPOINT, identity, observers)
-        run.micro_batch, run.checkpoint_seconds = micro_batch, checkpoint_seconds
+        path = folder and folder / CHECKPOINT
+        run = _Run(task, config, name, seed, path, identity, observers, micro_batch, checkpoint_seconds)
         run.load(resume)
         try:
             run.begin()
@@ -160,9 +160,6 @@ def fit(
 class _Run:
     """One fit under way."""
 
-    micro_batch: int | None = None
-    checkpoint_seconds = 60.0
-
     def __init__(
         self,
         task: Trainable,
@@ -172,9 +169,12 @@ class _Run:
         path: Path | None,
         identity: Mapping[str, Any],
         observers: Sequence[Observer],
+        micro_batch: int | None,
+        checkpoint_seconds: float,
     ) -> None:
         self.task, self.config, self.name, self.seed, self.path = task, config, name, seed, path
         self.identity, self.observers = dict(identity), observers
+        self.micro_batch, self.checkpoint_seconds = micro_batch, checkpoint_seconds
         self.progress = Progress()
         self.best: dict[str, Tensor] = {}
         self.parameters = {name: p for name, p in task.module.named_parameters() if p.requires_grad}

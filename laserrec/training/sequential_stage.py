@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -50,6 +50,11 @@ class SequentialStage:
 
     def estimate(self, context: FitContext) -> Estimate:
         """Predict the fit; its untrained model is left in the context."""
+        settings = self.model, self.learning
+        if settings in context.tried:  # another seed takes as long
+            tried = context.tried[settings]
+            context.fits[self.name] = context.fits[tried.name]
+            return replace(tried, name=self.name)
         task = self._task(context)
         room = context.memory_for_trials // (4 * len(context.data.item_ids))  # scores of the whole catalogue, in float32
         rows = max(1, min(self.learning.batch_size, ROWS, room // (3 * self.model.max_history)))
@@ -57,6 +62,7 @@ class SequentialStage:
         found = estimate_fit(self.name, task, self.learning, rows=rows, cases=cases, micro_batch="sequential_micro_batch")
         task.model.fix_items()
         context.fits[self.name] = SequentialFit(task.model, task.seen(), 0, 0.0, 0.0)
+        context.tried[settings] = found
         return found
 
     def _task(self, context: FitContext) -> CollaborativeTask:

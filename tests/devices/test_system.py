@@ -20,6 +20,7 @@ from laserrec.laser.collaborative_view import CollaborativeView
 from laserrec.laser.item_texts import ItemTexts
 from laserrec.laser.ranker import Ranker
 from laserrec.laser.system import LaserSystem
+from laserrec.system.progress import Observer
 from laserrec.training.loop import fit
 
 PREFIX_FIRST = {"order": "prefix_first", "line": ">> {number}. {text}\n"}
@@ -117,16 +118,10 @@ class Stop(Exception):  # noqa: N818 - not an error
     """Somebody pulled the plug."""
 
 
-class Plug:
-    def begin(self, *_: object) -> None: ...
-
+class Plug(Observer):
     def on_step(self, step: int, scalars: Mapping[str, float]) -> None:
         if step == 2:
             raise Stop
-
-    def on_epoch(self, record: Mapping[str, Any]) -> None: ...
-
-    def end(self) -> None: ...
 
 
 def trained(laser: LaserSystem, folder: Path, *, stop: bool) -> dict[str, Tensor]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import tiny
 import torch
@@ -16,7 +15,8 @@ from laserrec.errors import InterruptedTraining
 from laserrec.laser.system import LaserSystem
 from laserrec.system import files as checkpoint
 from laserrec.system.files import write_tensors
-from laserrec.training.loop import FitResult, Observer, fit
+from laserrec.system.progress import Observer
+from laserrec.training.loop import FitResult, fit
 
 FINAL = "final.safetensors"
 INTERRUPTED = 3
@@ -52,17 +52,11 @@ def main(folder: Path, resume: bool, slow: bool) -> None:
     write_tensors(folder / FINAL, system.model.state_dict(), {})
 
 
-class _Pause:
+class _Pause(Observer):
     """Leaves a mark at every step, then waits, so that a kill can fall anywhere."""
-
-    def begin(self, name: str, steps: int, done: int, history: object = ()) -> None: ...
 
     def on_step(self, step: int, scalars: Mapping[str, float]) -> None:
         time.sleep(0.01)
-
-    def on_epoch(self, record: Mapping[str, Any]) -> None: ...
-
-    def end(self) -> None: ...
 
 
 def _write_in_two_halves() -> None:
