@@ -55,7 +55,7 @@ def test_another_split_is_refused(laserrec: Run, shop: Path) -> None:
 
 
 def test_what_is_not_a_run(laserrec: Run, shop: Path) -> None:
-    assert "error: nowhere does not exist. Give the folder that `laserrec train --out` wrote." in laserrec("evaluate", "nowhere")[2]
+    assert "error: nowhere does not exist. Give the folder that a training wrote." in laserrec("evaluate", "nowhere")[2]
     assert "error: data is not a run: it holds no run.json." in laserrec("evaluate", "data")[2]
     (shop / "run" / "run.json").write_text("{}")
     assert "does not describe a run of this version" in laserrec("evaluate", "run")[2]
