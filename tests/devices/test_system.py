@@ -48,28 +48,6 @@ def test_refresh_requests_and_new_items(elsewhere: torch.device) -> None:
         same(found, expected)
 
 
-<<<<<<< HEAD
-class Stop(Exception):  # noqa: N818 - not an error
-    """Somebody pulled the plug."""
-
-
-class Plug(Observer):
-    def on_step(self, step: int, scalars: Mapping[str, float]) -> None:
-        if step == 2:
-            raise Stop
-
-
-def trained(laser: LaserSystem, folder: Path, *, stop: bool) -> dict[str, Tensor]:
-    """Train, or go on training, to the end or until somebody pulls the plug."""
-    config = FitConfig(epochs=1, batch_size=4, learning_rate=0.01, patience=5)
-    with pytest.raises(Stop) if stop else nullcontext():
-        how = {"folder": folder, "identity": {}, "resume": True, "observers": [Plug()] if stop else [], "checkpoint_seconds": 0}
-        fit(tiny.task(laser), config, name="stage1", seed=0, **how)
-    return {name: tensor.cpu() for name, tensor in laser.model.state_dict().items()}
-
-
-=======
->>>>>>> main
 def test_a_fit_is_resumed_there_bit_for_bit_and_here_nearly_so(elsewhere: torch.device, tmp_path: Path) -> None:
     expected = trained(Pair("text_first", elsewhere).there, tmp_path / "whole", stop=False)
     trained(Pair("text_first", elsewhere).there, tmp_path / "there", stop=True)
