@@ -158,7 +158,7 @@ def test_a_damaged_log_is_told(text: str, demonstrated: Path, tmp_path: Path) ->
 
 def test_figures_are_those_of_the_comparison(report: Report, demonstrated: Path) -> None:
     run = demonstrated / "run"
-    expected = compare_runs([run, *(run / name for name in sorted(BESIDE))])
+    expected = compare_runs([run, *(run / name for name in sorted(baseline.name for baseline in BESIDE))])
     assert report.compared.as_dict() == expected.as_dict()
 
 
