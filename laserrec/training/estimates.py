@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -90,8 +91,10 @@ def estimate_fit(name: str, task: TaskT, config: FitConfig, *, rows: int, cases:
     tried.valid = task.valid.take(some(len(task.valid), enough(cases, device)))
     row, activations = 0.0, 0
     if config.epochs and len(tried):
-        activations = _try_steps(tried, device)  # which also warms up
-        row = seconds_of(lambda: _try_steps(tried, device)) / len(tried)
+        with MemoryPeak(device) as memory:
+            _try_step(tried)  # which also warms up
+        gc.collect()
+        activations, row = memory.grown // len(tried), seconds_of(partial(_try_step, tried)) / len(tried)
     case = seconds_of(tried.validate) / len(tried.valid)
     trained = sum(weight.nbytes for weight in task.module.parameters() if weight.requires_grad)
     weights = sum(tensor.nbytes for tensor in task.module.state_dict().values())
@@ -112,14 +115,11 @@ def estimate_fit(name: str, task: TaskT, config: FitConfig, *, rows: int, cases:
     )
 
 
-def _try_steps(task: CollaborativeTask | LaserTask, device: torch.device) -> int:
-    """Go forward and back with all rows of a task, and return the bytes that a row takes."""
+def _try_step(task: CollaborativeTask | LaserTask) -> None:
+    """Go forward and back with all rows of a task."""
     task.module.train()
-    with MemoryPeak(device) as memory:
-        task.step(torch.arange(len(task)), 1).loss.backward()
+    task.step(torch.arange(len(task)), 1).loss.backward()
     task.module.zero_grad(set_to_none=True)
-    gc.collect()
-    return memory.grown // len(task)
 
 
 def seconds_of(work: Callable[[], object]) -> float:
