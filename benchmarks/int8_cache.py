@@ -1,4 +1,4 @@
-"""What `llm.cache = "int8"` costs in quality: a trained run's model, evaluated over texts kept exactly and rounded; prints JSON.
+"""Measure what `llm.cache = "int8"` costs in quality: evaluate a trained model over exact and over rounded texts; prints JSON.
 
     python benchmarks/int8_cache.py --run runs/scientific
 
@@ -41,8 +41,8 @@ def main() -> None:
             shutil.copytree(run.model, model)
             LaserConfig.load(model / "config.json").override([f"llm.cache={numbers}"]).save(model / "config.json")
             laser = Laser.load(model)
-            laser._texts.encode_once(cache_folder() / "texts")
-            evaluations[numbers] = (laser.evaluate(data, "valid"), laser._texts.bytes)
+            laser._system.catalogue.texts.encode_once(cache_folder() / "texts")
+            evaluations[numbers] = (laser.evaluate(data, "valid"), laser._system.catalogue.texts.bytes)
     exact, rounded = (evaluations[numbers][0] for numbers in ("exact", "int8"))
     rows: list[dict[str, Any]] = []
     for protocol in PROTOCOLS:
@@ -52,7 +52,7 @@ def main() -> None:
             rows.append(
                 {"protocol": protocol, "metric": metric, **means, "difference": test.difference, "low": test.low, "high": test.high}
             )
-    same = float(np.mean(exact.ranks["all"] == rounded.ranks["all"]))
+    same = float(np.mean(exact.ranks["full"] == rounded.ranks["full"]))
     found = {
         "benchmark": "int8_cache",
         **provenance(["python", *sys.argv]),

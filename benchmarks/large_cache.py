@@ -1,7 +1,7 @@
 """Build a large cache of encoded texts with little memory, and measure it: rates, size against plan, memory; prints JSON.
 
 The language model is a small Llama with random weights and the texts are random tokens, so that what is measured is the cache: finding,
-keeping, checking and gathering blocks. How fast a real model encodes is what `python -m benchmarks.speed items` tells.
+keeping, checking and gathering blocks. How fast a real model encodes is what `python -m benchmarks.speed items` measures.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from transformers import AutoModel, LlamaConfig, PreTrainedTokenizerFast
 from laserrec.llm.backbone import Backbone
 from laserrec.system.provenance import provenance
 from laserrec.text_cache.cache import TextCache
+from laserrec.text_cache.disk import DiskStore
 from laserrec.text_cache.encoder import cache_bytes
 
 VOCABULARY = 32_000
@@ -56,7 +57,7 @@ def measure(folder: Path, chosen: argparse.Namespace) -> dict[str, object]:
 
     def taken(writes: bool) -> TextCache:
         cache = TextCache(llm, [], lines, numbers=chosen.numbers, memory=chosen.memory_mib * 2**20)
-        cache.open(folder, writes=writes)
+        cache.open(DiskStore.under(folder), writes=writes)
         return cache
 
     before = memory()
@@ -103,7 +104,9 @@ def measure(folder: Path, chosen: argparse.Namespace) -> dict[str, object]:
 
 def gather(cache: TextCache, histories: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> dict[str, float]:
     """Gather batches of histories [batches, USERS, HISTORY], and read one layer of each."""
-    mask, tokens, missed = torch.ones(USERS, HISTORY, dtype=torch.bool), 0, 0
+    mask = torch.ones(USERS, HISTORY, dtype=torch.bool)
+    tokens = 0
+    missed = 0
     seconds, layer_seconds = 0.0, 0.0
     for batch in torch.from_numpy(histories):
         missed += absent(cache, batch)
@@ -122,7 +125,7 @@ def gather(cache: TextCache, histories: np.ndarray[tuple[int, ...], np.dtype[np.
 
 def absent(cache: TextCache, items: Tensor) -> int:
     """Return how many of the items are not in memory."""
-    return int((cache._arena.first[cache._of_item[items]] < 0).sum())
+    return int((cache._shared._arena.first[cache._of_item[items]] < 0).sum())
 
 
 def fill(items: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:

@@ -1,4 +1,4 @@
-"""What is read again in an epoch where memory holds a part of the encoded texts, beside what a plan predicts; prints JSON.
+"""Measure how many encoded texts an epoch re-reads when memory holds a part of them, beside the plan's estimate; prints JSON.
 
     python benchmarks/limited_memory.py --data data/scientific --gib 4.15
 
@@ -12,7 +12,8 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,18 +33,27 @@ from laserrec.system.cache import texts_folder
 from laserrec.system.devices import CPU
 from laserrec.system.provenance import provenance
 from laserrec.text_cache.cache import TextCache
+from laserrec.text_cache.disk import DiskStore
+from laserrec.text_cache.store import ReadBlock
 from laserrec.training.context import FitContext
 from laserrec.training.laser_stage import reading_again
 
 
-class Counted(TextCache):
-    """A cache that counts the tokens whose encodings it brings into memory."""
+class Counted(DiskStore):
+    """A store on disk that counts the rows that are read from it."""
 
     brought = 0
 
-    def _load(self, blocks: NDArray[np.int64]) -> NDArray[np.int64]:
-        Counted.brought += int(self._lengths.numpy()[blocks].sum())
-        return super()._load(blocks)
+    @contextmanager
+    def reader(self) -> Iterator[ReadBlock]:
+        """Count what is read."""
+        with super().reader() as read:
+
+            def counted(place: int, rows: Tensor) -> bool:
+                Counted.brought += len(rows)
+                return read(place, rows)
+
+            yield counted
 
 
 def main() -> None:
@@ -53,9 +63,9 @@ def main() -> None:
     parser.add_argument("--gib", type=float, required=True, help="memory for encoded texts")
     chosen = parser.parse_args()
     data, config = Dataset.load(chosen.data), LaserConfig().override([f"runtime.text_memory={chosen.gib}"])
-    context = FitContext(data, config, device=CPU, text_cache=Counted)
+    context = FitContext(data, config, device=CPU)
     texts = context.texts
-    texts.reuse(texts_folder())
+    texts.open(Counted.under(texts_folder()), writes=False)
     if texts.missing_bytes:
         raise SystemExit("The texts are not encoded yet. Train a run on this dataset first, with the default settings.")
     found = {
@@ -80,7 +90,7 @@ def measure(context: FitContext) -> dict[str, Any]:
         items = timed(partial(items_read, texts, every[:, 0]))
         steps = [histories.take(part) for part in step_rows(len(histories), rows, epoch)]
         read = timed(partial(histories_read, cache, steps))
-    whole = int(lengths.sum())
+    whole = int(lengths.sum()) * len(cache.decoder)  # rows
     return {
         "threads": torch.get_num_threads(),
         "bytes": texts.bytes,
@@ -118,8 +128,10 @@ def gathered(cache: TextCache, step: Ragged) -> list[CachedContext]:
 
 
 def timed(work: Callable[[], object]) -> tuple[int, float, float]:
-    """Return the tokens that some work brings into memory, and its seconds."""
-    Counted.brought, began, computed = 0, time.perf_counter(), time.process_time()
+    """Return the rows that some work brings into memory, and its seconds."""
+    Counted.brought = 0
+    began = time.perf_counter()
+    computed = time.process_time()
     work()
     return Counted.brought, time.perf_counter() - began, time.process_time() - computed
 

@@ -85,8 +85,8 @@ def run(experiment: Experiment, data_path: Path, out: Path, names: Sequence[str]
         path = restricted(whole, data_path, out, name, experiment)
         data = Dataset.load(path)
         folders = measure(experiment, out, name, config, data, path)
-        told = {"dataset": name, "fingerprint": data.fingerprint, "made_with": made_with(folders[0]), "learnt_from": learnt(data)}
-        rows.append({**told, "kinds": kinds(folders, data, whole)})
+        about = {"dataset": name, "fingerprint": data.fingerprint, "made_with": made_with(folders[0]), "learnt_from": learnt(data)}
+        rows.append({**about, "kinds": kinds(folders, data, whole)})
     return {
         "experiment": experiment.name,
         "question": experiment.question,

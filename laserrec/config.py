@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from laserrec.errors import ConfigError
+from laserrec.errors import ConfigError, shown
 
 PAPER_INSTRUCTION = (
     "You are an assistant of a recommender system. Summarise the characteristics of the user into a single token, "
@@ -33,7 +33,7 @@ class LLMConfig(_Section):
     """The frozen language model."""
 
     model: str = "smollm2-135m-instruct"
-    """An asset name, a Hugging Face id or a local folder."""
+    """An asset name, a local folder, or `hf:owner/name`, a repository on the Hugging Face hub."""
     layers: int | None = Field(None, ge=1)
     """Decoder layers to keep, from the bottom; all of them when unset."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
@@ -65,7 +65,7 @@ class PromptConfig(_Section):
     @model_validator(mode="after")
     def _line_fits_order(self) -> Self:
         if "{text}" not in self.line:
-            raise ValueError(f"prompt.line must hold {{text}}; received {self.line!r}")
+            raise ValueError(f"prompt.line must hold {{text}}; received {shown(self.line)}")
         if "{number}" in self.line and self.order == "text_first":
             raise ValueError("prompt.line may hold {number} only with prompt.order = 'prefix_first'; text_first encodes a line once")
         return self
@@ -95,7 +95,7 @@ class MFormerConfig(_Section):
     """Width of the transformer's states."""
     heads: int = Field(4, ge=1)
     """Attention heads."""
-    blocks: int = Field(2, ge=1)
+    blocks: int = Field(2, ge=1, le=200)
     """Z, transformer blocks; every other one, from the first, cross-attends to the collaborative states."""
     routing: Literal["gated", "paper"] = "gated"
     """`paper`: a hard choice, so only the balance loss trains the router; `gated`: a straight-through gate lets the task loss reach it."""
@@ -160,7 +160,7 @@ class CollaborativeConfig(_Section):
     """Linear maps from a text to an item vector, mixed by a softmax; UniSRec has eight, one is a plain map."""
     width: int = Field(64, ge=1)
     """Width of its states."""
-    blocks: int = Field(2, ge=1)
+    blocks: int = Field(2, ge=1, le=200)
     """Transformer blocks, or recurrent layers."""
     heads: int = Field(2, ge=1)
     """Attention heads; a recurrent network has none."""
@@ -228,7 +228,7 @@ class FitConfig(_Section):
 class RuntimeConfig(_Section):
     """How this machine computes a run; the run stays the same, but for the last digits where `ROUNDING` names a setting."""
 
-    text_memory: float | None = Field(None, gt=0)
+    text_memory: float | None = Field(None, gt=0, le=2.0**30)
     """Memory of the device for encoded texts, in GiB; half of what is free when unset. What does not fit stays on disk until it is read."""
     sequential_micro_batch: int | None = Field(None, ge=1)
     """Histories a forward pass of a sequential recommender at most; gradients accumulate over the batch. The whole batch when unset."""
@@ -252,7 +252,7 @@ ROUNDING = ("sequential_micro_batch", "laser_micro_batch", "compiled")
 class LaserConfig(_Section):
     """All settings of a run."""
 
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=2**63)
     """Seed of weights, order of histories and dropout."""
     start: str | None = None
     """A trained model, its folder or a run's or `hf:owner/name`: its virtual tokens, M-Former and score are where training starts from."""
@@ -280,7 +280,7 @@ class LaserConfig(_Section):
             return cls()
         if name == "paper":
             return cls.model_validate(PAPER)
-        raise ConfigError(f"Unknown preset {name!r}; allowed are 'default' and 'paper'.")
+        raise ConfigError(f"Unknown preset {shown(name)}; allowed are 'default' and 'paper'.")
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -329,11 +329,11 @@ class LaserConfig(_Section):
         for assignment in assignments:
             key, separator, value = assignment.partition("=")
             if not separator:
-                raise ConfigError(f"{assignment!r}: expected section.key=value, for example stage1.epochs=3.")
+                raise ConfigError(f"{shown(assignment)}: expected section.key=value, for example stage1.epochs=3.")
             nested: Any = _read_value(value.strip())
             for part in reversed(key.strip().split(".")):
                 nested = {part: nested}
-            _overlay(merged, nested, assignment)
+            _overlay(merged, nested, assignment[:160])
         try:
             return type(self).model_validate(merged)
         except ValidationError as error:
@@ -361,29 +361,34 @@ def _read_value(text: str) -> Any:  # noqa: ANN401 - whatever TOML holds
         return None
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # no TOML, or numbers and brackets beyond all use, which are then refused as text
         return text
 
 
 def _overlay(target: dict[str, Any], values: Mapping[str, Any], source: str, path: str = "") -> None:
     for key, value in values.items():
         if key not in target:
-            moved = f"{path + key!r} is now {MOVED[path + key]}" if path + key in MOVED else f"unknown setting {path + key!r}"
+            name = path + str(key)
+            moved = f"{name!r} is now {MOVED[name]}" if name in MOVED else f"unknown setting {shown(name)}"
             raise ConfigError(f"{source}: {moved}; allowed here are {', '.join(sorted(target))}.")
         if isinstance(target[key], dict):
             if not isinstance(value, Mapping):
                 raise ConfigError(
-                    f"{source}: {path + key!r} is a section; received {value!r}, set one of {', '.join(sorted(target[key]))}."
+                    f"{source}: {path + key!r} is a section; received {shown(value)}, set one of {', '.join(sorted(target[key]))}."
                 )
             _overlay(target[key], value, source, f"{path}{key}.")
         else:
             target[key] = value
 
 
+SHOWN_PROBLEMS = 10
+"""Wrong settings that a message names."""
+
+
 def _explain(error: ValidationError) -> str:
     return "; ".join(
-        f"{'.'.join(map(str, problem['loc'])) or 'settings'}: {problem['msg']} (received {problem['input']!r})"
-        for problem in error.errors()
+        f"{'.'.join(map(str, problem['loc'])) or 'settings'}: {problem['msg']} (received {shown(problem['input'])})"
+        for problem in error.errors()[:SHOWN_PROBLEMS]
     )
 
 

@@ -1,4 +1,4 @@
-"""The public class: train, evaluate, recommend, add items, save, load.
+"""The public class: train, evaluate, recommend, keep the catalogue up to date, save, load.
 
 Speaks the caller's own item ids and titles; indices and tensors stay below.
 """
@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
-from copy import copy
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from threading import RLock
+from threading import Lock
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -20,20 +20,22 @@ from numpy.typing import NDArray
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.data.ragged import Ragged
-from laserrec.errors import DataError, UnknownIdError
+from laserrec.errors import DataError, shown
 from laserrec.evaluation.metrics import Evaluation, evaluate
-from laserrec.laser.build import build_laser
+from laserrec.evaluation.ranking import best
+from laserrec.laser.catalogue import Catalogue
 from laserrec.laser.folder import ModelFolder, upload
 from laserrec.laser.item_texts import ItemTexts
-from laserrec.laser.ranker import Ranker
-from laserrec.laser.ranking_requests import Recommendation, barred_items, rank
-from laserrec.laser.system import LaserSystem
+from laserrec.laser.ranking_requests import Recommendation, barred_items, described, recommend
+from laserrec.laser.system import LaserSystem, build_laser
 from laserrec.laser.transfer import Start, provenance_of
-from laserrec.laser.validation import check_item, check_lift, check_request
+from laserrec.laser.validation import check_fit, check_ids, check_items, check_lift, check_request, check_text
 from laserrec.layers.histories import padded
-from laserrec.llm.loading import load_backbone
+from laserrec.layers.products import products
+from laserrec.llm.loading import load_backbone, located
 from laserrec.system.cache import texts_folder
 from laserrec.system.devices import choose
+from laserrec.system.process import OwnProcess
 from laserrec.system.progress import Observer
 from laserrec.training.context import FitContext
 from laserrec.training.observers import bar_on_terminal
@@ -41,26 +43,39 @@ from laserrec.training.pipeline import costs_of, laser_stages, run_stages, trans
 
 
 class Laser:
-    """A trained Laser over a catalogue, ready to recommend; several threads may use one.
+    """A trained Laser over a catalogue, ready to recommend.
+
+    Any number of threads may use one. Each call answers from the catalogue as it is when the call begins; what changes the catalogue makes
+    the next one beside it, completely or not at all.
 
     Attributes:
         config: the settings it was trained with.
-        item_ids: the catalogue's ids, in index order.
         provenance: what it was trained on: dataset name, fingerprint, split.
         costs: seconds and trained parameters of each part.
     """
 
     def __init__(
-        self, config: LaserConfig, item_ids: Sequence[str], texts: ItemTexts, system: LaserSystem, provenance: Mapping[str, Any]
+        self,
+        config: LaserConfig,
+        item_ids: Sequence[str],
+        system: LaserSystem,
+        provenance: Mapping[str, Any],
+        removed: torch.Tensor | None = None,
     ) -> None:
-        """Put a recommender together; `fit` and `load` are the ways to get one."""
-        self.config, self.item_ids, self.provenance = config, list(item_ids), dict(provenance)
+        """Put a recommender together; `fit` and `load` are the ways to get one.
+
+        Args:
+            config: the settings it was trained with.
+            item_ids: the caller's own, in index order.
+            system: trained; it is of no further use to others.
+            provenance: what it was trained on.
+            removed: items that only keep their index, bool [N]; none when None.
+        """
+        self.config, self.provenance = config, dict(provenance)
         self.costs: dict[str, Any] = {}
-        self._texts, self._system = texts, system
-        self._ranker: Ranker | None = None
-        self._index = {item_id: index for index, item_id in enumerate(self.item_ids)}
-        # Texts are encoded when they are first read, so even a recommendation changes what is shared.
-        self._lock = RLock()
+        self._process = OwnProcess()
+        self._system = system.serving(item_ids, removed)  # each call reads it once; replaced, never changed
+        self._changing = Lock()
 
     @classmethod
     def fit(
@@ -86,11 +101,13 @@ class Laser:
         Raises:
             AssetError: the LLM cannot be had.
             CheckpointError: the folder holds checkpoints of other settings or data, or ones that may not be continued.
-            ConfigError: this machine has no such device.
+            ConfigError: this machine has no such device, or the settings are no `LaserConfig`.
+            DataError: `data` is no `Dataset`.
             InterruptedTraining: Ctrl-C; where there is a folder, the same call goes on.
         """
+        check_fit(data, config)
         place, watching = None if folder is None else Path(folder), bar_on_terminal() if observers is None else observers
-        context = FitContext(data, config or LaserConfig(), place, resume, watching, choose(device))
+        context = FitContext(data, located(config or LaserConfig()), place, resume, watching, choose(device))
         context.load()
         run_stages(laser_stages(context.config), context)
         return cls._made(context)
@@ -132,7 +149,7 @@ class Laser:
     @classmethod
     def _made(cls, context: FitContext) -> Self:
         provenance = provenance_of(context.data, context.backbone, context.start)
-        laser = cls(context.config, context.data.item_ids, context.texts, context.system, provenance)
+        laser = cls(context.config, context.data.item_ids, context.system, provenance)
         laser.costs = costs_of(context)
         return laser
 
@@ -152,13 +169,12 @@ class Laser:
                 f"{data.name!r} has fingerprint {data.fingerprint[:12]}…; this model was trained on {trained}, "
                 "whose training events may be another split's test events. Evaluate it on its own dataset."
             )
+        system = self._current
+        if tuple(data.item_ids) != system.catalogue.ids or bool(system.catalogue.removed.any()):
+            raise DataError("The catalogue has changed since training; evaluate the model as it was saved before.")
         popularity = np.bincount(data.training_histories().values, minlength=len(data.item_ids))
         about = {"model": "Laser", "dataset": data.name, "fingerprint": data.fingerprint, "part": split}
-        with self._lock:
-            if list(data.item_ids) != self.item_ids:
-                raise DataError("Items were added since training; evaluate the model as it was saved before.")
-            scores, cases, device = self._ready().scores, data.cases(split), self.device
-            return evaluate(scores, cases, popularity=popularity, device=device, about=about)
+        return evaluate(system.scores, data.cases(split), popularity=popularity, device=system.device, about=about)
 
     def recommend(
         self,
@@ -179,13 +195,15 @@ class Laser:
             without: ids that are never recommended, whatever `only` says.
 
         Raises:
-            UnknownIdError: an id that the catalogue does not hold; the message names the closest known ones.
-            DataError: an empty history, or k below 1.
+            UnknownIdError: an id that the catalogue does not hold, or no longer; the message names the closest known ones.
+            DataError: histories that are not lists of strings, an empty one, or k that is no whole number from 1.
+            ForkedProcessError: this process is a fork of the one that loaded the model.
         """
-        check_request(histories, k)
-        with self._lock:
-            rows = [[self._find(item_id) for item_id in history] for history in histories]
-            return self._answer(rows, k, exclude_seen, only, without)
+        given = check_request(histories, k)
+        system = self._current
+        rows = [[system.catalogue.find(item_id) for item_id in history] for history in given]
+        barred = barred_items(system.catalogue, only, without)
+        return recommend(system.catalogue, system.scores, rows, k, barred, exclude_seen=exclude_seen)
 
     def recommend_texts(
         self,
@@ -205,47 +223,81 @@ class Laser:
 
         Raises:
             UnknownIdError: `only` or `without` holds an id that the catalogue does not.
-            DataError: an empty history, or k below 1.
+            DataError: histories that are not lists of strings, an empty one, a blank text, or k that is no whole number from 1.
+            ForkedProcessError: this process is a fork of the one that loaded the model.
         """
-        check_request(texts, k)
-        flat = [{"title": text} for history in texts for text in history]
-        with self._lock:
-            starts = (np.cumsum([0, *map(len, texts)]) + len(self.item_ids)).tolist()
-            histories = [list(range(start, end)) for start, end in pairwise(starts)]
-            self._texts.extend(flat)
-            try:
-                return self._answer(histories, k, False, only, without)
-            finally:
-                self._texts.shrink(len(flat))
+        histories = [[check_text(text) for text in history] for history in check_request(texts, k)]
+        system = self._current
+        barred = barred_items(system.catalogue, only, without)
+        given = system.catalogue.texts.of([item for history in histories for item in history])
+        starts = np.cumsum([0, *map(len, histories)]).tolist()
+        rows = [range(start, end) for start, end in pairwise(starts)]
+        return recommend(system.catalogue, partial(system.scores_after, given), rows, k, barred, exclude_seen=False)
 
-    def add_items(self, items: Sequence[Mapping[str, str]]) -> None:
-        """Make new items recommendable at once, from their text alone.
+    def similar_items(self, item_id: str, k: int = 10) -> list[Recommendation]:
+        """Return the items most similar to one of the catalogue, by the directions that items are compared by; scores are cosines.
 
         Args:
-            items: for each its `item_id` and its attributes, `title` among them.
+            item_id: the item; it is not among its similar ones.
+            k: how many items; fewer come back where fewer are left.
 
         Raises:
-            DataError: an item has no id, no text, or an id that is taken; then none is added.
+            UnknownIdError: the catalogue does not hold it.
+            DataError: k is no whole number from 1.
         """
-        with self._lock:
-            self._add(items)
+        check_request([[item_id]], k)
+        catalogue = self._current.catalogue
+        place, directions = catalogue.find(item_id), self._directions(catalogue)
+        cosines = products(directions[place : place + 1], directions).masked_fill(catalogue.removed, -torch.inf)
+        cosines[:, place] = -torch.inf
+        return described(catalogue, best(cosines, k))[0]
 
-    def _add(self, items: Sequence[Mapping[str, str]]) -> None:
-        added: dict[str, dict[str, str]] = {}
-        for place, item in enumerate(items, start=1):
-            item_id, attributes = check_item(item, place)
-            if item_id in self._index or item_id in added:
-                raise DataError(f"New item {place} has the id {item_id!r}, which is in use; choose another. No item was added.")
-            added[item_id] = attributes
-        self._texts.extend(list(added.values()))
-        try:
-            self._system.add_items(len(added))
-        except BaseException:  # Ctrl-C as well: the parts must hold the same items
-            self._texts.shrink(len(added))
-            raise
-        self._ranker = None
-        self._index |= {item_id: len(self.item_ids) + place for place, item_id in enumerate(added)}
-        self.item_ids += added
+    def add_items(self, items: Sequence[Mapping[str, Any]]) -> None:
+        """Make new items recommendable at once, from their text alone; scores of the others stay as they are.
+
+        Args:
+            items: for each its `item_id` and attributes, cleaned as `laserrec data prepare` does; those new to the catalogue are not read.
+
+        Raises:
+            DataError: an item has no id, no text, or an id that is in use; then none is added.
+        """
+        undone = "No item was added."
+        with self._changing:
+            system = self._current
+            added = check_items(items, system.catalogue.texts.template.columns, undone)
+            for item_id in added:
+                if item_id in system.catalogue.index:
+                    raise DataError(f"The id {shown(item_id)} is in use; choose another, or call update_items. {undone}")
+            self._system = system.with_items(added)
+
+    def update_items(self, items: Sequence[Mapping[str, Any]]) -> None:
+        """Replace the attributes of items; only texts that change are encoded again.
+
+        Args:
+            items: for each the `item_id` of a known item and all of its new attributes.
+
+        Raises:
+            UnknownIdError: the catalogue does not hold an id; then no item is changed.
+            DataError: an item has no id or no text, or is given twice; then no item is changed.
+        """
+        with self._changing:
+            system = self._current
+            self._system = system.with_changes(check_items(items, system.catalogue.texts.template.columns, "No item was changed."))
+
+    def remove_items(self, item_ids: Collection[str]) -> None:
+        """Take items out of the catalogue: they are unknown from then on, and scores of the others stay as they are.
+
+        Args:
+            item_ids: known ids.
+
+        Raises:
+            UnknownIdError: the catalogue does not hold an id; then no item is removed.
+            DataError: not a collection of strings.
+        """
+        gone = list(dict.fromkeys(check_ids("item_ids", item_ids)))
+        with self._changing:
+            if gone:
+                self._system = self._current.without_items(gone)
 
     def title(self, item_id: str) -> str:
         """Return an item's title, or its id where it has none.
@@ -253,20 +305,20 @@ class Laser:
         Raises:
             UnknownIdError: the catalogue does not hold it.
         """
-        with self._lock:
-            return self._texts.items[self._find(item_id)].get("title", item_id)
+        catalogue = self._system.catalogue
+        return catalogue.title(catalogue.find(item_id))
 
     def item_vectors(self) -> NDArray[np.float32]:
-        """Return the unit vectors by which items are compared with a history, [N, H] in index order."""
-        with self._lock:
-            return np.array(self._ready().directions.cpu().numpy(), np.float32)
+        """Return the unit vectors by which items are compared with a history, [N, H] in the order of `item_ids`."""
+        catalogue = self._system.catalogue
+        return np.array(self._directions(catalogue)[~catalogue.removed].cpu().numpy(), np.float32)
 
     def experts(self, histories: Sequence[Sequence[str]]) -> list[int] | None:
         """Return which of the M-Former's query experts reads each history of item ids; None where it has none."""
-        check_request(histories, k=1)
-        with self._lock:
-            rows = Ragged.from_rows([[self._find(item_id) for item_id in history] for history in histories])
-            chosen = self._system.experts(*padded(rows, self.device))
+        given = check_request(histories, k=1)
+        system = self._current
+        rows = Ragged.from_rows([[system.catalogue.find(item_id) for item_id in history] for history in given])
+        chosen = system.experts(*padded(rows, system.device))
         return None if chosen is None else [int(expert) for expert in chosen.tolist()]
 
     @property
@@ -275,33 +327,44 @@ class Laser:
         return self._system.device
 
     @property
+    def item_ids(self) -> list[str]:
+        """The catalogue's ids, in index order."""
+        return list(self._system.catalogue.index)
+
+    @property
     def catalogue(self) -> list[dict[str, str]]:
-        """Every item's id and attributes, in index order."""
-        with self._lock:
-            return [{"item_id": item_id, **item} for item_id, item in zip(self.item_ids, self._texts.items, strict=True)]
+        """Every item's id and attributes, in the order of `item_ids`."""
+        catalogue = self._system.catalogue
+        return [{"item_id": item_id, **catalogue.texts.items[index]} for item_id, index in catalogue.index.items()]
 
     @property
     def new_items(self) -> float:
-        """What items that nobody took get beyond the fused score of those like them, in deviations; it may be set, and `save` keeps it."""
-        return float(self._system.model.scorer.lift)
+        """Score bonus of items without interactions, in standard deviations; it may be set, and `save` keeps it."""
+        bonus = self._system.catalogue.bonus
+        return 0.0 if bonus is None else float(bonus)
 
     @new_items.setter
     def new_items(self, deviations: float) -> None:
-        with self._lock:
-            self._system.lift_new(check_lift(deviations))
+        bonus = check_lift(deviations)
+        with self._changing:
+            self._system = self._system.with_bonus(bonus)
 
     @property
     def trained_parameters(self) -> int:
-        """Parameters of Laser that were trained; the LLM and the id-based recommender are frozen."""
+        """Parameters of Laser that were trained; the LLM and the sequential recommender are frozen."""
         return sum(p.numel() for p in self._system.model.parameters() if p.requires_grad)
 
     def save(self, folder: str | Path) -> None:
         """Write a model folder: safetensors and JSON, everything but the LLM, loadable without the training data."""
-        with self._lock:
-            # New items get new tensors in the place of the old ones, so references to these stay what they are while they are written.
-            view, weights = copy(self._system.collaborative), self._system.model.state_dict()
-            stored = ModelFolder(self.config, self.catalogue, view, weights, dict(self.provenance), dict(self.costs))
-        stored.write(Path(folder))
+        catalogue, trained = self._system.catalogue, self._system.model.state_dict()
+        items = [
+            {"item_id": item_id, **item} if item_id else {} for item_id, item in zip(catalogue.ids, catalogue.texts.items, strict=True)
+        ]
+        weights = trained | catalogue.tables()
+        stored = ModelFolder(
+            self.config, items, catalogue.collaborative, weights, dict(self.provenance), dict(self.costs), catalogue.removed
+        )
+        stored.write(folder)
 
     @classmethod
     def load(cls, source: str | Path, *, device: str | torch.device | None = None) -> Self:
@@ -318,21 +381,14 @@ class Laser:
             AssetError: the folder, or the LLM, cannot be had.
         """
         place, stored = choose(device), ModelFolder.read(source)
-        backbone = load_backbone(stored.config, place).for_reading()
+        config, backbone = stored.config, load_backbone(stored.config, place).for_reading()
         stored.check_llm(backbone.fingerprint())
         items = [{key: value for key, value in item.items() if key != "item_id"} for item in stored.catalogue]
-        texts = ItemTexts(
-            backbone,
-            stored.config.prompt,
-            items,
-            stored.config.virtual.read_out,
-            stored.config.llm,
-            memory_gib=stored.config.runtime.text_memory,
-        )
+        texts = ItemTexts(backbone, config.prompt, items, config.virtual.read_out, config.llm, stored.columns, config.runtime.text_memory)
         texts.reuse(texts_folder())
-        system = build_laser(stored.config, backbone, texts, stored.collaborative)
+        system = build_laser(config, backbone, texts, stored.collaborative)
         stored.restore(system.model)
-        laser = cls(stored.config, [item["item_id"] for item in stored.catalogue], texts, system, stored.provenance)
+        laser = cls(config, [item.get("item_id", "") for item in stored.catalogue], system, stored.provenance, stored.removed)
         laser.costs = dict(stored.costs)
         return laser
 
@@ -355,25 +411,13 @@ class Laser:
             self.save(model)
             return upload(model, repository, private=private, token=token)
 
-    def _find(self, item_id: str) -> int:
-        if item_id not in self._index:
-            raise UnknownIdError("item", item_id, self._index)
-        return self._index[item_id]
+    @property
+    def _current(self) -> LaserSystem:
+        """The present snapshot, for computing with; a fork of the process that loaded the model is refused."""
+        self._process.require()
+        return self._system
 
-    def _ready(self) -> Ranker:
-        """Return what scores requests; `add_items`, which changes what it prepares, comes back here."""
-        if self._ranker is None:
-            self._ranker = Ranker(self._system)
-        return self._ranker
-
-    def _answer(
-        self, histories: list[list[int]], k: int, exclude_seen: bool, only: Collection[str] | None, without: Collection[str] | None
-    ) -> list[list[Recommendation]]:
-        barred = barred_items(self._find, len(self.item_ids), only, without)
-        parts = rank(self._ready(), histories, k, exclude_seen=exclude_seen, barred=barred)
-        rows = (row for top in parts for row in zip(top.items.tolist(), top.scores.tolist(), strict=True))
-        return [[self._describe(item, score) for item, score in zip(*row, strict=True) if item >= 0] for row in rows]
-
-    def _describe(self, item: int, score: float) -> Recommendation:
-        item_id = self.item_ids[item]
-        return Recommendation(item_id, self._texts.items[item].get("title", item_id), score)
+    @staticmethod
+    def _directions(catalogue: Catalogue) -> torch.Tensor:
+        assert catalogue.directions is not None, "a catalogue that answers requests has them"
+        return catalogue.directions

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from laserrec.baselines.base import Baseline, Fitted
 from laserrec.baselines.seen_penalty import STRENGTHS, penalised
@@ -22,13 +19,13 @@ from laserrec.data.dataset import Dataset
 from laserrec.errors import ConfigError
 from laserrec.evaluation.metrics import Scorer, evaluate
 from laserrec.evaluation.ranking import rows_at_once
-from laserrec.laser.ranker import Ranker
 from laserrec.layers.neighbours import found_at_once
+from laserrec.llm.loading import located
 from laserrec.system.cache import texts_folder
 from laserrec.system.devices import CPU
 from laserrec.system.resources import folder_bytes, free_bytes, peak_memory, resident_memory
 from laserrec.system.units import duration, gib
-from laserrec.text_cache.cache import TextCache
+from laserrec.text_cache.store import ZeroStore
 from laserrec.training.context import FitContext
 from laserrec.training.estimates import DISK_SPEED, Estimate, enough, seconds_of, some
 from laserrec.training.pipeline import laser_stages
@@ -39,17 +36,6 @@ CASES, SIMPLE_CASES = 64, 512
 """Cases that are ranked to time Laser's evaluation, and that of a baseline without training."""
 RANK_BYTES = 64
 """Of a row of the ranks' table, about."""
-
-
-class EmptyTexts(TextCache):
-    """Texts whose encodings are all zeros: what is computed with them takes the time that it always takes."""
-
-    def _load(self, blocks: NDArray[np.int64]) -> NDArray[np.int64]:
-        return blocks
-
-    def _encode(self, blocks: NDArray[np.int64], told: Callable[[int], None] = lambda _: None) -> None:
-        for block, size in zip(blocks.tolist(), self._sizes(blocks).tolist(), strict=True):
-            self._arena.put(block, size, _zero)
 
 
 @dataclass(frozen=True)
@@ -197,10 +183,12 @@ def estimate_run(data: Dataset, config: LaserConfig, folder: Path, *, beside: Se
     began, process = time.perf_counter(), 0
     texts_folder().mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng(devices=[]):
-        context = FitContext(data, config, device=device, text_cache=EmptyTexts)
+        context = FitContext(data, located(config), device=device)
         available = context.available
         context.load()
         context.texts.reuse(texts_folder())
+        _ = context.texts_missing
+        context.texts.open(ZeroStore, writes=False)
         loading = time.perf_counter() - began
         found: dict[str, Estimate] = {}
         # A baseline's fit that the run would make anyway is made a single time, and comes where it is asked for first.
@@ -256,7 +244,7 @@ def _evaluation_seconds(context: FitContext, stages: Mapping[str, Estimate], bes
         work = partial(evaluate, score, few, popularity=context.popularity, device=context.device)
         return seconds_of(work) / len(few)
 
-    seconds = (len(valid) + len(test)) * case(Ranker(context.system).scores, CASES // share)
+    seconds = (len(valid) + len(test)) * case(context.system.prepared().scores, CASES // share)
     if beside:
         counts = torch.from_numpy(context.popularity).float().to(context.device)
         simple = case(penalised(Fitted("", lambda items, mask: counts.expand(len(items), -1)), 1.0).scores, SIMPLE_CASES)
@@ -298,11 +286,6 @@ def _at_once(config: LaserConfig, stages: Sequence[Estimate], items: int) -> dic
     if config.score.nearest:
         sizes["items given neighbours"] = min(items, found_at_once(items))
     return sizes
-
-
-def _zero(room: Tensor) -> bool:
-    room.zero_()
-    return True
 
 
 @dataclass(frozen=True)

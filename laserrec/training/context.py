@@ -19,10 +19,9 @@ from laserrec.data.dataset import Cases, Dataset
 from laserrec.data.ragged import Ragged
 from laserrec.data.tables import ITEM, TITLE
 from laserrec.errors import DataError
-from laserrec.laser.build import build_laser
 from laserrec.laser.collaborative_view import CollaborativeView
 from laserrec.laser.item_texts import ItemTexts
-from laserrec.laser.system import LaserSystem
+from laserrec.laser.system import LaserSystem, build_laser
 from laserrec.laser.transfer import Start
 from laserrec.llm.backbone import Backbone
 from laserrec.llm.loading import load_backbone
@@ -30,7 +29,6 @@ from laserrec.sequential.base import SequentialRecommender
 from laserrec.system.devices import choose
 from laserrec.system.progress import Observer, Progress, watched
 from laserrec.system.resources import available_memory, resident_memory
-from laserrec.text_cache.cache import TextCache
 from laserrec.training.estimates import Estimate
 from laserrec.training.loop import FitResult, Trainable, fit
 from laserrec.training.text_vectors import TextVectors
@@ -83,7 +81,6 @@ class FitContext:
         resume: go on from checkpoints that are there; otherwise there must be none.
         observers: who watches.
         device: where everything is computed; a fit that was stopped may be resumed on another one.
-        text_cache: what encodes and keeps texts.
         vectors: each item's text as one vector, once a stage has made them.
         fits: sequential recommenders by name, as stages have trained them.
         stages: outcomes of stage 1 and stage 2 by name.
@@ -97,7 +94,6 @@ class FitContext:
     resume: bool = True
     observers: Sequence[Observer] = ()
     device: torch.device = field(default_factory=choose)
-    text_cache: type[TextCache] = TextCache
     vectors: TextVectors | None = None
     fits: dict[str, SequentialFit] = field(default_factory=dict)
     stages: dict[str, FitResult] = field(default_factory=dict)
@@ -187,11 +183,16 @@ class FitContext:
         Raises:
             ConfigError: the prompt names an attribute that no item has.
         """
-        config, items = self.config, self.data.attributes()
+        config, columns = self.config, [column for column in self.data.items.columns if column != ITEM]
         read_out, limit = config.virtual.read_out, config.runtime.text_memory
-        texts = ItemTexts(self.backbone, config.prompt, items, read_out, config.llm, self.text_cache, limit)
-        texts.template.check([column for column in self.data.items.columns if column not in {ITEM, TITLE}])
+        texts = ItemTexts(self.backbone, config.prompt, self.data.attributes(), read_out, config.llm, columns, limit)
+        texts.template.check([column for column in columns if column != TITLE])
         return texts
+
+    @cached_property
+    def texts_missing(self) -> int:
+        """Bytes of texts that were not encoded when this was first asked."""
+        return self.texts.missing_bytes
 
     @cached_property
     def system(self) -> LaserSystem:

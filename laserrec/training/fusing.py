@@ -139,10 +139,9 @@ def _take_best(
 
 @torch.no_grad()
 def _set_scores(laser: LaserSystem, scorer: SequentialRecommender | Ensemble, scored: Tensor, values: Sequence[Tensor]) -> None:
-    laser.collaborative.score_with(scorer, scored)
+    laser.score_with(scorer, scored)
     for scalar, value in zip(laser.model.scorer.scalars, values, strict=True):
         scalar.copy_(value)
-    laser.place_new()
 
 
 def _counting(context: FitContext) -> tuple[float, int]:

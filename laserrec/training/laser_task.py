@@ -15,7 +15,6 @@ from torch.nn.functional import cross_entropy
 from laserrec.data.dataset import Cases
 from laserrec.data.ragged import Ragged
 from laserrec.evaluation.metrics import Evaluation, evaluate
-from laserrec.laser.ranker import Ranker
 from laserrec.laser.system import LaserSystem
 from laserrec.layers.histories import padded
 from laserrec.training.calibration import CASES, calibrate
@@ -91,7 +90,7 @@ class LaserTask:
 
     def validate(self) -> dict[str, float]:
         """Rank the catalogue for the validation cases, seen items not excluded."""
-        return _validated(self.laser, self.valid).metrics("all")
+        return _validated(self.laser, self.valid).metrics("full")
 
     def _cut(self, rows: NDArray[np.int64], epoch: int) -> tuple[Ragged, Tensor]:
         """Draw one target a history, a function of (seed, epoch, row) alone, and return what stands before it."""
@@ -109,4 +108,4 @@ def validation_score(laser: LaserSystem, cases: Cases, metric: str) -> float:
 
 
 def _validated(laser: LaserSystem, cases: Cases) -> Evaluation:
-    return evaluate(Ranker(laser).scores, cases, device=laser.device)
+    return evaluate(laser.prepared().scores, cases, device=laser.device)

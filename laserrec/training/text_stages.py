@@ -11,7 +11,7 @@ from laserrec.laser.item_texts import ItemTexts
 from laserrec.llm.mean_pooling import mean_states
 from laserrec.system.cache import texts_folder
 from laserrec.system.resources import MemoryPeak
-from laserrec.text_cache.store import SHARD_BYTES
+from laserrec.text_cache.blocks import SHARD_BYTES
 from laserrec.training.context import FitContext
 from laserrec.training.estimates import Estimate, enough, seconds_of, some
 from laserrec.training.text_vectors import PHASE, TextVectors, text_vectors, vectors_file, vectors_source
@@ -61,7 +61,7 @@ class EncodeStage:
 
     def estimate(self, context: FitContext) -> Estimate:
         """Time some lines of middle length: encoded with others of their length, a token of theirs costs what the mean one does."""
-        texts, missing = context.texts, context.texts.missing_bytes
+        texts, missing = context.texts, context.texts_missing
         if not missing:
             return Estimate(self.name)
         lengths = texts.caches[0].count_tokens(torch.arange(len(texts.items))[:, None], torch.ones(len(texts.items), 1, dtype=torch.bool))

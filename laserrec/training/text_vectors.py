@@ -64,7 +64,7 @@ def text_vectors(texts: Sequence[str], prompt: PromptConfig, backbone: Backbone,
             return kept
         began = time.monotonic()
         with watched(observers, PHASE, len(texts)) as progress:
-            vectors = mean_states(backbone, texts, max_tokens=prompt.max_item_tokens, told=progress)
+            vectors = mean_states(backbone, texts, max_tokens=prompt.max_item_tokens, progress=progress)
         seconds = time.monotonic() - began
         write_tensors(path, {"vectors": vectors}, {"source": source, "seconds": seconds, "sha256": _checksum(vectors)})
     return TextVectors(vectors, seconds, source)

@@ -80,10 +80,10 @@ def test_penalty_is_chosen_on_validation() -> None:
     repeated = Cases(np.arange(2), Ragged.from_rows([[1, 2], [2]]), np.array([1, 2]))
 
     def ranks(fitted: Fitted, cases: Cases) -> list[int]:
-        return cast("list[int]", evaluate(fitted.scores, cases).ranks["all"].tolist())
+        return cast("list[int]", evaluate(fitted.scores, cases).ranks["full"].tolist())
 
     assert ranks(choose_penalty(popular, repeated, CPU), repeated) == ranks(penalised(popular, STRENGTHS[0]), repeated) == [1, 2]
-    assert ranks(choose_penalty(popular, new, CPU), new) == evaluate(popular.scores, new).ranks["unseen"].tolist()
+    assert ranks(choose_penalty(popular, new, CPU), new) == evaluate(popular.scores, new).ranks["filter_seen"].tolist()
     assert choose_penalty(popular, NONE, CPU) is popular
 
 

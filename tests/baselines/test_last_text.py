@@ -25,7 +25,7 @@ TEXTS = ("Pen", "Blue pen", "A much longer text than the others", "", "Ink")
 def test_scores_are_cosines_of_mean_states(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "TOKENS", 16)  # several batches
     llm, told = tiny.backbone(), []
-    vectors = TextVectors(reading.mean_states(llm, TEXTS, max_tokens=20, told=told.append), 2.5, {})
+    vectors = TextVectors(reading.mean_states(llm, TEXTS, max_tokens=20, progress=told.append), 2.5, {})
     data = SimpleNamespace(cases=lambda part: Cases(np.arange(0), Ragged.from_rows([]), np.arange(0)))
     baseline = LastItemText().fit(FitContext(data, LaserConfig(), device=CPU, vectors=vectors))  # type: ignore[arg-type]
     with torch.no_grad():

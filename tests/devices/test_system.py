@@ -12,8 +12,6 @@ from pairs import KINDS, ROWS, SECTIONS, Pair, batch, gradients, trained
 from torch import Tensor
 from torch.testing import assert_close
 
-from laserrec.laser.ranker import Ranker
-
 
 def same(found: Tensor, expected: Tensor) -> None:
     assert_close(found.cpu(), expected, rtol=1e-3, atol=1e-4)
@@ -31,13 +29,16 @@ def test_forward_and_backward(elsewhere: torch.device, variant: str) -> None:
 
 def test_refresh_requests_and_new_items(elsewhere: torch.device) -> None:
     pair = Pair("text_first", elsewhere)
-    for texts, laser in ((pair.here_texts, pair.here), (pair.there_texts, pair.there)):
+    ids = [str(place) for place in range(len(tiny.ITEMS))]
+    for laser in pair:
         laser.refresh()
-        texts.extend([{"title": "Stapler"}, {"title": "Oak lamp"}])
-        laser.add_items(2)
-    for name, tensor in pair.here.model.state_dict().items():
-        same(pair.there.model.state_dict()[name].float(), tensor.float())
-    here, there = (Ranker(laser).scores(*batch(laser.device)) for laser in pair)
+    pair.here, pair.there = (
+        laser.serving(ids).with_items({"stapler": {"title": "Stapler"}, "lamp": {"title": "Oak lamp"}}).without_items(["3"])
+        for laser in pair
+    )
+    for name, tensor in pair.here.catalogue.tables().items():
+        same(pair.there.catalogue.tables()[name].float(), tensor.float())
+    here, there = (laser.scores(*batch(laser.device)) for laser in pair)
     assert here.shape == (len(ROWS), len(tiny.ITEMS) + 2)
     same(there, here)
     here_experts, there_experts = (laser.experts(*batch(laser.device)) for laser in pair)

@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 
 from laserrec.config import FitConfig
-from laserrec.laser.build import build_laser
 from laserrec.laser.collaborative_view import CollaborativeView
 from laserrec.laser.item_texts import ItemTexts
-from laserrec.laser.system import LaserSystem
+from laserrec.laser.system import LaserSystem, build_laser
 from laserrec.system.progress import Observer
 from laserrec.training.loop import fit
 
@@ -48,26 +47,26 @@ KINDS = {"qwen3": ("text_first", "qwen3"), "gpt2": ("prefix_first", "gpt2")}
 
 
 class Pair:
-    """The same Laser here and on another device, and the texts of each."""
+    """The same Laser here and on another device."""
 
     def __init__(self, variant: str, device: torch.device) -> None:
         variant, kind = KINDS.get(variant, (variant, "llama-grouped"))
         settings = tiny.config(**SECTIONS[variant])
-        self.here_texts, self.here = build(settings, kind, torch.device("cpu"))
+        self.here = build(settings, kind, torch.device("cpu"))
         tiny.liven(self.here.model)
         self.here.refresh()
-        self.there_texts, self.there = build(settings, kind, device)
+        self.there = build(settings, kind, device)
         self.there.model.load_state_dict(self.here.model.state_dict())
 
     def __iter__(self) -> Iterator[LaserSystem]:
         return iter((self.here, self.there))
 
 
-def build(settings: Any, kind: str, device: torch.device) -> tuple[ItemTexts, LaserSystem]:  # noqa: ANN401
+def build(settings: Any, kind: str, device: torch.device) -> LaserSystem:  # noqa: ANN401
     llm = tiny.backbone(kind)
     llm.model.to(device)
     texts = ItemTexts(llm, settings.prompt, tiny.ITEMS, settings.virtual.read_out)
-    return texts, build_laser(settings, llm, texts, CollaborativeView(tiny.sasrec(), KNOWN))
+    return build_laser(settings, llm, texts, CollaborativeView(tiny.sasrec(), KNOWN))
 
 
 def batch(device: torch.device) -> tuple[Tensor, Tensor]:

@@ -16,9 +16,9 @@ from laserrec.data.dataset import Cases
 from laserrec.data.ragged import Ragged
 from laserrec.laser.experts import Routing
 from laserrec.laser.system import LaserSystem
-from laserrec.runs.estimate import EmptyTexts
 from laserrec.sequential.sasrec import SASRec
 from laserrec.system.devices import CPU
+from laserrec.text_cache.store import ZeroStore
 from laserrec.training import estimates as module
 from laserrec.training import fusing, laser_stage
 from laserrec.training.context import FitContext
@@ -28,6 +28,13 @@ from laserrec.training.laser_stage import LaserStage, _finding_bytes, reading_ag
 from laserrec.training.sequential_stage import collaborative_stage
 from laserrec.training.sequential_task import CollaborativeTask
 from laserrec.training.text_stages import EncodeStage
+
+
+def of_zeros(context: FitContext) -> FitContext:
+    """Open texts whose encodings are all zeros, as an estimate does."""
+    assert context.texts_missing
+    context.texts.open(ZeroStore, writes=False)
+    return context
 
 
 def two_seconds(work: Callable[[], object]) -> float:
@@ -40,7 +47,7 @@ def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FitContext:
     """A run of a small shop whose texts are zeros."""
     monkeypatch.setenv("LASERREC_CACHE", str(tmp_path / "cache"))
     config = small_shop.config(small_shop.write_llm(tmp_path / "llm"), collaborative={"refits": []})
-    return FitContext(small_shop.dataset(), config, device=CPU, text_cache=EmptyTexts)
+    return of_zeros(FitContext(small_shop.dataset(), config, device=CPU))
 
 
 def test_a_gpu_is_given_more_to_do() -> None:
@@ -101,7 +108,7 @@ def test_what_memory_does_not_hold_is_read_again(context: FitContext, monkeypatc
     assert reading_again(context, context.config.stage1) == (0, 0)
     whole = context.texts.unlimited_memory
     half = context.config.override([f"runtime.text_memory={whole / 2 / 2**30}"])
-    limited = FitContext(context.data, half, device=CPU, text_cache=EmptyTexts)
+    limited = of_zeros(FitContext(context.data, half, device=CPU))
     items, history = reading_again(limited, half.stage1.model_copy(update={"batch_size": 100}))
     size = limited.texts.bytes
     # Every item is read in order; of the eleven that histories name, each once in the one batch, the half that is not held.
