@@ -18,9 +18,9 @@ from laserrec.runs.folder import RunFolder, train_run
 from laserrec.system.devices import choose
 from laserrec.system.files import read_tensors
 from laserrec.system.provenance import provenance
-from laserrec.training.fit import fit_identity, refit_settings
 from laserrec.training.loop import CHECKPOINT, FORMAT
 from laserrec.training.observers import EpochLog
+from laserrec.training.sequential_stage import collaborative_stage, refit_stages
 
 
 def train(out: Path, arm: str, config: LaserConfig, data: Dataset, data_path: Path) -> Path:
@@ -69,17 +69,16 @@ def finished(out: Path, arm: str, seeds: Sequence[int]) -> bool:
 
 def borrow(out: Path, folder: Path, config: LaserConfig, data: Dataset) -> None:
     """Copy the id-based fits of finished runs with the same seed that depend on the same."""
-    own = {"collaborative": (config.collaborative, config.seed, config.collaborative.hold_out)}
-    own |= {name: (settings, seed, 0) for name, (settings, seed) in refit_settings(config).items()}
+    about = {"data": data.fingerprint, "items": data.catalogue_digest}
     for other in sorted(out.glob(f"*/seed-{config.seed}/run.json")):
         kept = RunFolder.open(other.parent)
         if other.parent == folder or not kept.finished:
             continue
         texts = (kept.config.prompt, kept.config.llm) == (config.prompt, config.llm)
-        for name, (settings, seed, hold_out) in own.items():
-            wanted = fit_identity(data, settings, config.fit_collaborative, seed=seed, hold_out=hold_out)
-            if (texts or not settings.reads_texts) and identity(other.parent / name / CHECKPOINT) == wanted:
-                copy(other.parent / name, folder / name)
+        for stage in (collaborative_stage(config), *refit_stages(config)):
+            kept_fit = identity(other.parent / stage.name / CHECKPOINT)
+            if (texts or not stage.model.reads_texts) and kept_fit == about | stage.identity:
+                copy(other.parent / stage.name, folder / stage.name)
 
 
 def identity(checkpoint: Path) -> dict[str, Any] | None:

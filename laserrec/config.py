@@ -40,12 +40,8 @@ class LLMConfig(_Section):
     """Type of the frozen weights, and of the arithmetic through them but where the processor is slow at bfloat16: there it is float32."""
     weights: Weights = "full"
     """How the weights inside the layers are kept: as `dtype`, or in 8 bits (int8, fp8) or 4 (nf4); the arithmetic stays `dtype`'s."""
-    compiled: bool = False
-    """Compile the elementwise arithmetic where a C++ compiler is at hand; worth some seconds before long runs with prefix_first."""
     cache: Literal["exact", "int8"] = "exact"
     """How encoded texts are kept on disk: as `dtype`, or in 8 bits, which takes half the room of bfloat16 and rounds keys and values."""
-    cache_memory: float | None = Field(None, gt=0, le=2.0**30)
-    """Memory of the device for encoded texts, in GiB; half of what is free when unset. What does not fit stays on disk until it is read."""
 
 
 class PromptConfig(_Section):
@@ -130,19 +126,13 @@ class ScoreConfig(_Section):
     """One trained linear map, started at the identity, over users' and items' states; the paper has none."""
     nearest: bool = True
     """Add κ · (how near an item is to those of the history by their own states), κ trained; the paper does not."""
-    nearness: float = 0.1
-    """κ at the start."""
     fuse_collaborative: bool = True
     """Add γ · (standardised score of the collaborative model), γ trained; the paper does not."""
-    trust: float = 1.0
-    """γ at the start."""
     new_items: float | None = Field(None, ge=-LARGEST_LIFT, le=LARGEST_LIFT)
     """What an item that the collaborative model does not know gets beyond the mean score of its stand-ins, in deviations; where it is unset
     and scalars are calibrated, it is fitted on known items that are taken for new."""
     seen_penalty: bool = True
     """Subtract a trained δ from the items of the history; the paper does not."""
-    penalty: float = 2.0
-    """δ at the start."""
     calibrate: bool = True
     """Fit 1/τ, κ, γ and δ, those that are trained, on training targets before anything else; the paper has none to fit."""
     balance: float = Field(0.01, ge=0)
@@ -221,8 +211,6 @@ class FitConfig(_Section):
     """And not before as many optimiser steps without one: where few users make short epochs, a few of them tell little."""
     batch_size: int = Field(64, ge=1)
     """Histories an optimiser step."""
-    micro_batch_size: int | None = Field(None, ge=1)
-    """Histories a forward pass; gradients accumulate over the batch. The whole batch when unset."""
     learning_rate: float = Field(1e-3, gt=0)
     """Peak learning rate of AdamW."""
     weight_decay: float = Field(0.0, ge=0)
@@ -235,8 +223,30 @@ class FitConfig(_Section):
     """Validate on this many cases, drawn once from the seed; on all of them when unset."""
     metric: str = "ndcg@10"
     """Validation metric that chooses the best epoch; larger is better."""
+
+
+class RuntimeConfig(_Section):
+    """How this machine computes a run; the run stays the same, but for the last digits where `ROUNDING` names a setting."""
+
+    text_memory: float | None = Field(None, gt=0, le=2.0**30)
+    """Memory of the device for encoded texts, in GiB; half of what is free when unset. What does not fit stays on disk until it is read."""
+    sequential_micro_batch: int | None = Field(None, ge=1)
+    """Histories a forward pass of a sequential recommender at most; gradients accumulate over the batch. The whole batch when unset."""
+    laser_micro_batch: int | None = Field(None, ge=1)
+    """The same for stages 1 and 2."""
     checkpoint_seconds: float = Field(60.0, ge=0)
     """Seconds between checkpoints inside an epoch; 0 writes one at every step."""
+    compiled: bool = False
+    """Compile the elementwise arithmetic where a C++ compiler is at hand; worth some seconds before long runs with prefix_first."""
+
+    def over(self, begun: RuntimeConfig) -> RuntimeConfig:
+        """Return these settings, with those of a run as it was begun wherever these are as by default."""
+        usual = RuntimeConfig()
+        return self.model_copy(update={key: value for key, value in begun if getattr(self, key) == getattr(usual, key)})
+
+
+ROUNDING = ("sequential_micro_batch", "laser_micro_batch", "compiled")
+"""Runtime settings that change the order of sums, and so the last digits of results."""
 
 
 class LaserConfig(_Section):
@@ -256,6 +266,12 @@ class LaserConfig(_Section):
     stage1: FitConfig = FitConfig(epochs=6, patience=2, learning_rate=3e-4, warmup_steps=50, validation_cases=2000)
     stage2: FitConfig = FitConfig(epochs=2, patience=2, learning_rate=1e-4, warmup_steps=50, validation_cases=2000)
     """Left out where it has no epochs; its cases and its metric choose what is fused all the same."""
+    runtime: RuntimeConfig = RuntimeConfig()
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a run's results depend on, as JSON holds it: every setting but those of `runtime`."""
+        return self.model_dump(mode="json", exclude={"runtime"})
 
     @classmethod
     def preset(cls, name: Literal["default", "paper"]) -> Self:
@@ -313,19 +329,31 @@ class LaserConfig(_Section):
         for assignment in assignments:
             key, separator, value = assignment.partition("=")
             if not separator:
-                raise ConfigError(f"--set {shown(assignment)}: expected section.key=value, for example stage1.epochs=3.")
+                raise ConfigError(f"{shown(assignment)}: expected section.key=value, for example stage1.epochs=3.")
             nested: Any = _read_value(value.strip())
             for part in reversed(key.strip().split(".")):
                 nested = {part: nested}
-            _overlay(merged, nested, f"--set {assignment[:160]}")
+            _overlay(merged, nested, assignment[:160])
         try:
             return type(self).model_validate(merged)
         except ValidationError as error:
-            raise ConfigError(f"--set: {_explain(error)}") from error
+            raise ConfigError(_explain(error)) from error
 
     def save(self, path: Path) -> None:
         """Write the settings as JSON."""
         path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+MOVED = {
+    "llm.compiled": "runtime.compiled",
+    "llm.cache_memory": "runtime.text_memory",
+    "fit_collaborative.micro_batch_size": "runtime.sequential_micro_batch",
+    "stage1.micro_batch_size": "runtime.laser_micro_batch",
+    "stage2.micro_batch_size": "runtime.laser_micro_batch",
+    **{f"{fit}.checkpoint_seconds": "runtime.checkpoint_seconds" for fit in ("fit_collaborative", "stage1", "stage2")},
+    **{f"score.{start}": "a constant, for it is trained" for start in ("trust", "nearness", "penalty")},
+}
+"""Settings of earlier versions, and what became of them."""
 
 
 def _read_value(text: str) -> Any:  # noqa: ANN401 - whatever TOML holds
@@ -340,7 +368,9 @@ def _read_value(text: str) -> Any:  # noqa: ANN401 - whatever TOML holds
 def _overlay(target: dict[str, Any], values: Mapping[str, Any], source: str, path: str = "") -> None:
     for key, value in values.items():
         if key not in target:
-            raise ConfigError(f"{source}: unknown setting {shown(path + str(key))}; allowed here are {', '.join(sorted(target))}.")
+            name = path + str(key)
+            moved = f"{name!r} is now {MOVED[name]}" if name in MOVED else f"unknown setting {shown(name)}"
+            raise ConfigError(f"{source}: {moved}; allowed here are {', '.join(sorted(target))}.")
         if isinstance(target[key], dict):
             if not isinstance(value, Mapping):
                 raise ConfigError(
@@ -362,9 +392,6 @@ def _explain(error: ValidationError) -> str:
     )
 
 
-PATIENT_FIT: Mapping[str, Any] = {"patience_steps": 160, "epochs": 250}
-"""For what takes some hundreds of steps to leave popularity behind: with four or five an epoch that is a hundred epochs (docs/log.md)."""
-BERT4REC_FIT: Mapping[str, Any] = {"learning_rate": 3e-3, "patience": 6, **PATIENT_FIT}
 PAPER: dict[str, Any] = {
     "prompt": {"order": "prefix_first", "instruction": PAPER_INSTRUCTION, "line": ">> {number}. {text}\n"},
     "virtual": {"prefix_length": 32, "start": "random"},
@@ -389,8 +416,8 @@ PAPER: dict[str, Any] = {
         "seen_penalty": False,
         "hold_out": 0,
     },
-    # Silent in the paper.
-    "fit_collaborative": {"batch_size": 256, **BERT4REC_FIT},
+    # Silent in the paper: what BERT4Rec needs (baselines/sequential.py).
+    "fit_collaborative": {"batch_size": 256, "learning_rate": 3e-3, "patience": 6, "patience_steps": 160, "epochs": 250},
     "stage1": {"epochs": 15, "patience": 15, "batch_size": 4, "learning_rate": 1e-4},
     "stage2": {"epochs": 5, "patience": 5, "batch_size": 4, "learning_rate": 1e-4},
 }

@@ -21,7 +21,7 @@ from __future__ import annotations
 import difflib
 import reprlib
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from heapq import nlargest
 from itertools import islice, takewhile
@@ -56,7 +56,16 @@ def printable(text: str) -> str:
 
 
 class LaserrecError(Exception):
-    """Root of every error that laserrec raises on purpose."""
+    """Root of every error that laserrec raises on purpose.
+
+    Attributes:
+        parameters: what to give otherwise, by its name in Python, such as `folder` or `resume`; the command line adds its own names.
+    """
+
+    def __init__(self, *message: object, parameters: Sequence[str] = ()) -> None:
+        """Say what was received, what is allowed and what to do."""
+        super().__init__(*message)
+        self.parameters = tuple(parameters)
 
 
 class ConfigError(LaserrecError):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -21,11 +20,10 @@ from numpy.typing import NDArray
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.data.ragged import Ragged
-from laserrec.errors import ConfigError, DataError, shown
+from laserrec.errors import DataError, shown
 from laserrec.evaluation.metrics import Evaluation, evaluate
 from laserrec.evaluation.ranking import best
 from laserrec.laser.catalogue import Catalogue
-from laserrec.laser.collaborative_view import CollaborativeView
 from laserrec.laser.explanation import Explanation, explain
 from laserrec.laser.folder import ModelFolder, upload
 from laserrec.laser.item_texts import ItemTexts
@@ -36,15 +34,13 @@ from laserrec.laser.validation import check_explained, check_fit, check_ids, che
 from laserrec.layers.histories import padded
 from laserrec.layers.products import products
 from laserrec.llm.loading import load_backbone, located
-from laserrec.sequential.build import build_recommender
 from laserrec.system.cache import texts_folder
 from laserrec.system.devices import choose
 from laserrec.system.process import OwnProcess
-from laserrec.training.fit import costs_of, fit_collaborative, fit_laser, reads_texts, refit_collaborative
-from laserrec.training.language import dataset_texts, encode_texts
+from laserrec.system.progress import Observer
+from laserrec.training.context import FitContext
 from laserrec.training.observers import bar_on_terminal
-from laserrec.training.session import Session
-from laserrec.training.text_vectors import text_vectors
+from laserrec.training.pipeline import costs_of, laser_stages, run_stages, transfer_stages
 
 
 class Laser:
@@ -89,75 +85,51 @@ class Laser:
         config: LaserConfig | None = None,
         *,
         folder: str | Path | None = None,
-        session: Session | None = None,
+        resume: bool = True,
+        observers: Sequence[Observer] | None = None,
         device: str | torch.device | None = None,
     ) -> Self:
-        """Train on a dataset: the id-based recommender, then Laser's two stages.
+        """Train on a dataset: a sequential recommender, Laser's two stages, and the ensemble whose score is fused.
 
         Args:
             data: the dataset; its test events are not looked at.
             config: the settings; the default preset when unset.
-            folder: where checkpoints are kept; the same call goes on from what is there, were it stopped. Nothing is kept when unset.
-            session: in the place of a folder: where checkpoints are kept, whether to go on from them, and who watches. Without one a
-                progress bar does, where stderr is a terminal.
-            device: where to train: `cpu`, `cuda`, `cuda:1` or `mps`; the session's when unset, which is a GPU where CUDA sees one.
+            folder: where checkpoints are kept; nothing is kept when unset.
+            resume: go on from the checkpoints in the folder; when False there must be none.
+            observers: who watches; a progress bar when unset, where stderr is a terminal.
+            device: where to train: `cpu`, `cuda`, `cuda:1` or `mps`; when unset a GPU where CUDA sees one, else the CPU.
 
         Raises:
             AssetError: the LLM cannot be had.
-            CheckpointError: the folder holds checkpoints of other settings or data, or ones that the session is not to go on from.
-            ConfigError: this machine has no such device, both a folder and a session are given, or the settings are no `LaserConfig`.
+            CheckpointError: the folder holds checkpoints of other settings or data, or ones that may not be continued.
+            ConfigError: this machine has no such device, or the settings are no `LaserConfig`.
             DataError: `data` is no `Dataset`.
             InterruptedTraining: Ctrl-C; where there is a folder, the same call goes on.
         """
         check_fit(data, config)
-        if session is None:
-            session = Session(None if folder is None else Path(folder), resume=True, observers=bar_on_terminal())
-        elif folder is not None:
-            raise ConfigError(f"Received the folder {str(folder)!r} and a session, which has one of its own; give one of the two.")
-        session = replace(session, device=choose(session.device if device is None else device))
-        config = located(config or LaserConfig())
-        backbone = load_backbone(config, session.device)
-        start = None if config.start is None else Start.read(config.start, data).require_alike(config)
-        if start is not None:
-            start.stored.check_llm(backbone.fingerprint())
-        texts = dataset_texts(data, config, backbone)
-        vectors = text_vectors(data, config.prompt, backbone, session) if reads_texts(config) else None
-        collaborative = fit_collaborative(
-            data,
-            config.collaborative,
-            config.fit_collaborative,
-            seed=config.seed,
-            session=session,
-            hold_out=config.collaborative.hold_out,
-            name="collaborative",
-            texts=vectors,
-        )
-        encoding = encode_texts(texts, session)
-        view = CollaborativeView(collaborative.model, collaborative.seen)
-        system = build_laser(config, backbone, texts, view)
-        if start is not None:
-            start.give(system.model)
-        known = {"llm": backbone.fingerprint()} | ({} if start is None else {"start": start.digest})
-        stages = fit_laser(system, data, config, known=known, session=session)
-        refits, fusing = refit_collaborative(system, data, config, session=session, texts=vectors)
-        laser = cls(config, data.item_ids, system, provenance_of(data, backbone, start))
-        if vectors is not None:
-            encoding["seconds"] += vectors.seconds
-        laser.costs = {"texts": encoding} | costs_of([collaborative, *refits], stages, fusing, system)
-        return laser
+        place, watching = None if folder is None else Path(folder), bar_on_terminal() if observers is None else observers
+        context = FitContext(data, located(config or LaserConfig()), place, resume, watching, choose(device))
+        context.load()
+        run_stages(laser_stages(context.config), context)
+        return cls._made(context)
 
     @classmethod
     def transfer(
-        cls, source: str | Path, data: Dataset, *, session: Session | None = None, device: str | torch.device | None = None
+        cls,
+        source: str | Path,
+        data: Dataset,
+        *,
+        observers: Sequence[Observer] = (),
+        device: str | torch.device | None = None,
     ) -> Self:
         """Carry a trained model over to another catalogue as it is: nothing is learnt from the dataset's events (paper §4.3, zero-shot).
 
-        Items are known by their texts alone, and no id-based recommender reads the histories. To train further, see the setting `start`.
+        Items are known by their texts alone, and no sequential recommender reads the histories. To train further, see the setting `start`.
 
         Args:
             source: a model folder, a run's folder, or a Hugging Face repository `hf:owner/name`.
             data: the other catalogue.
-            session: who watches; nothing is kept.
+            observers: who watches.
             device: where to embed and recommend, as in `fit`.
 
         Raises:
@@ -166,22 +138,20 @@ class Laser:
             ConfigError: the prompt names an attribute that the catalogue does not have, or this machine has no such device.
             DataError: the dataset is the one that the model was trained on, or made from it.
         """
-        start, session = Start.read(source, data), session or Session()
+        start = Start.read(source, data)
         if start.has_learnt_from(data):
             raise DataError(f"The model, or one that it started from, was trained on {data.name!r} itself; give another dataset.")
-        session = replace(session, device=choose(session.device if device is None else device))
-        config, backbone = start.stored.config, load_backbone(start.stored.config, session.device)
-        start.stored.check_llm(backbone.fingerprint())
-        texts = dataset_texts(data, config, backbone)
-        encoding = encode_texts(texts, session)
-        torch.manual_seed(config.seed)
-        untrained = build_recommender(config.collaborative, len(data.item_ids))
-        view = CollaborativeView(untrained, torch.zeros(len(data.item_ids), dtype=torch.bool))
-        system = build_laser(config, backbone, texts, view)
-        start.give(system.model)
-        system.refresh()
-        laser = cls(config, data.item_ids, system, provenance_of(data, backbone, start))
-        laser.costs = {"texts": encoding}
+        context = FitContext(data, start.stored.config, observers=observers, device=choose(device))
+        start.stored.check_llm(context.backbone.fingerprint())
+        context.start = start
+        run_stages(transfer_stages(), context)
+        return cls._made(context)
+
+    @classmethod
+    def _made(cls, context: FitContext) -> Self:
+        provenance = provenance_of(context.data, context.backbone, context.start)
+        laser = cls(context.config, context.data.item_ids, context.system, provenance)
+        laser.costs = costs_of(context)
         return laser
 
     def evaluate(self, data: Dataset, split: Literal["valid", "test"] = "test") -> Evaluation:
@@ -460,7 +430,7 @@ class Laser:
         config, backbone = stored.config, load_backbone(stored.config, place).for_reading()
         stored.check_llm(backbone.fingerprint())
         items = [{key: value for key, value in item.items() if key != "item_id"} for item in stored.catalogue]
-        texts = ItemTexts(backbone, config.prompt, items, config.virtual.read_out, config.llm, columns=stored.columns)
+        texts = ItemTexts(backbone, config.prompt, items, config.virtual.read_out, config.llm, stored.columns, config.runtime.text_memory)
         texts.reuse(texts_folder())
         system = build_laser(config, backbone, texts, stored.collaborative)
         stored.restore(system.model)

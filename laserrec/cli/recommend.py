@@ -147,16 +147,16 @@ def _write_all(model: _Model, data: Path | None, out: Path, k: int, exclude_seen
     """Recommend to every user of a dataset, and write one table."""
     from laserrec.cli.support import progress_console
     from laserrec.runs.batch import check_place, formula_like_ids, recommend_users, write_table
+    from laserrec.system.progress import watched
     from laserrec.training.observers import ProgressBar
-    from laserrec.training.session import Session
 
     check_place(out)
     dataset, console = _dataset(model.run, data), progress_console()
     with console.status("Loading the model"):
         laser = model.load()
     chosen = bounds(laser)
-    with Session(observers=[ProgressBar(console)], device=laser.device).watched("users", len(dataset.user_ids)) as told:
-        table = recommend_users(laser, dataset, k, exclude_seen=exclude_seen, told=told, **chosen)
+    with watched([ProgressBar(console)], "users", len(dataset.user_ids)) as progress:
+        table = recommend_users(laser, dataset, k, exclude_seen=exclude_seen, progress=progress, **chosen)
     write_table(table, out)
     if out.suffix == ".csv" and (count := formula_like_ids(table)):
         typer.echo(

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from laserrec.comparison.layout import Grid
     from laserrec.laser.explanation import Explanation
     from laserrec.laser.ranking_requests import Recommendation
+    from laserrec.runs.estimate import Compared, Plan
     from laserrec.runs.folder import Result
-    from laserrec.runs.planning.plan import Compared, Plan
 
 COLUMNS = {"R@10": "recall@10", "N@10": "ndcg@10", "R@50": "recall@50", "N@50": "ndcg@50", "MRR": "mrr"}
 PROTOCOL_TITLES = {"full": "seen items ranked too", "filter_seen": "seen items excluded"}

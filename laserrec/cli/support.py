@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
@@ -64,6 +64,18 @@ def read_settings(
     return settings.override([*(assignments or []), *([] if seed is None else [f"seed={seed}"])])
 
 
+def one_of(names: Sequence[str]) -> Callable[[list[str]], list[str]]:
+    """Return a callback for arguments that must be among some names."""
+
+    def check(given: list[str]) -> list[str]:
+        for name in given:
+            if name not in names:
+                raise typer.BadParameter(f"{name!r} is not one of {', '.join(names)}.")
+        return given
+
+    return check
+
+
 def print_json(value: Mapping[str, Any]) -> None:
     """Print JSON on stdout."""
     typer.echo(_json(value))
@@ -114,9 +126,17 @@ def run(app: typer.Typer, name: str) -> NoReturn:
         _fail(_usage(error), 2)
     except InterruptedTraining as stop:
         _fail(str(stop), 130)
-    except (LaserrecError, OSError) as error:
+    except LaserrecError as error:
+        _fail(f"error: {error}{_options(error)}", 1)
+    except OSError as error:
         _fail(f"error: {error}", 1)
     sys.exit(code)
+
+
+def _options(error: LaserrecError) -> str:
+    """Return what the command line calls the parameters that an error names; settings, which have a dot in their names, are `--set`."""
+    names = [f"--set {name}=…" if "." in name else f"--{name.replace('_', '-')}" for name in error.parameters]
+    return f" Options: {', '.join(names)}." if names else ""
 
 
 def _usage(error: Exception) -> str:

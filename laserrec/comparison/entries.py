@@ -68,9 +68,7 @@ class _Read:
     def recipe(self) -> dict[str, Any]:
         """Model, settings and catalogue, which two runs of one model with different seeds share."""
         about = self.evaluation.about
-        own = self.owner.config
-        # Settings that a plan chose to fit into the free memory do not make another model.
-        settings = own.override([f"{name}=none" for name in self.owner.about.get("plan", {}).get("chosen", {})]).model_dump(mode="json")
+        settings = self.owner.config.identity
         del settings["seed"]
         catalogue = self.owner.about["data"]["catalogue"]
         return {"model": about.get("model"), "settings": about.get("settings", settings), "catalogue": catalogue}

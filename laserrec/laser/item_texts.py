@@ -48,6 +48,7 @@ class ItemTexts:
         read_out: ReadOut = "suffix",
         llm: LLMConfig | None = None,
         columns: Sequence[str] | None = None,
+        memory_gib: float | None = None,
     ) -> None:
         """Take the items; nothing is encoded yet.
 
@@ -58,6 +59,7 @@ class ItemTexts:
             read_out: which states become the embedding.
             llm: how encoded texts are kept; as by default when None.
             columns: the catalogue's attributes in its order, which texts show; those of the items when None.
+            memory_gib: memory of the device for encoded texts, in GiB; half of what is free when None.
         """
         self.backbone, self.prompt = backbone, prompt
         self.template = Template(prompt, tuple(attribute_order(items) if columns is None else columns))
@@ -68,7 +70,7 @@ class ItemTexts:
         caches = []
         if prompt.order == "text_first":
             kept, lines = llm or LLMConfig(), self.lines(items)
-            memory = available_memory(backbone.device) // 2 if kept.cache_memory is None else int(kept.cache_memory * 2**30)
+            memory = available_memory(backbone.device) // 2 if memory_gib is None else int(memory_gib * 2**30)
             caches = [
                 TextCache(backbone, tokens, lines, numbers=kept.cache, memory=memory // len(instructions)) for tokens in self._instructions
             ]

@@ -24,4 +24,4 @@ def load_backbone(config: LaserConfig, device: torch.device = CPU) -> Backbone:
     """
     llm = config.llm
     place = resolve_llm(config.llm.model)
-    return Backbone.load(place, layers=llm.layers, dtype=llm.dtype, weights=llm.weights, compiled=llm.compiled, device=device)
+    return Backbone.load(place, layers=llm.layers, dtype=llm.dtype, weights=llm.weights, compiled=config.runtime.compiled, device=device)

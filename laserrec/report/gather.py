@@ -16,8 +16,8 @@ from laserrec.report.examples import Example, examples
 from laserrec.report.fits import Fit, read_fits
 from laserrec.report.item_map import ItemMap, item_map
 from laserrec.report.population import Population, population
+from laserrec.runs.estimate import Compared as Predicted
 from laserrec.runs.folder import RunFolder
-from laserrec.runs.planning.plan import Compared as Predicted
 from laserrec.system.devices import CPU
 
 USERS = 10

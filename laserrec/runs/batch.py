@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from laserrec.data.files import write_parquet
 from laserrec.errors import DataError, UnknownIdError
 from laserrec.recommender import Laser
 from laserrec.system.atomic import aside
+from laserrec.system.progress import Progress
 
 COLUMNS = {"user_id": pl.String, "rank": pl.Int32, "item_id": pl.String, "title": pl.String, "score": pl.Float32}
 ENDINGS = (".parquet", ".csv", ".jsonl")
@@ -31,7 +32,7 @@ def recommend_users(
     exclude_seen: bool = True,
     only: Collection[str] | None = None,
     without: Collection[str] | None = None,
-    told: Callable[[int], None] = lambda _: None,
+    progress: Progress = lambda _: None,
 ) -> pl.DataFrame:
     """Recommend after the whole history of every user of a dataset.
 
@@ -42,7 +43,7 @@ def recommend_users(
         exclude_seen: leave each user's own items out.
         only: ids to choose from, as in `Laser.recommend`.
         without: ids that are never recommended.
-        told: told how many users are done.
+        progress: called with the number of users that are done.
 
     Returns:
         user_id, rank from 1, item_id, title and score, users in the dataset's order; one for whom no item is left has no row.
@@ -66,7 +67,7 @@ def recommend_users(
             for rank, item in enumerate(row, start=1)
         ]
         parts.append(pl.DataFrame(lists, schema=COLUMNS, orient="row"))
-        told(users.stop)
+        progress(users.stop)
     return pl.concat(parts)
 
 

@@ -238,7 +238,7 @@ class DiskStore:
         if number in (errno.EMFILE, errno.ENFILE):
             advice = f"A process may have {os.sysconf('SC_OPEN_MAX'):,} files open here: raise that (`ulimit -n`), or have it open fewer."
         elif number == errno.ENOMEM:
-            advice = "Free memory, or lower llm.cache_memory."
+            advice = "Free memory, or lower runtime.text_memory."
         elif number in (errno.EACCES, errno.EPERM):
             advice = f"Ask whoever owns it for the right to, or {own}."
         elif doing == "keep" and number != errno.EIO:

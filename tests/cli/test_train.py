@@ -78,7 +78,7 @@ def test_an_occupied_folder_is_refused(laserrec: Run, shop: Path) -> None:
     code, _, err = laserrec("train", "--data", "data", "--out", "run", "--config", "laser.toml")
     assert (code, err) == (
         1,
-        "error: run exists and is not empty. Choose another folder with --out, or continue the run in it with --resume.\n",
+        "error: run exists and is not empty. Choose another folder, or continue the run in it. Options: --out, --resume.\n",
     )
     assert (shop / "run" / "run.json").read_bytes() == before
     (shop / "other").mkdir()
@@ -173,7 +173,7 @@ def test_tensorboard(laserrec: Run, shop: Path) -> None:
 def stop_in_stage1(shop: Path, how: signal.Signals) -> subprocess.CompletedProcess[str]:
     """Start the training of `world` again as a process, and stop it once stage 1 has a checkpoint."""
     out = shop / "again"
-    slow = ["--set", "stage1.epochs=40", "--set", "stage1.patience=40", "--set", "stage1.checkpoint_seconds=0"]
+    slow = ["--set", "stage1.epochs=40", "--set", "stage1.patience=40", "--set", "runtime.checkpoint_seconds=0"]
     words = ["train", "--data", "data", "--out", "again", "--config", "laser.toml", *slow]
     line = [sys.executable, "-c", "from laserrec.cli import main; main()", *words]
     alone = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(package.__file__).parents[1])}

@@ -216,8 +216,8 @@ def test_one_model_is_what_differs_in_the_seed_alone(data: Dataset, tmp_path: Pa
         data,
         [1, 1, 1, 11],
         seed=1,
-        settings=("stage1.micro_batch_size=1",),
-        chosen=("stage1.micro_batch_size",),
+        settings=("runtime.laser_micro_batch=1",),
+        chosen=("runtime.laser_micro_batch",),
         costs='{"costs": {"laser": {"seconds": 9.0, "parameters": 5}}}',
     )
     assert [entry.name for entry in read_entries([first, same_seed], "test")] == [f"Laser ({first})", f"Laser ({same_seed})"]
@@ -286,7 +286,7 @@ def test_a_folder_of_seeds_is_all_of_them(data: Dataset, tmp_path: Path) -> None
         RunFolder.open(baselines)
     with pytest.raises(CheckpointError, match="holds a run for each of several seeds"):
         ModelFolder.read(runs)
-    with pytest.raises(ConfigError, match=r"several seeds\. Continue them with --seeds"):
+    with pytest.raises(ConfigError, match=r"several seeds\. Continue all of them"):
         RunFolder.begin(baselines, LaserConfig(), data, tmp_path / "data", command=["laserrec", "baseline"], resume=True)
 
 

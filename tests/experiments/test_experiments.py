@@ -16,10 +16,10 @@ import small_shop
 import torch
 
 from laserrec import __version__
+from laserrec.baselines.collection import BASELINES
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.llm.backbone import Backbone
-from laserrec.runs.baselines import BASELINES
 from laserrec.system.devices import CPU
 from laserrec.system.files import read_tensors, write_tensors
 from laserrec.system.provenance import commit
@@ -146,7 +146,7 @@ def test_every_restricted_experiment_is_valid(path: Path) -> None:
     experiment = SimpleNamespace(**runpy.run_path(str(FOLDER / "restricted.py"), run_name="runner")).Experiment.read(path)
     assert experiment.question.endswith("?")
     assert LaserConfig().override(experiment.settings) != LaserConfig()
-    assert set(experiment.baselines) <= set(BASELINES)
+    assert set(experiment.baselines) <= {baseline.name for baseline in BASELINES}
     assert all(set(how) <= {"users", "hidden_items"} and len(how) <= 1 for how in experiment.datasets.values())
 
 

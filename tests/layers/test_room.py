@@ -59,7 +59,7 @@ def test_counting_draws_nothing() -> None:
     assert torch.get_rng_state().equal(after)
 
 
-@pytest.mark.parametrize("wrong", [f"seed={2**64}", "collaborative.blocks=1000000", "mformer.blocks=5000", "llm.cache_memory=1e300"])
+@pytest.mark.parametrize("wrong", [f"seed={2**64}", "collaborative.blocks=1000000", "mformer.blocks=5000", "runtime.text_memory=1e300"])
 def test_settings_beyond_all_use(wrong: str) -> None:
     with pytest.raises(ConfigError, match=wrong.partition("=")[0].replace(".", r"\.")):
         LaserConfig().override([wrong])

@@ -280,7 +280,7 @@ def test_a_dataset_that_moved(copied: Path, capsys: pytest.CaptureFixture[str]) 
     about["data"]["absolute"] = str(copied / "data")
     (copied / "run" / "run.json").write_text(json.dumps(about))
     (copied / "data").rename(copied / "moved")
-    with pytest.raises(DataError, match="Tell where it is with --data"):
+    with pytest.raises(DataError, match="Say where it is"):
         command("report", copied / "run")()
     assert not (copied / "run" / "report.html").exists()
     command("report", copied / "run", "--data", copied / "moved")()

@@ -19,7 +19,7 @@ from laserrec.runs.batch import formula_like_ids, recommend_users, write_table
 def test_each_gets_what_they_would_get_alone(trained: Laser, data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("laserrec.runs.batch.USERS_AT_ONCE", 4)
     done: list[int] = []
-    table = recommend_users(trained, data, 3, told=done.append)
+    table = recommend_users(trained, data, 3, progress=done.append)
     assert done == [4, 8, 11]
     expected = [
         (f"user-{user:02}", rank, item.item_id, item.title)
@@ -49,7 +49,7 @@ def test_an_item_that_the_model_does_not_know_is_told_before_anything_is_compute
     events = pl.concat([data.interactions.filter(own), bought, data.interactions.filter(~own)])
     grown = Dataset.build("shop", items, events, data.split)
     with pytest.raises(UnknownIdError, match=r"Unknown item id 'tents'.*'tent'"):
-        recommend_users(trained, grown, told=lambda _: pytest.fail("something was computed"))
+        recommend_users(trained, grown, progress=lambda _: pytest.fail("something was computed"))
     with pytest.raises(DataError, match="k = 0"):
         recommend_users(trained, data, 0)
 
