@@ -77,7 +77,7 @@ KINDS: dict[str, tuple[str, Read]] = {
     "a dataset's items": ("data/items.parquet", lambda root: Dataset.load(root / "data").items.rows()),
     "a dataset's events": ("data/interactions.parquet", lambda root: Dataset.load(root / "data").fingerprint),
     "run.json": ("run/run.json", lambda root: read_run(root / "run") and None),
-    "ranks": ("run/ranks-test.parquet", lambda root: Evaluation.load(root / "run" / "ranks-test.parquet").metrics("all")),
+    "ranks": ("run/ranks-test.parquet", lambda root: Evaluation.load(root / "run" / "ranks-test.parquet").metrics("full")),
     "laser.json": ("run/model/laser.json", lambda root: (ModelFolder.read(root / "run" / "model"), read_run(root / "run"))[0].catalogue),
     "a model's settings": ("run/model/config.json", lambda root: ModelFolder.read(root / "run" / "model").catalogue),
     "a model's weights": ("run/model/laser.safetensors", lambda root: ModelFolder.read(root / "run" / "model").catalogue),
