@@ -25,6 +25,13 @@ PROTOCOL_TITLES = {"full": "seen items ranked too", "filter_seen": "seen items e
 SHOWN_HISTORY = 8
 BAR = 20
 """Characters of the longest bar."""
+TERMS = {
+    "language_model": "language model",
+    "nearness": "nearness",
+    "collaborative": "collaborative",
+    "cold_start_bonus": "cold-start bonus",
+    "seen_penalty": "seen penalty",
+}
 
 
 def show_results(results: Sequence[Result]) -> None:
@@ -76,29 +83,32 @@ def show_recommendations(history: Sequence[str], found: Sequence[Recommendation]
 def show_explanations(explained: Sequence[Explanation]) -> None:
     """Print why each item has its score, at three levels: a sentence, the history's items as bars, terms and expert."""
     from rich.console import Console
+    from rich.padding import Padding
     from rich.text import Text
 
     console = Console(highlight=False)
-    up, down = ("#", "-") if console.options.ascii_only else ("█", "░")
     for rank, one in enumerate(explained, start=1):
-        console.print(Text(f"{rank}. {one.title}", style="bold"))
-        console.print(Text(f"   {one.sentence}"))
         strongest = sorted(one.moves, key=lambda move: -abs(move.by))[:SHOWN_HISTORY]
-        widest = max(len(move.title) for move in strongest)
-        for move in strongest:
-            length = round(BAR * abs(move.by / strongest[0].by)) if strongest[0].by else 0
-            bar = (up if move.by > 0 else down) * length
-            console.print(Text(f"   {move.title:{widest}} {move.by:+7.2f} {bar}"), no_wrap=True, overflow="ellipsis")
+        longest = abs(strongest[0].by) or 1.0
+        bars = [
+            f"{move.by:+7.2f} {('█' if move.by > 0 else '░') * round(BAR * abs(move.by) / longest):{BAR}} {move.title}"
+            for move in strongest
+        ]
         if len(one.moves) > len(strongest):
-            console.print(f"   … {len(one.moves) - len(strongest):,} more of your items move it less")
-        terms = {name.replace("_", " "): term for name, term in asdict(one.terms).items() if term is not None}
-        console.print(Text("   Score " + " ".join(f"{term:+.3f} ({name})" for name, term in terms.items()) + f" = {one.score:.3f}"))
+            bars.append(f"… {len(one.moves) - len(strongest):,} more of your items move it less")
+        terms = asdict(one.terms).items()
+        computed = [
+            "Score: " + " ".join(f"{term:+.3f} ({TERMS[name]})" for name, term in terms if term is not None) + f" = {one.score:.3f}"
+        ]
         if one.without_prefix is not None:
-            console.print(
-                f"   The prefix made from your history moves the score by {one.prefix_moves:+.3f}; without it: {one.without_prefix:.3f}"
+            computed.append(
+                f"The prefix made from your history moves the score by {one.prefix_moves:+.3f}; without it: {one.without_prefix:.3f}"
             )
         if one.expert is not None:
-            console.print(f"   Expert {one.expert} read your history (the router's probability: {one.expert_probability:.2f})")
+            computed.append(f"Expert {one.expert} read your history (the router's probability: {one.expert_probability:.2f})")
+        console.print(Text(f"{rank}. {one.title}", style="bold"))
+        for line in [one.sentence, *bars, *computed]:
+            console.print(Padding(Text(line), (0, 0, 0, 3)))
         console.print()
 
 

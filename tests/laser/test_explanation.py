@@ -129,6 +129,7 @@ def test_no_item_is_placed_where_none_is_warm() -> None:
         assert one.score == pytest.approx(score, abs=1e-4)
 
 
+@torch.no_grad()
 def test_without_the_prefix_the_same_texts_are_read_with_the_memory_of_no_history() -> None:
     system = serving()
     history, scorer = [9, 1, 0], system.model.scorer
@@ -152,6 +153,7 @@ def test_a_prefix_that_is_not_made_from_states_has_no_counterpart() -> None:
     assert linear.prefix_moves
 
 
+@torch.no_grad()
 def test_the_expert_is_the_one_with_the_highest_mean_probability() -> None:
     system = serving()
     router = system.model.source.router  # type: ignore[union-attr]
@@ -164,6 +166,7 @@ def test_the_expert_is_the_one_with_the_highest_mean_probability() -> None:
         assert [one.expert] == system.experts(*tiny.batch([history])).tolist()  # type: ignore[union-attr]
 
 
+@torch.no_grad()
 def test_nearest_by_text_are_the_cosines_of_directions_without_the_item_itself() -> None:
     system = serving()
     directions = system.model.scorer.directing()(system.catalogue.states)
