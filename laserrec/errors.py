@@ -8,6 +8,7 @@
     │   ├── BadRowsError      more unreadable rows than the threshold allows
     │   └── UnknownIdError    an item or user id that the catalogue does not hold
     ├── CheckpointError       a model folder or checkpoint cannot be read or does not fit
+    ├── StoreError            the service's database cannot be reached or used
     └── TrainingError         a run cannot go on
         ├── NonFiniteLossError    the loss became NaN or infinite
         └── InterruptedTraining   stopped on request; the run can be resumed
@@ -71,6 +72,10 @@ class UnknownIdError(DataError):
 
 class CheckpointError(LaserrecError):
     """A model folder or checkpoint cannot be read or does not fit."""
+
+
+class StoreError(LaserrecError):
+    """The service's database cannot be reached or used."""
 
 
 class TrainingError(LaserrecError):

@@ -29,7 +29,7 @@ FLOORS = (
     ("training", "baselines"),
     ("recommender",),
     ("runs",),
-    ("comparison", "report"),
+    ("comparison", "report", "serving"),
     ("cli",),
 )
 ORDER = [room for floor in FLOORS for room in floor]

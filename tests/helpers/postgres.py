@@ -1,0 +1,73 @@
+"""A PostgreSQL server of the tests' own: on a free port, in a folder that goes with them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+from uuid import uuid4
+
+
+@dataclass
+class Postgres:
+    """A server whose files are below a folder.
+
+    Attributes:
+        binaries: where initdb and pg_ctl are.
+        folder: what it may write to.
+        port: where it listens.
+    """
+
+    binaries: Path
+    folder: Path
+    port: int = field(default_factory=lambda: _free_port())
+
+    @classmethod
+    def found(cls, folder: Path) -> Self | None:
+        """A server that is not started yet; None where PostgreSQL is not installed."""
+        places = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
+        on_path = shutil.which("pg_ctl")
+        if not places and on_path is None:
+            return None
+        return cls((places[-1] if places else Path(str(on_path))).parent, folder)
+
+    def start(self) -> None:
+        """Make a database cluster the first time, and start the server."""
+        data = self.folder / "data"
+        if not data.exists():
+            data.mkdir()
+            if os.geteuid() == 0:  # PostgreSQL refuses to run as root, and its own user must reach its folder
+                shutil.chown(data, "postgres")
+                for parent in self.folder.parents[: len(self.folder.parents) - 1]:
+                    parent.chmod(parent.stat().st_mode | 0o011)
+                self.folder.chmod(0o755)
+            self._run("initdb", "-D", str(data), "-A", "trust", "-U", "postgres", "--no-sync", "--locale=C", "--encoding=UTF8")
+        options = f"-p {self.port} -k {data} -c listen_addresses=127.0.0.1"
+        self._run("pg_ctl", "-D", str(data), "-o", options, "-l", str(data / "log"), "-w", "start")
+
+    def stop(self, mode: str = "immediate") -> None:
+        """Stop it; `immediate` as a crash would."""
+        self._run("pg_ctl", "-D", str(self.folder / "data"), "-m", mode, "-w", "stop")
+
+    def new_database(self) -> str:
+        """The address of a new, empty database."""
+        import psycopg
+
+        name = f"test_{uuid4().hex}"
+        with psycopg.connect(f"host=127.0.0.1 port={self.port} user=postgres dbname=postgres", autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{name}"
+
+    def _run(self, program: str, *arguments: str) -> None:
+        user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+        subprocess.run([*user, self.binaries / program, *arguments], check=True, stdout=subprocess.DEVNULL, cwd="/")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
