@@ -5,6 +5,7 @@ Speaks the caller's own item ids and titles; indices and tensors stay below.
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from copy import copy
@@ -27,10 +28,10 @@ from laserrec.laser.collaborative_view import CollaborativeView
 from laserrec.laser.folder import ModelFolder, upload
 from laserrec.laser.item_texts import ItemTexts
 from laserrec.laser.ranker import Ranker
-from laserrec.laser.ranking_requests import Recommendation, barred_items, rank
+from laserrec.laser.ranking_requests import EncodedHistories, Recommendation, barred_items, rank
 from laserrec.laser.system import LaserSystem
 from laserrec.laser.transfer import Start, provenance_of
-from laserrec.laser.validation import check_item, check_lift, check_request
+from laserrec.laser.validation import check_item, check_lift, check_request, check_states
 from laserrec.layers.histories import padded
 from laserrec.llm.loading import load_backbone
 from laserrec.sequential.build import build_recommender
@@ -197,6 +198,7 @@ class Laser:
         exclude_seen: bool = True,
         only: Collection[str] | None = None,
         without: Collection[str] | None = None,
+        states: NDArray[np.float32] | None = None,
     ) -> list[list[Recommendation]]:
         """Recommend the next item after histories of item ids.
 
@@ -206,15 +208,64 @@ class Laser:
             exclude_seen: leave the history's own items out.
             only: ids to choose from, say those in stock or of a category; the whole catalogue when unset.
             without: ids that are never recommended, whatever `only` says.
+            states: what `encode_histories` returned for these histories, [B, H]; with it, the language model reads nothing.
 
         Raises:
             UnknownIdError: an id that the catalogue does not hold; the message names the closest known ones.
-            DataError: an empty history, or k below 1.
+            DataError: an empty history, k below 1, or states of another shape.
         """
         check_request(histories, k)
         with self._lock:
             rows = [[self._find(item_id) for item_id in history] for history in histories]
-            return self._answer(rows, k, exclude_seen, only, without)
+            return self._answer(rows, k, exclude_seen, only, without, states)
+
+    def encode_histories(self, histories: Sequence[Sequence[str]]) -> EncodedHistories:
+        """Read histories of item ids with the language model, once; `recommend` accepts the states as often as you like.
+
+        A state depends on the texts of its history's items and on nothing else of the catalogue.
+
+        Args:
+            histories: item ids in time order, at least one each.
+
+        Returns:
+            A state for each history, and which query expert read it.
+
+        Raises:
+            UnknownIdError: an id that the catalogue does not hold.
+            DataError: an empty history.
+
+        Example:
+            >>> encoded = laser.encode_histories([["tent", "stove"]])  # doctest: +SKIP
+            >>> laser.recommend([["tent", "stove"]], k=3, states=encoded.states)  # doctest: +SKIP
+        """
+        check_request(histories, k=1)
+        with self._lock:
+            self._ready()  # puts the system into evaluation mode
+            rows = Ragged.from_rows([[self._find(item_id) for item_id in history] for history in histories])
+            with torch.no_grad():
+                states, routing = self._system.embed(*padded(rows, self.device))
+        chosen = None if routing is None else [int(expert) for expert in routing.chosen.tolist()]
+        return EncodedHistories(states.float().cpu().numpy(), chosen)
+
+    def is_cold(self, item_id: str) -> bool:
+        """Return whether an item is known from its text alone: no interaction with it was trained on.
+
+        Raises:
+            UnknownIdError: the catalogue does not hold it.
+        """
+        with self._lock:
+            return not bool(self._system.collaborative.scored[self._find(item_id)])
+
+    def fingerprint(self) -> str:
+        """Return a sha256 over what was trained, in hexadecimal; it stays the same while items come and go."""
+        digest = hashlib.sha256()
+        with self._lock:
+            parts = (self._system.model, self._system.collaborative.model, self._system.collaborative.scorer)
+            for part in parts:
+                for name, weight in part.named_parameters():
+                    digest.update(name.encode())
+                    digest.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
 
     def recommend_texts(
         self,
@@ -389,10 +440,18 @@ class Laser:
         return self._ranker
 
     def _answer(
-        self, histories: list[list[int]], k: int, exclude_seen: bool, only: Collection[str] | None, without: Collection[str] | None
+        self,
+        histories: list[list[int]],
+        k: int,
+        exclude_seen: bool,
+        only: Collection[str] | None,
+        without: Collection[str] | None,
+        states: NDArray[np.float32] | None = None,
     ) -> list[list[Recommendation]]:
         barred = barred_items(self._find, len(self.item_ids), only, without)
-        parts = rank(self._ready(), histories, k, exclude_seen=exclude_seen, barred=barred)
+        given = None if states is None else torch.from_numpy(check_states(states, len(histories), self._system.model.item_states.shape[1]))
+        given = None if given is None else given.to(self.device)
+        parts = rank(self._ready(), histories, k, exclude_seen=exclude_seen, barred=barred, states=given)
         rows = (row for top in parts for row in zip(top.items.tolist(), top.scores.tolist(), strict=True))
         return [[self._describe(item, score) for item, score in zip(*row, strict=True) if item >= 0] for row in rows]
 

@@ -68,7 +68,7 @@ def recommend(
     else:
         ids = _split_ids(laser, items or []) if ids is None else ids
         heading = "After these items" if user is None else f"User {user}"
-        found = laser.recommend([ids], k, exclude_seen=not include_seen, **bounds)[0]
+        found = laser.recommend([ids], k, exclude_seen=not include_seen, only=bounds["only"], without=bounds["without"])[0]
         answer = Answer(heading, [(item_id, laser.title(item_id)) for item_id in ids], found)
     if as_json:
         print_json(_as_dict(answer, user))

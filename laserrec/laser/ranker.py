@@ -29,9 +29,18 @@ class Ranker:
         self.directions = self._direct(system.model.item_states)
 
     @torch.no_grad()
-    def scores(self, items: Tensor, mask: Tensor) -> Tensor:
-        """Score the whole catalogue after histories, int64 [B, S] under mask bool [B, S]: [B, N], as `LaserSystem.scores` does."""
+    def scores(self, items: Tensor, mask: Tensor, states: Tensor | None = None) -> Tensor:
+        """Score the whole catalogue after histories, as `LaserSystem.scores` does.
+
+        Args:
+            items: int64 [B, S].
+            mask: bool [B, S].
+            states: how the language model read the histories, [B, H]; it reads them when None.
+
+        Returns:
+            Scores [B, N].
+        """
         system = self._system
-        users = self._direct(system.users(items, mask))
+        users = self._direct(system.users(items, mask) if states is None else states)
         found = Evidence(products(users, self.directions), *system.beside(items, mask))
         return system.model.scorer.combine(found, items, mask)

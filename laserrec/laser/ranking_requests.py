@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from laserrec.data.ragged import Ragged
 from laserrec.evaluation.ranking import TopK, best, exclude, rows_at_once
@@ -32,6 +33,19 @@ class Recommendation:
     item_id: str
     title: str
     score: float
+
+
+@dataclass(frozen=True)
+class EncodedHistories:
+    """How the language model read some histories.
+
+    Attributes:
+        states: one for each, float32 [B, H].
+        experts: which query expert read each, from 0; None where the prefix does not come from an M-Former.
+    """
+
+    states: NDArray[np.float32]
+    experts: list[int] | None
 
 
 def barred_items(
@@ -59,7 +73,13 @@ def barred_items(
 
 
 def rank(
-    ranker: Ranker, histories: Sequence[Sequence[int]], k: int, *, exclude_seen: bool, barred: NDArray[np.bool_] | None = None
+    ranker: Ranker,
+    histories: Sequence[Sequence[int]],
+    k: int,
+    *,
+    exclude_seen: bool,
+    barred: NDArray[np.bool_] | None = None,
+    states: Tensor | None = None,
 ) -> Iterator[TopK]:
     """Rank the catalogue after histories, a part of them at a time.
 
@@ -69,6 +89,7 @@ def rank(
         k: K, at most N of which come back.
         exclude_seen: leave each history's own items out.
         barred: items that no list may hold, bool [N].
+        states: how the language model read the histories, [B, H]; it reads them when None.
 
     Yields:
         The lists of the next histories.
@@ -78,7 +99,7 @@ def rank(
     rows = rows_at_once(count)
     for start in range(0, len(histories), rows):
         items, mask = padded(Ragged.from_rows(histories[start : start + rows]), device)
-        scores = ranker.scores(items, mask)
+        scores = ranker.scores(items, mask, None if states is None else states[start : start + rows])
         if left_out is not None:
             scores = scores.masked_fill(left_out, -torch.inf)
         if exclude_seen:

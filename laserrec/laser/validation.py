@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from numbers import Real
 
+import numpy as np
+from numpy.typing import NDArray
+
 from laserrec.config import LARGEST_LIFT
 from laserrec.errors import ConfigError, DataError
 
@@ -35,6 +38,18 @@ def check_ids(name: str, ids: Collection[str]) -> list[str]:
     if isinstance(ids, str) or not all(map(_is_text, given)):
         raise DataError(f"Received {name} = {ids!r}; expected is a collection of item ids, each a string: ['...', '...'].")
     return given
+
+
+def check_states(states: NDArray[np.float32], histories: int, width: int) -> NDArray[np.float32]:
+    """Return states of histories; refuse those of other histories or of another model.
+
+    Raises:
+        DataError: which shape was received, and which is expected.
+    """
+    if not isinstance(states, np.ndarray) or states.shape != (histories, width) or states.dtype != np.float32:
+        got = f"{states.dtype} {list(states.shape)}" if isinstance(states, np.ndarray) else repr(states)
+        raise DataError(f"Received the states {got}; expected is what encode_histories returned, float32 {[histories, width]}.")
+    return states
 
 
 def check_lift(deviations: float) -> float:
