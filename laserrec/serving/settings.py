@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import tomllib
 from collections.abc import Mapping
@@ -101,6 +102,16 @@ class ServingSettings(BaseModel):
             return cls.model_validate(values)
         except ValidationError as error:
             raise ConfigError(f"The service's settings: {_explain(error)}") from error
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether an address or a name is this machine's own, which no other machine reaches."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -92,10 +92,9 @@ class SqlStore:
             return [Event(*row) for row in connection.execute(latest)][::-1]
 
     def erase_user(self, user_id: str) -> int:
-        """Erase a user's events and recommendations, also from the database's files; returns how many events there were."""
+        """Erase a user's events, also from the database's files; returns how many there were."""
         with self._writing() as connection:
             erased = connection.execute(sa.delete(tables.events).where(tables.events.c.user_id == user_id)).rowcount
-            connection.execute(sa.delete(tables.recommendations).where(tables.recommendations.c.user_id == user_id))
         self._rewrite()
         return erased
 
@@ -110,7 +109,7 @@ class SqlStore:
                 )
             return
         with _described(self._engine.url), self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.exec_driver_sql("VACUUM events, recommendations")
+            connection.exec_driver_sql("VACUUM events")
 
     def latest_users(self, count: int) -> list[str]:
         """Return users among the latest events, at most `count`."""
@@ -179,7 +178,7 @@ class SqlStore:
         with self._writing() as connection:
             return connection.execute(sa.delete(tables.keys).where(tables.keys.c.key_id == key_id)).rowcount > 0
 
-    def keys(self) -> list[Key]:
+    def access_keys(self) -> list[Key]:
         """Return all access keys."""
         with self._reading() as connection:
             return [Key(**row._mapping) for row in connection.execute(sa.select(tables.keys).order_by(tables.keys.c.created))]

@@ -95,18 +95,16 @@ class ItemChange:
 
 @dataclass(frozen=True)
 class Shown:
-    """A recommendation that was answered, kept so that later events can be attributed to it.
+    """A recommendation that was answered, kept so that later events can be attributed to it. It does not say whom it was for.
 
     Attributes:
         recommendation_id: its id in the answer.
-        user_id: whom it was for; None for an anonymous history.
         model: name and version of the model.
         time: when.
         items: ids, best first.
     """
 
     recommendation_id: str
-    user_id: str | None
     model: str
     time: int
     items: Sequence[str]
@@ -134,7 +132,7 @@ class Store(Protocol):
         ...
 
     def erase_user(self, user_id: str) -> int:
-        """Erase a user's events and recommendations, also from the database's files; returns how many events there were."""
+        """Erase a user's events, also from the database's files; returns how many there were."""
         ...
 
     def latest_users(self, count: int) -> list[str]:
@@ -169,7 +167,7 @@ class Store(Protocol):
         """Remove an access key; returns whether there was one."""
         ...
 
-    def keys(self) -> list[Key]:
+    def access_keys(self) -> list[Key]:
         """Return all access keys."""
         ...
 

@@ -45,11 +45,9 @@ recommendations = Table(
     "recommendations",
     metadata,
     Column("recommendation_id", String, primary_key=True),
-    Column("user_id", String),
     Column("model", String, nullable=False),
     Column("time", BigInteger, nullable=False, comment="microseconds since 1970"),
     Column("items", JSON, nullable=False, comment="ids, best first"),
-    Index("recommendations_of_user", "user_id"),
 )
 
 keys = Table(

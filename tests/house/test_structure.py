@@ -112,6 +112,10 @@ COMMANDS = (
     "compare",
     "report",
     "recommend",
+    "serve",
+    "serve run",
+    "serve keys create",
+    "store export",
 )
 
 

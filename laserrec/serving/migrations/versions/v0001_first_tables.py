@@ -44,12 +44,10 @@ def upgrade() -> None:
     op.create_table(
         "recommendations",
         sa.Column("recommendation_id", sa.String, primary_key=True),
-        sa.Column("user_id", sa.String),
         sa.Column("model", sa.String, nullable=False),
         sa.Column("time", sa.BigInteger, nullable=False, comment="microseconds since 1970"),
         sa.Column("items", sa.JSON, nullable=False, comment="ids, best first"),
     )
-    op.create_index("recommendations_of_user", "recommendations", ["user_id"])
     op.create_table(
         "keys",
         sa.Column("key_id", sa.String, primary_key=True),
