@@ -53,6 +53,8 @@ CHANGES_AT_ONCE = 16
 """Changed items that are read between two passes, so that a large change keeps nobody waiting for long."""
 WARM_UP = 8
 """Histories that are answered before the service is ready."""
+WARM_UP_SECONDS = 3600.0
+"""Seconds that one of them may take: texts that no cache holds yet are encoded meanwhile."""
 RECORD_SECONDS = 0.2
 """Seconds between two writes of what was recommended: it is written for many answers at once, and none waits for it."""
 RECORDS = 10_000
@@ -109,6 +111,15 @@ class Service:
     # Life
 
     async def start(self) -> None:
+        """Become ready, however often the store has to be asked."""
+        while self.missing:
+            try:
+                await self._begin()
+            except Exception:
+                LOG.exception("the start failed; it is tried again in a second")
+                await asyncio.sleep(1)
+
+    async def _begin(self) -> None:
         """Follow the store, answer some histories to be warm, and go on following."""
         await self._follow()
         self.missing.discard("items")
@@ -117,7 +128,8 @@ class Service:
         users = await self._in_store(self._store.latest_users, WARM_UP)
         histories = [[event.item_id for event in await self._in_store(self._store.history, user, 50)] for user in users]
         histories = histories or [[item.item_id] for item in islice(self._ranking.shelf.values(), WARM_UP)]
-        await self._ask([Question(tuple(history), 10) for history in histories], {}, time.monotonic() + 3600)
+        for history in histories:
+            await self._ask([Question(tuple(history), 10)], {}, time.monotonic() + WARM_UP_SECONDS)
         self.missing.discard("warm-up")
         self._tasks = [
             asyncio.create_task(self._every(self.settings.poll, self._follow)),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -53,6 +55,15 @@ class Postgres:
         """Stop it; `immediate` as a crash would."""
         self._run("pg_ctl", "-D", str(self.folder / "data"), "-m", mode, "-w", "stop")
 
+    def kill(self) -> None:
+        """Kill its main process, as a crash of the machine would, and wait until the others have seen it."""
+        pid = int((self.folder / "data" / "postmaster.pid").read_text().splitlines()[0])
+        os.kill(pid, signal.SIGKILL)
+        until = time.monotonic() + 20
+        while _children(self.folder / "data"):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+
     def new_database(self) -> str:
         """The address of a new, empty database."""
         import psycopg
@@ -65,6 +76,18 @@ class Postgres:
     def _run(self, program: str, *arguments: str) -> None:
         user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
         subprocess.run([*user, self.binaries / program, *arguments], check=True, stdout=subprocess.DEVNULL, cwd="/")
+
+
+def _children(data: Path) -> list[str]:
+    """Processes whose working directory is the server's: all of PostgreSQL's."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "cwd").resolve() == data and (process / "stat").read_text().rpartition(")")[2].split()[0] != "Z":
+                found.append(process.name)
+        except OSError:  # it has ended meanwhile
+            continue
+    return found
 
 
 def _free_port() -> int:
