@@ -63,6 +63,8 @@ class Postgres:
         while _children(self.folder / "data"):
             assert time.monotonic() < until
             time.sleep(0.05)
+        # Where nobody collects dead processes, as in some containers, the next start would believe that this one still runs.
+        (self.folder / "data" / "postmaster.pid").unlink()
 
     def new_database(self) -> str:
         """The address of a new, empty database."""

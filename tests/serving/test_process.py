@@ -18,7 +18,9 @@ from served import LOST, Served
 from laserrec.serving.sql_store import SqlStore
 
 SEED = 23
-KILLS = 6
+KILLS = 3
+"""Of each kind of store; a restart takes a second or two."""
+MANY = 100
 
 
 @pytest.fixture
@@ -100,7 +102,7 @@ class Load:
                     return
             self.acknowledged.update(ids)
             if count % 4 == 0:
-                item_id, title = f"item-{number}-{count % 20}", f"Thing {count}"
+                item_id, title = f"item-{number}-{count}", f"Thing {count}"
                 if self._try("PUT", f"/v1/items/{item_id}", {"attributes": {"title": title}}, number):
                     self.items[item_id] = title
                 else:
@@ -138,11 +140,12 @@ def check(load: Load, address: str) -> None:
     store.close()
 
 
-def test_a_kill_of_the_service_loses_nothing_that_was_acknowledged(serve: Callable[..., Served], address: str) -> None:
+@pytest.mark.parametrize("kills", [KILLS, pytest.param(MANY, marks=pytest.mark.slow)])
+def test_a_kill_of_the_service_loses_nothing_that_was_acknowledged(serve: Callable[..., Served], address: str, kills: int) -> None:
     moments = random.Random(SEED)
     served = serve(address)
     load = Load(served)
-    for _ in range(KILLS // 2):  # of each kind of store
+    for _ in range(kills):
         time.sleep(moments.uniform(0.05, 0.6))
         served.kill()
         served.start()
@@ -152,8 +155,9 @@ def test_a_kill_of_the_service_loses_nothing_that_was_acknowledged(serve: Callab
     check(load, address)
 
 
+@pytest.mark.parametrize("kills", [KILLS, pytest.param(MANY, marks=pytest.mark.slow)])
 def test_a_crash_of_postgresql_loses_nothing_that_was_acknowledged(
-    serve: Callable[..., Served], tmp_path_factory: pytest.TempPathFactory
+    serve: Callable[..., Served], tmp_path_factory: pytest.TempPathFactory, kills: int
 ) -> None:
     server = Postgres.found(tmp_path_factory.mktemp("crashing"))
     if server is None:
@@ -163,7 +167,7 @@ def test_a_crash_of_postgresql_loses_nothing_that_was_acknowledged(
         address = server.new_database()
         moments = random.Random(SEED)
         load = Load(serve(address))
-        for _ in range(KILLS // 2):
+        for _ in range(kills):
             time.sleep(moments.uniform(0.05, 0.6))
             server.kill()
             server.start()
