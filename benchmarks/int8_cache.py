@@ -41,8 +41,8 @@ def main() -> None:
             shutil.copytree(run.model, model)
             LaserConfig.load(model / "config.json").override([f"llm.cache={numbers}"]).save(model / "config.json")
             laser = Laser.load(model)
-            laser._texts.encode_once(cache_folder() / "texts")
-            evaluations[numbers] = (laser.evaluate(data, "valid"), laser._texts.bytes)
+            laser._system.catalogue.texts.encode_once(cache_folder() / "texts")
+            evaluations[numbers] = (laser.evaluate(data, "valid"), laser._system.catalogue.texts.bytes)
     exact, rounded = (evaluations[numbers][0] for numbers in ("exact", "int8"))
     rows: list[dict[str, Any]] = []
     for protocol in PROTOCOLS:

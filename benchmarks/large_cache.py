@@ -25,6 +25,7 @@ from transformers import AutoModel, LlamaConfig, PreTrainedTokenizerFast
 from laserrec.llm.backbone import Backbone
 from laserrec.system.provenance import provenance
 from laserrec.text_cache.cache import TextCache
+from laserrec.text_cache.disk import DiskStore
 from laserrec.text_cache.encoder import cache_bytes
 
 VOCABULARY = 32_000
@@ -56,7 +57,7 @@ def measure(folder: Path, chosen: argparse.Namespace) -> dict[str, object]:
 
     def taken(writes: bool) -> TextCache:
         cache = TextCache(llm, [], lines, numbers=chosen.numbers, memory=chosen.memory_mib * 2**20)
-        cache.open(folder, writes=writes)
+        cache.open(DiskStore.under(folder), writes=writes)
         return cache
 
     before = memory()
@@ -122,7 +123,7 @@ def gather(cache: TextCache, histories: np.ndarray[tuple[int, ...], np.dtype[np.
 
 def absent(cache: TextCache, items: Tensor) -> int:
     """Return how many of the items are not in memory."""
-    return int((cache._arena.first[cache._of_item[items]] < 0).sum())
+    return int((cache._shared._arena.first[cache._of_item[items]] < 0).sum())
 
 
 def fill(items: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:

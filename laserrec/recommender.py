@@ -1,4 +1,4 @@
-"""The public class: train, evaluate, recommend, add items, save, load.
+"""The public class: train, evaluate, recommend, keep the catalogue up to date, save, load.
 
 Speaks the caller's own item ids and titles; indices and tensors stay below.
 """
@@ -8,11 +8,11 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
-from copy import copy
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from threading import RLock
+from threading import Lock
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -22,22 +22,24 @@ from numpy.typing import NDArray
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.data.ragged import Ragged
-from laserrec.errors import ConfigError, DataError, UnknownIdError
+from laserrec.errors import ConfigError, DataError
 from laserrec.evaluation.metrics import Evaluation, evaluate
+from laserrec.evaluation.ranking import best
+from laserrec.laser.catalogue import Catalogue
 from laserrec.laser.collaborative_view import CollaborativeView
 from laserrec.laser.folder import ModelFolder, upload
 from laserrec.laser.item_texts import ItemTexts
-from laserrec.laser.ranker import Ranker
-from laserrec.laser.ranking_requests import EncodedHistories, Recommendation, barred_items, rank
-from laserrec.laser.system import LaserSystem
+from laserrec.laser.ranking_requests import EncodedHistories, Recommendation, barred_items, described, recommend
+from laserrec.laser.system import LaserSystem, build_laser
 from laserrec.laser.transfer import Start, provenance_of
-from laserrec.laser.validation import check_item, check_lift, check_request, check_states
+from laserrec.laser.validation import check_ids, check_items, check_lift, check_request, check_states
 from laserrec.layers.histories import padded
+from laserrec.layers.products import products
 from laserrec.llm.loading import load_backbone
 from laserrec.sequential.build import build_recommender
 from laserrec.system.cache import texts_folder
 from laserrec.system.devices import choose
-from laserrec.training.fit import build_laser, costs_of, fit_collaborative, fit_laser, reads_texts, refit_collaborative
+from laserrec.training.fit import costs_of, fit_collaborative, fit_laser, reads_texts, refit_collaborative
 from laserrec.training.language import dataset_texts, encode_texts
 from laserrec.training.observers import bar_on_terminal
 from laserrec.training.session import Session
@@ -45,26 +47,38 @@ from laserrec.training.text_vectors import text_vectors
 
 
 class Laser:
-    """A trained Laser over a catalogue, ready to recommend; several threads may use one.
+    """A trained Laser over a catalogue, ready to recommend.
+
+    Any number of threads may use one. Each call answers from the catalogue as it is when the call begins; what changes the catalogue makes
+    the next one beside it, completely or not at all.
 
     Attributes:
         config: the settings it was trained with.
-        item_ids: the catalogue's ids, in index order.
         provenance: what it was trained on: dataset name, fingerprint, split.
         costs: seconds and trained parameters of each part.
     """
 
     def __init__(
-        self, config: LaserConfig, item_ids: Sequence[str], texts: ItemTexts, system: LaserSystem, provenance: Mapping[str, Any]
+        self,
+        config: LaserConfig,
+        item_ids: Sequence[str],
+        system: LaserSystem,
+        provenance: Mapping[str, Any],
+        removed: torch.Tensor | None = None,
     ) -> None:
-        """Put a recommender together; `fit` and `load` are the ways to get one."""
-        self.config, self.item_ids, self.provenance = config, list(item_ids), dict(provenance)
+        """Put a recommender together; `fit` and `load` are the ways to get one.
+
+        Args:
+            config: the settings it was trained with.
+            item_ids: the caller's own, in index order.
+            system: trained; it is of no further use to others.
+            provenance: what it was trained on.
+            removed: items that only keep their index, bool [N]; none when None.
+        """
+        self.config, self.provenance = config, dict(provenance)
         self.costs: dict[str, Any] = {}
-        self._texts, self._system = texts, system
-        self._ranker: Ranker | None = None
-        self._index = {item_id: index for index, item_id in enumerate(self.item_ids)}
-        # Texts are encoded when they are first read, so even a recommendation changes what is shared.
-        self._lock = RLock()
+        self._system = system.serving(item_ids, removed)  # each call reads it once; replaced, never changed
+        self._changing = Lock()
 
     @classmethod
     def fit(
@@ -122,7 +136,7 @@ class Laser:
         known = {"llm": backbone.fingerprint()} | ({} if start is None else {"start": start.digest})
         stages = fit_laser(system, data, config, known=known, session=session)
         refits, fusing = refit_collaborative(system, data, config, session=session, texts=vectors)
-        laser = cls(config, data.item_ids, texts, system, provenance_of(data, backbone, start))
+        laser = cls(config, data.item_ids, system, provenance_of(data, backbone, start))
         if vectors is not None:
             encoding["seconds"] += vectors.seconds
         laser.costs = {"texts": encoding} | costs_of([collaborative, *refits], stages, fusing, system)
@@ -162,7 +176,7 @@ class Laser:
         system = build_laser(config, backbone, texts, view)
         start.give(system.model)
         system.refresh()
-        laser = cls(config, data.item_ids, texts, system, provenance_of(data, backbone, start))
+        laser = cls(config, data.item_ids, system, provenance_of(data, backbone, start))
         laser.costs = {"texts": encoding}
         return laser
 
@@ -182,13 +196,12 @@ class Laser:
                 f"{data.name!r} has fingerprint {data.fingerprint[:12]}…; this model was trained on {trained}, "
                 "whose training events may be another split's test events. Evaluate it on its own dataset."
             )
+        system = self._system
+        if tuple(data.item_ids) != system.catalogue.ids or bool(system.catalogue.removed.any()):
+            raise DataError("The catalogue has changed since training; evaluate the model as it was saved before.")
         popularity = np.bincount(data.training_histories().values, minlength=len(data.item_ids))
         about = {"model": "Laser", "dataset": data.name, "fingerprint": data.fingerprint, "part": split}
-        with self._lock:
-            if list(data.item_ids) != self.item_ids:
-                raise DataError("Items were added since training; evaluate the model as it was saved before.")
-            scores, cases, device = self._ready().scores, data.cases(split), self.device
-            return evaluate(scores, cases, popularity=popularity, device=device, about=about)
+        return evaluate(system.scores, data.cases(split), popularity=popularity, device=system.device, about=about)
 
     def recommend(
         self,
@@ -211,18 +224,22 @@ class Laser:
             states: what `encode_histories` returned for these histories, [B, H]; with it, the language model reads nothing.
 
         Raises:
-            UnknownIdError: an id that the catalogue does not hold; the message names the closest known ones.
+            UnknownIdError: an id that the catalogue does not hold, or no longer; the message names the closest known ones.
             DataError: an empty history, k below 1, or states of another shape.
         """
         check_request(histories, k)
-        with self._lock:
-            rows = [[self._find(item_id) for item_id in history] for history in histories]
-            return self._answer(rows, k, exclude_seen, only, without, states)
+        system, read = self._system, None
+        if states is not None:
+            width = system.catalogue.states.shape[1]
+            read = torch.from_numpy(check_states(states, len(histories), width)).to(system.device)
+        rows = [[system.catalogue.find(item_id) for item_id in history] for history in histories]
+        barred = barred_items(system.catalogue, only, without)
+        return recommend(system.catalogue, system.scores, rows, k, barred, exclude_seen=exclude_seen, states=read)
 
     def encode_histories(self, histories: Sequence[Sequence[str]]) -> EncodedHistories:
         """Read histories of item ids with the language model, once; `recommend` accepts the states as often as you like.
 
-        A state depends on the texts of its history's items and on nothing else of the catalogue.
+        A state depends on its history's items and their texts, and on nothing else of the catalogue.
 
         Args:
             histories: item ids in time order, at least one each.
@@ -239,11 +256,10 @@ class Laser:
             >>> laser.recommend([["tent", "stove"]], k=3, states=encoded.states)  # doctest: +SKIP
         """
         check_request(histories, k=1)
-        with self._lock:
-            self._ready()  # puts the system into evaluation mode
-            rows = Ragged.from_rows([[self._find(item_id) for item_id in history] for history in histories])
-            with torch.no_grad():
-                states, routing = self._system.embed(*padded(rows, self.device))
+        system = self._system
+        rows = Ragged.from_rows([[system.catalogue.find(item_id) for item_id in history] for history in histories])
+        with torch.no_grad():
+            states, routing = system.embed(*padded(rows, system.device))
         chosen = None if routing is None else [int(expert) for expert in routing.chosen.tolist()]
         return EncodedHistories(states.float().cpu().numpy(), chosen)
 
@@ -253,18 +269,16 @@ class Laser:
         Raises:
             UnknownIdError: the catalogue does not hold it.
         """
-        with self._lock:
-            return not bool(self._system.collaborative.scored[self._find(item_id)])
+        system = self._system
+        return not bool(system.collaborative.scored[system.catalogue.find(item_id)])
 
     def fingerprint(self) -> str:
         """Return a sha256 over what was trained, in hexadecimal; it stays the same while items come and go."""
-        digest = hashlib.sha256()
-        with self._lock:
-            parts = (self._system.model, self._system.collaborative.model, self._system.collaborative.scorer)
-            for part in parts:
-                for name, weight in part.named_parameters():
-                    digest.update(name.encode())
-                    digest.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        digest, system = hashlib.sha256(), self._system
+        for part in (system.model, system.collaborative.model, system.collaborative.scorer):
+            for name, weight in part.named_parameters():
+                digest.update(name.encode())
+                digest.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
     def recommend_texts(
@@ -288,44 +302,76 @@ class Laser:
             DataError: an empty history, or k below 1.
         """
         check_request(texts, k)
-        flat = [{"title": text} for history in texts for text in history]
-        with self._lock:
-            starts = (np.cumsum([0, *map(len, texts)]) + len(self.item_ids)).tolist()
-            histories = [list(range(start, end)) for start, end in pairwise(starts)]
-            self._texts.extend(flat)
-            try:
-                return self._answer(histories, k, False, only, without)
-            finally:
-                self._texts.shrink(len(flat))
+        system = self._system
+        barred = barred_items(system.catalogue, only, without)
+        given = system.catalogue.texts.of([{"title": text} for history in texts for text in history])
+        starts = np.cumsum([0, *map(len, texts)]).tolist()
+        rows = [range(start, end) for start, end in pairwise(starts)]
+        return recommend(system.catalogue, partial(system.scores_after, given), rows, k, barred, exclude_seen=False)
+
+    def similar_items(self, item_id: str, k: int = 10) -> list[Recommendation]:
+        """Return the items most similar to one of the catalogue, by the directions that items are compared by; scores are cosines.
+
+        Args:
+            item_id: the item; it is not among its similar ones.
+            k: how many items; fewer come back where fewer are left.
+
+        Raises:
+            UnknownIdError: the catalogue does not hold it.
+            DataError: k is below 1.
+        """
+        check_request([[item_id]], k)
+        catalogue = self._system.catalogue
+        place, directions = catalogue.find(item_id), self._directions(catalogue)
+        cosines = products(directions[place : place + 1], directions).masked_fill(catalogue.removed, -torch.inf)
+        cosines[:, place] = -torch.inf
+        return described(catalogue, best(cosines, k))[0]
 
     def add_items(self, items: Sequence[Mapping[str, str]]) -> None:
-        """Make new items recommendable at once, from their text alone.
+        """Make new items recommendable at once, from their text alone; scores of the others stay as they are.
 
         Args:
             items: for each its `item_id` and its attributes, `title` among them.
 
         Raises:
-            DataError: an item has no id, no text, or an id that is taken; then none is added.
+            DataError: an item has no id, no text, or an id that is in use; then none is added.
         """
-        with self._lock:
-            self._add(items)
+        added = check_items(items, "No item was added.")
+        with self._changing:
+            system = self._system
+            for item_id in added:
+                if item_id in system.catalogue.index:
+                    raise DataError(f"The id {item_id!r} is in use; choose another, or call update_items. No item was added.")
+            self._system = system.with_items(added)
 
-    def _add(self, items: Sequence[Mapping[str, str]]) -> None:
-        added: dict[str, dict[str, str]] = {}
-        for place, item in enumerate(items, start=1):
-            item_id, attributes = check_item(item, place)
-            if item_id in self._index or item_id in added:
-                raise DataError(f"New item {place} has the id {item_id!r}, which is in use; choose another. No item was added.")
-            added[item_id] = attributes
-        self._texts.extend(list(added.values()))
-        try:
-            self._system.add_items(len(added))
-        except BaseException:  # Ctrl-C as well: the parts must hold the same items
-            self._texts.shrink(len(added))
-            raise
-        self._ranker = None
-        self._index |= {item_id: len(self.item_ids) + place for place, item_id in enumerate(added)}
-        self.item_ids += added
+    def update_items(self, items: Sequence[Mapping[str, str]]) -> None:
+        """Replace the attributes of items; only texts that change are encoded again.
+
+        Args:
+            items: for each the `item_id` of a known item and all of its new attributes.
+
+        Raises:
+            UnknownIdError: the catalogue does not hold an id; then no item is changed.
+            DataError: an item has no id or no text, or is given twice; then no item is changed.
+        """
+        changed = check_items(items, "No item was changed.")
+        with self._changing:
+            self._system = self._system.with_changes(changed)
+
+    def remove_items(self, item_ids: Collection[str]) -> None:
+        """Take items out of the catalogue: they are unknown from then on, and scores of the others stay as they are.
+
+        Args:
+            item_ids: known ids.
+
+        Raises:
+            UnknownIdError: the catalogue does not hold an id; then no item is removed.
+            DataError: not a collection of strings.
+        """
+        gone = list(dict.fromkeys(check_ids("item_ids", item_ids)))
+        with self._changing:
+            if gone:
+                self._system = self._system.without_items(gone)
 
     def title(self, item_id: str) -> str:
         """Return an item's title, or its id where it has none.
@@ -333,20 +379,20 @@ class Laser:
         Raises:
             UnknownIdError: the catalogue does not hold it.
         """
-        with self._lock:
-            return self._texts.items[self._find(item_id)].get("title", item_id)
+        catalogue = self._system.catalogue
+        return catalogue.title(catalogue.find(item_id))
 
     def item_vectors(self) -> NDArray[np.float32]:
-        """Return the unit vectors by which items are compared with a history, [N, H] in index order."""
-        with self._lock:
-            return np.array(self._ready().directions.cpu().numpy(), np.float32)
+        """Return the unit vectors by which items are compared with a history, [N, H] in the order of `item_ids`."""
+        catalogue = self._system.catalogue
+        return np.array(self._directions(catalogue)[~catalogue.removed].cpu().numpy(), np.float32)
 
     def experts(self, histories: Sequence[Sequence[str]]) -> list[int] | None:
         """Return which of the M-Former's query experts reads each history of item ids; None where it has none."""
         check_request(histories, k=1)
-        with self._lock:
-            rows = Ragged.from_rows([[self._find(item_id) for item_id in history] for history in histories])
-            chosen = self._system.experts(*padded(rows, self.device))
+        system = self._system
+        rows = Ragged.from_rows([[system.catalogue.find(item_id) for item_id in history] for history in histories])
+        chosen = system.experts(*padded(rows, system.device))
         return None if chosen is None else [int(expert) for expert in chosen.tolist()]
 
     @property
@@ -355,32 +401,43 @@ class Laser:
         return self._system.device
 
     @property
+    def item_ids(self) -> list[str]:
+        """The catalogue's ids, in index order."""
+        return list(self._system.catalogue.index)
+
+    @property
     def catalogue(self) -> list[dict[str, str]]:
-        """Every item's id and attributes, in index order."""
-        with self._lock:
-            return [{"item_id": item_id, **item} for item_id, item in zip(self.item_ids, self._texts.items, strict=True)]
+        """Every item's id and attributes, in the order of `item_ids`."""
+        catalogue = self._system.catalogue
+        return [{"item_id": item_id, **catalogue.texts.items[index]} for item_id, index in catalogue.index.items()]
 
     @property
     def new_items(self) -> float:
-        """What items that nobody took get beyond the fused score of those like them, in deviations; it may be set, and `save` keeps it."""
-        return float(self._system.model.scorer.lift)
+        """Score bonus of items without interactions, in standard deviations; it may be set, and `save` keeps it."""
+        bonus = self._system.catalogue.bonus
+        return 0.0 if bonus is None else float(bonus)
 
     @new_items.setter
     def new_items(self, deviations: float) -> None:
-        with self._lock:
-            self._system.lift_new(check_lift(deviations))
+        bonus = check_lift(deviations)
+        with self._changing:
+            self._system = self._system.with_bonus(bonus)
 
     @property
     def trained_parameters(self) -> int:
-        """Parameters of Laser that were trained; the LLM and the id-based recommender are frozen."""
+        """Parameters of Laser that were trained; the LLM and the sequential recommender are frozen."""
         return sum(p.numel() for p in self._system.model.parameters() if p.requires_grad)
 
     def save(self, folder: str | Path) -> None:
         """Write a model folder: safetensors and JSON, everything but the LLM, loadable without the training data."""
-        with self._lock:
-            # New items get new tensors in the place of the old ones, so references to these stay what they are while they are written.
-            view, weights = copy(self._system.collaborative), self._system.model.state_dict()
-            stored = ModelFolder(self.config, self.catalogue, view, weights, dict(self.provenance), dict(self.costs))
+        catalogue, trained = self._system.catalogue, self._system.model.state_dict()
+        items = [
+            {"item_id": item_id, **item} if item_id else {} for item_id, item in zip(catalogue.ids, catalogue.texts.items, strict=True)
+        ]
+        weights = trained | catalogue.tables()
+        stored = ModelFolder(
+            self.config, items, catalogue.collaborative, weights, dict(self.provenance), dict(self.costs), catalogue.removed
+        )
         stored.write(Path(folder))
 
     @classmethod
@@ -405,7 +462,8 @@ class Laser:
         texts.reuse(texts_folder())
         system = build_laser(stored.config, backbone, texts, stored.collaborative)
         stored.restore(system.model)
-        laser = cls(stored.config, [item["item_id"] for item in stored.catalogue], texts, system, stored.provenance)
+        ids = [item.get("item_id", "") for item in stored.catalogue]
+        laser = cls(stored.config, ids, system, stored.provenance, stored.removed)
         laser.costs = dict(stored.costs)
         return laser
 
@@ -428,33 +486,7 @@ class Laser:
             self.save(model)
             return upload(model, repository, private=private, token=token)
 
-    def _find(self, item_id: str) -> int:
-        if item_id not in self._index:
-            raise UnknownIdError("item", item_id, self._index)
-        return self._index[item_id]
-
-    def _ready(self) -> Ranker:
-        """Return what scores requests; `add_items`, which changes what it prepares, comes back here."""
-        if self._ranker is None:
-            self._ranker = Ranker(self._system)
-        return self._ranker
-
-    def _answer(
-        self,
-        histories: list[list[int]],
-        k: int,
-        exclude_seen: bool,
-        only: Collection[str] | None,
-        without: Collection[str] | None,
-        states: NDArray[np.float32] | None = None,
-    ) -> list[list[Recommendation]]:
-        barred = barred_items(self._find, len(self.item_ids), only, without)
-        given = None if states is None else torch.from_numpy(check_states(states, len(histories), self._system.model.item_states.shape[1]))
-        given = None if given is None else given.to(self.device)
-        parts = rank(self._ready(), histories, k, exclude_seen=exclude_seen, barred=barred, states=given)
-        rows = (row for top in parts for row in zip(top.items.tolist(), top.scores.tolist(), strict=True))
-        return [[self._describe(item, score) for item, score in zip(*row, strict=True) if item >= 0] for row in rows]
-
-    def _describe(self, item: int, score: float) -> Recommendation:
-        item_id = self.item_ids[item]
-        return Recommendation(item_id, self._texts.items[item].get("title", item_id), score)
+    @staticmethod
+    def _directions(catalogue: Catalogue) -> torch.Tensor:
+        assert catalogue.directions is not None, "a catalogue that answers requests has them"
+        return catalogue.directions

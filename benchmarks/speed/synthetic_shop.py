@@ -19,14 +19,13 @@ from laserrec.config import LaserConfig, PromptConfig, Weights
 from laserrec.laser.collaborative_view import CollaborativeView
 from laserrec.laser.item_texts import ItemTexts
 from laserrec.laser.reader import Reader
-from laserrec.laser.system import LaserSystem
+from laserrec.laser.system import LaserSystem, build_laser
 from laserrec.llm.backbone import Backbone
 from laserrec.llm.gguf import resolve_llm
 from laserrec.llm.loading import load_backbone
 from laserrec.recommender import Laser
 from laserrec.sequential.build import build_recommender
 from laserrec.system.devices import choose
-from laserrec.training.fit import build_laser
 
 WORDS = """
     tent stove lamp rope map torch kite desk ruler pen globe tape clip paper ink chair table mug plate fork spoon
@@ -166,7 +165,7 @@ class World:
     def laser(self, texts: ItemTexts) -> Laser:
         """Return an untrained Laser that can be asked for recommendations."""
         ids = [f"item-{place}" for place in range(self.setting.catalogue)]
-        return Laser(self.setting.config(texts.prompt.order), ids, texts, self.system(texts), {"dataset": "bench"})
+        return Laser(self.setting.config(texts.prompt.order), ids, self.system(texts), {"dataset": "bench"})
 
 
 def catalogue(setting: Setting) -> list[dict[str, str]]:

@@ -1,16 +1,16 @@
-"""What Laser sees of the frozen id-based recommender: states C_u for the M-Former (paper §3.2) and scores to fuse.
+"""What Laser sees of the frozen sequential recommender: states C_u for the M-Former (paper §3.2) and scores to fuse.
 
-An id-based model knows nothing of an item it was not trained on. Such items are left out of the histories it reads, and their
-collaborative score is that of their nearest known items by text and a *lift*, so that a new item can compete at once: the mean of several
-scores is seldom as high as one of them can be.
+A sequential recommender knows nothing of a *cold* item, one it was not trained on. Such items are left out of the histories it reads, and
+their collaborative score is the mean score of their nearest *warm* items by text and a *cold-start bonus*, so that a cold item can compete
+at once: the mean of several scores is seldom as high as one of them can be.
 
-Dimensions: B batch, S history, W width of the states, N catalogue (known and new items).
+Dimensions: B batch, S history, W width of the states, N catalogue (warm and cold items).
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,59 +20,95 @@ from laserrec.layers.histories import recent
 from laserrec.sequential.base import SequentialRecommender
 from laserrec.sequential.ensemble import Ensemble
 
-STAND_INS = 5
-"""Scored items whose mean score an item gets that the scorer was not trained on."""
+NEAREST_WARM = 5
+"""Warm items whose mean score a cold item gets."""
 PLACED_AT_ONCE = 1024
+"""Cold items that are compared with all warm ones at a time."""
 
 
 class CollaborativeView:
-    """A frozen sequential recommender over a catalogue that may grow beyond what it was trained on.
+    """A frozen sequential recommender over a catalogue that may hold items beyond those it was trained on; it never changes.
 
     Attributes:
         model: the recommender that gives the states, in evaluation mode, frozen.
-        scorer: the recommender that gives the scores; the same one until `score_with` replaces it.
         known: True for the items that the model was trained on, bool [N]: those whose states are read.
-        scored: True for the items that the scorer was trained on, bool [N].
-        stand_ins: the nearest scored items, by text, of each one that is not scored, int64 [n, 5 or fewer]; none until `place_new`.
+        scorer: the recommender, or ensemble, that gives the scores.
+        scored: True for the warm items, those that the scorer was trained on, bool [N].
+        nearest_warm: the nearest warm items, by text, of each cold one, int64 [n, 5 or fewer]; none until `placed`.
     """
 
-    def __init__(self, model: SequentialRecommender, known: Tensor) -> None:
-        """Freeze the model.
+    def __init__(
+        self,
+        model: SequentialRecommender,
+        known: Tensor,
+        scorer: SequentialRecommender | Ensemble | None = None,
+        scored: Tensor | None = None,
+        nearest_warm: Tensor | None = None,
+    ) -> None:
+        """Freeze the recommenders.
 
         Args:
-            model: trained.
-            known: bool [N]; items beyond the model's own catalogue must be False.
+            model: trained; its own items come first in the catalogue.
+            known: bool [N]; items beyond the model's own must be False.
+            scorer: trained on the same catalogue; the model when None.
+            scored: bool [N]; `known` when None.
+            nearest_warm: int64; none when None.
         """
         self.model = model.eval().requires_grad_(requires_grad=False)
-        self.scorer: SequentialRecommender | Ensemble = self.model
-        self.known = self.scored = known.to(model.device)
-        self.stand_ins = torch.empty(0, STAND_INS, dtype=torch.int64)
+        self.scorer = self.model if scorer is None else scorer.eval().requires_grad_(requires_grad=False)
+        self.known = known.to(model.device)
+        self.scored = self.known if scored is None else scored.to(model.device)
+        self.nearest_warm = torch.empty(0, NEAREST_WARM, dtype=torch.int64, device=model.device) if nearest_warm is None else nearest_warm
 
-    def score_with(self, scorer: SequentialRecommender | Ensemble, scored: Tensor) -> None:
-        """Take the scores from other recommenders of the same catalogue: standardised scores stay comparable, states would not.
+    def _with(self, **changes: Any) -> CollaborativeView:  # noqa: ANN401 - arguments of any type
+        return CollaborativeView(**vars(self) | changes)
 
-        Args:
-            scorer: trained.
-            scored: the items that it was trained on, bool [N].
-        """
-        self.scorer = scorer.eval().requires_grad_(requires_grad=False)
-        self.scored = scored.to(self.known.device)
+    def score_with(self, scorer: SequentialRecommender | Ensemble, scored: Tensor) -> CollaborativeView:
+        """Return a view whose scores come from other recommenders of the same catalogue, trained on the items `scored`, bool [N]."""
+        return self._with(scorer=scorer, scored=scored, nearest_warm=None)
 
     def to(self, device: torch.device) -> CollaborativeView:
-        """Move to a device, in place."""
-        self.model, self.scorer = self.model.to(device), self.scorer.to(device)
-        self.known, self.scored, self.stand_ins = (part.to(device) for part in (self.known, self.scored, self.stand_ins))
-        return self
+        """Return the view on a device; its recommenders are moved in place."""
+        return self._with(model=self.model.to(device), scorer=self.scorer.to(device), nearest_warm=self.nearest_warm.to(device))
 
-    def extend(self, count: int) -> None:
-        """Take `count` new items, which get the next indices."""
-        new = self.known.new_zeros(count)
-        self.known, self.scored = torch.cat([self.known, new]), torch.cat([self.scored, new])
+    def extended(self, count: int) -> CollaborativeView:
+        """Return a view with `count` more cold items, which get the next indices and no nearest warm items until `placed`."""
+        known, scored = (pad(mask, (0, count)) for mask in (self.known, self.scored))
+        nearest = pad(self.nearest_warm, (0, 0, 0, count)) if len(self.nearest_warm) else self.nearest_warm
+        return self._with(known=known, scored=scored, nearest_warm=nearest)
 
-    def shrink(self, count: int) -> None:
-        """Forget the last `count` items."""
-        kept = len(self.known) - count
-        self.known, self.scored = self.known[:kept], self.scored[:kept]
+    def take(self, order: Tensor) -> CollaborativeView:
+        """Return a view of those of the items that `order` names by index, int64 [n]; the model's own must stay at their places."""
+        nearest = self.nearest_warm
+        if len(nearest):
+            nearest = nearest[((~self.scored).cumsum(0) - 1)[order[~self.scored[order]]]]
+        return self._with(known=self.known[order], scored=self.scored[order], nearest_warm=nearest)
+
+    def without(self, items: Tensor) -> CollaborativeView:
+        """Return a view of the same recommenders in which warm items, int64 [n], are cold; nobody is `placed`."""
+        return self._with(scored=self.scored.index_fill(0, items, False), nearest_warm=None)
+
+    def placed(self, directions: Callable[[], Tensor], rows: Tensor | None = None, live: Tensor | None = None) -> CollaborativeView:
+        """Return a view that knows the nearest warm items of cold ones, by text.
+
+        Args:
+            directions: gives the unit vectors of the items' texts [N, H]; asked only where there is an item to place.
+            rows: the items to place, int64 [n], where the others keep the nearest ones that they have; all cold ones when None.
+            live: False for items that must be nobody's nearest, bool [N].
+        """
+        cold = ~self.scored
+        warm = (self.scored if live is None else self.scored & live).nonzero()[:, 0]
+        count = min(NEAREST_WARM, len(warm))
+        if not count or not bool(cold.any()):
+            return self._with(nearest_warm=None)
+        if rows is None or self.nearest_warm.shape != (int(cold.sum()), count):
+            others = cold.nonzero()[:, 0]
+            return self._with(nearest_warm=_nearest(directions(), others, warm, count))
+        others = rows[cold[rows]]
+        if not len(others):
+            return self
+        place = (cold.cumsum(0) - 1)[others]
+        return self._with(nearest_warm=self.nearest_warm.index_copy(0, place, _nearest(directions(), others, warm, count)))
 
     @torch.no_grad()
     def states(self, items: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -80,54 +116,39 @@ class CollaborativeView:
         items, mask = _readable(items, mask, self.known, self.model.max_history)
         return self.model.states(items, mask), mask
 
-    def without(self, items: Tensor) -> CollaborativeView:
-        """Return a view of the same recommenders to which scored items, int64 [n], are new; they have no stand-ins until `place_new`."""
-        view = copy.copy(self)
-        view.scored = self.scored.index_fill(0, items, False)
-        return view
-
     def informed(self, items: Tensor, mask: Tensor) -> Tensor:
-        """Tell which histories, int64 [B, S] under mask bool [B, S], hold a scored item, bool [B]."""
+        """Tell which histories, int64 [B, S] under mask bool [B, S], hold a warm item, bool [B]."""
         return _readable(items, mask, self.scored, self.scorer.max_history)[1].any(dim=1)
 
     @torch.no_grad()
-    def scores(self, items: Tensor, mask: Tensor, lift: Tensor | float = 0.0) -> Tensor:
-        """Return standardised scores [B, N]: mean 0 and deviation 1 over the scored items; all 0 for a history without any of them.
+    def scores(self, items: Tensor, mask: Tensor, bonus: Tensor | float = 0.0) -> Tensor:
+        """Return standardised scores [B, N]: mean 0 and deviation 1 over the warm items; all 0 for a history without any of them.
 
         Args:
             items: int64 [B, S].
             mask: bool [B, S].
-            lift: what an item that is not scored has beyond the mean of its stand-ins, in deviations.
+            bonus: what a cold item gets beyond the mean of its nearest warm ones, in standard deviations.
         """
         items, mask = _readable(items, mask, self.scored, self.scorer.max_history)
         informed = mask.any(dim=1)
         raw = self.scorer.scores(items, mask | ~informed[:, None])[:, : len(self.scored)]
-        # Masked products in the place of picking the scored items out: a catalogue is read in order, never gathered.
+        # Masked products instead of picking the warm items out: a catalogue is read in order, never gathered.
         scored = self.scored[: raw.shape[1]].to(raw.dtype)
         count = scored.sum().clamp(min=1)
         centred = (raw - (raw @ scored)[:, None] / count) * scored
         deviation = (centred.square().sum(1, keepdim=True) / count).sqrt().clamp(min=1e-6)
         scores = pad(centred * (informed[:, None] / deviation), (0, len(self.scored) - raw.shape[1]))
-        if len(self.stand_ins):
-            scores[:, (~self.scored).nonzero()[:, 0]] = scores[:, self.stand_ins].mean(-1) + lift * informed[:, None]
+        if len(self.nearest_warm):
+            scores[:, (~self.scored).nonzero()[:, 0]] = scores[:, self.nearest_warm].mean(-1) + bonus * informed[:, None]
         return scores
 
-    def place_new(self, directions: Callable[[], Tensor]) -> None:
-        """Find stand-ins for every item that is not scored: its nearest scored ones by text.
 
-        Args:
-            directions: gives the unit vectors of the items' texts [N, H]; asked only where there is an item to place.
-        """
-        places, others = self.scored.nonzero()[:, 0], (~self.scored).nonzero()[:, 0]
-        count = min(STAND_INS, len(places))
-        if not count or not len(others):
-            self.stand_ins = torch.empty(0, STAND_INS, dtype=torch.int64)
-            return
-        vectors = directions()
-        candidates = vectors[places].T
-        # In parts, so that a large catalogue's similarities are never held at once.
-        parts = [(part @ candidates).topk(count, dim=1).indices for part in vectors[others].split(PLACED_AT_ONCE)]
-        self.stand_ins = places[torch.cat(parts)]
+def _nearest(directions: Tensor, others: Tensor, warm: Tensor, count: int) -> Tensor:
+    """Return the `count` nearest warm items of others, int64 [n, count], by unit vectors [N, H]."""
+    candidates = directions[warm].T
+    # In parts, so that a large catalogue's similarities are never held at once.
+    parts = [(part @ candidates).topk(count, dim=1).indices for part in directions[others].split(PLACED_AT_ONCE)]
+    return warm[torch.cat(parts)]
 
 
 def _readable(items: Tensor, mask: Tensor, known: Tensor, limit: int) -> tuple[Tensor, Tensor]:

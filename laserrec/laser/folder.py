@@ -24,7 +24,7 @@ from laserrec.config import LaserConfig
 from laserrec.errors import AssetError, CheckpointError
 from laserrec.laser.collaborative_view import CollaborativeView
 from laserrec.laser.model import LaserModel
-from laserrec.layers.neighbours import EVENTS_FLOOR, Neighbours
+from laserrec.layers.neighbours import COUNT, EVENTS_FLOOR, Neighbours
 from laserrec.sequential.base import SequentialRecommender
 from laserrec.sequential.build import build_recommender
 from laserrec.sequential.ensemble import Ensemble
@@ -50,11 +50,12 @@ class ModelFolder:
 
     Attributes:
         config: the settings.
-        catalogue: `item_id` and attributes of each item, in index order.
-        collaborative: the frozen id-based recommender.
-        weights: state dict of the trained part.
+        catalogue: `item_id` and attributes of each item, in index order; nothing of one that was removed.
+        collaborative: the frozen sequential recommender.
+        weights: state dict of the trained part, the item matrix and its neighbours among it.
         provenance: dataset, its fingerprint, the LLM's fingerprint.
         costs: seconds and parameters.
+        removed: items that only keep their index, bool [N]; none when None.
     """
 
     config: LaserConfig
@@ -63,6 +64,7 @@ class ModelFolder:
     weights: Mapping[str, Tensor]
     provenance: Mapping[str, Any]
     costs: Mapping[str, Any]
+    removed: Tensor | None = None
 
     def write(self, folder: Path) -> None:
         """Write the folder, aside first; a model that is there is replaced when the new one is complete.
@@ -78,7 +80,10 @@ class ModelFolder:
         tensors = {f"model.{name}": tensor for name, tensor in view.model.state_dict().items()}
         if view.scorer is not view.model:
             tensors |= {f"scorer.{name}": tensor for name, tensor in view.scorer.state_dict().items()}
-        write_tensors(folder / "collaborative.safetensors", tensors | {"known": view.known, "scored": view.scored.clone()}, {})
+        tensors |= {"known": view.known, "scored": view.scored.clone()}
+        if self.removed is not None and bool(self.removed.any()):
+            tensors["removed"] = self.removed
+        write_tensors(folder / "collaborative.safetensors", tensors, {})
         columns = list(dict.fromkeys(key for item in self.catalogue for key in item))
         pl.DataFrame(list(self.catalogue), schema=dict.fromkeys(columns, pl.String)).write_parquet(folder / "items.parquet")
         about = {"format": FORMAT, "provenance": self.provenance, "costs": self.costs, "known": view.model.catalogue_size}
@@ -104,20 +109,23 @@ class ModelFolder:
         weights, _ = read_tensors(folder / "laser.safetensors")
         tensors, _ = read_tensors(folder / "collaborative.safetensors")
         try:
+            known, scored, removed = tensors.pop("known"), tensors.pop("scored"), tensors.pop("removed", None)
+            removed = torch.zeros_like(known, dtype=torch.bool) if removed is None else removed
             catalogue = _read_items(folder / "items.parquet")
-            known, scored = tensors.pop("known"), tensors.pop("scored")
-            counts = [len(catalogue), *(len(tensor) if tensor.ndim else 0 for tensor in (known, scored, weights["item_states"]))]
+            counts = [len(catalogue), *(len(tensor) if tensor.ndim else 0 for tensor in (known, scored, removed, weights["item_states"]))]
             if len(set(counts)) > 1:
                 raise ValueError(f"its files do not belong together, of {counts[0]} items the weights have {counts[1:]}")
             _check_masks(known, scored, about["known"])
+            if removed.dtype != torch.bool or ["item_id" not in item for item in catalogue] != removed.tolist():
+                raise ValueError("the item table must have an item_id of its own for every item but those that were removed")
             _check_numbers(weights, len(catalogue))
             _check_numbers(tensors, about["known"])
-            view = CollaborativeView(_recommender(config, about["known"], "model.", tensors), known)
+            model = _recommender(config, about["known"], "model.", tensors)
             own = not any(name.startswith("scorer.") for name in tensors)
-            view.score_with(view.model if own else _ensemble(config, about["known"], tensors), scored)
+            view = CollaborativeView(model, known, None if own else _ensemble(config, about["known"], tensors), scored)
         except (OSError, LookupError, ValueError, TypeError, RuntimeError, AssertionError, pl.exceptions.PolarsError) as error:
             raise CheckpointError(f"{folder} is not a complete laserrec model: {error}") from error
-        return cls(config, catalogue, view, weights, about["provenance"], about["costs"])
+        return cls(config, catalogue, view, weights, about["provenance"], about["costs"], removed)
 
     def check_llm(self, fingerprint: str) -> None:
         """Refuse another LLM than the one the virtual tokens were trained around.
@@ -139,6 +147,11 @@ class ModelFolder:
         Raises:
             CheckpointError: they do not fit.
         """
+        table = self.weights.get(NEIGHBOURS)
+        if model.neighbours is not None and table is not None and table.ndim == 2:  # rows are longer where items came later
+            model.neighbours = Neighbours(len(model.item_states), model.neighbours.floor, max(COUNT, table.shape[1])).to(
+                model.item_states.device
+            )
         try:
             model.load_state_dict(dict(self.weights))
         except RuntimeError as error:
@@ -216,8 +229,9 @@ def _read_about(folder: Path) -> dict[str, Any]:
 
 
 def _read_items(path: Path) -> list[dict[str, str]]:
+    """Read `item_id` and attributes of each item; one that was removed has none."""
     table = pl.read_parquet(path)
-    if set(table.dtypes) != {pl.String} or table["item_id"].null_count() or not table["item_id"].is_unique().all():
+    if set(table.dtypes) != {pl.String} or not table["item_id"].drop_nulls().is_unique().all():
         raise ValueError("the item table must have text columns only, and an item_id of its own for every item")
     return [{key: value for key, value in row.items() if value is not None} for row in table.iter_rows(named=True)]
 

@@ -70,6 +70,11 @@ class LaserModel(nn.Module):
         """Return prefix and suffix [B, L + 1, H] as they were when the item matrix was made."""
         return _virtual(self.item_tokens, self.item_source, states, mask)[0]
 
+    def hand_over_items(self) -> None:
+        """Let the item matrix and its neighbours go: a catalogue that never changes has them from here on."""
+        self.item_states = self.item_states.new_empty(0, self.item_states.shape[1])
+        self.neighbours = None
+
     def keep_item_side(self) -> None:
         """Make the present virtual tokens and M-Former those that items are embedded with, until the next call."""
         self.item_tokens.load_state_dict(self.tokens.state_dict())

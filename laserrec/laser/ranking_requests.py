@@ -1,11 +1,11 @@
-"""What a request may be answered with: the best items of the catalogue after each history, without those that are barred.
+"""What a request may be answered with: the best items of a catalogue after each history, without those that are barred.
 
-Speaks item indices; ids are looked up by whoever calls. Dimensions: B histories, S history, N catalogue, K list.
+Dimensions: B histories, S history, N catalogue, K list.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from laserrec.data.ragged import Ragged
 from laserrec.evaluation.ranking import TopK, best, exclude, rows_at_once
-from laserrec.laser.ranker import Ranker
+from laserrec.laser.catalogue import Catalogue
 from laserrec.laser.validation import check_ids
 from laserrec.layers.histories import padded
 
@@ -48,14 +48,11 @@ class EncodedHistories:
     experts: list[int] | None
 
 
-def barred_items(
-    find: Callable[[str], int], count: int, only: Collection[str] | None, without: Collection[str] | None
-) -> NDArray[np.bool_] | None:
-    """Return which items must not be recommended, bool [N]; None where all may be.
+def barred_items(catalogue: Catalogue, only: Collection[str] | None, without: Collection[str] | None) -> Tensor:
+    """Return which items must not be recommended, bool [N]: those that are removed, and what a request rules out.
 
     Args:
-        find: gives an id's index, or refuses it.
-        count: N.
+        catalogue: whose items.
         only: ids to choose from; all when None.
         without: ids that are never recommended, whatever `only` says.
 
@@ -63,46 +60,57 @@ def barred_items(
         DataError: one of the two is no collection of strings.
         UnknownIdError: the catalogue does not hold an id.
     """
-    if only is None and without is None:
-        return None
-    barred = np.full(count, only is not None)
-    for name, ids, value in (("only", only, False), ("without", without, True)):
-        for item_id in check_ids(name, () if ids is None else ids):
-            barred[find(item_id)] = value
+    barred = catalogue.removed
+    if only is not None:
+        barred = torch.ones_like(barred).index_fill_(0, _indices(catalogue, "only", only), value=False)
+    if without is not None:
+        barred = barred.index_fill(0, _indices(catalogue, "without", without), value=True)
     return barred
 
 
-def rank(
-    ranker: Ranker,
+def _indices(catalogue: Catalogue, name: str, ids: Collection[str]) -> Tensor:
+    found = [catalogue.find(item_id) for item_id in check_ids(name, ids)]
+    return torch.tensor(found, dtype=torch.int64, device=catalogue.removed.device)
+
+
+def recommend(
+    catalogue: Catalogue,
+    score: Callable[..., Tensor],
     histories: Sequence[Sequence[int]],
     k: int,
+    barred: Tensor,
     *,
     exclude_seen: bool,
-    barred: NDArray[np.bool_] | None = None,
     states: Tensor | None = None,
-) -> Iterator[TopK]:
-    """Rank the catalogue after histories, a part of them at a time.
+) -> list[list[Recommendation]]:
+    """Rank a catalogue after histories, a part of them at a time.
 
     Args:
-        ranker: scores the catalogue.
-        histories: item indices; those beyond the catalogue are texts that cannot be recommended.
-        k: K, at most N of which come back.
-        exclude_seen: leave each history's own items out.
+        catalogue: its items are recommended.
+        score: scores all of them, [B, N], after histories int64 [B, S] under a mask bool [B, S], and states [B, H] where they are given.
+        histories: of indices that `score` knows.
+        k: K; fewer come back where fewer are left.
         barred: items that no list may hold, bool [N].
-        states: how the language model read the histories, [B, H]; it reads them when None.
-
-    Yields:
-        The lists of the next histories.
+        exclude_seen: leave each history's own items out; its indices are then the catalogue's.
+        states: how the language model read the histories, [B, H]; `score` reads them when None.
     """
-    count, device = len(ranker.directions), ranker.directions.device
-    left_out = None if barred is None else torch.from_numpy(barred).to(device)
-    rows = rows_at_once(count)
+    found: list[list[Recommendation]] = []
+    some_barred, rows = bool(barred.any()), rows_at_once(len(catalogue))
     for start in range(0, len(histories), rows):
-        items, mask = padded(Ragged.from_rows(histories[start : start + rows]), device)
-        scores = ranker.scores(items, mask, None if states is None else states[start : start + rows])
-        if left_out is not None:
-            scores = scores.masked_fill(left_out, -torch.inf)
+        items, mask = padded(Ragged.from_rows(histories[start : start + rows]), barred.device)
+        scores = score(items, mask) if states is None else score(items, mask, states[start : start + rows])
+        if some_barred:
+            scores = scores.masked_fill(barred, -torch.inf)
         if exclude_seen:
-            inside = mask & (items < count)
-            scores = exclude(scores, torch.where(inside, items, 0), inside)
-        yield best(scores, k)
+            scores = exclude(scores, items, mask)
+        found += described(catalogue, best(scores, k))
+    return found
+
+
+def described(catalogue: Catalogue, top: TopK) -> list[list[Recommendation]]:
+    """Return lists of a catalogue's best items as their callers know them."""
+    rows = zip(top.items.tolist(), top.scores.tolist(), strict=True)
+    return [
+        [Recommendation(catalogue.ids[item], catalogue.title(item), score) for item, score in zip(*row, strict=True) if item >= 0]
+        for row in rows
+    ]

@@ -1,67 +1,93 @@
-"""Laser: a frozen LLM between trained virtual tokens, fed by a frozen id-based recommender (paper §3).
+"""Laser: a frozen LLM between trained virtual tokens, fed by a frozen sequential recommender (paper §3).
 
 `LaserModel` is everything that is trained, and nothing else: its state dict is what a checkpoint and a model folder hold.
-`LaserSystem` puts it together with the frozen parts and embeds and scores histories.
+`LaserSystem` puts it together with the frozen parts, embeds and scores histories, and makes the next
+catalogue when items come, change or go.
 
 Dimensions: B batch, S history, L prefix tokens, N catalogue, H width of the LLM.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
+from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import normalize, pad
 
+from laserrec.config import LaserConfig
 from laserrec.errors import ConfigError
+from laserrec.laser.catalogue import Catalogue
 from laserrec.laser.collaborative_view import CollaborativeView
 from laserrec.laser.experts import Routing
+from laserrec.laser.item_texts import Attributes, ItemTexts
 from laserrec.laser.model import LaserModel
-from laserrec.laser.reader import Reader
 from laserrec.laser.scoring import Evidence
 from laserrec.layers.histories import recent
+from laserrec.layers.products import products
+from laserrec.llm.backbone import Backbone
+from laserrec.sequential.base import SequentialRecommender
+from laserrec.sequential.ensemble import Ensemble
 
 ITEMS_AT_ONCE = 256
 """Items that are embedded at a time."""
 
 
+def build_laser(config: LaserConfig, backbone: Backbone, texts: ItemTexts, collaborative: CollaborativeView) -> LaserSystem:
+    """Put an untrained system together, on the LLM's device; the run's seed draws its weights."""
+    torch.manual_seed(config.seed)
+    model = LaserModel(config, backbone, state_width=collaborative.model.width, catalogue_size=len(texts.items))
+    return LaserSystem(model.to(backbone.device), texts, collaborative.to(backbone.device), config.prompt.max_history)
+
+
 class LaserSystem:
     """The whole system over one catalogue: frozen reader and recommender, trained model.
 
+    While it trains, the catalogue's tables are the model's own buffers and change with it. `serving` gives a system whose catalogue never
+    changes: that and what `with_items`, `with_changes` and `without_items` make of it may be asked by many threads at a time.
+
     Attributes:
         model: the trained part.
-        reader: the frozen LLM with its texts.
-        collaborative: the frozen id-based recommender.
-        item_reader: reads single items; the same one, unless items have an instruction of their own.
+        catalogue: the items.
         max_history: items of a history that are read as text.
     """
 
-    def __init__(
-        self, model: LaserModel, reader: Reader, collaborative: CollaborativeView, max_history: int, item_reader: Reader | None = None
-    ) -> None:
+    def __init__(self, model: LaserModel, texts: ItemTexts, collaborative: CollaborativeView, max_history: int) -> None:
         """Put the parts together."""
-        self.model, self.reader, self.collaborative, self.max_history = model, reader, collaborative, max_history
-        self.item_reader = item_reader or reader
+        self.model, self.max_history = model, max_history
+        self.catalogue = Catalogue(texts, collaborative, model.item_states, model.neighbours)
         self._users: dict[tuple[int, ...], Tensor] | None = None
         model.register_load_state_dict_post_hook(lambda *_: self._take_weights())  # type: ignore[no-untyped-call]
 
     def _take_weights(self) -> None:
-        """Find what follows from weights anew when a checkpoint brings others: stand-ins of new items, and histories that were read."""
-        self.place_new()
+        """Find what follows from weights anew when a checkpoint brings others: cold items' places, and histories that were read."""
+        self._place_cold()
         if self._users is not None:
             self._users.clear()
+
+    def _over(self, catalogue: Catalogue) -> LaserSystem:
+        """Return this system over another catalogue."""
+        other = copy(self)
+        other.catalogue = catalogue
+        return other
 
     @property
     def device(self) -> torch.device:
         """Where everything lies, and histories must."""
-        return self.model.item_states.device
+        return self.model.tokens.suffix.device
+
+    @property
+    def collaborative(self) -> CollaborativeView:
+        """The sequential recommender's view of the items."""
+        return self.catalogue.collaborative
 
     def embed(self, items: Tensor, mask: Tensor) -> tuple[Tensor, Routing | None]:
         """Embed histories of item indices int64 [B, S] under mask bool [B, S]: raw states [B, H] and the routing."""
         virtual, routing = self.model.virtual(*self.collaborative.states(items, mask))
-        return self.reader.read(*recent(items, mask, self.max_history), virtual), routing
+        return self.catalogue.texts.reader.read(*recent(items, mask, self.max_history), virtual), routing
 
     @contextmanager
     def reading_once(self) -> Iterator[None]:
@@ -95,12 +121,15 @@ class LaserSystem:
         """Embed items int64 [n], each as a history that holds only itself, with what made the item matrix: raw states [n, H]."""
         self.model.eval()
         if not len(items):
-            return self.model.item_states.new_empty(0, self.model.item_states.shape[1])
+            return self.catalogue.states.new_empty(0, self.catalogue.states.shape[1])
         return torch.cat([self._embed_alone(part[:, None]) for part in items.split(batch_size)])
 
     def _embed_alone(self, items: Tensor) -> Tensor:
         mask = torch.ones_like(items, dtype=torch.bool)
-        return self.item_reader.read(items, mask, self.model.item_virtual(*self.collaborative.states(items, mask)))
+        virtual = self.model.item_virtual(*self.collaborative.states(items, mask))
+        return self.catalogue.texts.item_reader.read(items, mask, virtual)
+
+    # --- training ---
 
     def refresh(self) -> None:
         """Recompute the item matrix, its measures and its neighbours, with the present weights (paper §3.3.2)."""
@@ -109,80 +138,190 @@ class LaserSystem:
         self.model.item_states.copy_(self.embed_items(torch.arange(count, device=self.device)))
         self.model.scorer.measure(self.model.item_states)
         if self.model.neighbours is None:
-            self.place_new()
+            self._place_cold()
             return
         directions = self._standard_directions(self.model.item_states)
         self.model.neighbours.find(directions)
-        self.collaborative.place_new(lambda: directions)
+        self._place_cold(directions)
 
     @torch.no_grad()
-    def place_new(self) -> None:
-        """Give items that the collaborative model does not know their stand-ins.
+    def _place_cold(self, directions: Tensor | None = None) -> None:
+        """Find the nearest warm items of cold ones, by unit vectors of the item matrix where they are at hand.
 
-        A function of the item matrix and its measures alone: the trained read-out changes at every step, the stand-ins must not.
+        A function of the item matrix and its measures alone: the trained read-out changes at every step, the nearest items must not.
         """
-        self.collaborative.place_new(lambda: self._standard_directions(self.model.item_states))
+        states = self.model.item_states
+        view = self.collaborative.placed(lambda: self._standard_directions(states) if directions is None else directions)
+        self.catalogue = replace(self.catalogue, collaborative=view, states=states, neighbours=self.model.neighbours)
 
-    def lift_new(self, deviations: float) -> None:
-        """Set what new items get beyond the collaborative score of their stand-ins; what is under way keeps what it has.
-
-        Raises:
-            ConfigError: no collaborative score is fused, or it knows no item.
-        """
-        if self.model.scorer.trust is None or not bool(self.collaborative.scored.any()):
-            raise ConfigError("This model fuses no collaborative score, so items are told apart by their texts alone and none is lifted.")
-        self.model.scorer.lift = torch.full_like(self.model.scorer.lift, deviations)
-
-    def _standard_directions(self, states: Tensor) -> Tensor:
-        return normalize(self.model.scorer.standard(states), dim=-1)
+    def score_with(self, scorer: SequentialRecommender | Ensemble, scored: Tensor) -> None:
+        """Fuse the scores of other recommenders from here on, trained on the items `scored`, bool [N]."""
+        self.catalogue = replace(self.catalogue, collaborative=self.collaborative.score_with(scorer, scored))
+        self._place_cold()
 
     @torch.no_grad()
-    def add_items(self, count: int) -> None:
-        """Take `count` new items, whose texts the reader has already taken: embed them and append them to the item matrix."""
-        known, near = len(self.model.item_states), self.model.neighbours
-        self.collaborative.extend(count)
-        try:
-            states = torch.cat([self.model.item_states, self.embed_items(torch.arange(known, known + count, device=self.device))])
-            directions = self._standard_directions(states)
-            found = None if near is None else near.extended(directions)
-            self.collaborative.place_new(lambda: directions)
-        except BaseException:
-            self.collaborative.shrink(count)
-            raise
-        self.model.item_states = states
-        if near is not None and found is not None:
-            near.items, near.weights = found
+    def with_cold(self, items: Tensor) -> LaserSystem:
+        """Return a system in which warm items, int64 [n], are cold."""
+        view = self.collaborative.without(items).placed(lambda: self._standard_directions(self.catalogue.states))
+        return self._over(replace(self.catalogue, collaborative=view))
 
     def logits(self, items: Tensor, mask: Tensor) -> tuple[Tensor, Routing | None]:
         """Score the whole catalogue: [B, N], with gradients where the model trains."""
         users, routing = self.embed(items, mask)
-        return self._scored(users, items, mask), routing
+        return self.model.scorer(users, self.model.item_states, *self.beside(items, mask), items, mask), routing
 
-    def _scored(self, users: Tensor, items: Tensor, mask: Tensor) -> Tensor:
-        scores: Tensor = self.model.scorer(users, self.model.item_states, *self.beside(items, mask), items, mask)
-        return scores
+    # --- scoring without gradients ---
+
+    @torch.no_grad()
+    def prepared(self) -> LaserSystem:
+        """Return a system in evaluation mode that scores by the present weights and item matrix, whose directions it computes once."""
+        self.model.eval()
+        return self._over(replace(self.catalogue, directions=self.model.scorer.directing()(self.catalogue.states)))
 
     def beside(self, items: Tensor, mask: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Return what is scored beside the language model's reading: nearness by text and the collaborative score, each [B, N] or None."""
-        near = None if self.model.neighbours is None else self.model.neighbours.scores(items, mask)
-        return near, None if self.model.scorer.trust is None else self.collaborative.scores(items, mask, self.model.scorer.lift)
+        near, bonus = self.catalogue.neighbours, self.catalogue.bonus
+        nearness = None if near is None else near.scores(items, mask)
+        if self.model.scorer.trust is None:
+            return nearness, None
+        return nearness, self.collaborative.scores(items, mask, self.model.scorer.lift if bonus is None else bonus)
 
     @torch.no_grad()
     def evidence(self, items: Tensor, mask: Tensor) -> Evidence:
         """Return what scores are made of."""
-        self.model.eval()
-        direct = self.model.scorer.directing()
-        return Evidence(direct(self.users(items, mask)) @ direct(self.model.item_states).T, *self.beside(items, mask))
+        if self.catalogue.directions is None:
+            self.model.eval()
+        return self._evidence(self.users(items, mask), items, mask)
+
+    def _evidence(self, users: Tensor, items: Tensor, mask: Tensor) -> Evidence:
+        direct, directions = self.model.scorer.directing(), self.catalogue.directions
+        users = direct(users)
+        cosines = users @ direct(self.catalogue.states).T if directions is None else products(users, directions)
+        return Evidence(cosines, *self.beside(items, mask))
+
+    @torch.no_grad()
+    def scores(self, items: Tensor, mask: Tensor, states: Tensor | None = None) -> Tensor:
+        """Score the whole catalogue for evaluation or a request, [B, N]; states [B, H] are what `embed` made of these histories."""
+        found = self.evidence(items, mask) if states is None else self._evidence(states, items, mask)
+        return self.model.scorer.combine(found, items, mask)
+
+    @torch.no_grad()
+    def scores_after(self, texts: ItemTexts, items: Tensor, mask: Tensor) -> Tensor:
+        """Score the whole catalogue, [B, N], after histories of other texts, whose indices are int64 [B, S] under mask bool [B, S]."""
+        beyond = items + len(self.catalogue)  # as every part but the reader sees them: items that it does not know
+        virtual, _ = self.model.virtual(*self.collaborative.states(beyond, mask))
+        users = texts.reader.read(*recent(items, mask, self.max_history), virtual)
+        return self.model.scorer.combine(self._evidence(users, beyond, mask), beyond, mask)
 
     @torch.no_grad()
     def experts(self, items: Tensor, mask: Tensor) -> Tensor | None:
         """Return the query expert that reads each history, int64 [B]; None where the prefix is not an M-Former's."""
-        self.model.eval()
         routing = self.model.virtual(*self.collaborative.states(items, mask))[1]
         return None if routing is None else routing.chosen
 
+    # --- serving: each of these returns a system over the next catalogue, and leaves this one as it is ---
+
     @torch.no_grad()
-    def scores(self, items: Tensor, mask: Tensor) -> Tensor:
-        """Score the whole catalogue for evaluation or a request: [B, N]."""
-        self.model.eval()
-        return self._scored(self.users(items, mask), items, mask)
+    def serving(self, ids: Sequence[str], removed: Tensor | None = None) -> LaserSystem:
+        """Return a system that answers requests; this one hands its item matrix over and is of no further use.
+
+        Args:
+            ids: the caller's own, in index order.
+            removed: items that only keep their index, bool [N]; none when None.
+        """
+        system, count = self.prepared(), len(self.catalogue)
+        gone = torch.zeros(count, dtype=torch.bool, device=self.device) if removed is None else removed.to(self.device)
+        catalogue = replace(system.catalogue, ids=tuple(ids), removed=gone, bonus=self.model.scorer.lift.clone())
+        if bool(gone.any()):
+            view = catalogue.collaborative.placed(lambda: self._standard_directions(catalogue.states), live=~gone)
+            catalogue = replace(catalogue, collaborative=view)
+        self.model.hand_over_items()
+        return system._over(catalogue)
+
+    def with_items(self, items: Mapping[str, Attributes]) -> LaserSystem:
+        """Add items, given by id: they are embedded, stand behind the others, and become neighbours of those that they are near to."""
+        old, count = self.catalogue, len(items)
+        grown = replace(
+            old,
+            texts=old.texts.extended(list(items.values())),
+            collaborative=old.collaborative.extended(count),
+            ids=(*old.ids, *items),
+            removed=pad(old.removed, (0, count)),
+        )
+        return self._over(grown)._settled(torch.arange(len(old), len(grown), device=self.device))
+
+    def with_changes(self, items: Mapping[str, Attributes]) -> LaserSystem:
+        """Replace the attributes of known items, given by id; those whose texts change are embedded again."""
+        old = self.catalogue
+        places = [old.find(item_id) for item_id in items]
+        order = torch.arange(len(old))
+        order[places] = torch.arange(len(old), len(old) + len(places))
+        texts, text_of = old.texts.extended(list(items.values())).take(order), old.texts.template.item_text
+        rows = [place for place in places if text_of(texts.items[place]) != text_of(old.texts.items[place])]
+        return self._over(replace(old, texts=texts))._settled(torch.tensor(rows, dtype=torch.int64, device=self.device))
+
+    @torch.no_grad()
+    def without_items(self, ids: Sequence[str]) -> LaserSystem:
+        """Remove items: nobody is near to them any more, and the scores of all others stay.
+
+        Those that the sequential recommender was built with keep their index, empty; those that came later are gone.
+        """
+        old = self.catalogue
+        gone = torch.zeros_like(old.removed)
+        gone[[old.find(item_id) for item_id in ids]] = True
+        own = torch.arange(len(old), device=self.device) < old.collaborative.model.catalogue_size
+        order = (own | ~gone).nonzero()[:, 0]
+        removed = (old.removed | gone)[order]
+        view = old.collaborative.take(order)
+        # Warm items never move, so what is nearest is still known by the same index.
+        lost = (~view.scored).nonzero()[:, 0][gone[view.nearest_warm].any(1)] if len(view.nearest_warm) else order[:0]
+        nothing = len(old)
+        names = torch.where(gone[order], nothing, order).cpu()
+        catalogue = replace(
+            old,
+            texts=old.texts.extended([{}]).take(names),
+            collaborative=view.placed(lambda: self._standard_directions(old.states[order]), lost, ~removed),
+            states=old.states[order],
+            neighbours=None if old.neighbours is None else old.neighbours.take(order, ~removed),
+            ids=tuple("" if name == nothing else old.ids[name] for name in names.tolist()),
+            removed=removed,
+            directions=None if old.directions is None else old.directions[order],
+        )
+        return self._over(catalogue)
+
+    def with_bonus(self, deviations: float) -> LaserSystem:
+        """Set what cold items get beyond the collaborative score of their nearest warm ones, in standard deviations.
+
+        Raises:
+            ConfigError: no collaborative score is fused, or no item is warm.
+        """
+        if self.model.scorer.trust is None or not bool(self.collaborative.scored.any()):
+            raise ConfigError("This model has no collaborative score, so a cold-start bonus would change nothing.")
+        return self._over(replace(self.catalogue, bonus=torch.full_like(self.model.scorer.lift, deviations)))
+
+    @torch.no_grad()
+    def _settled(self, rows: Tensor) -> LaserSystem:
+        """Embed new and changed items, int64 [n], of the catalogue, and find their places among the others."""
+        catalogue, live = self.catalogue, ~self.catalogue.removed
+        if not len(rows):
+            return self
+        more = len(catalogue) - len(catalogue.states)
+        states = pad(catalogue.states, (0, 0, 0, more)).index_copy(0, rows, self.embed_items(rows))
+        standard, near, directions = self._standard_directions(states), catalogue.neighbours, catalogue.directions
+        view = catalogue.collaborative
+        # Where a warm item has changed, it may be or cease to be the nearest of any cold one.
+        cold = None if bool(view.scored[rows].any()) else rows
+        if directions is not None:
+            directions = pad(directions, (0, 0, 0, more)).index_copy(0, rows, self.model.scorer.directing()(states[rows]))
+        return self._over(
+            replace(
+                catalogue,
+                states=states,
+                neighbours=None if near is None else near.placed(standard, rows, live),
+                collaborative=view.placed(lambda: standard, cold, live),
+                directions=directions,
+            )
+        )
+
+    def _standard_directions(self, states: Tensor) -> Tensor:
+        return normalize(self.model.scorer.standard(states), dim=-1)

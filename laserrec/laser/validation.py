@@ -53,7 +53,7 @@ def check_states(states: NDArray[np.float32], histories: int, width: int) -> NDA
 
 
 def check_lift(deviations: float) -> float:
-    """Return what new items get beyond the score of their stand-ins; refuse what is no number, or far beyond all scores.
+    """Return a cold-start bonus, in standard deviations; refuse what is no number, or far beyond all scores.
 
     Raises:
         ConfigError: what was received.
@@ -67,28 +67,33 @@ def check_lift(deviations: float) -> float:
     return float(deviations)
 
 
-def check_item(item: Mapping[str, str], place: int) -> tuple[str, dict[str, str]]:
-    """Return a new item's id and its attributes, without those that are empty.
+def check_items(items: Sequence[Mapping[str, str]], undone: str) -> dict[str, dict[str, str]]:
+    """Return the attributes of items that are to be added or changed, without those that are empty, by id.
 
     Args:
-        item: its `item_id` and attributes.
-        place: its number among the new items, from 1, for the message.
+        items: for each its `item_id` and attributes.
+        undone: says, as a sentence, that nothing has happened.
 
     Raises:
-        DataError: it has no id, no text, or what is not text.
+        DataError: an item has no id, no text, or what is not text, or two have one id.
     """
-    if not isinstance(item, Mapping):
-        raise DataError(f"New item {place} is {item!r}; expected is an object with an item_id and a title. No item was added.")
-    given = {key: value for key, value in item.items() if value is not None and value != ""}
-    wrong = {key: value for key, value in given.items() if not (_is_text(key) and _is_text(value))}
-    if wrong:
-        raise DataError(f"New item {place} has attributes that are not text: {wrong!r}; write them as strings. No item was added.")
-    item_id = given.pop("item_id", None)
-    if item_id is None:
-        raise DataError(f"New item {place} has no item_id; give it one that is not in use. No item was added.")
-    if not given:
-        raise DataError(f"New item {item_id!r} has no text; give at least its title. No item was added.")
-    return item_id, given
+    found: dict[str, dict[str, str]] = {}
+    for place, item in enumerate(items, start=1):
+        if not isinstance(item, Mapping):
+            raise DataError(f"Item {place} is {item!r}; expected is an object with an item_id and a title. {undone}")
+        given = {key: value for key, value in item.items() if value is not None and value != ""}
+        wrong = {key: value for key, value in given.items() if not (_is_text(key) and _is_text(value))}
+        if wrong:
+            raise DataError(f"Item {place} has attributes that are not text: {wrong!r}; write them as strings. {undone}")
+        item_id = given.pop("item_id", None)
+        if item_id is None:
+            raise DataError(f"Item {place} has no item_id; give it one. {undone}")
+        if not given:
+            raise DataError(f"Item {item_id!r} has no text; give at least its title. {undone}")
+        if item_id in found:
+            raise DataError(f"Item {place} has the id {item_id!r}, as one before it has; give each item once. {undone}")
+        found[item_id] = given
+    return found
 
 
 def _is_text(value: object) -> bool:

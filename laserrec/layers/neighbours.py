@@ -33,24 +33,25 @@ class Neighbours(nn.Module):
     """A table of neighbours, fixed once it is made.
 
     Attributes:
-        items: int32 [N, K].
-        weights: float [N, K], not below 0.
+        items: int32 [N, K], wider once there are items that came later.
+        weights: float, as wide, not below 0; 0 for a place that is free.
     """
 
     items: Tensor
     weights: Tensor
 
-    def __init__(self, count: int, floor: float) -> None:
+    def __init__(self, count: int, floor: float, width: int = COUNT) -> None:
         """Make room for a catalogue's neighbours.
 
         Args:
             count: N.
             floor: how much nearness is hardly more than none.
+            width: places of a row.
         """
         super().__init__()
         self.floor = floor
-        self.register_buffer("items", torch.zeros(count, COUNT, dtype=torch.int32))
-        self.register_buffer("weights", torch.zeros(count, COUNT))
+        self.register_buffer("items", torch.zeros(count, width, dtype=torch.int32))
+        self.register_buffer("weights", torch.zeros(count, width))
 
     def scores(self, items: Tensor, mask: Tensor) -> Tensor:
         """Score every item after histories, int64 [B, S] under mask bool [B, S]: [B, N], 0 where nothing is near.
@@ -76,23 +77,47 @@ class Neighbours(nn.Module):
         self.items, self.weights = (torch.cat(part) for part in zip(*parts, strict=True))
 
     @torch.no_grad()
-    def extended(self, directions: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the table, items and weights, with those that it lacks of all unit vectors [N + n, H].
+    def placed(self, directions: Tensor, rows: Tensor, live: Tensor) -> Neighbours:
+        """Return a table in which some items, new or changed ones, have found their places; nobody else's nearness to anybody changes.
 
-        New items get neighbours, and become neighbours of those that they are nearest to. Where none is as near as the farthest neighbour,
-        a row stays as it is.
+        Such an item gets its nearest others, and becomes a neighbour of all in whose K nearest it would be. There it stands beside those
+        that are there already, so a row may grow longer than K.
+
+        Args:
+            directions: unit vectors of all items [N, H], of which this table has the first ones or all.
+            rows: the new and changed items, int64 [n].
+            live: False for items that are nobody's neighbours, bool [N].
         """
-        known = len(self.items)
-        new = torch.arange(known, len(directions), device=directions.device)
-        found = [nearest(directions, rows) for rows in _in_parts(new, len(directions))]
-        items, weights = torch.cat([self.items, *(part[0] for part in found)]), torch.cat([self.weights, *(part[1] for part in found)])
-        tables = (_in_parts(table[:known], COUNT + len(new)) for table in (directions, items, weights))
-        for vectors, others, nearness in zip(*tables, strict=True) if len(new) else ():
-            near = _weights(vectors @ directions[known:].T)
-            rows = (near.amax(1) >= nearness.amin(1)).nonzero()[:, 0]
-            nearness[rows], places = torch.cat([nearness[rows], near[rows]], dim=1).topk(COUNT, dim=1)
-            others[rows] = torch.cat([others[rows], new.int().expand(len(rows), -1)], dim=1).gather(1, places)
-        return items, weights
+        known, count = len(self.items), len(directions)
+        items, weights = (pad(part, (0, 0, 0, count - known)).clone() for part in (self.items, self.weights))
+        changed = torch.zeros_like(live).index_fill_(0, rows, value=True)
+        if bool(changed[:known].any()):  # what they were to others is forgotten
+            weights.masked_fill_(changed[items], 0.0)
+        found = [(part, *nearest(directions, part, live)) for part in _in_parts(rows, count)]
+        for part in _in_parts((live & ~changed).nonzero()[:, 0], items.shape[1] + len(rows)) if len(rows) else ():
+            near, old = _weights(directions[part] @ directions[rows].T), weights[part]
+            farthest = old.amin(1) if old.shape[1] == COUNT else old.topk(COUNT, dim=1).values[:, -1]
+            reached = (near.amax(1) >= farthest).nonzero()[:, 0]
+            if len(reached):
+                found.append(_beside(part[reached], items[part[reached]], old[reached], rows, near[reached]))
+        width = max([items.shape[1], *(part.shape[1] for _, part, _ in found)])
+        items, weights = (pad(part, (0, width - part.shape[1])) for part in (items, weights))
+        for where, names, nearness in found:
+            items[where], weights[where] = (pad(part, (0, width - part.shape[1])) for part in (names, nearness))
+        return self._of(items, weights)
+
+    @torch.no_grad()
+    def take(self, order: Tensor, live: Tensor) -> Neighbours:
+        """Return the table of those of the items that `order` names, int64 [n], in which only live ones, bool [n], are near to anybody."""
+        place = order.new_full((len(self.items),), -1)
+        place[order[live]] = live.nonzero()[:, 0]
+        items = place[self.items[order]]
+        return self._of(items.clamp(min=0).int(), self.weights[order].masked_fill((items < 0) | ~live[:, None], 0.0))
+
+    def _of(self, items: Tensor, weights: Tensor) -> Neighbours:
+        table = Neighbours(0, self.floor)
+        table.items, table.weights = items, weights
+        return table
 
 
 def found_at_once(count: int) -> int:
@@ -100,13 +125,35 @@ def found_at_once(count: int) -> int:
     return max(1, HELD // max(count, 1))
 
 
-def nearest(directions: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Return neighbours int32 [R, K] and weights [R, K] of some rows among all unit vectors [N, H]."""
+def nearest(directions: Tensor, rows: Tensor, live: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return neighbours int32 [R, K] and weights [R, K] of some rows among all unit vectors [N, H], or among the live ones, bool [N]."""
     cosines = directions[rows] @ directions.T
+    if live is not None:
+        cosines.masked_fill_(~live, -torch.inf)
     cosines[torch.arange(len(rows), device=rows.device), rows] = -torch.inf
     nearest = cosines.topk(min(COUNT, len(directions)), dim=1)
     missing = (0, COUNT - nearest.values.shape[1])
     return pad(nearest.indices.int(), missing), pad(_weights(nearest.values), missing)
+
+
+def _beside(where: Tensor, items: Tensor, weights: Tensor, new: Tensor, near: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Put those of new items beside the neighbours of some rows that would be among the K nearest of all.
+
+    Args:
+        where: the rows, int64 [R].
+        items: their neighbours, int32 [R, W].
+        weights: of these, [R, W].
+        new: int64 [n].
+        near: weights that the new ones would have, [R, n].
+
+    Returns:
+        The rows, their neighbours and their weights, the nearest first.
+    """
+    farthest = torch.cat([weights, near], dim=1).topk(COUNT, dim=1).values[:, -1:]
+    both, order = torch.cat([weights, torch.where(near >= farthest, near, 0.0)], dim=1).sort(dim=1, descending=True, stable=True)
+    width = max(COUNT, int((both > 0).sum(1).max()))
+    names = torch.cat([items, new.int().expand(len(where), -1)], dim=1).gather(1, order)
+    return where, names[:, :width], both[:, :width]
 
 
 def _in_parts(rows: Tensor, width: int) -> tuple[Tensor, ...]:

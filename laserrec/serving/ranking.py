@@ -135,11 +135,11 @@ class Ranking:
             before = self.shelf.get(item.item_id)
             if item.deleted:
                 if before is not None:
-                    self._laser.remove_items([item.item_id])  # type: ignore[attr-defined]
+                    self._laser.remove_items([item.item_id])
             elif before is None:
                 new[item.item_id] = item.attributes
             elif before.attributes != item.attributes:
-                self._laser.update_items([{"item_id": item.item_id, **item.attributes}])  # type: ignore[attr-defined]
+                self._laser.update_items([{"item_id": item.item_id, **item.attributes}])
         if new:
             self._laser.add_items([{"item_id": item_id, **attributes} for item_id, attributes in new.items()])
         for item in items:

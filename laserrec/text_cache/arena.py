@@ -6,6 +6,10 @@ by the clock rule: a hand goes round the rows; a block it meets stays if it was 
 hand frees rows side by side, so blocks of different sizes never leave the arena in splinters, and a block that stays is moved up where that
 closes a gap of half its size or more: smaller gaps are not worth the copying, and left alone would take a seventh of the memory.
 
+Several readers may hold blocks at a time, but one thread at a time calls the arena: whoever shares it locks it. Rows that a reader was
+given stay as they are while it holds their blocks. A tensor that the arena has outgrown is never written to again, so its readers need
+not know.
+
 Knows nothing of layers, items or files.
 """
 
@@ -64,6 +68,7 @@ class Arena:
         self._together: frozenset[int] = frozenset()
         self._expected = 0  # rows that those of them need that are not here yet
         self._hand = 0
+        self._lent = False
         self._count_blocks(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.bool_))
 
     def _count_blocks(self, first: NDArray[np.int64], used: NDArray[np.bool_]) -> None:
@@ -72,20 +77,33 @@ class Arena:
         self.first, self.used = torch.from_numpy(first), torch.from_numpy(used)
 
     def resize(self, blocks: int, rows: int) -> None:
-        """Take note of how many blocks there are now, and how many rows all of them would need; those beyond the last are let go."""
+        """Note how many numbers of blocks there are now, never fewer than before, and how many rows all blocks would need."""
         self._settle()
-        for block in range(blocks, len(self._first)):
-            self._let_go(block)
-        while self._ring and self._ring[-1].block == GONE and not self._ring[-1].holders:
-            self._hand = self._ring.pop().start
-        new = max(blocks - len(self._first), 0)
-        self._count_blocks(
-            np.concatenate([self._first[:blocks], np.full(new, GONE)]), np.concatenate([self._used[:blocks], np.zeros(new, dtype=np.bool_)])
-        )
+        new = blocks - len(self._first)
+        if new:
+            used = np.concatenate([self._used, np.zeros(new, dtype=np.bool_)])
+            self._count_blocks(np.concatenate([self._first, np.full(new, GONE)]), used)
+        if rows > self.limit and not self.bounded and self._lent:
+            self._grow(len(self.rows))  # those who read without holding keep the rows that they have
         if len(self.rows) < rows and len(self.rows) < self.limit:
             # With some room, so that a new text never copies gigabytes; the system gives memory when it is first written to.
             self._grow(min(self.limit, rows + rows // 8))
-        self.bounded = rows > self.limit
+        # Once and for all: texts that come and go near the limit would have everything copied each time.
+        self.bounded = self.bounded or rows > self.limit
+
+    def lend(self) -> Tensor:
+        """Return the rows to somebody who holds no block, which is only allowed while everything fits."""
+        assert not self.bounded
+        self._lent = True
+        return self.rows
+
+    def forget(self, blocks: Iterable[int]) -> None:
+        """Let blocks go that nobody reads any more; their numbers may be given to others."""
+        self._settle()
+        for block in blocks:
+            self._let_go(block)
+        while self._ring and self._ring[-1].block == GONE and not self._ring[-1].holders:
+            self._hand = self._ring.pop().start
 
     def put(self, block: int, count: int, fill: Callable[[Tensor], bool]) -> bool:
         """Give a block that is not here `count` rows.
@@ -168,7 +186,7 @@ class Arena:
     def _move_up(self, slot: Slot) -> None:
         """Close the gap between the hand and a block that stays, unless somebody reads it where it is or that is not worth it."""
         gap, size = slot.start - self._hand, slot.end - slot.start
-        # In an arena that is not bounded readers hold nothing, so nothing may move.
+        # In an arena that is not bounded readers may hold nothing, so nothing may move.
         if not self.bounded or slot.holders or 2 * gap < size:
             return
         block, rows = slot.block, self.rows[slot.start : slot.end]

@@ -26,8 +26,8 @@ from torch import Tensor
 
 from laserrec.system.files import write_tensors
 from laserrec.text_cache.encoder import SCALE, Numbers, pack, unpack
+from laserrec.text_cache.store import KEY_BYTES, BlockKind
 
-KEY_BYTES = 16
 INDEX = {"keys": f"S{KEY_BYTES}", "ends": "<i8", "checksums": "<i8"}
 Bytes = NDArray[np.uint8]
 
@@ -178,8 +178,8 @@ def write_shard(
     write_tensors(path, tensors, {"identity": identity, "seconds": seconds, "index": _index_checksum(index)})
 
 
-def open_shard(path: Path, identity: str, row: Sequence[int], dtype: torch.dtype, numbers: Numbers) -> Shard | None:
-    """Read the index of a shard whose rows have a shape and a type.
+def open_shard(path: Path, identity: str, kind: BlockKind) -> Shard | None:
+    """Read the index of a shard of one kind of blocks.
 
     Returns:
         None when the file is cut short, damaged in its header or index, another's, or gone.
@@ -187,13 +187,15 @@ def open_shard(path: Path, identity: str, row: Sequence[int], dtype: torch.dtype
     Raises:
         OSError: the file cannot be opened or read.
     """
-    count = int(np.prod(row))
-    widths = {"rows": count * dtype.itemsize} if numbers == "exact" else {"rows": count, "scales": count // row[-1] * SCALE.itemsize}
+    count = int(np.prod(kind.row))
+    widths = {"rows": count * kind.dtype.itemsize}
+    if kind.numbers == "int8":
+        widths = {"rows": count, "scales": count // kind.row[-1] * SCALE.itemsize}
     try:
         with path.open("rb") as file:
             stamp = Stamp.of(os.fstat(file.fileno()))
             spans, state = _read_header(file, stamp.size)
-            index = [_read_array(file, *spans[name], kind) for name, kind in INDEX.items()]
+            index = [_read_array(file, *spans[name], form) for name, form in INDEX.items()]
         keys, ends, checksums = index
         fits = set(spans) == {*widths, *INDEX} and len(keys) == len(ends) == len(checksums)
         fits = fits and all(spans[name][1] - spans[name][0] == int(ends[-1]) * width for name, width in widths.items())
@@ -224,9 +226,9 @@ def _read_header(file: BinaryIO, size: int) -> tuple[dict[str, tuple[int, int]],
     return spans, state
 
 
-def _read_array(file: BinaryIO, start: int, end: int, kind: str) -> NDArray[Any]:
+def _read_array(file: BinaryIO, start: int, end: int, form: str) -> NDArray[Any]:
     file.seek(start)
-    return np.frombuffer(file.read(end - start), dtype=kind)
+    return np.frombuffer(file.read(end - start), dtype=form)
 
 
 def _index_checksum(index: Sequence[NDArray[Any]]) -> int:

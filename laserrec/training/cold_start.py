@@ -62,18 +62,13 @@ def rounds(count: int) -> int:
 
 
 def _fold(laser: LaserSystem, items: Tensor, mask: Tensor, targets: Tensor, taken: Tensor) -> tuple[Tensor, Tensor]:
-    """Take items for new: how likely one of them is next, as log odds, and whether one was; of the cases that tell something."""
-    view = laser.collaborative
-    laser.collaborative = view.without(taken)
-    try:
-        laser.place_new()
-        others = laser.collaborative.scored.nonzero()[:, 0]
-        parts = in_batches(len(view.scored), items, mask)
-        odds = torch.cat([_log_odds(laser, histories, real, taken, others) for histories, real in parts])
-        told = laser.collaborative.informed(items, mask) & view.scored[targets]
-    finally:
-        laser.collaborative = view
-    return odds[told], torch.isin(targets[told], taken)
+    """Treat items as cold: how likely one of them is next, as log odds, and whether one was; of the cases that say something."""
+    warm, without = laser.collaborative.scored, laser.with_cold(taken)
+    others = without.collaborative.scored.nonzero()[:, 0]
+    parts = in_batches(len(warm), items, mask)
+    odds = torch.cat([_log_odds(without, histories, real, taken, others) for histories, real in parts])
+    telling = without.collaborative.informed(items, mask) & warm[targets]
+    return odds[telling], torch.isin(targets[telling], taken)
 
 
 @torch.no_grad()

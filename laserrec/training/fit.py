@@ -13,12 +13,8 @@ from torch import Tensor
 from laserrec.config import CollaborativeConfig, FitConfig, LaserConfig
 from laserrec.data.dataset import Cases, Dataset
 from laserrec.errors import DataError
-from laserrec.laser.collaborative_view import CollaborativeView
-from laserrec.laser.item_texts import ItemTexts
-from laserrec.laser.model import LaserModel
 from laserrec.laser.system import LaserSystem
 from laserrec.layers.histories import padded
-from laserrec.llm.backbone import Backbone
 from laserrec.sequential.base import SequentialRecommender
 from laserrec.sequential.build import build_recommender
 from laserrec.sequential.ensemble import Ensemble
@@ -106,14 +102,6 @@ def fit_identity(data: Dataset, model_config: CollaborativeConfig, config: FitCo
     """Return what an id-based fit depends on beside the texts that it may read; arguments as in `fit_collaborative`."""
     about = {"data": data.fingerprint, "items": data.catalogue_digest, "seed": seed, "hold_out": hold_out}
     return {**about, "model": model_config.architecture, **_dump(fit=config)}
-
-
-def build_laser(config: LaserConfig, backbone: Backbone, texts: ItemTexts, collaborative: CollaborativeView) -> LaserSystem:
-    """Put an untrained system together, on the LLM's device; the run's seed draws its weights."""
-    torch.manual_seed(config.seed)
-    model = LaserModel(config, backbone, state_width=collaborative.model.width, catalogue_size=len(texts.items))
-    device = backbone.device
-    return LaserSystem(model.to(device), texts.reader, collaborative.to(device), config.prompt.max_history, texts.item_reader)
 
 
 def fit_laser(laser: LaserSystem, data: Dataset, config: LaserConfig, *, known: Mapping[str, str], session: Session) -> list[FitResult]:
@@ -256,10 +244,9 @@ def _take_best(laser: LaserSystem, scorers: Sequence[Ensemble], scored: Tensor, 
 
 @torch.no_grad()
 def _set_scores(laser: LaserSystem, scorer: SequentialRecommender | Ensemble, scored: Tensor, values: Sequence[Tensor]) -> None:
-    laser.collaborative.score_with(scorer, scored)
+    laser.score_with(scorer, scored)
     for scalar, value in zip(laser.model.scorer.scalars, values, strict=True):
         scalar.copy_(value)
-    laser.place_new()
 
 
 def costs_of(collaborative: Sequence[Collaborative], stages: Sequence[FitResult], fusing: float, system: LaserSystem) -> dict[str, Any]:

@@ -10,23 +10,21 @@ from laserrec.data.tables import ITEM, TITLE
 from laserrec.laser.item_texts import ItemTexts
 from laserrec.llm.backbone import Backbone
 from laserrec.system.cache import texts_folder
-from laserrec.text_cache.cache import TextCache
 from laserrec.training.session import Session
 
 
-def dataset_texts(data: Dataset, config: LaserConfig, backbone: Backbone, cache: type[TextCache] = TextCache) -> ItemTexts:
+def dataset_texts(data: Dataset, config: LaserConfig, backbone: Backbone) -> ItemTexts:
     """Return the texts of a dataset's items and their reader; nothing is encoded yet.
 
     Args:
         data: whose items.
         config: what texts are made of, and how they are read and kept.
         backbone: the frozen LLM.
-        cache: what encodes and keeps texts.
 
     Raises:
         ConfigError: the prompt names an attribute that no item has.
     """
-    texts = ItemTexts(backbone, config.prompt, data.attributes(), config.virtual.read_out, config.llm, cache)
+    texts = ItemTexts(backbone, config.prompt, data.attributes(), config.virtual.read_out, config.llm)
     texts.template.check([column for column in data.items.columns if column not in {ITEM, TITLE}])
     return texts
 

@@ -15,7 +15,6 @@ from torch.nn.functional import cross_entropy
 from laserrec.data.dataset import Cases
 from laserrec.data.ragged import Ragged
 from laserrec.evaluation.metrics import Evaluation, evaluate
-from laserrec.laser.ranker import Ranker
 from laserrec.laser.system import LaserSystem
 from laserrec.layers.histories import padded
 from laserrec.training.calibration import CASES, calibrate
@@ -109,4 +108,4 @@ def validation_score(laser: LaserSystem, cases: Cases, metric: str) -> float:
 
 
 def _validated(laser: LaserSystem, cases: Cases) -> Evaluation:
-    return evaluate(Ranker(laser).scores, cases, device=laser.device)
+    return evaluate(laser.prepared().scores, cases, device=laser.device)

@@ -30,6 +30,7 @@ from laserrec.sequential.base import SequentialRecommender
 from laserrec.sequential.build import build_recommender, score_recent
 from laserrec.system.devices import CPU
 from laserrec.text_cache.cache import TextCache
+from laserrec.text_cache.disk import DiskStore
 from laserrec.text_cache.encoder import Numbers
 from laserrec.training.loop import fit
 from laserrec.training.neighbours import blend, count_neighbours
@@ -134,10 +135,10 @@ def test_encoded_texts_are_shared_by_devices(elsewhere: torch.device, tmp_path: 
     found = []
     for device, memory in ((CPU, None), (elsewhere, None), (elsewhere, 4096)):
         cache = TextCache(moved(device), [1, 2], LINES, numbers=numbers, memory=memory)
-        cache.open(tmp_path, writes=True)
+        cache.open(DiskStore.under(tmp_path), writes=True)
         assert cache.missing == (0 if found else sum(map(len, LINES)))
         cache.build()
-        assert cache._arena.rows.device == device
+        assert cache._shared._arena.rows.device == device
         reader = TextFirst(cache, "suffix")
         found.append([reader.read(items[row].to(device), mask[row].to(device), virtual[row].to(device)) for row in torch.eye(3).bool()])
     for one, *others in zip(*found, strict=True):
@@ -148,7 +149,7 @@ def test_encoded_texts_are_shared_by_devices(elsewhere: torch.device, tmp_path: 
 def test_texts_encoded_there(elsewhere: torch.device, tmp_path: Path) -> None:
     caches = [TextCache(moved(device), [1, 2], LINES) for device in (CPU, elsewhere)]
     for cache, name in zip(caches, ("here", "there"), strict=True):
-        cache.open(tmp_path / name, writes=True)
+        cache.open(DiskStore.under(tmp_path / name), writes=True)
         cache.build()
         assert cache.complete
     here, there = (cache.gather(*tiny.batch([list(range(8))])).layer(1) for cache in caches)

@@ -17,9 +17,7 @@ from torch.testing import assert_close
 from laserrec.config import FitConfig
 from laserrec.laser.collaborative_view import CollaborativeView
 from laserrec.laser.item_texts import ItemTexts
-from laserrec.laser.ranker import Ranker
-from laserrec.laser.system import LaserSystem
-from laserrec.training.fit import build_laser
+from laserrec.laser.system import LaserSystem, build_laser
 from laserrec.training.loop import fit
 
 PREFIX_FIRST = {"order": "prefix_first", "line": ">> {number}. {text}\n"}
@@ -42,26 +40,26 @@ KINDS = {"qwen3": ("text_first", "qwen3"), "gpt2": ("prefix_first", "gpt2")}
 
 
 class Pair:
-    """The same Laser here and on another device, and the texts of each."""
+    """The same Laser here and on another device."""
 
     def __init__(self, variant: str, device: torch.device) -> None:
         variant, kind = KINDS.get(variant, (variant, "llama-grouped"))
         settings = tiny.config(**SECTIONS[variant])
-        self.here_texts, self.here = build(settings, kind, torch.device("cpu"))
+        self.here = build(settings, kind, torch.device("cpu"))
         tiny.liven(self.here.model)
         self.here.refresh()
-        self.there_texts, self.there = build(settings, kind, device)
+        self.there = build(settings, kind, device)
         self.there.model.load_state_dict(self.here.model.state_dict())
 
     def __iter__(self) -> Iterator[LaserSystem]:
         return iter((self.here, self.there))
 
 
-def build(settings: Any, kind: str, device: torch.device) -> tuple[ItemTexts, LaserSystem]:  # noqa: ANN401
+def build(settings: Any, kind: str, device: torch.device) -> LaserSystem:  # noqa: ANN401
     llm = tiny.backbone(kind)
     llm.model.to(device)
     texts = ItemTexts(llm, settings.prompt, tiny.ITEMS, settings.virtual.read_out)
-    return texts, build_laser(settings, llm, texts, CollaborativeView(tiny.sasrec(), KNOWN))
+    return build_laser(settings, llm, texts, CollaborativeView(tiny.sasrec(), KNOWN))
 
 
 def batch(device: torch.device) -> tuple[Tensor, Tensor]:
@@ -96,13 +94,16 @@ def gradients(laser: LaserSystem) -> dict[str, Tensor]:
 
 def test_refresh_requests_and_new_items(elsewhere: torch.device) -> None:
     pair = Pair("text_first", elsewhere)
-    for texts, laser in ((pair.here_texts, pair.here), (pair.there_texts, pair.there)):
+    ids = [str(place) for place in range(len(tiny.ITEMS))]
+    for laser in pair:
         laser.refresh()
-        texts.extend([{"title": "Stapler"}, {"title": "Oak lamp"}])
-        laser.add_items(2)
-    for name, tensor in pair.here.model.state_dict().items():
-        same(pair.there.model.state_dict()[name].float(), tensor.float())
-    here, there = (Ranker(laser).scores(*batch(laser.device)) for laser in pair)
+    pair.here, pair.there = (
+        laser.serving(ids).with_items({"stapler": {"title": "Stapler"}, "lamp": {"title": "Oak lamp"}}).without_items(["3"])
+        for laser in pair
+    )
+    for name, tensor in pair.here.catalogue.tables().items():
+        same(pair.there.catalogue.tables()[name].float(), tensor.float())
+    here, there = (laser.scores(*batch(laser.device)) for laser in pair)
     assert here.shape == (len(ROWS), len(tiny.ITEMS) + 2)
     same(there, here)
     here_experts, there_experts = (laser.experts(*batch(laser.device)) for laser in pair)

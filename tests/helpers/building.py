@@ -21,9 +21,10 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from laserrec.text_cache import cache as cache_module
+from laserrec.text_cache import blocks as cache_module
 from laserrec.text_cache import encoder
 from laserrec.text_cache.cache import TextCache
+from laserrec.text_cache.disk import DiskStore
 
 LLM = tiny.backbone()
 INSTRUCTION = LLM.tokenize("Buys:\n")
@@ -34,7 +35,7 @@ BATCH_TOKENS, SHARD_BYTES = 60, 30_000
 def build(folder: Path, pause: float = 0.0) -> TextCache:
     encoder.ENCODE_TOKENS, cache_module.SHARD_BYTES = BATCH_TOKENS, SHARD_BYTES
     cache = TextCache(LLM, INSTRUCTION, LINES)
-    cache.open(folder, writes=True)
+    cache.open(DiskStore.under(folder), writes=True)
     cache.build(lambda _: time.sleep(pause))
     return cache
 
@@ -50,7 +51,7 @@ def keys(path: Path) -> list[bytes]:
 
 def opened(folder: Path, *, writes: bool = False) -> TextCache:
     cache = TextCache(LLM, INSTRUCTION, LINES)
-    cache.open(folder, writes=writes)
+    cache.open(DiskStore.under(folder), writes=writes)
     return cache
 
 
@@ -84,7 +85,7 @@ def main(folder: Path, pause: float = 0.0, free: int | None = None) -> None:
     with descriptors(free):
         build(folder)
         cache = TextCache(LLM, INSTRUCTION, LINES)
-        cache.open(folder, writes=False)
+        cache.open(DiskStore.under(folder), writes=False)
         assert cache.complete
         np.save(folder / "read.npy", contents(cache).numpy())
 

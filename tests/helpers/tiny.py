@@ -130,11 +130,11 @@ def system(
     """A whole untrained Laser, always with the same weights, its item matrix up to date."""
     settings = settings or config()
     llm = backbone(kind)
-    reader = ItemTexts(llm, settings.prompt, items, settings.virtual.read_out).reader
+    texts = ItemTexts(llm, settings.prompt, items, settings.virtual.read_out)
     view = CollaborativeView(sasrec(len(items)), torch.ones(len(items), dtype=torch.bool) if known is None else known)
     torch.manual_seed(11)
     model = LaserModel(settings, llm, state_width=view.model.width, catalogue_size=len(items))
-    built = LaserSystem(model, reader, view, settings.prompt.max_history)
+    built = LaserSystem(model, texts, view, settings.prompt.max_history)
     built.refresh()
     return built
 
@@ -165,7 +165,4 @@ def batch(rows: Sequence[Sequence[int]], longest: int | None = None, fill: int =
 
 def llm_of(laser: LaserSystem) -> Backbone:
     """The frozen LLM that a system reads with."""
-    reader: Any = laser.reader
-    found = reader.backbone if hasattr(reader, "backbone") else reader.cache.backbone
-    assert isinstance(found, Backbone)
-    return found
+    return laser.catalogue.texts.backbone

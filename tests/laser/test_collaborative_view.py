@@ -6,7 +6,7 @@ import tiny
 import torch
 from torch import Tensor
 
-from laserrec.laser.collaborative_view import STAND_INS, CollaborativeView
+from laserrec.laser.collaborative_view import NEAREST_WARM, CollaborativeView
 from laserrec.sequential.ensemble import Ensemble
 
 UNKNOWN = (2, 7)
@@ -72,40 +72,40 @@ def test_scores_are_standardised_over_known_items() -> None:
     assert not scores[:, list(UNKNOWN)].any()
 
 
-def test_an_unknown_item_scores_as_its_stand_ins() -> None:
+def test_an_unknown_item_scores_as_its_nearest_warm_items() -> None:
     frozen = view()
     angle = torch.linspace(0, 3, 12)
-    frozen.place_new(lambda: torch.stack([angle.cos(), angle.sin()], dim=1))
+    frozen = frozen.placed(lambda: torch.stack([angle.cos(), angle.sin()], dim=1))
     # On a circle, the nearest known of 2 and of 7 by angle; 2 and 7 themselves are unknown.
     near = {2: {0, 1, 3, 4, 5}, 7: {5, 6, 8, 9, 10}}
-    assert len(near[2]) == STAND_INS
+    assert len(near[2]) == NEAREST_WARM
     scores = frozen.scores(*tiny.batch([[0, 1], [3, 2]]))
     for item, expected in ((2, near[2]), (7, near[7])):
-        found = set(frozen.stand_ins[UNKNOWN.index(item)].tolist())
+        found = set(frozen.nearest_warm[UNKNOWN.index(item)].tolist())
         assert found - {4, 5, 9, 10} == expected - {4, 5, 9, 10}
         torch.testing.assert_close(scores[:, item], scores[:, sorted(found)].mean(1))
 
 
-def test_fewer_known_items_than_stand_ins() -> None:
+def test_fewer_known_items_than_nearest_warm_items() -> None:
     frozen = view(unknown=tuple(range(3, 12)))
-    frozen.place_new(lambda: torch.randn(12, 4))
-    assert frozen.stand_ins.shape == (9, 3)
+    frozen = frozen.placed(lambda: torch.randn(12, 4))
+    assert frozen.nearest_warm.shape == (9, 3)
     assert frozen.scores(*tiny.batch([[0, 1]])).isfinite().all()
 
 
 def test_new_items_extend_the_catalogue() -> None:
     frozen = view(unknown=())
     before = frozen.scores(*tiny.batch([[0, 1], [3]]))
-    frozen.extend(2)
+    frozen = frozen.extended(2)
     directions = torch.eye(14)
     directions[12], directions[13] = directions[4], directions[6]
     directions[12, :3] += 0.1
-    frozen.place_new(lambda: directions)
+    frozen = frozen.placed(lambda: directions)
     scores = frozen.scores(*tiny.batch([[0, 13, 1], [3, 12]]))
     torch.testing.assert_close(scores[:, :12], before)
-    assert frozen.stand_ins[0, 0] == 4
-    assert frozen.stand_ins[1, 0] == 6
-    torch.testing.assert_close(scores[:, 12], scores[:, frozen.stand_ins[0]].mean(1))
+    assert frozen.nearest_warm[0, 0] == 4
+    assert frozen.nearest_warm[1, 0] == 6
+    torch.testing.assert_close(scores[:, 12], scores[:, frozen.nearest_warm[0]].mean(1))
 
 
 def test_alone_as_in_a_batch_of_longer_ones() -> None:
@@ -122,7 +122,7 @@ def test_scores_of_another_recommender() -> None:
         torch.nn.init.normal_(parameter, std=0.4)
     case = tiny.batch([[0, 2, 1]])
     states = frozen.states(*case)[0]
-    frozen.score_with(other, frozen.known)
+    frozen = frozen.score_with(other, frozen.known)
     known = [item for item in range(12) if item not in UNKNOWN]
     torch.testing.assert_close(frozen.scores(*case)[0, known], standard(other.scores(*tiny.batch([[0, 1]]))[0, known]))
     assert torch.equal(frozen.states(*case)[0], states)
@@ -134,8 +134,8 @@ def test_each_recommender_has_items_of_its_own() -> None:
     frozen, other = view(), tiny.sasrec()
     scored = frozen.known.clone()
     scored[0] = False
-    frozen.score_with(other, scored)
-    frozen.place_new(lambda: torch.nn.functional.normalize(torch.randn(len(scored), 4), dim=-1))
+    frozen = frozen.score_with(other, scored)
+    frozen = frozen.placed(lambda: torch.nn.functional.normalize(torch.randn(len(scored), 4), dim=-1))
     case = tiny.batch([[0, 1]])
     _, mask = frozen.states(*case)
     assert mask.sum() == 2  # item 0's state is read
@@ -143,21 +143,48 @@ def test_each_recommender_has_items_of_its_own() -> None:
     places = scored.nonzero()[:, 0]
     torch.testing.assert_close(scores[:, places], standard(other.scores(*tiny.batch([[1]]))[0, places])[None])
     unscored = (~scored).nonzero()[:, 0].tolist()
-    torch.testing.assert_close(scores[0, 0], scores[0, frozen.stand_ins[unscored.index(0)]].mean())
+    torch.testing.assert_close(scores[0, 0], scores[0, frozen.nearest_warm[unscored.index(0)]].mean())
 
 
-def test_scores_of_an_ensemble_that_knows_every_item_need_no_stand_ins() -> None:
+def test_scores_of_an_ensemble_that_knows_every_item_need_no_nearest_warm_items() -> None:
     config = tiny.config(collaborative={"width": 8, "blocks": 1, "heads": 2, "max_history": 5, "seen_penalty": False})
     known = torch.ones(len(tiny.ITEMS), dtype=torch.bool)
     known[list(UNKNOWN)] = False
     system = tiny.system(config, known=known)
     system.model.item_states.normal_()
-    system.place_new()
-    assert len(system.collaborative.stand_ins) == len(UNKNOWN)
+    system.model.load_state_dict(system.model.state_dict())
+    assert len(system.collaborative.nearest_warm) == len(UNKNOWN)
     # What a refit knows beside the held-out model: the items that occur in held-out events alone.
-    system.collaborative.score_with(Ensemble([tiny.sasrec()]), torch.ones_like(known))
-    system.place_new()
-    assert len(system.collaborative.stand_ins) == 0
+    system.score_with(Ensemble([tiny.sasrec()]), torch.ones_like(known))
+    assert len(system.collaborative.nearest_warm) == 0
     case = tiny.batch([[0, 1]])
     raw = system.collaborative.scorer.scores(*case)
     torch.testing.assert_close(system.collaborative.scores(*case)[0], standard(raw[0]))
+
+
+def circle(count: int) -> Tensor:
+    angle = torch.linspace(0, 3, count)
+    return torch.stack([angle.cos(), angle.sin()], dim=1)
+
+
+def test_items_are_placed_again_one_by_one() -> None:
+    directions, frozen = circle(12), view()
+    placed = frozen.placed(lambda: directions)
+    turned = directions.clone()
+    turned[2], turned[7] = turned[11], turned[0]
+    only_two = placed.placed(lambda: turned, torch.tensor([2, 5]))  # 5 is warm
+    assert set(only_two.nearest_warm[0].tolist()) == {11, 10, 9, 8, 6}
+    assert torch.equal(only_two.nearest_warm[1], placed.nearest_warm[1])
+    live = torch.arange(12) != 10
+    assert set(placed.placed(lambda: turned, torch.tensor([2]), live).nearest_warm[0].tolist()) == {11, 9, 8, 6, 5}
+
+
+def test_some_of_the_items_keep_what_they_have() -> None:
+    directions = circle(16)
+    placed = view().extended(4).placed(lambda: directions)
+    assert placed.nearest_warm.shape == (6, NEAREST_WARM)
+    taken = placed.take(torch.tensor([*range(12), 13, 15]))
+    assert torch.equal(taken.nearest_warm, placed.nearest_warm[[0, 1, 3, 5]])
+    assert taken.scored.tolist() == [item not in UNKNOWN for item in range(12)] + [False] * 2
+    case = tiny.batch([[0, 13, 1]])
+    torch.testing.assert_close(taken.scores(*tiny.batch([[0, 12, 1]])), placed.scores(*case)[:, [*range(12), 13, 15]])

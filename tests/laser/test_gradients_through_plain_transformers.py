@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -52,7 +53,10 @@ def plain_system(order: Order, folder: Path) -> LaserSystem:
     llm.model.save_pretrained(folder)
     route = PlainRoute(str(folder), dtype="float32", layers=None, batch_size=3)
     laser = system(order)
-    laser.reader = laser.item_reader = Plainly(route, ItemTexts(llm, settings(order).prompt, tiny.ITEMS), order)
+    texts = ItemTexts(llm, settings(order).prompt, tiny.ITEMS)
+    plainly = copy(texts)
+    plainly.reader = plainly.item_reader = Plainly(route, texts, order)
+    laser.catalogue = replace(laser.catalogue, texts=plainly)
     return laser
 
 

@@ -16,12 +16,11 @@ from torch.nn.functional import normalize
 
 from laserrec.config import FitConfig, LaserConfig
 from laserrec.errors import ConfigError
+from laserrec.laser.collaborative_view import CollaborativeView
 from laserrec.laser.experts import Router, Routing
 from laserrec.laser.item_texts import ItemTexts
-from laserrec.laser.model import NEAR_FLOOR
-from laserrec.laser.ranker import Ranker
+from laserrec.laser.model import LaserModel
 from laserrec.laser.system import LaserSystem
-from laserrec.layers.neighbours import Neighbours
 from laserrec.llm.backbone import Backbone
 from laserrec.system.files import read_tensors
 from laserrec.training.loop import CHECKPOINT, fit
@@ -246,7 +245,7 @@ def test_inside_reading_once_a_history_is_read_a_single_time(monkeypatch: pytest
             close(found, whole)
         shuffled = torch.tensor([3, 1, 0, 2])
         close(laser.scores(items[shuffled], mask[shuffled]), expected[shuffled])
-        close(Ranker(laser).scores(items, mask), expected)
+        close(laser.prepared().scores(items, mask), expected)
         assert read == [2, 2]
         laser.logits(items, mask)  # what trains is read anew
         assert read == [2, 2, 4]
@@ -318,41 +317,62 @@ def test_refresh_measures_the_catalogue_and_finds_its_neighbours() -> None:
 
 @pytest.mark.parametrize("nearest", [True, False])
 @pytest.mark.parametrize(("known", "expected"), [(12, 0), (10, 1), (0, 0)])
-def test_a_catalogue_is_gone_through_for_stand_ins_only_where_an_item_needs_one(
+def test_a_catalogue_is_gone_through_for_warm_items_only_where_an_item_needs_one(
     monkeypatch: pytest.MonkeyPatch, nearest: bool, known: int, expected: int
 ) -> None:
     laser = tiny.system(tiny.config(score={"nearest": nearest}), known=torch.arange(len(tiny.ITEMS)) < known)
-    stand_ins, weights, standard = laser.collaborative.stand_ins, laser.model.state_dict(), laser.model.scorer.standard
+    nearest_warm, weights, standard = laser.collaborative.nearest_warm, laser.model.state_dict(), laser.model.scorer.standard
     asked: list[int] = []
     monkeypatch.setattr(laser.model.scorer, "standard", lambda states: asked.append(len(states)) or standard(states))
     laser.model.load_state_dict(weights)
     assert asked == [12] * expected
-    assert torch.equal(laser.collaborative.stand_ins, stand_ins)
-    assert len(stand_ins) == (2 if expected else 0)
+    assert torch.equal(laser.collaborative.nearest_warm, nearest_warm)
+    assert len(nearest_warm) == (2 if expected else 0)
+
+
+IDS = [str(place) for place in range(len(tiny.ITEMS))]
+
+
+def grown_from(first: int, whole: LaserSystem, config: LaserConfig) -> LaserSystem:
+    """A system over the first items of a whole one, with the same weights and measures, to which the others are added."""
+    texts = ItemTexts(tiny.llm_of(whole), config.prompt, tiny.ITEMS[:first])
+    view = CollaborativeView(whole.collaborative.model, whole.collaborative.known[:first])
+    model = LaserModel(config, tiny.llm_of(whole), state_width=view.model.width, catalogue_size=first)
+    part = LaserSystem(model, texts, view, config.prompt.max_history)
+    tables = {"item_states", "neighbours.items", "neighbours.weights"}
+    own = {name: tensor for name, tensor in model.state_dict().items() if name in tables}
+    model.load_state_dict({**whole.model.state_dict(), **own, "item_states": whole.model.item_states[:first]})
+    assert model.neighbours is not None
+    model.neighbours.find(normalize(model.scorer.standard(model.item_states), dim=-1))
+    model.load_state_dict(model.state_dict())
+    return part.serving(IDS[:first]).with_items(dict(zip(IDS[first:], tiny.ITEMS[first:], strict=True)))
 
 
 @pytest.mark.parametrize("variant", ["default", "prefix_first"])
 def test_items_added_later_are_as_items_known_from_the_start(variant: str) -> None:
-    config = settings(variant)
-    known = torch.ones(len(tiny.ITEMS), dtype=torch.bool)
-    known[10:] = False
-    whole = tiny.system(config, known=known)
-    part = tiny.system(config, known=known)
-    texts = ItemTexts(tiny.llm_of(whole), config.prompt, tiny.ITEMS[:10])
-    part.reader, part.collaborative.known = texts.reader, known[:10]
-    part.collaborative.scored = known[:10]
-    part.model.item_states = part.model.item_states[:10].clone()
-    part.model.scorer.load_state_dict(whole.model.scorer.state_dict())
-    part.model.neighbours = Neighbours(10, NEAR_FLOOR)
-    part.model.neighbours.find(normalize(part.model.scorer.standard(part.model.item_states), dim=-1))
-    before, _ = part.model.item_states.clone(), part.place_new()
-    texts.extend(tiny.ITEMS[10:])
-    part.add_items(2)
-    assert torch.equal(part.model.item_states[:10], before)
-    close(part.model.item_states, whole.model.item_states)
-    close(part.scores(*tiny.batch([[0, 11, 3], [10]])), whole.scores(*tiny.batch([[0, 11, 3], [10]])))
-    part.add_items(0)
-    assert len(part.model.item_states) == 12
+    config, known = settings(variant), torch.arange(len(tiny.ITEMS)) < 10
+    whole, cases = tiny.system(config, known=known), tiny.batch([[0, 11, 3], [10]])
+    grown = grown_from(10, whole, config)
+    assert torch.equal(grown.catalogue.states[:10], whole.model.item_states[:10])
+    close(grown.catalogue.states, whole.model.item_states)
+    close(grown.scores(*cases), whole.scores(*cases))
+    assert grown.with_items({}).catalogue.ids == grown.catalogue.ids == tuple(IDS)
+
+
+@pytest.mark.parametrize("variant", ["default", "prefix_first"])
+def test_a_changed_item_is_as_if_it_had_always_been_so(variant: str) -> None:
+    config, known = settings(variant), torch.arange(len(tiny.ITEMS)) < 10
+    whole, cases = tiny.system(config, known=known), tiny.batch([[0, 11, 3], [10], [2]])
+    changed = {"2": tiny.ITEMS[5], "11": tiny.ITEMS[4]}
+    grown = grown_from(10, whole, config)
+    found = grown.with_changes(changed)
+    again = grown.with_items({"new": tiny.ITEMS[4]})
+    close(found.catalogue.states[11], again.catalogue.states[-1])
+    assert found.catalogue.texts.items[2] == tiny.ITEMS[5]
+    untouched = [item for item in range(12) if item not in (2, 11)]
+    assert torch.equal(found.catalogue.states[untouched], grown.catalogue.states[untouched])
+    back = found.with_changes({"2": tiny.ITEMS[2], "11": tiny.ITEMS[11]})
+    close(back.scores(*cases), grown.scores(*cases))
 
 
 @pytest.mark.parametrize("variant", ["default", "prefix_first"])

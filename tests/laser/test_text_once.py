@@ -19,6 +19,7 @@ from laserrec.llm.backbone import Backbone
 from laserrec.llm.decoder import RotaryDecoder
 from laserrec.text_cache import encoder as text_blocks
 from laserrec.text_cache.cache import TextCache
+from laserrec.text_cache.disk import DiskStore
 
 BUILT = {kind: tiny.backbone(kind) for kind in tiny.ROTARY}
 INSTRUCTION = BUILT["qwen2"].tokenize("Buys:\n")
@@ -115,14 +116,14 @@ def test_however_the_cache_was_filled(llm: Backbone, tmp_path: Path, monkeypatch
     one_by_one = TextCache(llm, INSTRUCTION, LINES)
     for item in (3, 0, 0, 5, 1, 4, 2):
         one_by_one.require(torch.tensor([item]))
-    extended = TextCache(llm, INSTRUCTION, LINES[:2])
-    extended.require(torch.tensor([1]))
-    extended.extend(LINES[2:])
+    few = TextCache(llm, INSTRUCTION, LINES[:2])
+    few.require(torch.tensor([1]))
+    extended = few.extended(LINES[2:])
     kept = TextCache(llm, INSTRUCTION, LINES)
-    kept.open(tmp_path, writes=True)
+    kept.open(DiskStore.under(tmp_path), writes=True)
     kept.build()
     loaded = TextCache(llm, INSTRUCTION, LINES)
-    loaded.open(tmp_path, writes=False)
+    loaded.open(DiskStore.under(tmp_path), writes=False)
     on_demand = TextCache(llm, INSTRUCTION, LINES)
     monkeypatch.setattr(text_blocks, "ENCODE_TOKENS", 1)
     single = TextCache(llm, INSTRUCTION, LINES)
@@ -146,14 +147,13 @@ def test_nothing_is_encoded_twice(llm: Backbone) -> None:
     assert encoded == [2]
 
 
-def test_shrinking_forgets_the_last_items() -> None:
+def test_other_lists_of_texts_read_the_same() -> None:
     cache = TextCache(BUILT["qwen2"], INSTRUCTION, LINES)
     virtual = virtual_tokens(1)
     expected = TextFirst(cache, "suffix").read(*tiny.batch([[0, 3]]), virtual)
-    cache.shrink(3)
-    assert len(cache) == 3
-    cache.extend([LINES[5], LINES[3]])
-    close(TextFirst(cache, "suffix").read(*tiny.batch([[0, 4]]), virtual), expected)
+    other = cache.take(torch.tensor([0, 1, 2])).extended([LINES[5], LINES[3]])
+    assert (len(other), len(cache)) == (5, len(LINES))
+    close(TextFirst(other, "suffix").read(*tiny.batch([[0, 4]]), virtual), expected)
 
 
 def test_alone_as_in_a_batch_of_longer_ones(llm: Backbone) -> None:

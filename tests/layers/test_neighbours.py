@@ -71,22 +71,57 @@ def test_nearest_are_those_of_a_search_over_all(count: int) -> None:
     assert neighbours.items.shape == neighbours.weights.shape == (count, COUNT)
 
 
+def everyone(count: int) -> torch.Tensor:
+    return torch.ones(count, dtype=torch.bool)
+
+
 @given(st.integers(1, 130), st.integers(0, 40), st.integers(0, 9))
-def test_items_that_come_later_stand_where_they_would_have_stood(known: int, new: int, seed: int) -> None:
-    vectors = directions(known + new, seed)
-    at_once, later = Neighbours(known + new, 0.1), Neighbours(known, 0.1)
-    at_once.find(vectors)
-    later.find(vectors[:known])
-    later.items, later.weights = later.extended(vectors)
-    torch.testing.assert_close(dense(later), dense(at_once), rtol=1e-4, atol=1e-6)
+def test_items_that_come_later_find_their_places_beside_the_others(known: int, new: int, seed: int) -> None:
+    vectors, before = directions(known + new, seed), Neighbours(known, 0.1)
+    before.find(vectors[:known])
+    after = before.placed(vectors, torch.arange(known, known + new), everyone(known + new))
+    found, expected = dense(after), searched(vectors)
+    assert torch.equal(found[:known, :known], dense(before))
+    torch.testing.assert_close(found[:, known:], expected[:, known:], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(found[known:], expected[known:], rtol=1e-4, atol=1e-6)
 
 
-def test_extending_leaves_the_table_as_it_was() -> None:
+def test_a_table_never_changes() -> None:
     vectors, neighbours = directions(20, 2), Neighbours(15, 0.1)
     neighbours.find(vectors[:15])
     before = dense(neighbours)
-    neighbours.extended(vectors)
+    neighbours.placed(vectors, torch.arange(15, 20), everyone(20))
+    neighbours.placed(vectors[:15], torch.tensor([3]), everyone(15))
+    neighbours.take(torch.arange(4, 9), everyone(5))
     assert torch.equal(dense(neighbours), before)
+
+
+@pytest.mark.parametrize("count", [20, COUNT + 30])
+def test_a_changed_item_moves_and_no_other(count: int) -> None:
+    vectors, neighbours = directions(count, 4), Neighbours(count, 0.1)
+    neighbours.find(vectors)
+    changed = vectors.clone()
+    changed[3] = directions(1, 99)[0]
+    before, found, expected = dense(neighbours), dense(neighbours.placed(changed, torch.tensor([3]), everyone(count))), searched(changed)
+    others = torch.arange(count) != 3
+    assert torch.equal(found[others][:, others], before[others][:, others])
+    torch.testing.assert_close(found[3], expected[3], rtol=1e-4, atol=1e-6)
+    # Where the item has left a place free, it comes back to it however far it is.
+    near = expected[others, 3] > 0
+    torch.testing.assert_close(found[others, 3][near], expected[others, 3][near], rtol=1e-4, atol=1e-6)
+
+
+def test_what_is_gone_is_near_to_nobody() -> None:
+    vectors, neighbours = directions(20, 5), Neighbours(20, 0.1)
+    neighbours.find(vectors)
+    before, order = dense(neighbours), torch.tensor([0, 1, 2, 5, 6, 19])
+    live = torch.tensor([True, True, False, True, True, True])  # 2 keeps its place, empty
+    expected = before[order][:, order] * live[:, None] * live
+    assert torch.equal(dense(neighbours.take(order, live)), expected)
+    later = neighbours.take(order, live).placed(vectors[[*order.tolist(), 7]], torch.tensor([6]), torch.cat([live, everyone(1)]))
+    assert not dense(later)[2].any()
+    assert not dense(later)[:, 2].any()
+    assert int((dense(later)[6] > 0).sum()) == 5
 
 
 def test_rows_that_no_new_item_is_near_to_stay_as_they_are() -> None:
@@ -96,11 +131,9 @@ def test_rows_that_no_new_item_is_near_to_stay_as_they_are() -> None:
     neighbours.find(vectors[:-3])
     # Turned round, so that a row that is sorted again shows.
     neighbours.items, neighbours.weights = neighbours.items.flip(1), neighbours.weights.flip(1)
-    items, weights = neighbours.extended(torch.cat([vectors[:-3], vectors[-2:]]))
-    assert torch.equal(items[:-2], neighbours.items)
-    assert torch.equal(weights[:-2], neighbours.weights)
-    items, weights = neighbours.extended(vectors)
-    everyone = set(range(COUNT + 1))
-    for item in everyone - {COUNT // 2}:  # from the middle both ends are equally far
-        farthest = COUNT if item < COUNT // 2 else 0
-        assert set(items[item].tolist()) == everyone - {item, farthest} | {COUNT + 1}
+    opposite = neighbours.placed(torch.cat([vectors[:-3], vectors[-2:]]), torch.tensor([101, 102]), everyone(103))
+    assert torch.equal(opposite.items[:-2], neighbours.items)
+    assert torch.equal(opposite.weights[:-2], neighbours.weights)
+    found = neighbours.placed(vectors[:-2], torch.tensor([101]), everyone(102))
+    for item in range(COUNT + 1):
+        assert set(found.items[item].tolist()) == set(range(COUNT + 2)) - {item}

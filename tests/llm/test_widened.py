@@ -15,6 +15,7 @@ from laserrec.laser.prefix_first import PrefixFirst
 from laserrec.laser.text_first import TextFirst
 from laserrec.llm.backbone import Backbone
 from laserrec.text_cache.cache import TextCache
+from laserrec.text_cache.disk import DiskStore
 
 LINES = [[5, 6, 7], [8, 9], [10, 11, 12, 13]]
 HISTORIES = [[0, 1], [2], [1, 2, 0]]
@@ -63,10 +64,10 @@ def test_prompts_are_read_as_in_float32(load: Callable[[bool], Backbone]) -> Non
 def test_texts_are_kept_in_bfloat16_and_shared_with_fast_processors(load: Callable[[bool], Backbone], tmp_path: Path) -> None:
     slow, fast = load(False), load(True)
     written = TextCache(slow, [], LINES)
-    written.open(tmp_path / "texts", writes=True)
+    written.open(DiskStore.under(tmp_path / "texts"), writes=True)
     written.build()
     found = TextCache(fast, [], LINES)
-    found.open(tmp_path / "texts", writes=False)
+    found.open(DiskStore.under(tmp_path / "texts"), writes=False)
     assert written.bytes == found.bytes
     assert found.missing == 0
     wide, narrow = (TextFirst(cache, "suffix").read(*tiny.batch(HISTORIES), virtual()) for cache in (written, found))

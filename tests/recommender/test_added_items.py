@@ -92,17 +92,17 @@ def test_how_far_up_new_items_stand_can_be_set_and_is_saved(laser: Laser, tmp_pa
 @pytest.mark.parametrize(
     ("bad", "told"),
     [
-        ({"title": "No id"}, "New item 2 has no item_id"),
-        ({"item_id": "", "title": "Empty id"}, "New item 2 has no item_id"),
-        ({"item_id": None, "title": "Empty id"}, "New item 2 has no item_id"),
-        ({"item_id": "tent", "title": "Tent again"}, "'tent', which is in use"),
-        ({"item_id": "canoe", "title": "Twice"}, "'canoe', which is in use"),
+        ({"title": "No id"}, "Item 2 has no item_id"),
+        ({"item_id": "", "title": "Empty id"}, "Item 2 has no item_id"),
+        ({"item_id": None, "title": "Empty id"}, "Item 2 has no item_id"),
+        ({"item_id": "tent", "title": "Tent again"}, "'tent' is in use"),
+        ({"item_id": "canoe", "title": "Twice"}, "'canoe', as one before it has"),
         ({"item_id": "mute"}, "'mute' has no text"),
         ({"item_id": "mute", "title": "", "brand": None}, "'mute' has no text"),
         ({"item_id": 7, "title": "Number"}, "not text: {'item_id': 7}"),
         ({"item_id": "year", "title": "Year", "year": 1999}, "not text: {'year': 1999}"),
         ({"item_id": "half", "title": "\ud800"}, r"not text: \{'title': '\\ud800'\}"),
-        ("item_id", "New item 2 is 'item_id'"),
+        ("item_id", "Item 2 is 'item_id'"),
     ],
 )
 def test_one_bad_item_and_none_is_added(laser: Laser, tmp_path: Path, bad: Any, told: str) -> None:  # noqa: ANN401

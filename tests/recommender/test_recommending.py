@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from small_shop import IDS, RING, after
 from laserrec import Dataset, Laser
 from laserrec.errors import DataError, UnknownIdError
 from laserrec.laser.folder import ModelFolder
-from laserrec.laser.ranker import Ranker
+from laserrec.laser.system import LaserSystem
 
 UNTITLED = IDS.index("untitled")
 TITLES = {item_id: title or item_id for item_id, title, _ in small_shop.ITEMS}
@@ -54,7 +54,7 @@ def test_histories_that_were_read_once_are_ranked_without_the_language_model(tra
     encoded = trained.encode_histories(histories)
     assert encoded.experts == trained.experts(histories)
     assert encoded.states.shape == (4, 32)
-    monkeypatch.setattr(trained._system.reader, "read", None)  # whoever calls it fails
+    monkeypatch.setattr(trained._system.catalogue.texts.reader, "read", None)  # whoever calls it fails
     assert trained.recommend(histories, k=5, only=IDS[1:], states=encoded.states) == expected
     (alone,) = trained.recommend(histories[1:2], k=5, only=IDS[1:], states=encoded.states[1:2])
     assert [item.item_id for item in alone] == [item.item_id for item in expected[1]]
@@ -211,26 +211,6 @@ def test_threads_that_ask_for_ids_and_texts_at_once_get_what_one_gets(laser: Las
     assert [found for _, found in answers] == texts_alone
 
 
-@pytest.mark.parametrize("change", ["recommend_texts", "add_items"])
-def test_who_reads_the_catalogue_waits_for_who_changes_it(laser: Laser, tmp_path: Path, change: str) -> None:
-    """Everything is asked for at once in the middle of a change, when the texts are there and nothing else is."""
-    news: list[dict[str, str]] = [{"item_id": "canoe", "title": "Canoe"}] if change == "add_items" else []
-    reads: list[Callable[[], object]] = [lambda: laser.catalogue, lambda: laser.title("map"), lambda: laser.save(tmp_path / "model")]
-    asked: list[Future[object]] = []
-    expected = laser.catalogue + news
-
-    def ask_now(*_: object) -> None:
-        hook.remove()
-        asked.extend(threads.submit(read) for read in reads)
-        wait(asked, timeout=0.5)
-
-    with ThreadPoolExecutor(len(reads)) as threads:
-        hook = torch.nn.modules.module.register_module_forward_pre_hook(ask_now)
-        laser.add_items(news) if news else laser.recommend_texts([["Sailing boat"]])
-        assert [read.result() for read in asked] == [expected, "Map of the Alps", None]
-    assert Laser.load(tmp_path / "model").catalogue == expected
-
-
 def test_what_is_saved_is_the_model_at_one_moment(laser: Laser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write, catalogue = ModelFolder.write, laser.catalogue
 
@@ -273,15 +253,15 @@ def test_evaluating_ranks_what_recommending_shows(trained: Laser, data: Dataset)
 
 
 def test_a_large_catalogue_is_scored_for_few_histories_at_a_time(trained: Laser, data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    histories, scored = [after(place, 1 + place % 5) for place in range(11)], Ranker.scores
+    histories, scored = [after(place, 1 + place % 5) for place in range(11)], LaserSystem.scores
     recommended, evaluated = trained.recommend(histories, k=100), trained.evaluate(data)
     sizes: list[int] = []
 
-    def noted(ranker: Ranker, items: torch.Tensor, mask: torch.Tensor, states: torch.Tensor | None = None) -> torch.Tensor:
+    def noted(laser: LaserSystem, items: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         sizes.append(len(items))
-        return scored(ranker, items, mask, states)
+        return scored(laser, items, mask)
 
-    monkeypatch.setattr(Ranker, "scores", noted)
+    monkeypatch.setattr(LaserSystem, "scores", noted)
     # 12 items: 4 histories of them are 48 scores; not even one history's scores are fewer than 11.
     # Evaluation scores one history first, which tells it how many items there are.
     for held, asked, tested in ((48 + 11, [4, 4, 3], [1, 4, 4, 2]), (11, [1] * 11, [1] * 11)):
@@ -302,5 +282,5 @@ def test_another_dataset_is_not_evaluated(laser: Laser, data: Dataset) -> None:
     with pytest.raises(DataError):
         laser.evaluate(Dataset.build("upside down", data.items.reverse(), data.interactions, data.split))
     laser.add_items([{"item_id": "new", "title": "New"}])
-    with pytest.raises(DataError, match="Items were added"):
+    with pytest.raises(DataError, match="The catalogue has changed"):
         laser.evaluate(data)

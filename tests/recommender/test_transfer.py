@@ -34,7 +34,7 @@ def stationery() -> Dataset:
 
 def test_what_was_trained_goes_along_and_what_was_measured_does_not(saved: Path) -> None:
     source, moved = ModelFolder.read(saved).weights, Laser.transfer(saved, stationery())._system
-    weights = moved.model.state_dict()
+    weights = moved.model.state_dict() | moved.catalogue.tables()
     kept = [name for name in weights if name.startswith(("tokens.", "source.")) or name in {"scorer.read_out", "scorer.log_scale"}]
     assert len(kept) > 5
     assert all(torch.equal(weights[name], source[name]) for name in kept)

@@ -140,7 +140,7 @@ def test_room_to_spare_ends_at_the_limit() -> None:
     assert len(kept.rows) == 101  # an eighth to spare
     for block in (2, 0, 1):
         put(kept, block, 30)
-    kept.resize(2, 60)
+    kept.forget([2])
     kept.resize(3, 91)
     put(kept, 2, 31)  # neither the 30 in front nor the 11 behind are enough; a quarter to spare were 126
     assert len(kept.rows) == 125
@@ -172,8 +172,20 @@ def test_the_room_of_the_last_is_used_again() -> None:
         kept.resize(11, 33)
         put(kept, 10, 3)
         assert int(kept.first[10]) == 30
-        kept.resize(10, 30)
+        kept.forget([10])
     assert len(kept.rows) == capacity
+
+
+def test_rows_that_were_lent_stay_when_not_all_fits_any_more() -> None:
+    kept = arena(6, [3, 3])
+    put(kept, 0, 3)
+    put(kept, 1, 3)
+    rows = kept.lend()
+    kept.resize(3, 9)
+    put(kept, 2, 3)
+    assert here(kept) == [1, 2]
+    assert rows[:3].eq(0).all()
+    assert rows[3:6].eq(1).all()
 
 
 class Interrupted:
@@ -243,7 +255,7 @@ def test_an_interruption_leaves_nobody_s_rows_to_another(where: str, at: int, si
 @given(
     limit=st.integers(8, 40),
     sizes=st.lists(st.integers(1, 8), min_size=2, max_size=12),
-    steps=st.lists(st.tuples(st.integers(0, 99), st.sampled_from(["use", "hold", "release", "bring", "less", "more"])), max_size=60),
+    steps=st.lists(st.tuples(st.integers(0, 99), st.sampled_from(["use", "hold", "release", "bring", "forget"])), max_size=60),
 )
 def test_whatever_is_asked_blocks_keep_their_rows_and_readers_theirs(limit: int, sizes: list[int], steps: list[tuple[int, str]]) -> None:
     kept, held, count = arena(limit, sizes), list[tuple[Slot, Tensor, int]](), len(sizes)
@@ -262,9 +274,8 @@ def test_whatever_is_asked_blocks_keep_their_rows_and_readers_theirs(limit: int,
             held += [(slot, kept.rows[slot.start : slot.end], block) for slot in kept.hold([block])]
         if step == "release" and held:
             release([held.pop(number % len(held))[0]])
-        if step in ("less", "more"):
-            count = max(1, count - 1) if step == "less" else min(len(sizes), count + 1)
-            kept.resize(count, sum(sizes[:count]))
+        if step == "forget":
+            kept.forget([block])
         else:
             kept.used[block] = True
         for other in here(kept):

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from laserrec.llm.backbone import Backbone
 from laserrec.llm.buckets import CachedContext
-from laserrec.text_cache import cache as text_cache
+from laserrec.text_cache.blocks import SharedBlocks
 from laserrec.text_cache.cache import TextCache
+from laserrec.text_cache.disk import DiskStore
 from laserrec.text_cache.encoder import Numbers, cache_bytes, pack, unpack
 
 LLM = tiny.backbone()
@@ -26,7 +27,7 @@ TOKEN = 2 * 2 * 2 * 8 * 4  # 2 layers · key and value · 2 heads · 8 numbers �
 def cache(root: Path | None = None, *, memory: int | None = None, numbers: Numbers = "exact", llm: Backbone = LLM) -> TextCache:
     built = TextCache(llm, INSTRUCTION, LINES, numbers=numbers, memory=memory)
     if root is not None:
-        built.open(root, writes=True)
+        built.open(DiskStore.under(root), writes=True)
         built.build()
     return built
 
@@ -62,20 +63,18 @@ def test_one_text_is_one_block() -> None:
     assert built.texts == 2
     found = gather(built, [[0], [2]])
     assert torch.equal(found.index[0], found.index[1])
-    built.extend([LINES[1], LINES[2]])
-    assert built.texts == 3
-    built.shrink(3)
-    assert built.texts == 2
-    built.shrink(1)
-    assert built.texts == 1
-    assert len(built) == 1
+    longer = built.extended([LINES[1], LINES[2]])
+    assert (longer.texts, len(longer), built.texts) == (3, 5, 2)
+    second = longer.take(torch.tensor([4, 3, 3]))
+    assert (second.texts, len(second)) == (2, 3)
+    assert torch.equal(gather(second, [[1]]).index, gather(built, [[1]]).index)
 
 
 @pytest.mark.parametrize("numbers", ["exact", "int8"])
 def test_disk_and_memory_hold_the_same(tmp_path: Path, numbers: Numbers) -> None:
     expected = contents(gather(cache(tmp_path, numbers=numbers)))
     reader = TextCache(LLM, INSTRUCTION, LINES, numbers=numbers)
-    reader.open(tmp_path, writes=False)
+    reader.open(DiskStore.under(tmp_path), writes=False)
     assert torch.equal(contents(gather(reader)), expected)
     # Encoded at once, so in other batches than one history's texts.
     memory = cache(numbers=numbers)
@@ -93,7 +92,7 @@ def test_little_memory_changes_nothing(tmp_path: Path, tokens: int) -> None:
             batch = [order[start : start + 3], order[start + 3 : start + 4]]
             assert torch.equal(contents(gather(few, batch)), contents(gather(whole, batch)))
     gc.collect()
-    assert len(few._arena.rows) <= 2 * max(tokens, 5 * max(map(len, LINES))) * 5 // 4
+    assert len(few._shared._arena.rows) <= 2 * max(tokens, 5 * max(map(len, LINES))) * 5 // 4
 
 
 def test_little_memory_and_no_folder() -> None:
@@ -112,19 +111,20 @@ def test_rows_stay_while_they_are_read(tmp_path: Path) -> None:
     assert torch.equal(contents(first), before)
     del first
     gc.collect()
-    assert not any(slot.holders for block, slot in few._arena._slots.items() if block)
+    few.extended([])  # what was released meanwhile is taken account of
+    assert not any(slot.holders for block, slot in few._shared._arena._slots.items() if block)
 
 
 def test_new_texts_come_and_go(tmp_path: Path) -> None:
     built = cache(tmp_path)
     gather(built, [list(range(len(LINES)))])
     before, new = contents(gather(built)), LLM.tokenize_all(["socks\n", "boots\n"])
-    size = len(built._arena.rows)
+    size = len(built._shared._arena.rows)
     for _ in range(20):
-        built.extend(new)
-        assert len(contents(gather(built, [[len(LINES), 0]]))[0]) == len(INSTRUCTION) + len(new[0]) + len(LINES[0])
-        built.shrink(2)
-    assert len(built._arena.rows) == size
+        longer = built.extended(new)
+        assert len(contents(gather(longer, [[len(LINES), 0]]))[0]) == len(INSTRUCTION) + len(new[0]) + len(LINES[0])
+        del longer
+    assert len(built._shared._arena.rows) == size
     assert torch.equal(contents(gather(built)), before)
     with pytest.raises(IndexError):
         gather(built, [[len(LINES)]])
@@ -185,5 +185,5 @@ def test_bfloat16_is_kept_as_it_is(tmp_path: Path) -> None:
 def test_a_full_cache_gathers_without_looking_at_items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     built = cache(tmp_path)
     gather(built)
-    monkeypatch.delattr(text_cache.TextCache, "_bring")
+    monkeypatch.delattr(SharedBlocks, "_hold_kept")
     gather(built)

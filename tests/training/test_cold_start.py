@@ -39,19 +39,20 @@ def fitted(laser: LaserSystem, monkeypatch: pytest.MonkeyPatch, *, long: bool = 
     monkeypatch.setattr(newcomers, "FOLDS", 2)
     monkeypatch.setattr(newcomers, "OTHERS", 0 if long else 100)
     seen: list[list[int]] = []
-    plain = type(laser.collaborative).without
-    monkeypatch.setattr(type(laser.collaborative), "without", lambda view, items: (seen.append(items.tolist()), plain(view, items))[1])
-    fit_lift(laser, *CASE, TARGETS, seed=3)
+    plain = LaserSystem.with_cold
+    with monkeypatch.context() as patch:
+        patch.setattr(LaserSystem, "with_cold", lambda laser, items: (seen.append(items.tolist()), plain(laser, items))[1])
+        fit_lift(laser, *CASE, TARGETS, seed=3)
     return seen
 
 
 @pytest.mark.parametrize("long", [False, True])
 def test_it_is_the_best_of_a_grid(monkeypatch: pytest.MonkeyPatch, long: bool) -> None:
     laser = system(trust=1.5)
-    taken = list(fitted(laser, monkeypatch, long=long))  # it grows with what is asked below
+    taken = fitted(laser, monkeypatch, long=long)
     assert len(taken) == (2 if long else 4)
     assert sorted(taken[0] + taken[1]) == [item for item in range(len(tiny.ITEMS)) if item not in NEW]
-    found, view = float(laser.model.scorer.lift), laser.collaborative
+    found = float(laser.model.scorer.lift)
     assert abs(found) > 0.05
 
     def objective(lift: float) -> float:
@@ -59,9 +60,7 @@ def test_it_is_the_best_of_a_grid(monkeypatch: pytest.MonkeyPatch, long: bool) -
         total = pull(len(TARGETS)) * (lift / GAIN) ** 2
         # The history without a known item, the sixth, tells nothing of lifts, nor does the case of a new target, the last.
         for rows, new in zip([(0, 1, 2, 3), (4,)] * 2, taken, strict=False):
-            laser.collaborative = view.without(torch.tensor(new))
-            laser.place_new()
-            logits = laser.scores(*(part[list(rows)] for part in CASE))
+            logits = laser.with_cold(torch.tensor(new)).scores(*(part[list(rows)] for part in CASE))
             others = [item for item in range(len(tiny.ITEMS)) if item not in (*new, *NEW)]
             # Which of the items of each kind it is is not asked, and really new ones are no answers.
             kinds = torch.stack([logits[:, others].logsumexp(1), logits[:, new].logsumexp(1)], dim=1)
@@ -76,11 +75,11 @@ def test_it_is_the_best_of_a_grid(monkeypatch: pytest.MonkeyPatch, long: bool) -
 def test_nothing_else_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     laser = system()
     before = {name: tensor.clone() for name, tensor in laser.model.state_dict().items()}
-    scored, stand_ins = laser.collaborative.scored.clone(), laser.collaborative.stand_ins.clone()
+    scored, nearest = laser.collaborative.scored.clone(), laser.collaborative.nearest_warm.clone()
     fitted(laser, monkeypatch)
     assert [name for name, tensor in laser.model.state_dict().items() if not torch.equal(before[name], tensor)] == ["scorer.lift"]
     assert torch.equal(laser.collaborative.scored, scored)
-    assert torch.equal(laser.collaborative.stand_ins, stand_ins)
+    assert torch.equal(laser.collaborative.nearest_warm, nearest)
 
 
 def test_where_no_item_taken_for_new_is_wanted_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,14 +112,15 @@ def test_new_items_have_it_and_others_do_not() -> None:
 
 
 def test_it_is_set_where_a_score_is_fused() -> None:
-    laser = system()
-    weights = laser.model.state_dict()
-    laser.lift_new(0.25)
-    assert float(laser.model.scorer.lift) == 0.25
-    assert float(weights["scorer.lift"]) == 0  # what is being saved stays
+    ids = [str(place) for place in range(len(tiny.ITEMS))]
+    laser = system().serving(ids)
+    other = laser.with_bonus(0.25)
+    assert float(other.catalogue.tables()["scorer.lift"]) == 0.25
+    assert float(laser.catalogue.tables()["scorer.lift"]) == 0  # what is being saved stays
+    assert not torch.equal(other.scores(*CASE), laser.scores(*CASE))
     for none in (system(fuse_collaborative=False), tiny.system(tiny.config(), known=torch.zeros(len(tiny.ITEMS), dtype=torch.bool))):
-        with pytest.raises(ConfigError, match="fuses no collaborative score"):
-            none.lift_new(0.25)
+        with pytest.raises(ConfigError, match="has no collaborative score"):
+            none.serving(ids).with_bonus(0.25)
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf"), 1e300, 10**400, True, "1", None])

@@ -213,10 +213,10 @@ def test_prefix_first_keeps_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("order", ["text_first", "prefix_first"])
 def test_texts_come_and_go(order: str) -> None:
     texts, virtual = lines(order=order), torch.randn(1, 3, tiny.WIDTH)
-    texts.extend([{"title": "Stapler"}, {"title": "Pen"}])
-    before = texts.reader.read(*tiny.batch([[0, 13]]), virtual)
-    texts.shrink(2)
-    texts.extend([{"title": "Lamp"}, {"title": "Stapler"}])
+    first = texts.extended([{"title": "Stapler"}, {"title": "Pen"}])
+    before = first.reader.read(*tiny.batch([[0, 13]]), virtual)
+    count = len(tiny.ITEMS)
+    texts = first.extended([{"title": "Lamp"}]).take(torch.tensor([*range(count), count + 2, count]))
     fresh = ItemTexts(texts.backbone, texts.prompt, [*tiny.ITEMS, {"title": "Lamp"}, {"title": "Stapler"}])
     assert not torch.allclose(texts.reader.read(*tiny.batch([[0, 13]]), virtual), before, atol=1e-3)
     for item in (12, 13):

@@ -25,8 +25,7 @@ from laserrec.data.dataset import Cases, Dataset
 from laserrec.evaluation.metrics import evaluate
 from laserrec.evaluation.ranking import rows_at_once
 from laserrec.laser.collaborative_view import CollaborativeView
-from laserrec.laser.ranker import Ranker
-from laserrec.laser.system import LaserSystem
+from laserrec.laser.system import LaserSystem, build_laser
 from laserrec.laser.transfer import Start
 from laserrec.layers.histories import padded
 from laserrec.layers.neighbours import found_at_once
@@ -35,16 +34,17 @@ from laserrec.llm.mean_pooling import mean_states
 from laserrec.runs.planning.id_based import IdTrials, Settings
 from laserrec.runs.planning.neighbours import TABLE_BYTES, NeighbourCost, finding_memory, finding_seconds, try_neighbours
 from laserrec.runs.planning.plan import REST, Disk, Memory, Phase, Plan
-from laserrec.runs.planning.probe import EmptyTexts, FitCost, enough, sampled, seconds_of, some, try_fit
+from laserrec.runs.planning.probe import FitCost, enough, sampled, seconds_of, some, try_fit
 from laserrec.runs.planning.texts import TextCost, rereading, try_texts
 from laserrec.system.cache import scratch_folder, texts_folder
 from laserrec.system.devices import CPU
 from laserrec.system.resources import available_memory, folder_bytes, free_bytes, peak_memory, resident_memory
-from laserrec.text_cache.store import SHARD_BYTES
+from laserrec.text_cache.blocks import SHARD_BYTES
+from laserrec.text_cache.store import ZeroStore
 from laserrec.training.calibration import CASES as CALIBRATED
 from laserrec.training.calibration import calibrate, evidence_bytes
 from laserrec.training.cold_start import rounds
-from laserrec.training.fit import build_laser, refit_settings, validation_cases
+from laserrec.training.fit import refit_settings, validation_cases
 from laserrec.training.language import dataset_texts
 from laserrec.training.laser_task import LaserTask
 from laserrec.training.sequential_task import CollaborativeTask
@@ -142,8 +142,10 @@ class _Preflight:
         if config.start is not None:  # what does not fit is refused before anything is trained
             Start.read(config.start, data).require_alike(config)
         self.backbone = load_backbone(config, device)
-        self.texts = dataset_texts(data, config, self.backbone, EmptyTexts)
+        self.texts = dataset_texts(data, config, self.backbone)
         self.texts.reuse(texts_folder())
+        self.texts_missing = self.texts.missing_bytes
+        self.texts.open(ZeroStore, writes=False)
         self.loading = time.perf_counter() - began
         self.items, self.share = len(data.item_ids), 1 if config.prompt.order == "text_first" else 8
         self.popularity = np.bincount(data.training_histories().values, minlength=self.items)
@@ -156,13 +158,16 @@ class _Preflight:
         config = self.config
         collaborative = self.id_based.task("collaborative")
         identity = self.id_based.cost("collaborative", collaborative)
-        texts, laser = try_texts(self.texts, config, self.kept, self.available), self._try_laser(collaborative)
+        texts, laser = (
+            try_texts(self.texts, config, self.kept, self.available, missing=bool(self.texts_missing)),
+            self._try_laser(collaborative),
+        )
         near = self._try_neighbours(collaborative)
         chosen = self._choose(identity, laser.fit)
         settled = config.override([f"{key}={value}" for key, value in chosen.items()])
         memory = self._memory(settled, identity, laser, texts, near)
         laser = self._read_again(settled.stage1, laser, texts, memory)
-        before = [*self._vectors(), *self.id_based.phases(), Phase("texts", self.texts.missing_bytes * texts.encode)]
+        before = [*self._vectors(), *self.id_based.phases(), Phase("texts", self.texts_missing * texts.encode)]
         return Plan(
             config=settled,
             chosen=chosen,
@@ -244,7 +249,7 @@ class _Preflight:
 
     def _evaluate(self, system: LaserSystem, cases: Cases) -> _Twice:
         """Return the seconds of evaluating a case, at first with the recommended lists, as at a run's end."""
-        score = Ranker(system).scores
+        score = system.prepared().scores
         whole = partial(evaluate, score, cases, popularity=self.popularity, device=self.device)
         return _twice(system, whole, partial(evaluate, score, cases, device=self.device), 1 / len(cases))
 
@@ -340,7 +345,7 @@ class _Preflight:
         training = max(*steps, laser.fit.kept + max(scores, finding, laser.weights), near.memory)
         # A shard is encoded in memory before it is written; rounding it to int8 takes it in float32 twice as well.
         copies = 10 if config.llm.cache == "int8" else 1
-        writing = min(SHARD_BYTES, self.texts.missing_bytes) * copies + texts.memory
+        writing = min(SHARD_BYTES, self.texts_missing) * copies + texts.memory
         peak = max(laser.process + max(self.texts.memory + training, writing), peak_memory(self.device))
         return Memory(peak, laser.process, self.texts.memory, self.texts.unlimited_memory, training, self.available)
 
@@ -355,7 +360,7 @@ class _Preflight:
         run = 2 * laser.fit.checkpoint + self.id_based.checkpoints + model + ranks
         texts = texts_folder()
         return Disk(
-            texts=self.texts.missing_bytes + vectors * self._vectors_missing,
+            texts=self.texts_missing + vectors * self._vectors_missing,
             texts_all=self.texts.bytes + vectors,
             texts_before=folder_bytes(texts),
             texts_free=free_bytes(texts),

@@ -19,7 +19,6 @@ from laserrec.config import FitConfig
 from laserrec.runs.planning.plan import Phase
 from laserrec.system.devices import wait
 from laserrec.system.resources import MemoryPeak
-from laserrec.text_cache.cache import TextCache
 from laserrec.training.laser_task import LaserTask
 from laserrec.training.loop import CHECKPOINT, Step, fit
 from laserrec.training.sequential_task import CollaborativeTask
@@ -27,17 +26,6 @@ from laserrec.training.sequential_task import CollaborativeTask
 STEPS = 2
 ON_GPU = 16
 TaskT = TypeVar("TaskT", CollaborativeTask, LaserTask)
-
-
-class EmptyTexts(TextCache):
-    """Texts whose encodings are all zeros: what is computed with them takes the time that it always takes."""
-
-    def _load(self, blocks: NDArray[np.int64]) -> NDArray[np.int64]:
-        return blocks
-
-    def _encode(self, blocks: NDArray[np.int64], told: Callable[[int], None] = lambda _: None) -> None:
-        for block, size in zip(blocks.tolist(), self._sizes(blocks).tolist(), strict=True):
-            self._arena.put(block, size, _zero)
 
 
 @dataclass(frozen=True)
@@ -179,8 +167,3 @@ def _try_step(task: CollaborativeTask | LaserTask, rows: int, device: torch.devi
     task.module.zero_grad(set_to_none=True)
     gc.collect()
     return memory.grown // rows
-
-
-def _zero(room: Tensor) -> bool:
-    room.zero_()
-    return True

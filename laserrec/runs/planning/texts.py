@@ -27,6 +27,7 @@ from laserrec.system.cache import texts_folder
 from laserrec.system.resources import MemoryPeak
 from laserrec.text_cache.arena import Arena
 from laserrec.text_cache.cache import TextCache
+from laserrec.text_cache.disk import DiskStore
 
 SAMPLE_TOKENS = 2000
 SAMPLE_BYTES = 64 * 2**20
@@ -66,7 +67,7 @@ class Missed(NamedTuple):
     histories: float
 
 
-def try_texts(texts: ItemTexts, config: LaserConfig, kept: Path, available: int) -> TextCost:
+def try_texts(texts: ItemTexts, config: LaserConfig, kept: Path, available: int, *, missing: bool) -> TextCost:
     """Encode some lines into a folder and read them back, or read those that are there.
 
     Args:
@@ -74,6 +75,7 @@ def try_texts(texts: ItemTexts, config: LaserConfig, kept: Path, available: int)
         config: its settings.
         kept: folder that the trial may write below.
         available: bytes of memory.
+        missing: whether any of the run's texts is not encoded yet.
     """
     if not texts.count:
         return TextCost(0.0, 0.0, 0.0, 0)
@@ -86,17 +88,17 @@ def try_texts(texts: ItemTexts, config: LaserConfig, kept: Path, available: int)
     first = int(np.searchsorted(ends, max(0, (ends[-1] - tokens) // 2)))
     chosen = lines[first : int(np.searchsorted(ends, ends[first] + tokens)) + 1]
     cache = TextCache(texts.backbone, texts.backbone.tokenize(config.prompt.instruction), chosen, numbers=config.llm.cache)
-    missing = bool(texts.missing_bytes)
-    cache.open(kept if missing else texts_folder(), writes=missing)
+    cache.open(DiskStore.under(kept if missing else texts_folder()), writes=missing)
     with MemoryPeak(device) as memory:
         encoding = seconds_of(cache.build) if missing else 0.0
     items = torch.arange(len(chosen))[:, None]
-    gather = partial(cache.gather, items, torch.ones_like(items, dtype=torch.bool))
-    reading = seconds_of(gather)
+    mask = torch.ones_like(items, dtype=torch.bool)
+    reading, size = seconds_of(partial(cache.gather, items, mask)), cache.bytes
     # Forgotten, they are read from files that are known to be whole, into memory that was used before.
-    cache.shrink(len(chosen))
-    cache.extend(chosen)
-    return TextCost(encoding / cache.bytes, reading / cache.bytes, seconds_of(gather) / cache.bytes, memory.grown)
+    nothing = cache.take(items[:0, 0])
+    del cache
+    again = seconds_of(partial(nothing.extended(chosen).gather, items, mask))
+    return TextCost(encoding / size, reading / size, again / size, memory.grown)
 
 
 def rereading(texts: ItemTexts, histories: Ragged, cost: TextCost, *, rows: int, spare: int, folder: Path) -> Rereading:

@@ -8,13 +8,13 @@ from pathlib import Path
 import building
 import pytest
 
-from laserrec.text_cache import cache, encoder
+from laserrec.text_cache import blocks, encoder
 
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoder, "ENCODE_TOKENS", building.BATCH_TOKENS)
-    monkeypatch.setattr(cache, "SHARD_BYTES", building.SHARD_BYTES)
+    monkeypatch.setattr(blocks, "SHARD_BYTES", building.SHARD_BYTES)
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(encoder, "ENCODE_TOKENS", building.BATCH_TOKENS)
-        patch.setattr(cache, "SHARD_BYTES", building.SHARD_BYTES)
+        patch.setattr(blocks, "SHARD_BYTES", building.SHARD_BYTES)
         building.build(folder)
     return folder
 

@@ -20,8 +20,10 @@ from building import INSTRUCTION, LINES, LLM, contents, descriptors, keys, opene
 from safetensors import safe_open
 
 from laserrec.errors import CheckpointError
-from laserrec.text_cache import store as text_store
+from laserrec.text_cache import disk as text_store
+from laserrec.text_cache.blocks import SharedBlocks
 from laserrec.text_cache.cache import TextCache
+from laserrec.text_cache.disk import DiskStore
 
 SCRIPT = Path(building.__file__)
 
@@ -53,7 +55,7 @@ def foreign(path: Path) -> None:
     """Put a whole shard of another identity there."""
     other = path.parent.parent / "other"
     cache = TextCache(LLM, [], LINES)
-    cache.open(other, writes=True)
+    cache.open(DiskStore.under(other), writes=True)
     cache.build()
     shutil.copy(shards(other)[0], path)
     shutil.rmtree(other)
@@ -91,7 +93,7 @@ def rebuild(path: Path) -> None:
     root = path.parent.parent
     if not (root / "again").exists():
         cache = TextCache(LLM, INSTRUCTION, LINES[::-1])
-        cache.open(root / "again", writes=True)
+        cache.open(DiskStore.under(root / "again"), writes=True)
         cache.build()
     shutil.copy(root / "again" / path.parent.name / path.name, path)
 
@@ -102,7 +104,7 @@ def test_harm_while_in_use(whole: Path, folder: Path, harm: Callable[[Path], Non
     expected = contents(opened(whole))
     # Memory for a text at a time, so that what was read, and found to be intact, is read again.
     cache = TextCache(LLM, INSTRUCTION, LINES, memory=1)
-    cache.open(folder, writes=writes)
+    cache.open(DiskStore.under(folder), writes=writes)
     for item in range(len(LINES)):
         cache.gather(torch.tensor([[item]]), torch.ones(1, 1, dtype=torch.bool))
     for path in shards(folder):
@@ -155,7 +157,7 @@ def test_little_by_little_is_no_damage_and_an_error_is_an_error(whole: Path, mon
     expected = contents(opened(whole))
     cache = opened(whole)
     monkeypatch.setattr(Path, "open", lambda path, *_, **__: Slow(path))
-    monkeypatch.setattr(TextCache, "_encode", lambda self, blocks: pytest.fail("is encoded again") if len(blocks) else None)
+    monkeypatch.setattr(SharedBlocks, "_read_texts", lambda *_: pytest.fail("is encoded again"))
     assert torch.equal(contents(cache), expected)
     monkeypatch.undo()
     cache = opened(whole)
@@ -200,7 +202,7 @@ def test_without_descriptors_nothing_is_lost(whole: Path, folder: Path) -> None:
     outcomes = []
     for free in range(4):
         cache = opened(folder, writes=True)
-        cache.extend([[5, 6, 7 + free]])
+        cache = cache.extended([[5, 6, 7 + free]])
         with descriptors(free):
             try:
                 cache.build(bounded())
@@ -234,7 +236,7 @@ def test_what_cannot_be_opened_is_no_damage(folder: Path, monkeypatch: pytest.Mo
         for refused in (lambda: opened(folder), lambda: contents(cache)):
             with pytest.raises(CheckpointError, match=advice):
                 refused()
-    cache.extend([[5, 6, 7]])
+    cache = cache.extended([[5, 6, 7]])
     cache.build()
     assert {path: path.read_bytes() for path in before} == before
     assert torch.equal(contents(cache), contents(opened(folder)))
@@ -242,7 +244,7 @@ def test_what_cannot_be_opened_is_no_damage(folder: Path, monkeypatch: pytest.Mo
 
 def test_a_write_that_leaves_nothing_is_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = opened(folder, writes=True)
-    cache.extend([[5, 6, 7]])
+    cache = cache.extended([[5, 6, 7]])
     write = text_store.write_shard
     for harm in (missing, empty, truncate):
 
@@ -262,14 +264,13 @@ def test_what_another_mended_is_left_alone(folder: Path) -> None:
     *_, last = shards(folder)
     cut(last)
     first, second = opened(folder, writes=True), opened(folder, writes=True)  # both see it as damaged
-    assert second._store is not None
-    with second._store.writing():
+    with second._shared._store.writing():
         pass  # and is killed before it has mended anything
     third = opened(folder, writes=True)
     third.build()
     mended = {path: path.read_bytes() for path in shards(folder)}
     assert last not in mended
-    first.extend([[5, 6, 7]])
+    first = first.extended([[5, 6, 7]])
     first.build()
     assert len(shards(folder)) == len(mended) + 1
     assert {path: path.read_bytes() for path in mended} == mended
@@ -283,6 +284,6 @@ def test_a_manifest_s_loss_is_harmless(whole: Path, folder: Path) -> None:
         harm(manifest)
         assert torch.equal(contents(opened(folder)), contents(opened(whole)))
         cache = opened(folder, writes=True)
-        cache.extend([[place]])  # so that there is something to write
+        cache = cache.extended([[place]])  # so that there is something to write
         cache.build()
         assert manifest.read_text() == text

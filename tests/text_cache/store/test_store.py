@@ -19,6 +19,7 @@ from safetensors import safe_open
 
 from laserrec.errors import CheckpointError
 from laserrec.text_cache.cache import TextCache
+from laserrec.text_cache.disk import DiskStore
 
 SCRIPT = Path(building.__file__)
 
@@ -52,7 +53,7 @@ def test_a_block_lies_in_one_piece_layer_by_layer(whole: Path) -> None:
 def test_new_texts_extend_the_folder(folder: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in shards(folder)}
     cache = TextCache(LLM, INSTRUCTION, [[5, 6, 7], *LINES[3:9], [8, 9]])
-    cache.open(folder, writes=True)
+    cache.open(DiskStore.under(folder), writes=True)
     encoded: list[int] = []
     cache.build(encoded.append)
     assert encoded == [6, 8]
@@ -74,7 +75,7 @@ def test_new_texts_extend_the_folder(folder: Path) -> None:
 def test_another_identity_is_another_folder(whole: Path, tmp_path: Path, llm: object, instruction: list[int], numbers: str) -> None:
     root = Path(shutil.copytree(whole, tmp_path / "texts"))
     cache = TextCache(llm, instruction, LINES, numbers=numbers)  # type: ignore[arg-type]
-    cache.open(root, writes=True)
+    cache.open(DiskStore.under(root), writes=True)
     assert not cache.complete
     cache.build()
     assert len(list(root.iterdir())) == 2
@@ -86,7 +87,7 @@ def test_another_type_of_numbers_alone_is_another_folder(folder: Path) -> None:
     rough.model.to(torch.bfloat16)
     rough._fingerprint = LLM.fingerprint()
     cache = TextCache(rough, INSTRUCTION, LINES)
-    cache.open(folder, writes=True)
+    cache.open(DiskStore.under(folder), writes=True)
     assert cache.missing == sum(map(len, LINES))
     cache.build()
     told = {json.loads(path.read_text())["dtype"]: json.loads(path.read_text()) for path in folder.glob("*/manifest.json")}
@@ -133,7 +134,7 @@ def test_reading_leaves_no_trace(whole: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "nothing").exists()
     before = sorted(path.name for path in whole.rglob("*"))
     cache = opened(whole)
-    cache.extend([[1, 2]])
+    cache = cache.extended([[1, 2]])
     cache.gather(torch.tensor([[len(LINES)]]), torch.ones(1, 1, dtype=torch.bool))
     assert sorted(path.name for path in whole.rglob("*")) == before
     assert cache.seconds > 0

@@ -1,0 +1,77 @@
+"""One state of a shop's items, which never changes: whoever holds it sees the same items until it is done.
+
+Adding, changing and removing items makes the next catalogue (`system.LaserSystem`). Scores of the items that stay are the same in both.
+
+Dimensions: N items, H width of the LLM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from laserrec.errors import UnknownIdError
+from laserrec.laser.collaborative_view import CollaborativeView
+from laserrec.laser.item_texts import ItemTexts
+from laserrec.layers.neighbours import Neighbours
+
+
+@dataclass(frozen=True, eq=False)
+class Catalogue:
+    """The items, what is known of them, and what they are compared by.
+
+    Attributes:
+        texts: their attributes, and what reads their texts.
+        collaborative: the sequential recommender's view of them.
+        states: the item matrix, raw embeddings float [N, H].
+        neighbours: each item's nearest others by text; None where they do not count.
+        ids: the caller's own, in index order; training, which speaks indices alone, gives none.
+        removed: True for items that only keep their index, because the sequential recommender's own items stand at fixed ones, bool [N].
+        directions: unit vectors that items are compared by, [N, H]; None while they change with every step of training.
+        bonus: what cold items get beyond the collaborative score of their nearest warm ones, in standard deviations; None while it is the
+            trained model's.
+    """
+
+    texts: ItemTexts
+    collaborative: CollaborativeView
+    states: Tensor
+    neighbours: Neighbours | None
+    ids: tuple[str, ...] = ()
+    removed: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.bool))
+    directions: Tensor | None = None
+    bonus: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.collaborative.known)
+
+    @cached_property
+    def index(self) -> Mapping[str, int]:
+        """Index of each item that is not removed, by id, in index order."""
+        removed = set(self.removed.nonzero()[:, 0].tolist())
+        return {item_id: index for index, item_id in enumerate(self.ids) if index not in removed}
+
+    def find(self, item_id: str) -> int:
+        """Return an item's index.
+
+        Raises:
+            UnknownIdError: there is no such item, or it was removed; the message names the closest ids.
+        """
+        index = self.index.get(item_id)
+        if index is None:
+            raise UnknownIdError("item", item_id, self.index)
+        return index
+
+    def title(self, index: int) -> str:
+        """Return an item's title, or its id where it has none."""
+        return self.texts.items[index].get("title", self.ids[index])
+
+    def tables(self) -> dict[str, Tensor]:
+        """Return what a model folder holds of the items beside the trained weights, by the names that training gives these tensors."""
+        found = {"item_states": self.states}
+        if self.neighbours is not None:
+            found |= {f"neighbours.{name}": table for name, table in self.neighbours.state_dict().items()}
+        return found if self.bonus is None else found | {"scorer.lift": self.bonus}
