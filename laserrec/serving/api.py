@@ -36,6 +36,7 @@ from laserrec.serving.messages import (
     RecommendationAnswer,
     RecommendationBatch,
     RecommendationRequest,
+    SimilarAnswer,
     UserHistory,
 )
 from laserrec.serving.problems import ForbiddenError, UnauthorisedError, handle_problems
@@ -146,6 +147,12 @@ async def search(
 async def item(item_id: Id, service: TheService) -> ItemAnswer:
     """Return an item."""
     return service.item(item_id)
+
+
+@reading.get("/items/{item_id}/similar", tags=["items"], responses=MISSING)
+async def similar(item_id: Id, service: TheService, phases: ThePhases, k: Annotated[int, Query(ge=1)] = 10) -> SimilarAnswer:
+    """Return the items most similar to one."""
+    return await service.similar(item_id, k, phases)
 
 
 @writing.post("/items", tags=["items"])

@@ -253,6 +253,22 @@ class ItemsAnswer(Message):
     items: list[ItemAnswer]
 
 
+class SimilarItem(Message):
+    """An item like another."""
+
+    item_id: str
+    title: str
+    attributes: dict[str, str]
+    score: float
+    """Cosine of the two items' vectors."""
+
+
+class SimilarAnswer(Message):
+    """The items most like another, best first."""
+
+    items: list[SimilarItem]
+
+
 class ErrorAnswer(Message):
     """Why a request was not answered."""
 

@@ -130,18 +130,16 @@ class Ranking:
         Raises:
             DataError: an item has no text.
         """
-        new: dict[str, Mapping[str, str]] = {}
-        for item in items:
-            before = self.shelf.get(item.item_id)
-            if item.deleted:
-                if before is not None:
-                    self._laser.remove_items([item.item_id])
-            elif before is None:
-                new[item.item_id] = item.attributes
-            elif before.attributes != item.attributes:
-                self._laser.update_items([{"item_id": item.item_id, **item.attributes}])
+        gone = [item.item_id for item in items if item.deleted and item.item_id in self.shelf]
+        new = [item for item in items if not item.deleted and item.item_id not in self.shelf]
+        changed = [item for item in items if item.item_id in self.shelf and not item.deleted]
+        changed = [item for item in changed if self.shelf[item.item_id].attributes != item.attributes]
+        if gone:
+            self._laser.remove_items(gone)
         if new:
-            self._laser.add_items([{"item_id": item_id, **attributes} for item_id, attributes in new.items()])
+            self._laser.add_items([{**item.attributes, "item_id": item.item_id} for item in new])
+        if changed:
+            self._laser.update_items([{**item.attributes, "item_id": item.item_id} for item in changed])
         for item in items:
             if item.deleted:
                 self.shelf.drop(item.item_id)
@@ -181,6 +179,16 @@ class Ranking:
                 _, expert, cached = read.get(place, (None, None, False))
                 answers[place] = Answer(picks, self._unknown(question), expert, cached)
         return [answers[place] for place in range(len(questions))]
+
+    def similar(self, item_id: str, k: int) -> list[tuple[Item, float]]:
+        """Return the items most similar to one, and how similar: the cosine of the two.
+
+        Raises:
+            UnknownIdError: there is no such item.
+        """
+        unavailable = self.shelf.unavailable(time.time_ns() // 1000)
+        found = self._laser.similar_items(item_id, k + len(unavailable))
+        return [(self.shelf[one.item_id], one.score) for one in found if one.item_id not in unavailable][:k]
 
     def titled(self, query: str, k: int) -> list[Item]:
         """Return items whose titles hold all words of a query: those that are it, then those that begin with it, shorter ones first."""

@@ -34,6 +34,8 @@ from laserrec.serving.messages import (
     RecommendedItem,
     RefusedEvent,
     Requirement,
+    SimilarAnswer,
+    SimilarItem,
     StoredEvent,
     UserHistory,
 )
@@ -194,6 +196,20 @@ class Service:
             (answer,) = await self._ask([Question((query,), k, texts=True)], phases, time.monotonic() + self.settings.deadline)
             return [_answered(pick.item) for pick in answer.picks]
         return [_answered(item) for item in await asyncio.wrap_future(self._engine.run(lambda: self._ranking.titled(query, k)))]
+
+    async def similar(self, item_id: str, k: int, phases: Phases) -> SimilarAnswer:
+        """Return the items most similar to one."""
+        self._limit("k", k, self.settings.list_length)
+        self._known(item_id)
+        begun = time.monotonic()
+        found = await asyncio.wrap_future(self._engine.run(lambda: self._ranking.similar(item_id, k)))
+        phases["engine"] = time.monotonic() - begun
+        return SimilarAnswer(
+            items=[
+                SimilarItem(item_id=item.item_id, title=title_of(item), attributes=dict(item.attributes), score=score)
+                for item, score in found
+            ]
+        )
 
     def _check(self, request: RecommendationRequest, where: str) -> None:
         settings = self.settings

@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,22 +21,22 @@ class Postgres:
 
     Attributes:
         binaries: where initdb and pg_ctl are.
-        folder: what it may write to.
+        folder: its own; not one of pytest's, which are closed to PostgreSQL's user.
         port: where it listens.
     """
 
     binaries: Path
-    folder: Path
+    folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="laserrec-postgres-")))
     port: int = field(default_factory=lambda: _free_port())
 
     @classmethod
-    def found(cls, folder: Path) -> Self | None:
+    def found(cls) -> Self | None:
         """A server that is not started yet; None where PostgreSQL is not installed."""
         places = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
         on_path = shutil.which("pg_ctl")
         if not places and on_path is None:
             return None
-        return cls((places[-1] if places else Path(str(on_path))).parent, folder)
+        return cls((places[-1] if places else Path(str(on_path))).parent)
 
     def start(self) -> None:
         """Make a database cluster the first time, and start the server."""
@@ -44,8 +45,6 @@ class Postgres:
             data.mkdir()
             if os.geteuid() == 0:  # PostgreSQL refuses to run as root, and its own user must reach its folder
                 shutil.chown(data, "postgres")
-                for parent in self.folder.parents[: len(self.folder.parents) - 1]:
-                    parent.chmod(parent.stat().st_mode | 0o011)
                 self.folder.chmod(0o755)
             self._run("initdb", "-D", str(data), "-A", "trust", "-U", "postgres", "--no-sync", "--locale=C", "--encoding=UTF8")
         options = f"-p {self.port} -k {data} -c listen_addresses=127.0.0.1"
@@ -54,6 +53,11 @@ class Postgres:
     def stop(self, mode: str = "immediate") -> None:
         """Stop it; `immediate` as a crash would."""
         self._run("pg_ctl", "-D", str(self.folder / "data"), "-m", mode, "-w", "stop")
+
+    def remove(self) -> None:
+        """Stop it for good, and remove its files."""
+        self.stop()
+        shutil.rmtree(self.folder)
 
     def kill(self) -> None:
         """Kill its main process, as a crash of the machine would, and wait until the others have seen it."""

@@ -16,14 +16,14 @@ from laserrec.serving.sql_store import SqlStore
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+def postgres() -> Iterator[Postgres]:
     """A server with nothing in it; skipped where PostgreSQL is not installed."""
-    server = Postgres.found(tmp_path_factory.mktemp("postgres"))
+    server = Postgres.found()
     if server is None:
         pytest.skip("no PostgreSQL below /usr/lib/postgresql and none on the PATH; apt-get install postgresql")
     server.start()
     yield server
-    server.stop()
+    server.remove()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

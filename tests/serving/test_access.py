@@ -28,6 +28,7 @@ ROUTES: list[tuple[str, str, object, Scope]] = [
     ("get", "/v1/users/anna/history", None, "read"),
     ("get", "/v1/items?query=tent", None, "read"),
     ("get", "/v1/items/tent", None, "read"),
+    ("get", "/v1/items/tent/similar", None, "read"),
     ("get", "/metrics", None, "read"),
     ("post", "/v1/events", {"events": [{"user_id": "a", "item_id": "b"}]}, "write"),
     ("delete", "/v1/users/anna", None, "write"),
@@ -237,4 +238,6 @@ def test_too_much_at_once_is_refused_with_when_to_come_back_and_late_answers_are
         assert answers == [504]
         assert 0.6 <= time.monotonic() - begun < 3
         released.set()
+        while service._engine.waiting:
+            time.sleep(0.005)
         assert client.post("/v1/recommendations", json={"items": ["map"]}).status_code == 200

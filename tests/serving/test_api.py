@@ -204,6 +204,43 @@ def test_a_new_item_is_recommended_in_the_next_call(client: TestClient) -> None:
     assert "tent" in ids(ask(client, items=["boat"], k=12))
 
 
+def test_a_changed_text_changes_what_the_next_call_gives(client: TestClient, model_folder: Path) -> None:
+    history = ["tent", "never-bought"]
+    before = ask(client, items=history, k=12)
+    changed = client.patch("/v1/items/never-bought", json={"attributes": {"title": "Canoe and paddle", "brand": None}})
+    assert changed.json()["attributes"] == {"title": "Canoe and paddle"}
+    reference = Laser.load(model_folder)
+    reference.update_items([{"item_id": "never-bought", "title": "Canoe and paddle"}])
+    (expected,) = reference.recommend([history], k=12)
+    after_change = ask(client, items=history, k=12)
+    assert ids(after_change) == [item.item_id for item in expected]
+    assert [item["score"] for item in after_change["items"]] == pytest.approx([item.score for item in expected], abs=1e-4)
+    assert [item["score"] for item in after_change["items"]] != pytest.approx([item["score"] for item in before["items"]], abs=1e-3)
+
+
+def test_a_deleted_item_is_gone_and_may_come_back(client: TestClient) -> None:
+    assert client.delete("/v1/items/kite").json()["title"] == "Kite"
+    assert client.get("/v1/items/kite").status_code == client.delete("/v1/items/kite").status_code == 404
+    found = ask(client, items=["tent", "kite"], k=20)
+    assert "kite" not in ids(found)
+    assert found["unknown_items"] == ["kite"]
+    assert client.put("/v1/items/kite", json={"attributes": {"title": "Red kite"}}).status_code == 200
+    assert {item["item_id"]: item["reason"] for item in ask(client, items=["tent"], k=20)["items"]}["kite"] == "new_item"
+    many = [{"item_id": "kite", "attributes": {"title": title}} for title in ("Kite 2", "Kite 3")]
+    assert client.post("/v1/items", json={"items": many}).status_code == 200
+    assert client.get("/v1/items/kite").json()["title"] == "Kite 3"
+
+
+def test_similar_items_are_the_models_without_what_is_hidden(client: TestClient, laser: Laser) -> None:
+    expected = laser.similar_items("tent", 11)
+    found = client.get("/v1/items/tent/similar", params={"k": 11}).json()["items"]
+    assert [(item["item_id"], item["title"]) for item in found] == [(item.item_id, item.title) for item in expected]
+    assert [item["score"] for item in found] == pytest.approx([item.score for item in expected], abs=1e-5)
+    client.patch(f"/v1/items/{expected[0].item_id}", json={"hidden": True})
+    assert ids(client.get("/v1/items/tent/similar", params={"k": 3}).json()) == [item.item_id for item in expected[1:4]]
+    assert client.get("/v1/items/boat/similar").status_code == 404
+
+
 def test_hidden_items_and_those_past_their_time_are_in_no_answer(client: TestClient) -> None:
     client.put("/v1/items/boat", json={"attributes": {"title": "Boat"}})
     ask(client, items=["tent"])  # so that its history is kept

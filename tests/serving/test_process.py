@@ -156,10 +156,8 @@ def test_a_kill_of_the_service_loses_nothing_that_was_acknowledged(serve: Callab
 
 
 @pytest.mark.parametrize("kills", [KILLS, pytest.param(MANY, marks=pytest.mark.slow)])
-def test_a_crash_of_postgresql_loses_nothing_that_was_acknowledged(
-    serve: Callable[..., Served], tmp_path_factory: pytest.TempPathFactory, kills: int
-) -> None:
-    server = Postgres.found(tmp_path_factory.mktemp("crashing"))
+def test_a_crash_of_postgresql_loses_nothing_that_was_acknowledged(serve: Callable[..., Served], kills: int) -> None:
+    server = Postgres.found()
     if server is None:
         pytest.skip("no PostgreSQL below /usr/lib/postgresql and none on the PATH; apt-get install postgresql")
     server.start()
@@ -175,4 +173,4 @@ def test_a_crash_of_postgresql_loses_nothing_that_was_acknowledged(
         load.stop()
         check(load, address)
     finally:
-        server.stop()
+        server.remove()
