@@ -68,7 +68,8 @@ class Postgres:
             assert time.monotonic() < until
             time.sleep(0.05)
         # Where nobody collects dead processes, as in some containers, the next start would believe that this one still runs.
-        (self.folder / "data" / "postmaster.pid").unlink()
+        for left in ("postmaster.pid", f".s.PGSQL.{self.port}.lock"):
+            (self.folder / "data" / left).unlink()
 
     def new_database(self) -> str:
         """The address of a new, empty database."""
