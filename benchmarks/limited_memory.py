@@ -13,7 +13,8 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,17 +36,26 @@ from laserrec.system.cache import cache_folder, texts_folder
 from laserrec.system.provenance import provenance
 from laserrec.system.resources import available_memory
 from laserrec.text_cache.cache import TextCache
+from laserrec.text_cache.disk import DiskStore
+from laserrec.text_cache.store import ReadBlock
 from laserrec.training.language import dataset_texts
 
 
-class Counted(TextCache):
-    """A cache that counts the tokens whose encodings it brings into memory."""
+class Counted(DiskStore):
+    """A store on disk that counts the rows that are read from it."""
 
     brought = 0
 
-    def _load(self, blocks: NDArray[np.int64]) -> NDArray[np.int64]:
-        Counted.brought += int(self._lengths.numpy()[blocks].sum())
-        return super()._load(blocks)
+    @contextmanager
+    def reader(self) -> Iterator[ReadBlock]:
+        """Count what is read."""
+        with super().reader() as read:
+
+            def counted(place: int, rows: Tensor) -> bool:
+                Counted.brought += len(rows)
+                return read(place, rows)
+
+            yield counted
 
 
 def main() -> None:
@@ -55,8 +65,8 @@ def main() -> None:
     parser.add_argument("--gib", type=float, required=True, help="memory for encoded texts")
     chosen = parser.parse_args()
     data, config = Dataset.load(chosen.data), LaserConfig().override([f"llm.cache_memory={chosen.gib}"])
-    texts = dataset_texts(data, config, load_backbone(config, torch.device("cpu")), Counted)
-    texts.reuse(texts_folder())
+    texts = dataset_texts(data, config, load_backbone(config, torch.device("cpu")))
+    texts.open(Counted.under(texts_folder()), writes=False)
     if texts.missing_bytes:
         raise SystemExit("The texts are not encoded yet. Train a run on this dataset first, with the default settings.")
     found = {
@@ -74,7 +84,7 @@ def measure(data: Dataset, texts: ItemTexts, config: LaserConfig) -> dict[str, A
     rows, cache = config.stage1.batch_size, texts.caches[0]
     with tempfile.TemporaryDirectory(dir=cache_folder()) as kept:
         spare = available_memory()
-        cost = try_texts(texts, config, Path(kept), spare)
+        cost = try_texts(texts, config, Path(kept), spare, missing=False)
         predicted = rereading(texts, histories, cost, rows=rows, spare=spare, folder=Path(kept))
         disk = disk_seconds(Path(kept), -(-cache.bytes // cache.texts))
     every = torch.arange(len(cache))[:, None]
@@ -84,7 +94,7 @@ def measure(data: Dataset, texts: ItemTexts, config: LaserConfig) -> dict[str, A
         items = timed(partial(items_read, texts, every[:, 0]))
         steps = [histories.take(part) for part in step_rows(len(histories), rows, epoch)]
         read = timed(partial(histories_read, cache, steps))
-    whole = int(lengths.sum())
+    whole = int(lengths.sum()) * len(cache.decoder)  # rows
     return {
         "threads": torch.get_num_threads(),
         "bytes": texts.bytes,
@@ -124,7 +134,7 @@ def gathered(cache: TextCache, step: Ragged) -> list[CachedContext]:
 
 
 def timed(work: Callable[[], object]) -> tuple[int, float, float]:
-    """Return the tokens that some work brings into memory, and its seconds."""
+    """Return the rows that some work brings into memory, and its seconds."""
     Counted.brought, began, computed = 0, time.perf_counter(), time.process_time()
     work()
     return Counted.brought, time.perf_counter() - began, time.process_time() - computed

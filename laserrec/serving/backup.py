@@ -90,7 +90,7 @@ def _row(line: str, where: str) -> Event | Item | Shown:
         known = {field.name for field in fields(KINDS[kind])}
         if values.keys() - known:
             raise ValueError(f"unknown fields {sorted(values.keys() - known)}")
-        row: Event | Item | Shown = TypeAdapter(KINDS[kind]).validate_python(values, strict=True)
+        row: Event | Item | Shown = TypeAdapter(KINDS[kind]).validate_json(json.dumps(values), strict=True)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError, ValidationError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"{where} is not as `laserrec store export` writes it ({reason}); nothing was read.") from error

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from laserrec.serving.ranking import Reason
 
@@ -192,10 +192,16 @@ class Erased(Message):
     events: int
 
 
+def _no_second_id(attributes: dict[str, Any]) -> dict[str, Any]:
+    if "item_id" in attributes:
+        raise ValueError("an attribute cannot be named item_id")
+    return attributes
+
+
 class ItemBody(Message):
     """An item as a whole."""
 
-    attributes: dict[Id, Value]
+    attributes: Annotated[dict[Id, Value], AfterValidator(_no_second_id)]
     """Texts and numbers by name; `title` must be among them."""
     hidden: bool = False
     """Leave it out of all answers."""
@@ -224,7 +230,7 @@ class ItemsRequest(Message):
 class ItemPatch(Message):
     """What changes of an item; the rest stays."""
 
-    attributes: dict[Id, Value | None] = {}
+    attributes: Annotated[dict[Id, Value | None], AfterValidator(_no_second_id)] = {}
     """New values; null takes an attribute away."""
     hidden: bool = False
     available_until: AwareDatetime | None = None

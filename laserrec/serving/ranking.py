@@ -125,26 +125,21 @@ class Ranking:
         self._popular, self._by_popularity = dict(popularity), None
 
     def change(self, items: Sequence[Item]) -> None:
-        """Follow changes of items, in order; texts that are new are read now.
-
-        Raises:
-            DataError: an item has no text.
-        """
-        gone = [item.item_id for item in items if item.deleted and item.item_id in self.shelf]
-        new = [item for item in items if not item.deleted and item.item_id not in self.shelf]
-        changed = [item for item in items if item.item_id in self.shelf and not item.deleted]
-        changed = [item for item in changed if self.shelf[item.item_id].attributes != item.attributes]
+        """Follow changes of items, each of another one; texts that are new are read now. An item without any text counts as deleted."""
+        kept = [item for item in items if not item.deleted and any(item.attributes.values())]
+        gone = [item.item_id for item in items if item not in kept and item.item_id in self.shelf]
+        new = [item for item in kept if item.item_id not in self.shelf]
+        changed = [item for item in kept if item.item_id in self.shelf and self.shelf[item.item_id].attributes != item.attributes]
         if gone:
             self._laser.remove_items(gone)
         if new:
             self._laser.add_items([{**item.attributes, "item_id": item.item_id} for item in new])
         if changed:
             self._laser.update_items([{**item.attributes, "item_id": item.item_id} for item in changed])
-        for item in items:
-            if item.deleted:
-                self.shelf.drop(item.item_id)
-            else:
-                self.shelf.put(item)
+        for item_id in gone:
+            self.shelf.drop(item_id)
+        for item in kept:
+            self.shelf.put(item)
         self._by_popularity = None
 
     def answer(self, questions: Sequence[Question]) -> list[Answer]:

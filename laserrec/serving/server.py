@@ -79,4 +79,5 @@ def _listen(settings: ServingSettings) -> socket.socket:
         return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
     except OSError as error:
         where = f"{settings.host}, port {settings.port}"
-        raise ConfigError(f"Cannot listen on {where}: {error.strerror}. Choose another host or port.") from error
+        reason = str(error.strerror).partition(" (while")[0]
+        raise ConfigError(f"Cannot listen on {where}: {reason}. Choose another host or port.") from error

@@ -341,7 +341,10 @@ class Service:
     async def patch_item(self, item_id: str, patch: ItemPatch, phases: Phases) -> ItemAnswer:
         """Change a part of an item."""
         known = self._known(item_id)
-        self._check_attributes({**known.attributes, **patch.attributes})
+        after = {**known.attributes, **patch.attributes}
+        self._check_attributes(after)
+        if not any(after.values()):
+            raise LimitError("The item would be left without any text; give it a title.")
         until = 0 if patch.available_until is None else _microseconds(patch.available_until)
         change = ItemChange(
             item_id,

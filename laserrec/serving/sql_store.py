@@ -7,8 +7,9 @@ write lock at its beginning, since a lock that is asked for in the middle can be
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
+from threading import Lock
 from typing import Any, Self
 
 import sqlalchemy as sa
@@ -41,6 +42,8 @@ class SqlStore:
     def __init__(self, engine: Engine) -> None:
         """Use a database whose tables are up to date; `open` is the way to get one."""
         self._engine = engine
+        # SQLite lets one connection write at a time; a lock wakes the next one at once, where SQLite would have it look again and again.
+        self._turn: AbstractContextManager[object] = Lock() if engine.dialect.name == "sqlite" else nullcontext()
         self._insert: Callable[[sa.Table], Any] = sqlite.insert if engine.dialect.name == "sqlite" else postgresql.insert
 
     @classmethod
@@ -217,8 +220,9 @@ class SqlStore:
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
         """Yield a connection inside a transaction that is durable when the block ends, and undone when it raises."""
-        with _described(self._engine.url), self._engine.connect().execution_options(**WRITES) as connection, connection.begin():
-            yield connection
+        with self._turn, _described(self._engine.url), self._engine.connect().execution_options(**WRITES) as connection:
+            with connection.begin():
+                yield connection
 
 
 def _read_address(address: str) -> URL:

@@ -308,6 +308,8 @@ WRONG: list[tuple[str, str, Any, str]] = [
     ("put", "/v1/items/boat", {"attributes": {"title": "a" * 2001}}, "characters of the attribute 'title' = 2001"),
     ("put", "/v1/items/boat", {"attributes": {"title": "Boat"} | {f"a{place}": "b" for place in range(64)}}, "attributes = 65; at most 64"),
     ("patch", "/v1/items/tent", {"attributes": {"title": None}}, "title cannot be taken away"),
+    ("patch", "/v1/items/untitled", {"attributes": {"brand": None}}, "would be left without any text"),
+    ("put", "/v1/items/boat", {"attributes": {"title": "Boat", "item_id": "ship"}}, "cannot be named item_id"),
     ("get", "/v1/users/anna/history?limit=0", None, "query.limit"),
     ("get", "/v1/items?query=%20", None, "query.query"),
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -10,39 +12,45 @@ import pytest
 import tiny
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from laserrec.config import LLMConfig, PromptConfig
 from laserrec.data.ragged import Ragged
 from laserrec.laser.item_texts import ItemTexts
 from laserrec.runs.planning import texts as module
-from laserrec.runs.planning.probe import EmptyTexts
 from laserrec.runs.planning.texts import Missed, Rereading, TextCost, disk_seconds, read_again, rereading
 from laserrec.text_cache.cache import TextCache
+from laserrec.text_cache.store import ReadBlock, ZeroStore
 
 
-class Counted(EmptyTexts):
-    """A cache that counts the tokens whose encodings it brings into memory; what they are does not matter."""
+class CountedZeros(ZeroStore):
+    """A store that counts the tokens whose encodings are read from it; what they are does not matter."""
 
     brought = 0
 
-    def _load(self, blocks: NDArray[np.int64]) -> NDArray[np.int64]:
-        self.brought += int(self._lengths.numpy()[blocks].sum())
-        return super()._load(blocks)
+    @contextmanager
+    def reader(self) -> Iterator[ReadBlock]:
+        def read(_place: int, rows: Tensor) -> bool:
+            CountedZeros.brought += len(rows) // 2  # rows of two layers
+            return True
+
+        yield read
 
 
 def missed_by_a_cache(histories: Ragged, lengths: NDArray[np.int64], held: float, rows: int) -> Missed:
     """Shares of all texts' size that a real cache of that size brings into memory in its second epoch."""
     llm, count = tiny.backbone(), len(lengths)
     lines = [[1 + item % 50, 1 + item // 50, *[3] * (length - 2)] for item, length in enumerate(lengths.tolist())]
-    cache, found = Counted(llm, [], lines, memory=int(held * TextCache(llm, [], lines).memory)), list[int]()
+    cache, found = TextCache(llm, [], lines, memory=int(held * TextCache(llm, [], lines).memory)), list[int]()
+    cache.open(CountedZeros, writes=False)
     for epoch in range(2):
-        before = cache.brought
+        before = CountedZeros.brought
         for items in torch.arange(count).split(256):
             cache.gather(items[:, None], torch.ones(len(items), 1, dtype=torch.bool))
-        order, between = np.random.default_rng(epoch).permutation(len(histories)), cache.brought
+        order, between = np.random.default_rng(epoch).permutation(len(histories)), CountedZeros.brought
         for start in range(0, len(order), rows):
             cache.gather(*(torch.from_numpy(part) for part in histories.take(order[start : start + rows]).padded()))
-        found = [between - before, cache.brought - between]
+        found = [between - before, CountedZeros.brought - between]
     return Missed(*(share / lengths.sum() for share in found))
 
 
