@@ -220,9 +220,9 @@ class SqlStore:
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
         """Yield a connection inside a transaction that is durable when the block ends, and undone when it raises."""
-        with self._turn, _described(self._engine.url), self._engine.connect().execution_options(**WRITES) as connection:
-            with connection.begin():
-                yield connection
+        writing = self._engine.execution_options(**WRITES)
+        with self._turn, _described(self._engine.url), writing.begin() as connection:
+            yield connection
 
 
 def _read_address(address: str) -> URL:

@@ -58,7 +58,7 @@ def test_it_says_where_it_listens_and_logs_lines_of_json(serve: Callable[..., Se
 
 
 def test_sigterm_answers_what_was_taken(serve: Callable[..., Served], tmp_path: Path) -> None:
-    served = serve(f"sqlite:///{tmp_path / 'store.db'}", batch_tokens=1)  # one history a pass
+    served = serve(f"sqlite:///{tmp_path / 'store.db'}", batch_tokens=1, deadline=60)  # one history a pass
     requests = [{"items": [f"i{place}", "tent", "map"][place % 2 :], "k": 5} for place in range(200)]
     answers: list[tuple[int, int]] = []
 
