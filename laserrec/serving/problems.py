@@ -11,8 +11,9 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from laserrec.errors import DataError, DeadlineError, LaserrecError, RefusedError, StoreError
+from laserrec.serving.conversions import LimitError
 from laserrec.serving.messages import ErrorAnswer
-from laserrec.serving.service import LimitError, NotFoundError, NotReadyError, Service
+from laserrec.serving.service import NotFoundError, NotReadyError, Service
 
 SHOWN = 8
 """Wrong fields that one message lists."""

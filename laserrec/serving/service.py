@@ -6,20 +6,17 @@ The event loop runs these methods and never computes: the model works in the eng
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
-import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import UTC, datetime
 from itertools import islice
 from typing import TypeVar
 from uuid import uuid4
 
 from laserrec.errors import DeadlineError, LaserrecError
 from laserrec.recommender import Laser
+from laserrec.serving.conversions import LimitError, answered, condition_of, microseconds_of, moment_of, picked, read_page, write_page
 from laserrec.serving.engine import Engine, Timed
 from laserrec.serving.messages import (
     Erased,
@@ -31,18 +28,15 @@ from laserrec.serving.messages import (
     Receipt,
     RecommendationAnswer,
     RecommendationRequest,
-    RecommendedItem,
     RefusedEvent,
-    Requirement,
     SimilarAnswer,
     SimilarItem,
     StoredEvent,
     UserHistory,
 )
 from laserrec.serving.metrics import Metrics
-from laserrec.serving.ranking import Answer, Pick, Question, Ranking, title_of
+from laserrec.serving.ranking import Answer, Question, Ranking, title_of
 from laserrec.serving.settings import ServingSettings, is_loopback
-from laserrec.serving.shelf import Condition
 from laserrec.serving.store import Event, Item, ItemChange, Key, Shown, Store
 
 T = TypeVar("T")
@@ -62,10 +56,6 @@ RECORD_SECONDS = 0.2
 RECORDS = 10_000
 """Answers that may wait to be written."""
 LOG = logging.getLogger("laserrec.serving")
-
-
-class LimitError(LaserrecError):
-    """A request holds more than is allowed."""
 
 
 class NotFoundError(LaserrecError):
@@ -181,7 +171,7 @@ class Service:
         questions, shown = [], []
         for place, request in enumerate(requests):
             self._check(request, f"requests[{place}]." if len(requests) > 1 else "")
-            before = _read_page(request.page)
+            before = read_page(request.page)
             self._limit("the number of items on earlier pages", len(before), self.settings.history)
             questions.append(await self._question(request, before, phases))
             shown.append(before)
@@ -194,8 +184,8 @@ class Service:
         self._limit("k", k, self.settings.list_length)
         if by == "meaning":
             (answer,) = await self._ask([Question((query,), k, texts=True)], phases, time.monotonic() + self.settings.deadline)
-            return [_answered(pick.item) for pick in answer.picks]
-        return [_answered(item) for item in await asyncio.wrap_future(self._engine.run(lambda: self._ranking.titled(query, k)))]
+            return [answered(pick.item) for pick in answer.picks]
+        return [answered(item) for item in await asyncio.wrap_future(self._engine.run(lambda: self._ranking.titled(query, k)))]
 
     async def similar(self, item_id: str, k: int, phases: Phases) -> SimilarAnswer:
         """Return the items most similar to one."""
@@ -241,7 +231,7 @@ class Service:
             exclude_seen=request.exclude_seen,
             only=None if request.only is None else frozenset(request.only),
             without=frozenset(without),
-            conditions=tuple(_condition(name, requirement) for name, requirement in sorted(request.filter.items())),
+            conditions=tuple(condition_of(name, requirement) for name, requirement in sorted(request.filter.items())),
         )
 
     def _answer(self, question: Question, answer: Answer, before: Sequence[str]) -> RecommendationAnswer:
@@ -260,9 +250,9 @@ class Service:
         return RecommendationAnswer(
             recommendation_id=recommendation_id,
             model=self.model,
-            items=[_picked(pick) for pick in answer.picks],
+            items=[picked(pick) for pick in answer.picks],
             unknown_items=answer.unknown,
-            next_page=_write_page([*before, *ids]) if more else None,
+            next_page=write_page([*before, *ids]) if more else None,
         )
 
     async def _ask(self, questions: Sequence[Question], phases: Phases, deadline: float) -> list[Answer]:
@@ -287,7 +277,7 @@ class Service:
         now = time.time_ns() // 1000
         refused, events = [], []
         for place, message in enumerate(messages):
-            moment = now if message.time is None else _microseconds(message.time)
+            moment = now if message.time is None else microseconds_of(message.time)
             if not 0 <= moment <= now + DAY:
                 reason = f"its time is {message.time}; allowed is from 1970 to a day from now"
                 refused.append(RefusedEvent(place=place, reason=reason))
@@ -313,7 +303,7 @@ class Service:
             item_id=event.item_id,
             title=None if item is None else title_of(item),
             kind=event.kind,
-            time=_moment(event.time),
+            time=moment_of(event.time),
             event_id=event.event_id,
             recommendation_id=event.recommendation_id,
         )
@@ -326,7 +316,7 @@ class Service:
 
     def item(self, item_id: str) -> ItemAnswer:
         """Return an item."""
-        return _answered(self._known(item_id))
+        return answered(self._known(item_id))
 
     async def put_items(self, items: Sequence[tuple[str, ItemBody]], phases: Phases) -> list[ItemAnswer]:
         """Add or replace items, all or none."""
@@ -334,7 +324,7 @@ class Service:
         changes = []
         for item_id, body in items:
             self._check_attributes(body.attributes)
-            until = 0 if body.available_until is None else _microseconds(body.available_until)
+            until = 0 if body.available_until is None else microseconds_of(body.available_until)
             changes.append(ItemChange(item_id, body.attributes, replace=True, hidden=body.hidden, available_until=until))
         return await self._change_items(changes, phases)
 
@@ -345,7 +335,7 @@ class Service:
         self._check_attributes(after)
         if not any(after.values()):
             raise LimitError("The item would be left without any text; give it a title.")
-        until = 0 if patch.available_until is None else _microseconds(patch.available_until)
+        until = 0 if patch.available_until is None else microseconds_of(patch.available_until)
         change = ItemChange(
             item_id,
             patch.attributes,
@@ -359,7 +349,7 @@ class Service:
         """Delete an item; returns what it was."""
         before = self._known(item_id)
         await self._change_items([ItemChange(item_id, deleted=True)], phases)
-        return _answered(before)
+        return answered(before)
 
     def _known(self, item_id: str) -> Item:
         item = self._ranking.shelf.get(item_id)
@@ -380,7 +370,7 @@ class Service:
         begun = time.monotonic()
         await self._follow()
         phases["engine"] = time.monotonic() - begun
-        return [_answered(item) for item in after]
+        return [answered(item) for item in after]
 
     async def _follow(self) -> None:
         """Bring the model up to what the store holds by now: items that any replica changed, and keys."""
@@ -427,50 +417,3 @@ class Service:
             return await self._in_store(call, *arguments)
         finally:
             phases[phase] = phases.get(phase, 0.0) + time.monotonic() - begun
-
-
-def _picked(pick: Pick) -> RecommendedItem:
-    item = pick.item
-    return RecommendedItem(
-        item_id=item.item_id, title=title_of(item), attributes=dict(item.attributes), score=pick.score, reason=pick.reason
-    )
-
-
-def _answered(item: Item) -> ItemAnswer:
-    until = None if item.available_until is None else _moment(item.available_until)
-    return ItemAnswer(
-        item_id=item.item_id, title=title_of(item), attributes=dict(item.attributes), hidden=item.hidden, available_until=until
-    )
-
-
-def _condition(attribute: str, requirement: Requirement) -> Condition:
-    any_of = None if requirement.any_of is None else frozenset(requirement.any_of)
-    if requirement.equals is not None:
-        any_of = frozenset([requirement.equals]) & (frozenset([requirement.equals]) if any_of is None else any_of)
-    return Condition(attribute, any_of, frozenset(requirement.none_of), requirement.at_least, requirement.at_most)
-
-
-def _microseconds(moment: datetime) -> int:
-    since = moment - datetime(1970, 1, 1, tzinfo=UTC)
-    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
-
-
-def _moment(microseconds: int) -> datetime:
-    return datetime.fromtimestamp(microseconds // 1_000_000, UTC).replace(microsecond=microseconds % 1_000_000)
-
-
-def _write_page(shown: Sequence[str]) -> str:
-    """Return what an answer's `next_page` is: the ids that were shown, so that any replica can go on, also after a restart."""
-    return base64.urlsafe_b64encode(json.dumps(shown, ensure_ascii=False, separators=(",", ":")).encode()).decode()
-
-
-def _read_page(page: str | None) -> list[str]:
-    if page is None:
-        return []
-    try:
-        shown = json.loads(base64.b64decode(page.encode("ascii"), altchars=b"-_", validate=True))
-    except (binascii.Error, ValueError, RecursionError):
-        shown = None
-    if not isinstance(shown, list) or not all(isinstance(item_id, str) for item_id in shown):
-        raise LimitError("Received a page that no answer gave; send next_page of an earlier answer, or leave page out.")
-    return shown
