@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -12,9 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
+from laserrec.cli.support import Device
 from laserrec.errors import ConfigError, MissingExtraError
 
 if TYPE_CHECKING:
+    from laserrec.serving.messages import NewModel
     from laserrec.serving.settings import ServingSettings
     from laserrec.serving.sql_store import SqlStore
     from laserrec.serving.store import Event
@@ -53,9 +56,10 @@ def run(
     threads: Annotated[int | None, typer.Option(help="Threads that compute; all cores but one when unset.")] = None,
     config: Config = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Another setting; repeatable.")] = None,
-    device: Annotated[
-        str | None, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps. [a GPU that CUDA sees, else the CPU]")
+    model: Annotated[
+        list[str] | None, typer.Option("--model", metavar="NAME=RUN:SHARE", help="Another model for a share of the users; repeatable.")
     ] = None,
+    device: Device = None,
 ) -> None:
     """Answer over HTTP with a trained model; events and items are kept in a database."""
     # Before torch is loaded: threads that wait for each other must not keep the cores from the event loop.
@@ -63,10 +67,14 @@ def run(
     settings = _settings({"host": host, "port": port, "store": store, "threads": threads, **_assigned(set_ or [])}, config)
     from laserrec.cli.support import progress_console
     from laserrec.recommender import Laser
+    from laserrec.serving.messages import NewModel
     from laserrec.serving.server import serve
     from laserrec.serving.service import Service
     from laserrec.serving.settings import is_loopback
     from laserrec.serving.sql_store import SqlStore
+
+    others = [_other_model(text) for text in model or []]
+    models = [NewModel(name="default", source=run, share=1 - sum(other.share for other in others)), *others]
 
     def make() -> Service:
         opened = SqlStore.open(settings.store, settings.store_threads)
@@ -76,8 +84,7 @@ def run(
                 f"Make one with: laserrec serve keys create --scope admin --store {settings.store}"
             )
         with progress_console().status("Loading the model"):
-            laser = Laser.load(run, device=device)
-        return Service(settings, opened, laser)
+            return Service(settings, opened, lambda source: Laser.load(source, device=device), models)
 
     def started(address: str) -> None:
         note = "" if not is_loopback(settings.host) else " (this machine only)"
@@ -175,6 +182,16 @@ def _settings(options: dict[str, object], config: Path | None) -> ServingSetting
     from laserrec.serving.settings import ServingSettings
 
     return ServingSettings.gather(options, config)
+
+
+def _other_model(text: str) -> NewModel:
+    """Return what `--model NAME=RUN:SHARE` names."""
+    from laserrec.serving.messages import NewModel
+
+    found = re.fullmatch(r"([^=]+)=(.+):(0?\.\d+)", text)
+    if found is None or found[1] == "default":
+        raise ConfigError(f"Received --model {text!r}; expected is NAME=RUN:SHARE, such as new=runs/new:0.1, and not the name 'default'.")
+    return NewModel(name=found[1], source=found[2], share=float(found[3]))
 
 
 def _assigned(assignments: list[str]) -> dict[str, object]:

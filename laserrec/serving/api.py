@@ -31,6 +31,8 @@ from laserrec.serving.messages import (
     ItemPatch,
     ItemsAnswer,
     ItemsRequest,
+    ModelsAnswer,
+    NewModel,
     Readiness,
     Receipt,
     RecommendationAnswer,
@@ -98,6 +100,7 @@ def needs(scope: Scope) -> Any:  # noqa: ANN401 - FastAPI's own marker
 
 reading = APIRouter(prefix="/v1", dependencies=[needs("read")], responses=ALWAYS)
 writing = APIRouter(prefix="/v1", dependencies=[needs("write")], responses=ALWAYS)
+managing = APIRouter(prefix="/v1", dependencies=[needs("admin")], responses=ALWAYS)
 operating = APIRouter()
 
 
@@ -179,6 +182,21 @@ async def delete_item(item_id: Id, service: TheService, phases: ThePhases) -> It
     return await service.delete_item(item_id, phases)
 
 
+@reading.get("/models", tags=["models"])
+async def models(service: TheService) -> ModelsAnswer:
+    """Return the models that answer, with what followed from their answers."""
+    return await service.list_models()
+
+
+@managing.post("/models", tags=["models"])
+async def add_model(body: NewModel, service: TheService) -> ModelsAnswer:
+    """Load a model, beside the others or in place of the one of the same name; requests are answered all the while.
+
+    It counts for this process until it ends; what is loaded at the next start is what the command line names.
+    """
+    return await service.add_model(body)
+
+
 @operating.get("/livez", tags=["operation"])
 async def live() -> dict[str, bool]:
     """Return that the process answers."""
@@ -227,7 +245,7 @@ def create_app(service: Service) -> FastAPI:
         default_response_class=JSONResponse,
     )
     app.state.service = service
-    for router in (reading, writing, operating):
+    for router in (reading, writing, managing, operating):
         app.include_router(router)
     handle_problems(app)
     if PAGE.is_dir():

@@ -275,6 +275,41 @@ class SimilarAnswer(Message):
     items: list[SimilarItem]
 
 
+class NewModel(Message):
+    """A model to load, beside the others or in place of the one of the same name."""
+
+    source: Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00]+$")]
+    """Folder of a run or of a model on the service's machine, or `hf:owner/name`."""
+    name: Id = "default"
+    share: float = Field(1.0, ge=0, le=1e6)
+    """Its weight among the shares of all models; users are kept to one model by a hash."""
+
+
+class ModelAnswer(Message):
+    """A model that answers, and what followed from its answers."""
+
+    name: str
+    version: str
+    share: float
+    """Part of the users that it answers, from 0 to 1."""
+    answers: int
+    """Recommendations that it gave."""
+    hits: int
+    """Those among them that an event of interest followed, sent with their `recommendation_id`."""
+    rate: float
+    """Hits of an answer."""
+    low: float
+    """Lower end of the rate's 95 % interval, after Wilson."""
+    high: float
+    """Upper end."""
+
+
+class ModelsAnswer(Message):
+    """The models that answer."""
+
+    models: list[ModelAnswer]
+
+
 class ErrorAnswer(Message):
     """Why a request was not answered."""
 

@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from laserrec.errors import DataError, DeadlineError, LaserrecError, RefusedError, StoreError
+from laserrec.errors import AssetError, CheckpointError, ConfigError, DataError, DeadlineError, LaserrecError, RefusedError, StoreError
 from laserrec.serving.conversions import LimitError
 from laserrec.serving.messages import ErrorAnswer
 from laserrec.serving.service import NotFoundError, NotReadyError, Service
@@ -38,6 +38,9 @@ PROBLEMS: Sequence[tuple[type[LaserrecError], int, str]] = (
     (NotReadyError, 503, "not_ready"),
     (StoreError, 503, "store"),
     (DataError, 422, "invalid"),
+    (AssetError, 422, "invalid"),
+    (CheckpointError, 422, "invalid"),
+    (ConfigError, 422, "invalid"),
 )
 WORDS = {400: "invalid", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 IN_WORDS = {"store": "The store does not answer; the service's log says more.", "internal": "The service failed; its log says more."}

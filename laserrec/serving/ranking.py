@@ -89,8 +89,7 @@ class Ranking:
 
     Attributes:
         shelf: the items.
-        hits: questions whose history had been read before.
-        misses: questions whose history had to be read.
+        followed: number of the last change of items that it has followed.
     """
 
     def __init__(self, laser: Laser, embeddings: int) -> None:
@@ -102,7 +101,7 @@ class Ranking:
         """
         self._laser, self._most = laser, embeddings
         self.shelf = Shelf(laser.catalogue)
-        self.hits = self.misses = 0
+        self.followed = 0
         self._states: OrderedDict[bytes, tuple[NDArray[np.float32], int | None]] = OrderedDict()
         self._popular: dict[str, int] = {}
         self._by_popularity: list[str] | None = None
@@ -140,6 +139,7 @@ class Ranking:
             self.shelf.drop(item_id)
         for item in kept:
             self.shelf.put(item)
+        self.followed = max([self.followed, *(item.change for item in items)])
         self._by_popularity = None
 
     def answer(self, questions: Sequence[Question]) -> list[Answer]:
@@ -241,8 +241,6 @@ class Ranking:
         self._states.update((key, (state.copy(), expert)) for key, (state, expert) in fresh.items())
         while len(self._states) > self._most:
             self._states.popitem(last=False)
-        cached = sum(key in kept for key in keys.values())
-        self.hits, self.misses = self.hits + cached, self.misses + len(keys) - cached
         return {place: (*(kept.get(key) or fresh[key]), key in kept) for place, key in keys.items()}
 
     def _key(self, history: Iterable[str]) -> bytes:

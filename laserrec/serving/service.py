@@ -1,4 +1,4 @@
-"""What can be asked of the service, without HTTP: recommendations, events, users and items, over one store and one model.
+"""What can be asked of the service, without HTTP: recommendations, events, users, items and models, over one store.
 
 The event loop runs these methods and never computes: the model works in the engine's thread, the store in threads of its own.
 """
@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from typing import TypeVar
 from uuid import uuid4
@@ -24,7 +25,10 @@ from laserrec.serving.messages import (
     ItemAnswer,
     ItemBody,
     ItemPatch,
+    ModelAnswer,
     ModelName,
+    ModelsAnswer,
+    NewModel,
     Receipt,
     RecommendationAnswer,
     RecommendationRequest,
@@ -35,6 +39,7 @@ from laserrec.serving.messages import (
     UserHistory,
 )
 from laserrec.serving.metrics import Metrics
+from laserrec.serving.models import Model, Models, answer_together, interval
 from laserrec.serving.ranking import Answer, Question, Ranking, title_of
 from laserrec.serving.settings import ServingSettings, is_loopback
 from laserrec.serving.store import Event, Item, ItemChange, Key, Shown, Store
@@ -67,36 +72,43 @@ class NotReadyError(LaserrecError):
 
 
 class Service:
-    """One model over one store.
+    """Models over one store.
 
     Attributes:
         settings: how much of everything.
+        models: which model answers whom; replaced as a whole.
         metrics: what it counts.
         missing: what keeps it from being ready.
         keys: the access keys by id, as the store has them.
         locked: whether a key is needed: there is one, or there was, or others than this machine can reach the service.
     """
 
-    def __init__(self, settings: ServingSettings, store: Store, laser: Laser, name: str = "default") -> None:
-        """Put a service together; `start` makes it ready."""
-        self.settings, self.metrics, self._store = settings, Metrics(), store
-        self.model = ModelName(name=name, version=laser.fingerprint()[:12])
+    def __init__(self, settings: ServingSettings, store: Store, load: Callable[[str], Laser], models: Sequence[NewModel]) -> None:
+        """Load the models; `start` makes the service ready.
+
+        Args:
+            settings: how much of everything.
+            store: events and items.
+            load: loads a model from its source.
+            models: those that answer from the beginning.
+        """
+        self.settings, self.metrics, self._store, self._load = settings, Metrics(), store, load
         self.missing = {"items", "popularity", "warm-up"}
         self.keys: Mapping[str, Key] = {key.key_id: key for key in store.access_keys()}
         self.locked = bool(self.keys) or not is_loopback(settings.host)
-        self._ranking = Ranking(laser, settings.embeddings)
-        self._engine: Engine[Question, Answer] = Engine(
-            self._ranking.answer,
-            self._ranking.cost,
+        self.models = Models(tuple(self._loaded(model) for model in models))
+        self._engine: Engine[tuple[Ranking, Question], Answer] = Engine(
+            answer_together,
+            lambda asked: asked[0].cost(asked[1]),
             batch_tokens=settings.batch_tokens,
             queue_requests=settings.queue_requests,
             queue_tokens=settings.queue_tokens,
             on_pass=lambda count, _: self.metrics.passes.observe(count),
         )
         self._threads = ThreadPoolExecutor(settings.store_threads, thread_name_prefix="laserrec-store")
-        self._change = 0
         self._following = asyncio.Lock()
         self._recording = asyncio.Lock()
+        self._loading = asyncio.Lock()
         self._records: list[Shown] = []
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -117,17 +129,22 @@ class Service:
         self.missing.discard("items")
         await self._count()
         self.missing.discard("popularity")
-        users = await self._in_store(self._store.latest_users, WARM_UP)
-        histories = [[event.item_id for event in await self._in_store(self._store.history, user, 50)] for user in users]
-        histories = histories or [[item.item_id] for item in islice(self._ranking.shelf.values(), WARM_UP)]
-        for history in histories:
-            await self._ask([Question(tuple(history), 10)], {}, time.monotonic() + WARM_UP_SECONDS)
+        for model in self.models.all:
+            await self._warm(model.ranking)
         self.missing.discard("warm-up")
         self._tasks = [
             asyncio.create_task(self._every(self.settings.poll, self._follow)),
             asyncio.create_task(self._every(self.settings.popularity_seconds, self._count)),
             asyncio.create_task(self._every(RECORD_SECONDS, self._record)),
         ]
+
+    async def _warm(self, ranking: Ranking) -> None:
+        """Answer the histories of some users, or, where there is none, of some items."""
+        users = await self._in_store(self._store.latest_users, WARM_UP)
+        histories = [[event.item_id for event in await self._in_store(self._store.history, user, 50)] for user in users]
+        histories = histories or [[item.item_id] for item in islice(ranking.shelf.values(), WARM_UP)]
+        for history in histories:
+            await self._ask([(ranking, Question(tuple(history), 10))], {}, time.monotonic() + WARM_UP_SECONDS)
 
     async def stop(self) -> None:
         """Answer what was taken, keep what was recommended, and close the store."""
@@ -154,11 +171,51 @@ class Service:
         metrics, settings = self.metrics, self.settings
         metrics.waiting.set(self._engine.waiting)
         metrics.waiting_tokens.set(self._engine.waiting_tokens)
-        metrics.embeddings.set(self._ranking.embeddings)
+        metrics.embeddings.set(sum(model.ranking.embeddings for model in self.models.all))
         metrics.items.set(len(self._ranking.shelf))
-        metrics.change.set(self._change)
+        metrics.change.set(self._ranking.followed)
         for name in ("queue_requests", "queue_tokens", "embeddings", "batch_tokens"):
             metrics.bounds.labels(name).set(getattr(settings, name))
+
+    @property
+    def _ranking(self) -> Ranking:
+        """The first model's items, by which questions that are about no user are answered."""
+        return self.models.all[0].ranking
+
+    # Models
+
+    async def list_models(self) -> ModelsAnswer:
+        """Return the models, and what followed from the answers of each."""
+        ignored = [*self.settings.not_interest, *self.settings.dislike]
+        counts, models = await self._in_store(self._store.attribution, ignored), self.models.all
+        total, found = sum(model.share for model in models), []
+        for model in models:
+            answers, hits = counts.get(model.full_name, (0, 0))
+            low, high = interval(hits, answers)
+            about = {"name": model.name, "version": model.version, "share": model.share / total}
+            found.append(ModelAnswer(**about, answers=answers, hits=hits, rate=hits / max(answers, 1), low=low, high=high))
+        return ModelsAnswer(models=found)
+
+    async def add_model(self, new: NewModel) -> ModelsAnswer:
+        """Load a model while the others answer, bring it up to date and warm it, and let it answer its share."""
+        if self.missing:
+            raise NotReadyError(f"The service is starting; not ready: {', '.join(sorted(self.missing))}.")
+        async with self._loading:
+            self.models.with_model(Model(new.name, "", new.share, self._ranking))  # refuses shares before anything is loaded
+            model = await asyncio.to_thread(self._loaded, new)
+            async with self._following:
+                await self._bring_up_to_date(model.ranking)
+            await self._warm(model.ranking)
+            popularity = await self._popularity()
+            async with self._following:  # so that no change falls between the last look and the switch
+                await self._bring_up_to_date(model.ranking)
+                await asyncio.wrap_future(self._engine.run(lambda: model.ranking.count(popularity)))
+                self.models = self.models.with_model(model)
+        return await self.list_models()
+
+    def _loaded(self, new: NewModel) -> Model:
+        laser = self._load(new.source)
+        return Model(new.name, laser.fingerprint()[:12], new.share, Ranking(laser, self.settings.embeddings))
 
     # Recommendations
 
@@ -168,22 +225,25 @@ class Service:
             raise NotReadyError(f"The service is starting; not ready: {', '.join(sorted(self.missing))}.")
         self._limit("the number of requests", len(requests), self.settings.batch)
         deadline = time.monotonic() + self.settings.deadline
-        questions, shown = [], []
+        asked, shown = [], []
         for place, request in enumerate(requests):
             self._check(request, f"requests[{place}]." if len(requests) > 1 else "")
             before = read_page(request.page)
             self._limit("the number of items on earlier pages", len(before), self.settings.history)
-            questions.append(await self._question(request, before, phases))
+            question = await self._question(request, before, phases)
+            # A session has no user; its first item stays the same while it goes on.
+            asked.append((self.models.of(request.user_id or next(iter(question.history), "")), question))
             shown.append(before)
-        answers = await self._ask(questions, phases, deadline)
-        return [self._answer(*one) for one in zip(questions, answers, shown, strict=True)]
+        answers = await self._ask([(model.ranking, question) for model, question in asked], phases, deadline)
+        return [self._answer(*one, answer, before) for one, answer, before in zip(asked, answers, shown, strict=True)]
 
     async def search(self, query: str, by: str, k: int, phases: Phases) -> list[ItemAnswer]:
         """Find items by words of their titles, or by what the model recommends after the words as a text."""
         self._limit("query", len(query), self.settings.text)
         self._limit("k", k, self.settings.list_length)
         if by == "meaning":
-            (answer,) = await self._ask([Question((query,), k, texts=True)], phases, time.monotonic() + self.settings.deadline)
+            question = Question((query,), k, texts=True)
+            (answer,) = await self._ask([(self._ranking, question)], phases, time.monotonic() + self.settings.deadline)
             return [answered(pick.item) for pick in answer.picks]
         return [answered(item) for item in await asyncio.wrap_future(self._engine.run(lambda: self._ranking.titled(query, k)))]
 
@@ -234,7 +294,7 @@ class Service:
             conditions=tuple(condition_of(name, requirement) for name, requirement in sorted(request.filter.items())),
         )
 
-    def _answer(self, question: Question, answer: Answer, before: Sequence[str]) -> RecommendationAnswer:
+    def _answer(self, model: Model, question: Question, answer: Answer, before: Sequence[str]) -> RecommendationAnswer:
         recommendation_id = uuid4().hex
         ids = [pick.item.item_id for pick in answer.picks]
         for pick in answer.picks:
@@ -242,20 +302,19 @@ class Service:
         if answer.expert is not None:
             self.metrics.experts.labels(str(answer.expert)).inc()
         if len(self._records) < RECORDS:
-            model = f"{self.model.name}@{self.model.version}"
-            self._records.append(Shown(recommendation_id, model, time.time_ns() // 1000, ids))
+            self._records.append(Shown(recommendation_id, model.full_name, time.time_ns() // 1000, ids))
         else:
             self.metrics.unrecorded.inc()
         more = len(ids) == question.k and len(before) + len(ids) < self.settings.history
         return RecommendationAnswer(
             recommendation_id=recommendation_id,
-            model=self.model,
+            model=ModelName(name=model.name, version=model.version),
             items=[picked(pick) for pick in answer.picks],
             unknown_items=answer.unknown,
             next_page=write_page([*before, *ids]) if more else None,
         )
 
-    async def _ask(self, questions: Sequence[Question], phases: Phases, deadline: float) -> list[Answer]:
+    async def _ask(self, questions: Sequence[tuple[Ranking, Question]], phases: Phases, deadline: float) -> list[Answer]:
         """Let the engine answer questions before a deadline."""
         futures: list[Future[Timed[Answer]]] = self._engine.submit(questions, deadline)
         waiting = asyncio.gather(*map(asyncio.wrap_future, futures))
@@ -375,15 +434,22 @@ class Service:
     async def _follow(self) -> None:
         """Bring the model up to what the store holds by now: items that any replica changed, and keys."""
         async with self._following:
-            while items := await self._in_store(self._store.items_since, self._change, CHANGES_AT_ONCE):
-                await asyncio.wrap_future(self._engine.run(lambda items=items: self._ranking.change(items)))  # type: ignore[misc]
-                self._change = items[-1].change
+            for model in self.models.all:
+                await self._bring_up_to_date(model.ranking)
         self.keys = {key.key_id: key for key in await self._in_store(self._store.access_keys)}
         self.locked = self.locked or bool(self.keys)
 
+    async def _bring_up_to_date(self, ranking: Ranking) -> None:
+        while items := await self._in_store(self._store.items_since, ranking.followed, CHANGES_AT_ONCE):
+            await asyncio.wrap_future(self._engine.run(partial(ranking.change, items)))
+
+    async def _popularity(self) -> dict[str, int]:
+        return await self._in_store(self._store.popularity, [*self.settings.not_interest, *self.settings.dislike])
+
     async def _count(self) -> None:
-        popularity = await self._in_store(self._store.popularity, [*self.settings.not_interest, *self.settings.dislike])
-        await asyncio.wrap_future(self._engine.run(lambda: self._ranking.count(popularity)))
+        popularity = await self._popularity()
+        for model in self.models.all:
+            await asyncio.wrap_future(self._engine.run(partial(model.ranking.count, popularity)))
 
     async def _record(self) -> None:
         """Keep what was recommended since the last call."""

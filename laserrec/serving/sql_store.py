@@ -171,6 +171,16 @@ class SqlStore:
                 rows = [{**vars(one), "items": list(one.items)} for one in part]
                 connection.execute(self._insert(tables.recommendations).values(rows).on_conflict_do_nothing())
 
+    def attribution(self, ignored: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """Return, for each model's full name, how many answers it gave and how many of them an event followed that is not ignored."""
+        shown, followed = tables.recommendations.c, tables.events.c
+        event = (followed.recommendation_id == shown.recommendation_id) & followed.kind.not_in(ignored)
+        answers, hits = (sa.func.count(sa.distinct(ids)) for ids in (shown.recommendation_id, followed.recommendation_id))
+        both = tables.recommendations.outerjoin(tables.events, event)
+        counted = sa.select(shown.model, answers, hits).select_from(both).group_by(shown.model)
+        with self._reading() as connection:
+            return {row[0]: (row[1], row[2]) for row in connection.execute(counted)}
+
     def add_key(self, key: Key) -> None:
         """Keep an access key."""
         with self._writing() as connection:

@@ -159,6 +159,10 @@ class Store(Protocol):
         """Keep recommendations that were answered."""
         ...
 
+    def attribution(self, ignored: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """Return, for each model's full name, how many answers it gave and how many of them an event followed that is not ignored."""
+        ...
+
     def add_key(self, key: Key) -> None:
         """Keep an access key."""
         ...

@@ -10,6 +10,7 @@ from fastapi.testclient import TestClient
 
 from laserrec import Laser
 from laserrec.serving.api import create_app
+from laserrec.serving.messages import NewModel
 from laserrec.serving.service import Service
 from laserrec.serving.settings import ServingSettings
 from laserrec.serving.sql_store import SqlStore
@@ -19,7 +20,8 @@ from laserrec.serving.sql_store import SqlStore
 def running(laser: Laser, address: str, **settings: object) -> Iterator[TestClient]:
     """A client of a service that is ready; the service is `client.app.state.service`."""
     chosen = ServingSettings.gather({"store": address, "poll": 0.05, **settings}, environment={})
-    service = Service(chosen, SqlStore.open(address), laser)
+    loaded = iter([laser])
+    service = Service(chosen, SqlStore.open(address), lambda source: next(loaded, None) or Laser.load(source), [NewModel(source="first")])
     with TestClient(create_app(service), base_url="http://localhost", raise_server_exceptions=False) as client:
         wait_until_ready(client)
         yield client

@@ -160,6 +160,14 @@ def test_recommendations_are_kept_once(store: SqlStore) -> None:
     assert list(store.all_recommendations()) == [shown[1], shown[0]]
 
 
+def test_answers_and_hits_of_each_model(store: SqlStore) -> None:
+    store.add_recommendations([Shown(f"r{place}", "a@1" if place < 4 else "b@2", 1, ["tent"]) for place in range(7)])
+    followed = [("r0", "buy"), ("r0", "buy"), ("r1", "impression"), ("r5", "view"), ("r6", "buy"), ("absent", "buy"), (None, "buy")]
+    store.add_events([Event("anna", "tent", kind, 1, None, answer) for answer, kind in followed])
+    assert store.attribution(["impression"]) == {"a@1": (4, 1), "b@2": (3, 2)}
+    assert store.attribution([]) == {"a@1": (4, 2), "b@2": (3, 2)}
+
+
 def test_keys_come_and_go(store: SqlStore) -> None:
     keys = [Key("k1", "00ff", "read", 1), Key("k2", "11ee", "admin", 2)]
     for key in keys:
