@@ -74,7 +74,10 @@ def run(
     from laserrec.serving.sql_store import SqlStore
 
     others = [_other_model(text) for text in model or []]
-    models = [NewModel(name="default", source=run, share=1 - sum(other.share for other in others)), *others]
+    rest = 1 - sum(other.share for other in others)
+    if rest <= 0:
+        raise ConfigError(f"The shares of --model leave {rest:g} of the users to {run}; give shares whose sum is below 1.")
+    models = [NewModel(source=run, share=rest), *others]
 
     def make() -> Service:
         opened = SqlStore.open(settings.store, settings.store_threads)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from typing import Any
-from urllib.parse import urlsplit
 
 from fastapi.exceptions import HTTPException
 from starlette.datastructures import Headers, MutableHeaders
@@ -16,6 +16,7 @@ from laserrec.serving.service import Service
 from laserrec.serving.settings import is_loopback
 
 POLICY = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[\w.-]+)(?::\d+)?")
 SAFE_HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
@@ -66,11 +67,11 @@ class Guard:
     def _refusal(self, headers: Headers) -> Any:  # noqa: ANN401 - an ASGI application or None
         """Return what answers a request that goes no further."""
         host = headers.get("host", "")
-        if not self._service.locked and not is_loopback(urlsplit(f"//{host}").hostname or ""):
+        if not self._service.locked and not is_loopback(_name_of(host)):
             # Else a page of the web could have its own name resolve to this machine, and ask in the browser of whoever looks at it.
             return problem(403, "forbidden", "Without keys only this machine is answered, under the names localhost and 127.0.0.1.")
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and origin.partition("://")[2] != host:
             return problem(403, "forbidden", "Requests from pages of other origins are refused.")
         length = headers.get("content-length", "0")
         if length.isdecimal() and int(length) > self._service.settings.body_bytes:
@@ -107,3 +108,9 @@ class Guard:
         if "laserrec.error" in scope:
             fields["error"] = scope["laserrec.error"]
         LOG.info("request", extra={"fields": fields})
+
+
+def _name_of(host: str) -> str:
+    """Return a Host header without its port; empty where it is none."""
+    found = HOST.fullmatch(host)
+    return "" if found is None else found[1].strip("[]")

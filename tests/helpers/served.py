@@ -42,6 +42,7 @@ class Served:
         address: the store.
         folder: where its output goes.
         settings: what differs from the defaults.
+        words: further words of the command line.
         port: where it listens, also after a restart.
     """
 
@@ -49,6 +50,7 @@ class Served:
     address: str
     folder: Path
     settings: Mapping[str, object] = field(default_factory=dict)
+    words: tuple[str, ...] = ()
     port: int = 0
     process: ForkServerProcess | None = None
 
@@ -58,7 +60,7 @@ class Served:
             with socket.socket() as probe:
                 probe.bind(("127.0.0.1", 0))
                 self.port = probe.getsockname()[1]
-        words = ["laserrec", "serve", str(self.model), "--port", str(self.port), "--store", self.address, "--threads", "1"]
+        words = ["laserrec", "serve", str(self.model), "--port", str(self.port), "--store", self.address, "--threads", "1", *self.words]
         words += [word for name, value in self.settings.items() for word in ("--set", f"{name}={value}")]
         cache = {"LASERREC_CACHE": os.environ["LASERREC_CACHE"]}
         self.process = PROCESSES.Process(target=run, args=(words, self.folder, cache), daemon=True)

@@ -115,14 +115,14 @@ def test_a_key_that_is_made_or_removed_counts_within_a_second(client: TestClient
 def test_without_keys_only_this_machine_is_answered(client: TestClient) -> None:
     for host in ("localhost", "localhost:8000", "127.0.0.1:1", "[::1]:80", "127.8.8.8"):
         assert client.get("/livez", headers={"Host": host}).status_code == 200, host
-    for host in ("example.org", "localhost.example.org", "10.0.0.1", "127.0.0.1.example.org", ""):
+    for host in ("example.org", "localhost.example.org", "10.0.0.1", "127.0.0.1.example.org", "", "[", "[::1", "a@localhost:b"):
         answer = client.get("/v1/items/tent", headers={"Host": host})
         assert (answer.status_code, answer.json()["error"]) == (403, "forbidden"), host
 
 
 def test_pages_of_other_origins_are_refused(client: TestClient) -> None:
     assert client.get("/livez", headers={"Origin": "http://localhost"}).status_code == 200
-    for origin in ("https://example.org", "http://localhost:9999", "null"):
+    for origin in ("https://example.org", "http://localhost:9999", "null", "http://[", "localhost"):
         answer = client.post("/v1/events", json={"events": [{"user_id": "a", "item_id": "b"}]}, headers={"Origin": origin})
         assert answer.status_code == 403
         assert "Access-Control-Allow-Origin" not in answer.headers

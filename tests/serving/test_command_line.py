@@ -75,6 +75,9 @@ def test_a_port_that_is_taken_is_named(laserrec: Run, model_folder: Path) -> Non
         (["serve", "some-run", "--set", "deadlin=1"], "unknown setting 'deadlin'"),
         (["serve", "some-run", "--set", "deadline=-1"], "deadline: Input should be greater than 0; received '-1'"),
         (["serve", "some-run", "--store", "mysql://a"], "Give sqlite:///FILE"),
+        (["serve", "some-run", "--model", "runs/b"], "expected is NAME=RUN:SHARE"),
+        (["serve", "some-run", "--model", "b=runs/b:2"], "expected is NAME=RUN:SHARE"),
+        (["serve", "some-run", "--model", "b=runs/b:.5", "--model", "c=runs/c:0.5"], "leave 0 of the users to some-run"),
         (["store", "import", "absent.jsonl"], "Cannot read absent.jsonl"),
     ],
 )

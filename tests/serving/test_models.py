@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from fastapi.testclient import TestClient
+from served import Served
 from shop_service import running
 from small_shop import after
 
@@ -106,6 +107,16 @@ def test_a_switch_fails_no_request_and_the_new_model_knows_what_changed_before(
         found = {item["item_id"] for item in answer["items"]}
         assert "boat" in found
         assert "kite" not in found
+
+
+def test_another_model_from_the_command_line(model_folder: Path, other_folder: Path, tmp_path: Path) -> None:
+    served = Served(model_folder, f"sqlite:///{tmp_path / 'store.db'}", tmp_path, words=("--model", f"new={other_folder}:0.25"))
+    served.start()
+    _, answer = served.ask("GET", "/v1/models")
+    used = {served.ask("POST", "/v1/recommendations", {"user_id": f"user-{place}"})[1]["model"]["name"] for place in range(30)}
+    served.kill()
+    assert [(model["name"], model["share"]) for model in answer["models"]] == [("default", 0.75), ("new", 0.25)]
+    assert used == {"default", "new"}
 
 
 def test_a_model_that_cannot_be_loaded_changes_nothing(client: TestClient, tmp_path: Path) -> None:
