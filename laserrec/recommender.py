@@ -359,7 +359,9 @@ class Laser:
             self._system = self._system.with_changes(changed)
 
     def remove_items(self, item_ids: Collection[str]) -> None:
-        """Take items out of the catalogue: they are unknown from then on, and scores of the others stay as they are.
+        """Take items out of the catalogue: they are unknown from then on.
+
+        Scores of the others stay as they are, but for cold items whose collaborative score was made from a removed one's.
 
         Args:
             item_ids: known ids.

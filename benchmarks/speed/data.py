@@ -103,7 +103,7 @@ def _report(found: dict[Name, list[Outcome]], floor: dict[str, float], setting: 
     routes = {name: _route(outcomes, setting["rows"]) for name, outcomes in found.items()}
     return {
         "bench": "data",
-        **provenance(),
+        **provenance(["python", "-m", "benchmarks.speed", *sys.argv[1:]]),
         "versions": {name: version(name) for name in ("polars", "numpy", "pandas", "pyarrow")},
         "setting": setting,
         "kept": {"users": users, "items": items, "interactions": interactions},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -135,7 +136,7 @@ class Report:
         """Return everything as JSON's types."""
         return {
             "bench": self.bench,
-            **provenance(),
+            **provenance(["python", "-m", "benchmarks.speed", *sys.argv[1:]]),
             "setting": dict(self.setting),
             "limits": self.limits.as_dict(),
             "measurements": [asdict(measurement) for measurement in self.measurements],

@@ -1,6 +1,6 @@
 """One state of a shop's items, which never changes: whoever holds it sees the same items until it is done.
 
-Adding, changing and removing items makes the next catalogue (`system.LaserSystem`). Scores of the items that stay are the same in both.
+Adding, changing and removing items makes the next catalogue (`system.LaserSystem`), in which the order among the others is the same.
 
 Dimensions: N items, H width of the LLM.
 """

@@ -262,7 +262,7 @@ class LaserSystem:
 
     @torch.no_grad()
     def without_items(self, ids: Sequence[str]) -> LaserSystem:
-        """Remove items: nobody is near to them any more, and the scores of all others stay.
+        """Remove items: nobody is near to them any more. Scores of the others stay, but for cold items that one of them was nearest to.
 
         Those that the sequential recommender was built with keep their index, empty; those that came later are gone.
         """

@@ -79,7 +79,7 @@ class TextCache:
 
     def take(self, order: Tensor) -> Self:
         """Return a list of those of the texts that `order` names by index, int64 [n]."""
-        blocks = self._of_item[order].numpy()
+        blocks = self._of_item[order.cpu()].numpy()
         self._shared.take_again(blocks)
         return self._of(blocks)
 

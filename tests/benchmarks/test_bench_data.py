@@ -71,9 +71,9 @@ def test_what_the_benchmark_tells(tmp_path: Path) -> None:
 def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("pandas", reason="the extra bench is not installed")
     pytest.importorskip("pyarrow", reason="the extra bench is not installed")
-    from laserrec.cli import main
+    from benchmarks.speed.cli import main
 
-    monkeypatch.setattr(sys, "argv", ["laserrec", "bench", "data", "--rows", "2000", "--repeats", "1"])
+    monkeypatch.setattr(sys, "argv", ["benchmarks.speed", "data", "--rows", "2000", "--repeats", "1"])
     with pytest.raises(SystemExit) as end:
         main()
     shown = capsys.readouterr().out

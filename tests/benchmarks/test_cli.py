@@ -32,13 +32,13 @@ PLAIN = {
 @pytest.fixture
 def bench(llm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:  # noqa: ANN401
     """A function that runs `python -m benchmarks.speed` and returns what it prints."""
-    from laserrec.cli import main
+    from benchmarks.speed.cli import main
 
     monkeypatch.setenv("LASERREC_CACHE", str(tmp_path / "cache"))
 
     def run(name: str, *words: object) -> str:
         model = [] if name == "rank" else ["--llm", llm]
-        monkeypatch.setattr(sys, "argv", ["laserrec", "bench", name, *map(str, [*COMMANDS[name], *model, *words])])
+        monkeypatch.setattr(sys, "argv", ["benchmarks.speed", name, *map(str, [*COMMANDS[name], *model, *words])])
         with pytest.raises(SystemExit) as end:
             main()
         shown = capsys.readouterr()

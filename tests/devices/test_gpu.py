@@ -9,7 +9,7 @@ import pytest
 import small_shop
 import tiny
 import torch
-from test_system import KINDS, ROWS, SECTIONS, Pair, batch, gradients, trained
+from pairs import KINDS, ROWS, SECTIONS, Pair, batch, gradients, trained
 
 from laserrec import Laser
 from laserrec.config import LLMConfig

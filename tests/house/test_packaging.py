@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -42,3 +45,16 @@ def test_errors_name_extras_that_exist() -> None:
 def test_the_changelog_has_this_version() -> None:
     versions = re.findall(r"^## \[(\d[^\]]*)\]", (REPOSITORY / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
     assert versions[0] == laserrec.__version__
+
+
+def test_what_the_demonstration_leaves_does_not_trouble_the_linter(tmp_path: Path) -> None:
+    """A folder `runs` beside the code once counted as a package of ours, and imports were then in the wrong order."""
+    shutil.copy(REPOSITORY / "pyproject.toml", tmp_path)
+    for folder in ("experiments", "benchmarks"):
+        shutil.copytree(REPOSITORY / folder, tmp_path / folder, ignore=shutil.ignore_patterns("results", "__pycache__"))
+    for folder in ("laserrec", "runs/demo", "data"):
+        (tmp_path / folder).mkdir(parents=True)
+    ran = subprocess.run(
+        [sys.executable, "-m", "ruff", "check", "--no-cache", "."], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stdout

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import local_hub
+import publishing
 import pytest
 import small_shop
 from local_hub import LocalHub, Repository
@@ -33,7 +34,7 @@ def run(folder: Path, endpoint: str, *words: str, **environment: str) -> dict[st
     """Run publishing.py with the caches in `folder` and return what it says."""
     kept = {key: value for key, value in os.environ.items() if not key.upper().endswith("PROXY") and not key.startswith("HF_")}
     own = {"HF_HOME": str(folder / "hf"), "LASERREC_CACHE": str(folder / "cache"), "HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_TELEMETRY": "1"}
-    command = [sys.executable, str(Path(__file__).parent / "publishing.py"), *words]
+    command = [sys.executable, publishing.__file__, *words]
     answer = subprocess.run(command, env=kept | own | environment, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
     assert answer.returncode == 0, answer.stderr
     said: dict[str, Any] = json.loads(answer.stdout)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import silu
 
-from laserrec.llm import attention
+from laserrec.llm import buckets
 from laserrec.llm.attention import attend, attend_alone
 from laserrec.llm.buckets import LengthBucket
 from laserrec.llm.kernels import Kernels, RotaryAngles, can_compile
@@ -122,7 +122,7 @@ def one_turn(state: Tensor, turn: RotaryAngles, row: int, place: int) -> Tensor:
 @pytest.mark.parametrize("shape", [[(2, 5, 0)], [(3, 2, 4)], [(1, 5, 0), (2, 3, 3), (1, 1, 2)]])
 @pytest.mark.parametrize("block", [2, 64])
 def test_attention_is_the_plain_one(monkeypatch: pytest.MonkeyPatch, shape: list[tuple[int, int, int]], block: int) -> None:
-    monkeypatch.setattr(attention, "QUERY_BLOCK", block)
+    monkeypatch.setattr(buckets, "QUERY_BLOCK", block)
     parts = groups(shape)
     inputs = [draw(parts[-1].end, heads * C, seed=heads).requires_grad_() for heads in (G * R, G, G)]
     same_attention(inputs, attend(*inputs, parts, 1, C, PLAIN), plain_attention(*inputs, parts, 1))

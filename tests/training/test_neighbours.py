@@ -16,7 +16,7 @@ from laserrec.data.dataset import Cases
 from laserrec.data.ragged import Ragged
 from laserrec.layers.neighbours import COUNT, Neighbours
 from laserrec.sequential.sasrec import SASRec
-from laserrec.training import calibrate, candidates
+from laserrec.training import calibration, candidates
 from laserrec.training import neighbours as module
 from laserrec.training.neighbours import blend, count_neighbours
 
@@ -133,7 +133,7 @@ def test_a_blend_over_some_of_a_catalogue_is_about_that_over_all(monkeypatch: py
     neighbours = count_neighbours(Ragged.from_rows([[item, (item + 1) % ITEMS] for item in range(ITEMS)] * 3), ITEMS)
     whole = blend([recommender()], neighbours, mostly_neighbours()).shares
     monkeypatch.setattr(candidates, "OTHERS", 8)
-    monkeypatch.setattr(calibrate, "SCORES_HELD", 3 * ITEMS * 2)  # two cases at a time
+    monkeypatch.setattr(calibration, "SCORES_HELD", 3 * ITEMS * 2)  # two cases at a time
     drawn = torch.stack([blend([recommender()], neighbours, mostly_neighbours(), seed).shares for seed in range(3)])
     assert not torch.equal(drawn[0], drawn[1])
     assert ((drawn - whole).abs() < 0.3 * whole.abs().amax()).all(), (drawn, whole)
