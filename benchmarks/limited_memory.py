@@ -1,4 +1,4 @@
-"""What is read again in an epoch where memory holds a part of the encoded texts, beside what a plan predicts; prints JSON.
+"""Measure how many encoded texts an epoch re-reads when memory holds a part of them, beside the plan's estimate; prints JSON.
 
     python benchmarks/limited_memory.py --data data/scientific --gib 4.15
 
@@ -64,7 +64,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="dataset folder")
     parser.add_argument("--gib", type=float, required=True, help="memory for encoded texts")
     chosen = parser.parse_args()
-    data, config = Dataset.load(chosen.data), LaserConfig().override([f"llm.cache_memory={chosen.gib}"])
+    data = Dataset.load(chosen.data)
+    config = LaserConfig().override([f"llm.cache_memory={chosen.gib}"])
     texts = dataset_texts(data, config, load_backbone(config, torch.device("cpu")))
     texts.open(Counted.under(texts_folder()), writes=False)
     if texts.missing_bytes:
@@ -81,7 +82,8 @@ def main() -> None:
 def measure(data: Dataset, texts: ItemTexts, config: LaserConfig) -> dict[str, Any]:
     """Go through two epochs; returns the second's figures."""
     histories = data.training_histories().before_last(config.prompt.max_history)
-    rows, cache = config.stage1.batch_size, texts.caches[0]
+    rows = config.stage1.batch_size
+    cache = texts.caches[0]
     with tempfile.TemporaryDirectory(dir=cache_folder()) as kept:
         spare = available_memory()
         cost = try_texts(texts, config, Path(kept), spare, missing=False)
@@ -135,7 +137,9 @@ def gathered(cache: TextCache, step: Ragged) -> list[CachedContext]:
 
 def timed(work: Callable[[], object]) -> tuple[int, float, float]:
     """Return the rows that some work brings into memory, and its seconds."""
-    Counted.brought, began, computed = 0, time.perf_counter(), time.process_time()
+    Counted.brought = 0
+    began = time.perf_counter()
+    computed = time.process_time()
     work()
     return Counted.brought, time.perf_counter() - began, time.process_time() - computed
 

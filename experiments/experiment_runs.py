@@ -1,4 +1,4 @@
-"""What the experiments share: runs that are trained once, take over what others of them have trained, and results as JSON."""
+"""Train the runs of experiments, each once, reuse the fits they have in common, and write results as JSON."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def train(out: Path, arm: str, config: LaserConfig, data: Dataset, data_path: Pa
 
 
 def train_all(out: Path, arms: Sequence[tuple[str, LaserConfig]], data_path: Path, jobs: int) -> list[Path]:
-    """Train runs, each of an arm with its settings, `jobs` at a time in processes of their own; return their folders."""
+    """Train runs, each of an arm with its settings, `jobs` at a time in separate processes; return their folders."""
     if jobs == 1:
         data = Dataset.load(data_path)
         return [train(out, arm, config, data, data_path) for arm, config in arms]
@@ -91,7 +91,7 @@ def identity(checkpoint: Path) -> dict[str, Any] | None:
 
 
 def copy(source: Path, target: Path) -> None:
-    """Copy a file or folder that is there and not yet here, whole or not at all."""
+    """Copy a file or folder that is there and not yet here, atomically."""
     if target.exists() or not source.exists():
         return
     aside = target.with_name(f".{target.name}.copied")
@@ -124,7 +124,7 @@ def derived(path: Path, data: Dataset) -> Path:
 def write_results(folder: Path, found: Mapping[str, Any]) -> None:
     """Write what an experiment found, with date, versions and command, as `NAME.json`."""
     folder.mkdir(parents=True, exist_ok=True)
-    # Where this machine keeps things is nobody else's business.
+    # Results are published: they must not show where this machine keeps its files.
     command = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv]
     written = {**found, **provenance(["python", *command])}
     (folder / f"{found['experiment']}.json").write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")

@@ -85,8 +85,8 @@ def run(experiment: Experiment, data_path: Path, out: Path, names: Sequence[str]
         path = restricted(whole, data_path, out, name, experiment)
         data = Dataset.load(path)
         folders = measure(experiment, out, name, config, data, path)
-        told = {"dataset": name, "fingerprint": data.fingerprint, "made_with": made_with(folders[0]), "learnt_from": learnt(data)}
-        rows.append({**told, "kinds": kinds(folders, data, whole)})
+        about = {"dataset": name, "fingerprint": data.fingerprint, "made_with": made_with(folders[0]), "learnt_from": learnt(data)}
+        rows.append({**about, "kinds": kinds(folders, data, whole)})
     return {
         "experiment": experiment.name,
         "question": experiment.question,
@@ -111,7 +111,8 @@ def restricted(whole: Dataset, whole_path: Path, out: Path, name: str, experimen
 def measure(experiment: Experiment, out: Path, name: str, config: LaserConfig, data: Dataset, path: Path) -> list[Path]:
     """Train Laser and the baselines on one dataset; return their folders, Laser's first."""
     folder = train(out, name, config, data, path)
-    run, session = RunFolder.open(folder), Session(folder, resume=True, observers=[EpochLog(folder)], device=choose())
+    run = RunFolder.open(folder)
+    session = Session(folder, resume=True, observers=[EpochLog(folder)], device=choose())
     with run.work(session.device):
         for baseline in experiment.baselines:
             sys.stderr.write(f"{name}: {baseline}\n")

@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from laserrec.errors import ConfigError
+from laserrec.errors import ConfigError, shown
 
 PAPER_INSTRUCTION = (
     "You are an assistant of a recommender system. Summarise the characteristics of the user into a single token, "
@@ -33,7 +33,7 @@ class LLMConfig(_Section):
     """The frozen language model."""
 
     model: str = "smollm2-135m-instruct"
-    """An asset name, a Hugging Face id or a local folder."""
+    """An asset name, a local folder, or `hf:owner/name`, a repository on the Hugging Face hub."""
     layers: int | None = Field(None, ge=1)
     """Decoder layers to keep, from the bottom; all of them when unset."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
@@ -44,7 +44,7 @@ class LLMConfig(_Section):
     """Compile the elementwise arithmetic where a C++ compiler is at hand; worth some seconds before long runs with prefix_first."""
     cache: Literal["exact", "int8"] = "exact"
     """How encoded texts are kept on disk: as `dtype`, or in 8 bits, which takes half the room of bfloat16 and rounds keys and values."""
-    cache_memory: float | None = Field(None, gt=0)
+    cache_memory: float | None = Field(None, gt=0, le=2.0**30)
     """Memory of the device for encoded texts, in GiB; half of what is free when unset. What does not fit stays on disk until it is read."""
 
 
@@ -69,7 +69,7 @@ class PromptConfig(_Section):
     @model_validator(mode="after")
     def _line_fits_order(self) -> Self:
         if "{text}" not in self.line:
-            raise ValueError(f"prompt.line must hold {{text}}; received {self.line!r}")
+            raise ValueError(f"prompt.line must hold {{text}}; received {shown(self.line)}")
         if "{number}" in self.line and self.order == "text_first":
             raise ValueError("prompt.line may hold {number} only with prompt.order = 'prefix_first'; text_first encodes a line once")
         return self
@@ -99,7 +99,7 @@ class MFormerConfig(_Section):
     """Width of the transformer's states."""
     heads: int = Field(4, ge=1)
     """Attention heads."""
-    blocks: int = Field(2, ge=1)
+    blocks: int = Field(2, ge=1, le=200)
     """Z, transformer blocks; every other one, from the first, cross-attends to the collaborative states."""
     routing: Literal["gated", "paper"] = "gated"
     """`paper`: a hard choice, so only the balance loss trains the router; `gated`: a straight-through gate lets the task loss reach it."""
@@ -170,7 +170,7 @@ class CollaborativeConfig(_Section):
     """Linear maps from a text to an item vector, mixed by a softmax; UniSRec has eight, one is a plain map."""
     width: int = Field(64, ge=1)
     """Width of its states."""
-    blocks: int = Field(2, ge=1)
+    blocks: int = Field(2, ge=1, le=200)
     """Transformer blocks, or recurrent layers."""
     heads: int = Field(2, ge=1)
     """Attention heads; a recurrent network has none."""
@@ -242,7 +242,7 @@ class FitConfig(_Section):
 class LaserConfig(_Section):
     """All settings of a run."""
 
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=2**63)
     """Seed of weights, order of histories and dropout."""
     start: str | None = None
     """A trained model, its folder or a run's or `hf:owner/name`: its virtual tokens, M-Former and score are where training starts from."""
@@ -264,7 +264,7 @@ class LaserConfig(_Section):
             return cls()
         if name == "paper":
             return cls.model_validate(PAPER)
-        raise ConfigError(f"Unknown preset {name!r}; allowed are 'default' and 'paper'.")
+        raise ConfigError(f"Unknown preset {shown(name)}; allowed are 'default' and 'paper'.")
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -313,11 +313,11 @@ class LaserConfig(_Section):
         for assignment in assignments:
             key, separator, value = assignment.partition("=")
             if not separator:
-                raise ConfigError(f"--set {assignment!r}: expected section.key=value, for example stage1.epochs=3.")
+                raise ConfigError(f"--set {shown(assignment)}: expected section.key=value, for example stage1.epochs=3.")
             nested: Any = _read_value(value.strip())
             for part in reversed(key.strip().split(".")):
                 nested = {part: nested}
-            _overlay(merged, nested, f"--set {assignment}")
+            _overlay(merged, nested, f"--set {assignment[:160]}")
         try:
             return type(self).model_validate(merged)
         except ValidationError as error:
@@ -333,28 +333,32 @@ def _read_value(text: str) -> Any:  # noqa: ANN401 - whatever TOML holds
         return None
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # no TOML, or numbers and brackets beyond all use, which are then refused as text
         return text
 
 
 def _overlay(target: dict[str, Any], values: Mapping[str, Any], source: str, path: str = "") -> None:
     for key, value in values.items():
         if key not in target:
-            raise ConfigError(f"{source}: unknown setting {path + key!r}; allowed here are {', '.join(sorted(target))}.")
+            raise ConfigError(f"{source}: unknown setting {shown(path + str(key))}; allowed here are {', '.join(sorted(target))}.")
         if isinstance(target[key], dict):
             if not isinstance(value, Mapping):
                 raise ConfigError(
-                    f"{source}: {path + key!r} is a section; received {value!r}, set one of {', '.join(sorted(target[key]))}."
+                    f"{source}: {path + key!r} is a section; received {shown(value)}, set one of {', '.join(sorted(target[key]))}."
                 )
             _overlay(target[key], value, source, f"{path}{key}.")
         else:
             target[key] = value
 
 
+SHOWN_PROBLEMS = 10
+"""Wrong settings that a message names."""
+
+
 def _explain(error: ValidationError) -> str:
     return "; ".join(
-        f"{'.'.join(map(str, problem['loc'])) or 'settings'}: {problem['msg']} (received {problem['input']!r})"
-        for problem in error.errors()
+        f"{'.'.join(map(str, problem['loc'])) or 'settings'}: {problem['msg']} (received {shown(problem['input'])})"
+        for problem in error.errors()[:SHOWN_PROBLEMS]
     )
 
 

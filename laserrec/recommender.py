@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.data.ragged import Ragged
-from laserrec.errors import ConfigError, DataError
+from laserrec.errors import ConfigError, DataError, shown
 from laserrec.evaluation.metrics import Evaluation, evaluate
 from laserrec.evaluation.ranking import best
 from laserrec.laser.catalogue import Catalogue
@@ -32,13 +32,14 @@ from laserrec.laser.item_texts import ItemTexts
 from laserrec.laser.ranking_requests import EncodedHistories, Recommendation, barred_items, described, recommend
 from laserrec.laser.system import LaserSystem, build_laser
 from laserrec.laser.transfer import Start, provenance_of
-from laserrec.laser.validation import check_ids, check_items, check_lift, check_request, check_states
+from laserrec.laser.validation import check_fit, check_ids, check_items, check_lift, check_request, check_states, check_text
 from laserrec.layers.histories import padded
 from laserrec.layers.products import products
-from laserrec.llm.loading import load_backbone
+from laserrec.llm.loading import load_backbone, located
 from laserrec.sequential.build import build_recommender
 from laserrec.system.cache import texts_folder
 from laserrec.system.devices import choose
+from laserrec.system.process import OwnProcess
 from laserrec.training.fit import costs_of, fit_collaborative, fit_laser, reads_texts, refit_collaborative
 from laserrec.training.language import dataset_texts, encode_texts
 from laserrec.training.observers import bar_on_terminal
@@ -77,6 +78,7 @@ class Laser:
         """
         self.config, self.provenance = config, dict(provenance)
         self.costs: dict[str, Any] = {}
+        self._process = OwnProcess()
         self._system = system.serving(item_ids, removed)  # each call reads it once; replaced, never changed
         self._changing = Lock()
 
@@ -103,15 +105,17 @@ class Laser:
         Raises:
             AssetError: the LLM cannot be had.
             CheckpointError: the folder holds checkpoints of other settings or data, or ones that the session is not to go on from.
-            ConfigError: this machine has no such device, or both a folder and a session are given.
+            ConfigError: this machine has no such device, both a folder and a session are given, or the settings are no `LaserConfig`.
+            DataError: `data` is no `Dataset`.
             InterruptedTraining: Ctrl-C; where there is a folder, the same call goes on.
         """
+        check_fit(data, config)
         if session is None:
             session = Session(None if folder is None else Path(folder), resume=True, observers=bar_on_terminal())
         elif folder is not None:
             raise ConfigError(f"Received the folder {str(folder)!r} and a session, which has one of its own; give one of the two.")
         session = replace(session, device=choose(session.device if device is None else device))
-        config = config or LaserConfig()
+        config = located(config or LaserConfig())
         backbone = load_backbone(config, session.device)
         start = None if config.start is None else Start.read(config.start, data).require_alike(config)
         if start is not None:
@@ -196,7 +200,7 @@ class Laser:
                 f"{data.name!r} has fingerprint {data.fingerprint[:12]}…; this model was trained on {trained}, "
                 "whose training events may be another split's test events. Evaluate it on its own dataset."
             )
-        system = self._system
+        system = self._current
         if tuple(data.item_ids) != system.catalogue.ids or bool(system.catalogue.removed.any()):
             raise DataError("The catalogue has changed since training; evaluate the model as it was saved before.")
         popularity = np.bincount(data.training_histories().values, minlength=len(data.item_ids))
@@ -225,14 +229,15 @@ class Laser:
 
         Raises:
             UnknownIdError: an id that the catalogue does not hold, or no longer; the message names the closest known ones.
-            DataError: an empty history, k below 1, or states of another shape.
+            DataError: histories that are not lists of strings, an empty one, k that is no whole number from 1, or states of another shape.
+            ForkedProcessError: this process is a fork of the one that loaded the model.
         """
-        check_request(histories, k)
-        system, read = self._system, None
+        given = check_request(histories, k)
+        system, read = self._current, None
         if states is not None:
             width = system.catalogue.states.shape[1]
-            read = torch.from_numpy(check_states(states, len(histories), width)).to(system.device)
-        rows = [[system.catalogue.find(item_id) for item_id in history] for history in histories]
+            read = torch.from_numpy(check_states(states, len(given), width)).to(system.device)
+        rows = [[system.catalogue.find(item_id) for item_id in history] for history in given]
         barred = barred_items(system.catalogue, only, without)
         return recommend(system.catalogue, system.scores, rows, k, barred, exclude_seen=exclude_seen, states=read)
 
@@ -249,19 +254,32 @@ class Laser:
 
         Raises:
             UnknownIdError: an id that the catalogue does not hold.
-            DataError: an empty history.
+            DataError: histories that are not lists of strings, or an empty one.
+            ForkedProcessError: this process is a fork of the one that loaded the model.
 
         Example:
             >>> encoded = laser.encode_histories([["tent", "stove"]])  # doctest: +SKIP
             >>> laser.recommend([["tent", "stove"]], k=3, states=encoded.states)  # doctest: +SKIP
         """
-        check_request(histories, k=1)
-        system = self._system
-        rows = Ragged.from_rows([[system.catalogue.find(item_id) for item_id in history] for history in histories])
+        given = check_request(histories, k=1)
+        system = self._current
+        rows = Ragged.from_rows([[system.catalogue.find(item_id) for item_id in history] for history in given])
         with torch.no_grad():
             states, routing = system.embed(*padded(rows, system.device))
         chosen = None if routing is None else [int(expert) for expert in routing.chosen.tolist()]
         return EncodedHistories(states.float().cpu().numpy(), chosen)
+
+    def read_items(self, items: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+        """Return items as the catalogue would hold them, id and attributes, without adding them.
+
+        Args:
+            items: for each its `item_id` and its attributes, as `add_items` accepts them.
+
+        Raises:
+            DataError: `add_items` would refuse one for what it is.
+        """
+        columns = self._system.catalogue.texts.template.columns
+        return [{"item_id": item_id, **attributes} for item_id, attributes in check_items(items, columns, "Nothing was changed.").items()]
 
     def is_cold(self, item_id: str) -> bool:
         """Return whether an item is known from its text alone: no interaction with it was trained on.
@@ -299,13 +317,14 @@ class Laser:
 
         Raises:
             UnknownIdError: `only` or `without` holds an id that the catalogue does not.
-            DataError: an empty history, or k below 1.
+            DataError: histories that are not lists of strings, an empty one, a blank text, or k that is no whole number from 1.
+            ForkedProcessError: this process is a fork of the one that loaded the model.
         """
-        check_request(texts, k)
-        system = self._system
+        histories = [[check_text(text) for text in history] for history in check_request(texts, k)]
+        system = self._current
         barred = barred_items(system.catalogue, only, without)
-        given = system.catalogue.texts.of([{"title": text} for history in texts for text in history])
-        starts = np.cumsum([0, *map(len, texts)]).tolist()
+        given = system.catalogue.texts.of([item for history in histories for item in history])
+        starts = np.cumsum([0, *map(len, histories)]).tolist()
         rows = [range(start, end) for start, end in pairwise(starts)]
         return recommend(system.catalogue, partial(system.scores_after, given), rows, k, barred, exclude_seen=False)
 
@@ -318,33 +337,34 @@ class Laser:
 
         Raises:
             UnknownIdError: the catalogue does not hold it.
-            DataError: k is below 1.
+            DataError: k is no whole number from 1.
         """
         check_request([[item_id]], k)
-        catalogue = self._system.catalogue
+        catalogue = self._current.catalogue
         place, directions = catalogue.find(item_id), self._directions(catalogue)
         cosines = products(directions[place : place + 1], directions).masked_fill(catalogue.removed, -torch.inf)
         cosines[:, place] = -torch.inf
         return described(catalogue, best(cosines, k))[0]
 
-    def add_items(self, items: Sequence[Mapping[str, str]]) -> None:
+    def add_items(self, items: Sequence[Mapping[str, Any]]) -> None:
         """Make new items recommendable at once, from their text alone; scores of the others stay as they are.
 
         Args:
-            items: for each its `item_id` and its attributes, `title` among them.
+            items: for each its `item_id` and attributes, cleaned as `laserrec data prepare` does; those new to the catalogue are not read.
 
         Raises:
             DataError: an item has no id, no text, or an id that is in use; then none is added.
         """
-        added = check_items(items, "No item was added.")
+        undone = "No item was added."
         with self._changing:
-            system = self._system
+            system = self._current
+            added = check_items(items, system.catalogue.texts.template.columns, undone)
             for item_id in added:
                 if item_id in system.catalogue.index:
-                    raise DataError(f"The id {item_id!r} is in use; choose another, or call update_items. No item was added.")
+                    raise DataError(f"The id {shown(item_id)} is in use; choose another, or call update_items. {undone}")
             self._system = system.with_items(added)
 
-    def update_items(self, items: Sequence[Mapping[str, str]]) -> None:
+    def update_items(self, items: Sequence[Mapping[str, Any]]) -> None:
         """Replace the attributes of items; only texts that change are encoded again.
 
         Args:
@@ -354,9 +374,9 @@ class Laser:
             UnknownIdError: the catalogue does not hold an id; then no item is changed.
             DataError: an item has no id or no text, or is given twice; then no item is changed.
         """
-        changed = check_items(items, "No item was changed.")
         with self._changing:
-            self._system = self._system.with_changes(changed)
+            system = self._current
+            self._system = system.with_changes(check_items(items, system.catalogue.texts.template.columns, "No item was changed."))
 
     def remove_items(self, item_ids: Collection[str]) -> None:
         """Take items out of the catalogue: they are unknown from then on.
@@ -373,7 +393,7 @@ class Laser:
         gone = list(dict.fromkeys(check_ids("item_ids", item_ids)))
         with self._changing:
             if gone:
-                self._system = self._system.without_items(gone)
+                self._system = self._current.without_items(gone)
 
     def title(self, item_id: str) -> str:
         """Return an item's title, or its id where it has none.
@@ -391,9 +411,9 @@ class Laser:
 
     def experts(self, histories: Sequence[Sequence[str]]) -> list[int] | None:
         """Return which of the M-Former's query experts reads each history of item ids; None where it has none."""
-        check_request(histories, k=1)
-        system = self._system
-        rows = Ragged.from_rows([[system.catalogue.find(item_id) for item_id in history] for history in histories])
+        given = check_request(histories, k=1)
+        system = self._current
+        rows = Ragged.from_rows([[system.catalogue.find(item_id) for item_id in history] for history in given])
         chosen = system.experts(*padded(rows, system.device))
         return None if chosen is None else [int(expert) for expert in chosen.tolist()]
 
@@ -440,7 +460,7 @@ class Laser:
         stored = ModelFolder(
             self.config, items, catalogue.collaborative, weights, dict(self.provenance), dict(self.costs), catalogue.removed
         )
-        stored.write(Path(folder))
+        stored.write(folder)
 
     @classmethod
     def load(cls, source: str | Path, *, device: str | torch.device | None = None) -> Self:
@@ -457,15 +477,14 @@ class Laser:
             AssetError: the folder, or the LLM, cannot be had.
         """
         place, stored = choose(device), ModelFolder.read(source)
-        backbone = load_backbone(stored.config, place).for_reading()
+        config, backbone = stored.config, load_backbone(stored.config, place).for_reading()
         stored.check_llm(backbone.fingerprint())
         items = [{key: value for key, value in item.items() if key != "item_id"} for item in stored.catalogue]
-        texts = ItemTexts(backbone, stored.config.prompt, items, stored.config.virtual.read_out, stored.config.llm)
+        texts = ItemTexts(backbone, config.prompt, items, config.virtual.read_out, config.llm, columns=stored.columns)
         texts.reuse(texts_folder())
-        system = build_laser(stored.config, backbone, texts, stored.collaborative)
+        system = build_laser(config, backbone, texts, stored.collaborative)
         stored.restore(system.model)
-        ids = [item.get("item_id", "") for item in stored.catalogue]
-        laser = cls(stored.config, ids, system, stored.provenance, stored.removed)
+        laser = cls(config, [item.get("item_id", "") for item in stored.catalogue], system, stored.provenance, stored.removed)
         laser.costs = dict(stored.costs)
         return laser
 
@@ -487,6 +506,12 @@ class Laser:
             model = Path(folder) / "model"
             self.save(model)
             return upload(model, repository, private=private, token=token)
+
+    @property
+    def _current(self) -> LaserSystem:
+        """The present snapshot, for computing with; a fork of the process that loaded the model is refused."""
+        self._process.require()
+        return self._system
 
     @staticmethod
     def _directions(catalogue: Catalogue) -> torch.Tensor:

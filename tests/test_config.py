@@ -197,3 +197,10 @@ def test_every_setting_says_what_it_is() -> None:
     assert FitConfig.model_fields["epochs"].description
     assert MFormerConfig(experts=1).experts == 1
     assert PromptConfig(order="prefix_first", line="{number}{text}").line == "{number}{text}"
+
+
+@pytest.mark.parametrize("assignment", ["seed=" + "9" * 5000, "seed=" + "[" * 100_000, "llm.layers=" + "{a=" * 50_000, "x" * 10**6 + "=1"])
+def test_endless_settings_are_refused_in_a_few_words(assignment: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        LaserConfig().override([assignment])
+    assert len(str(caught.value)) < 1000

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
-from laserrec.errors import DataError, InterruptedTraining, LaserrecError
+from laserrec.errors import DataError, InterruptedTraining, LaserrecError, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 # The root of what Typer raises for a wrong command line has no public name of its own.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+MESSAGE_LETTERS = 8_000
+"""Letters of a message that are shown: somebody else's file may have put a megabyte into it."""
 
 Device = Annotated[str | None, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps. [a GPU that CUDA sees, else the CPU]")]
 
@@ -63,7 +66,13 @@ def read_settings(
 
 def print_json(value: Mapping[str, Any]) -> None:
     """Print JSON on stdout."""
-    typer.echo(json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2))
+    typer.echo(_json(value))
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2)
+    # JSON escapes only the first 32 control characters; those from 127 to 159 stand in texts alone, where an escape means the same.
+    return text.translate({code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)})
 
 
 def write_json_to(target: str, value: Mapping[str, Any]) -> None:
@@ -72,7 +81,7 @@ def write_json_to(target: str, value: Mapping[str, Any]) -> None:
     Raises:
         DataError: the file cannot be written.
     """
-    write_text_to(target, json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2) + "\n")
+    write_text_to(target, _json(value) + "\n")
 
 
 def write_text_to(target: str, text: str) -> None:
@@ -84,7 +93,7 @@ def write_text_to(target: str, text: str) -> None:
     if target == "-":
         typer.echo(text, nl=False)
         return
-    from laserrec.system.files import aside
+    from laserrec.system.atomic import aside
 
     path = Path(target)
     try:
@@ -120,5 +129,5 @@ def _usage(error: Exception) -> str:
 
 def _fail(message: str, code: int) -> NoReturn:
     if message:
-        typer.echo(" ".join(message.splitlines()), err=True)
+        typer.echo(printable(" ".join(message[:MESSAGE_LETTERS].splitlines())), err=True)
     sys.exit(code)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from laserrec.cli.support import Device, UsageError
+from laserrec.errors import printable
 
 if TYPE_CHECKING:
     import torch
@@ -208,8 +209,9 @@ def _observers(run: RunFolder, console: Console, tensorboard: bool) -> list[Obse
 
 def _announce(console: Console, data: Dataset, settings: LaserConfig) -> None:
     users, items = len(data.user_ids), len(data.item_ids)
+    about = f"{users:,} users, {items:,} items, {data.interactions.height:,} interactions; language model {settings.llm.model}"
     console.print(
-        f"{data.name}: {users:,} users, {items:,} items, {data.interactions.height:,} interactions; language model {settings.llm.model}",
+        printable(f"{data.name}: {about}"),
         highlight=False,
         markup=False,
     )

@@ -19,18 +19,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import UnionType
 from typing import Any, Literal, Self, get_args
 
 import torch
 
 from laserrec import __version__
+from laserrec.assets.hub import HUB
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.errors import CheckpointError, ConfigError, DataError
 from laserrec.evaluation.metrics import PROTOCOLS, Evaluation
-from laserrec.laser.folder import HUB, model_of, refuse_seeds, seed_runs
+from laserrec.laser.folder import model_of, refuse_seeds, seed_runs
+from laserrec.llm.loading import located
 from laserrec.recommender import Laser
 from laserrec.runs.planning.plan import Compared, PhaseClock, Plan, compare
+from laserrec.system.atomic import ENDING, remove_leftovers
 from laserrec.system.cache import texts_folder
 from laserrec.system.devices import CPU, describe
 from laserrec.system.files import read_json, write_json
@@ -43,6 +47,15 @@ Part = Literal["valid", "test"]
 PARTS: tuple[Part, ...] = get_args(Part)
 FORMAT = 3
 _DATA = {"name", "fingerprint", "catalogue", "path", "absolute"}
+_ABOUT: Mapping[str, type | UnionType] = {
+    "command": list,
+    "config": dict,
+    "data": dict,
+    "finished": str | None,
+    "seconds": int | float,
+    "threads": int,
+}
+"""What run.json always holds, and of which type."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +125,7 @@ class RunFolder:
         """
         if config.start is not None and not config.start.startswith(HUB):  # the run may be continued from elsewhere
             config = config.model_copy(update={"start": str(Path(config.start).resolve())})
+        config = located(config)
         if cls.occupied(path, resume=resume):
             if seed_runs(path) and not (path / "run.json").is_file():
                 raise ConfigError(
@@ -119,6 +133,9 @@ class RunFolder:
                 )
             run = cls.open(path)
             run._require(config, data)
+            remove_leftovers(path)
+            if not (path / "config.json").is_file():  # the process that began the run was killed just before it wrote this
+                write_json(path / "config.json", run.config.model_dump(mode="json"))
             return run
         about = {
             "format": FORMAT,
@@ -146,18 +163,20 @@ class RunFolder:
             raise ConfigError(f"Cannot make the run's folder {path}: {error}") from error
         run = cls(path, config, about)
         write_json(path / "run.json", about)
-        config.save(path / "config.json")
+        write_json(path / "config.json", config.model_dump(mode="json"))
         return run
 
     @staticmethod
     def occupied(path: Path, *, resume: bool) -> bool:
-        """Return whether there is something in a run's folder.
+        """Return whether there is something in a run's folder, beside what a process killed before the run began has left.
 
         Raises:
             ConfigError: there is, and nothing is to be resumed; or the folder cannot be read.
         """
         try:
-            occupied = path.exists() and any(path.iterdir())
+            occupied = path.exists() and any(
+                not (name.name.startswith(".") and name.suffix in {ENDING, ".lock"}) for name in path.iterdir()
+            )
         except OSError as error:
             raise ConfigError(f"Cannot make the run's folder {path}: {error}") from error
         if occupied and not resume:
@@ -176,11 +195,16 @@ class RunFolder:
             state = "is not a run: it holds no run.json" if path.is_dir() else "does not exist"
             raise CheckpointError(f"{path} {state}. Give the folder that `laserrec train --out` wrote.")
         about = read_json(path / "run.json")
-        data = about.get("data")
-        if about.get("format") != FORMAT or not isinstance(data, dict) or not data.keys() >= _DATA:
+        if about.get("format") != FORMAT:
             raise CheckpointError(f"{path / 'run.json'} does not describe a run of this version (format {FORMAT}).")
-        config = LaserConfig.build("default", about.get("config", {}), source=str(path / "run.json"))
-        return cls(path, config, about)
+        wrong = [name for name, kinds in _ABOUT.items() if not isinstance(about.get(name), kinds)]
+        if not wrong:
+            wrong = [f"data.{name}" for name in sorted(_DATA) if not isinstance(about["data"].get(name), str)]
+        if wrong:
+            raise CheckpointError(
+                f"{path / 'run.json'} is damaged: {', '.join(wrong)} is missing or of the wrong type. Restore it from a copy."
+            )
+        return cls(path, LaserConfig.build("default", about["config"], source=str(path / "run.json")), about)
 
     @property
     def finished(self) -> bool:
@@ -267,7 +291,15 @@ class RunFolder:
     @property
     def compared(self) -> list[Compared]:
         """What was predicted of a finished run beside what it took; empty for a run without a plan."""
-        return compare(self.about["plan"], self.about) if self.finished and "plan" in self.about else []
+        if not (self.finished and "plan" in self.about):
+            return []
+        try:
+            return compare(self.about["plan"], self.about)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CheckpointError(
+                f"{self.path / 'run.json'} is damaged: its plan cannot be compared with what was measured ({error!r}). "
+                "Restore it from a copy."
+            ) from error
 
     def _note(self, **changes: object) -> None:
         self.about |= changes
@@ -286,7 +318,7 @@ class RunFolder:
                 f"{self.path} was begun with other texts, or another order, of the items of {trained['name']!r}. Resume with the dataset "
                 "as it was, or choose another folder with --out."
             )
-        own, received = flat_settings(self.config.model_dump(mode="json")), flat_settings(config.model_dump(mode="json"))
+        own, received = flat_settings(located(self.config).model_dump(mode="json")), flat_settings(config.model_dump(mode="json"))
         # What the run's plan chose was unset, and still is where the same settings are given again.
         received |= {key: own[key] for key in self.about.get("plan", {}).get("chosen", {}) if received[key] is None}
         changed = [f"{key} = {received[key]!r} (the run's: {own[key]!r})" for key in own if own[key] != received[key]]
@@ -371,9 +403,13 @@ def read_result(run: RunFolder, part: Part) -> Result:
         DataError: it was not.
         CheckpointError: the run has no model.
     """
-    costs = read_json(run.model / "laser.json").get("costs", {}).values()
+    costs = read_json(run.model / "laser.json").get("costs")
     evaluation = Evaluation.load(run.ranks(part))
-    return Result(evaluation, sum(cost["seconds"] for cost in costs), sum(cost["parameters"] for cost in costs))
+    try:
+        seconds, parameters = (sum(cost[what] for cost in costs.values()) for what in ("seconds", "parameters"))  # type: ignore[union-attr]
+        return Result(evaluation, seconds, parameters)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{run.model / 'laser.json'} is damaged: it has no costs of training ({error!r}).") from error
 
 
 def read_results(run: RunFolder) -> list[Result]:

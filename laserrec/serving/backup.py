@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from laserrec.errors import DataError
 from laserrec.serving.store import Event, Item, ItemChange, Shown, Store, in_parts
-from laserrec.system.files import aside
+from laserrec.system.atomic import aside
 
 KINDS: dict[str, type[Any]] = {"event": Event, "item": Item, "recommendation": Shown}
 AT_ONCE = 1000

@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
-from laserrec.errors import DeadlineError, RefusedError
+from laserrec.errors import DeadlineError, LaserrecError, RefusedError
 
 Q = TypeVar("Q")
 A = TypeVar("A")
@@ -181,7 +181,8 @@ class Engine(Generic[Q, A]):
                 for row in rows:
                     self._answer([row])
                 return
-            logging.getLogger("laserrec.serving").exception("a pass failed")
+            if not isinstance(error, LaserrecError):  # one of ours is the answer to a question that is wrong
+                logging.getLogger("laserrec.serving").exception("a pass failed")
             rows[0].future.set_exception(error)
             return
         seconds = time.monotonic() - begun

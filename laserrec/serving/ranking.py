@@ -123,6 +123,15 @@ class Ranking:
         """Set how popular items are."""
         self._popular, self._by_popularity = dict(popularity), None
 
+    def read(self, items: Mapping[str, Mapping[str, str | None]]) -> dict[str, dict[str, str]]:
+        """Return items as the model reads them, by id; any thread may call it.
+
+        Raises:
+            DataError: the model could not read one.
+        """
+        read = self._laser.read_items([{**attributes, "item_id": item_id} for item_id, attributes in items.items()])
+        return {item.pop("item_id"): item for item in read}
+
     def change(self, items: Sequence[Item]) -> None:
         """Follow changes of items, each of another one; texts that are new are read now. An item without any text counts as deleted."""
         kept = [item for item in items if not item.deleted and any(item.attributes.values())]

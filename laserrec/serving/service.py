@@ -380,11 +380,16 @@ class Service:
     async def put_items(self, items: Sequence[tuple[str, ItemBody]], phases: Phases) -> list[ItemAnswer]:
         """Add or replace items, all or none."""
         self._limit("the number of items", len(items), self.settings.batch)
-        changes = []
-        for item_id, body in items:
+        for _, body in items:
             self._check_attributes(body.attributes)
+        if len({item_id for item_id, _ in items}) < len(items):
+            raise LimitError("Received an item twice; send each item once.")
+        # What is kept is what the model reads, so that no replica meets an item that its model refuses.
+        read = await self._in_store(self._ranking.read, {item_id: body.attributes for item_id, body in items})
+        changes = []
+        for (item_id, attributes), (_, body) in zip(read.items(), items, strict=True):
             until = 0 if body.available_until is None else microseconds_of(body.available_until)
-            changes.append(ItemChange(item_id, body.attributes, replace=True, hidden=body.hidden, available_until=until))
+            changes.append(ItemChange(item_id, attributes, replace=True, hidden=body.hidden, available_until=until))
         return await self._change_items(changes, phases)
 
     async def patch_item(self, item_id: str, patch: ItemPatch, phases: Phases) -> ItemAnswer:
@@ -392,12 +397,13 @@ class Service:
         known = self._known(item_id)
         after = {**known.attributes, **patch.attributes}
         self._check_attributes(after)
-        if not any(after.values()):
-            raise LimitError("The item would be left without any text; give it a title.")
+        ((_, read),) = (await self._in_store(self._ranking.read, {item_id: after})).items()
+        names = known.attributes.keys() | read.keys()
+        changed = {name: read.get(name) for name in sorted(names) if read.get(name) != known.attributes.get(name)}
         until = 0 if patch.available_until is None else microseconds_of(patch.available_until)
         change = ItemChange(
             item_id,
-            patch.attributes,
+            changed,
             hidden=patch.hidden if "hidden" in patch.model_fields_set else None,
             available_until=until if "available_until" in patch.model_fields_set else None,
             known=known.attributes,

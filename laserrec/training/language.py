@@ -24,8 +24,9 @@ def dataset_texts(data: Dataset, config: LaserConfig, backbone: Backbone) -> Ite
     Raises:
         ConfigError: the prompt names an attribute that no item has.
     """
-    texts = ItemTexts(backbone, config.prompt, data.attributes(), config.virtual.read_out, config.llm)
-    texts.template.check([column for column in data.items.columns if column not in {ITEM, TITLE}])
+    columns = [column for column in data.items.columns if column != ITEM]
+    texts = ItemTexts(backbone, config.prompt, data.attributes(), config.virtual.read_out, config.llm, columns)
+    texts.template.check([column for column in columns if column != TITLE])
     return texts
 
 

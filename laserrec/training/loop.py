@@ -317,7 +317,12 @@ class _Run:
         for name, parameter in self.parameters.items():
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"adam.{key}.{name}"] = value
-        write_tensors(self.path, tensors, {"format": FORMAT, "identity": self.identity, "progress": asdict(self.progress)})
+        try:
+            write_tensors(self.path, tensors, {"format": FORMAT, "identity": self.identity, "progress": asdict(self.progress)})
+        except OSError as error:
+            raise CheckpointError(
+                f"Cannot write {self.path}: {error}. Make room on the disk and resume; the checkpoint before it is as it was."
+            ) from error
         self.saved_at = time.monotonic()
 
     def load(self, resume: bool) -> None:

@@ -14,8 +14,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from laserrec.errors import MissingExtraError
-from laserrec.system.files import aside
+from laserrec.errors import CheckpointError, MissingExtraError
+from laserrec.system.atomic import aside
 
 
 def bar_on_terminal() -> list[ProgressBar]:
@@ -94,8 +94,11 @@ class EpochLog:
         self._write()
 
     def _write(self) -> None:
-        with aside(self.path) as partial:
-            partial.write_text("".join(json.dumps(record) + "\n" for record in self.records), encoding="utf-8")
+        try:
+            with aside(self.path) as partial:
+                partial.write_text("".join(json.dumps(record) + "\n" for record in self.records), encoding="utf-8")
+        except OSError as error:
+            raise CheckpointError(f"Cannot write {self.path}: {error}. Make room on the disk and resume.") from error
 
     def end(self) -> None:
         """Nothing is held open."""

@@ -67,7 +67,7 @@ def text_vectors(data: Dataset, prompt: PromptConfig, backbone: Backbone, sessio
             return kept
         began = time.monotonic()
         with session.watched(PHASE, len(texts)) as told:
-            vectors = mean_states(backbone, texts, max_tokens=prompt.max_item_tokens, told=told)
+            vectors = mean_states(backbone, texts, max_tokens=prompt.max_item_tokens, progress=told)
         seconds = time.monotonic() - began
         write_tensors(path, {"vectors": vectors}, {"source": source, "seconds": seconds, "sha256": _checksum(vectors)})
     return TextVectors(vectors, seconds, source)

@@ -61,4 +61,4 @@ def test_penalty_is_chosen_on_validation() -> None:
     assert SeenPenalty.choose(popular, repeated).strength == 0
     chosen = SeenPenalty.choose(popular, new)
     assert chosen.strength > 0
-    assert evaluate(chosen.scores, new).ranks["all"].tolist() == evaluate(popular.scores, new).ranks["unseen"].tolist()
+    assert evaluate(chosen.scores, new).ranks["full"].tolist() == evaluate(popular.scores, new).ranks["filter_seen"].tolist()

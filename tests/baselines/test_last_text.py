@@ -17,7 +17,7 @@ TEXTS = ("Pen", "Blue pen", "A much longer text than the others", "", "Ink")
 def test_scores_are_cosines_of_mean_states(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "TOKENS", 16)  # several batches
     llm, told = tiny.backbone(), []
-    baseline: Baseline = LastItemText(reading.mean_states(llm, TEXTS, max_tokens=20, told=told.append))
+    baseline: Baseline = LastItemText(reading.mean_states(llm, TEXTS, max_tokens=20, progress=told.append))
     with torch.no_grad():
         alone = [llm.forward(llm.embed(torch.tensor(llm.tokenize(text, 20))[None]))[0].mean(0) if text else None for text in TEXTS]
     # The longest history ends in item 1, the shorter one in item 2, before its padding.

@@ -62,7 +62,7 @@ def test_baselines_are_trained_once_and_compared(laserrec: Run, shop: Path, word
         for part in ("valid", "test")
     ]
     ranks = pl.read_parquet(shop / "baselines" / "sasrec-text-id" / "ranks-test.parquet")
-    assert results[-3]["metrics"]["all"]["recall@5"] == pytest.approx((ranks["rank_all"] <= 5).mean())
+    assert results[-3]["metrics"]["full"]["recall@5"] == pytest.approx((ranks["rank_full"] <= 5).mean())
     made = {path: path.stat().st_mtime_ns for path in (shop / "baselines").rglob("ranks-*.parquet")}
     code, out, _ = laserrec("baseline", "gru4rec", *words)
     assert code == 0
@@ -141,10 +141,10 @@ def test_several_seeds_are_runs_of_their_own_and_a_row_each(laserrec: Run, shop:
     shown = json.loads(laserrec(*many, "--json")[1])
     assert made == {path: path.stat().st_mtime_ns for path in (shop / "baselines").rglob("ranks-*.parquet")}
     assert shown["runs"] == ["baselines/seed-3", "baselines/seed-4"]
-    figures = {(found["part"], row["name"]): row["figures"] for found in shown["results"] for row in [found["rows"]["all"]]}
-    recalls = [(pl.read_parquet(place / "gru4rec" / "ranks-test.parquet")["rank_all"] <= 10).mean() for place in places]
+    figures = {(found["part"], row["name"]): row["figures"] for found in shown["results"] for row in [found["rows"]["full"]]}
+    recalls = [(pl.read_parquet(place / "gru4rec" / "ranks-test.parquet")["rank_full"] <= 10).mean() for place in places]
     assert figures["test", "GRU4Rec"]["recall@10"]["mean"] == pytest.approx(sum(recalls) / 2)
-    mrr = [(1 / pl.read_parquet(place / "gru4rec" / "ranks-test.parquet")["rank_all"]).mean() for place in places]
+    mrr = [(1 / pl.read_parquet(place / "gru4rec" / "ranks-test.parquet")["rank_full"]).mean() for place in places]
     assert figures["test", "GRU4Rec"]["mrr"]["mean"] == pytest.approx(sum(mrr) / 2)
     assert figures["test", "GRU4Rec"]["mrr"]["deviation"] == pytest.approx(abs(mrr[0] - mrr[1]) / 2**0.5)
     assert figures["valid", "Popularity"]["recall@10"]["deviation"] == 0

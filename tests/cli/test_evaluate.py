@@ -21,8 +21,8 @@ def test_figures_follow_from_the_ranks(laserrec: Run, shop: Path) -> None:
     assert code == 0
     assert ranks.equals(before)
     shown = json.loads(out)
-    assert shown["metrics"]["all"]["recall@5"] == pytest.approx((ranks["rank_all"] <= 5).mean())
-    assert shown["metrics"]["unseen"]["mrr"] == pytest.approx((1 / ranks["rank_unseen"]).mean())
+    assert shown["metrics"]["full"]["recall@5"] == pytest.approx((ranks["rank_full"] <= 5).mean())
+    assert shown["metrics"]["filter_seen"]["mrr"] == pytest.approx((1 / ranks["rank_filter_seen"]).mean())
 
 
 def test_tables_and_a_file(laserrec: Run, shop: Path) -> None:

@@ -69,7 +69,7 @@ def test_results_for_machines(laserrec: Run) -> None:
     code, out, _ = laserrec("train", "--out", "run", "--resume", "--json")
     valid, test = json.loads(out)["results"]
     assert (code, valid["part"], test["part"], test["cases"]) == (0, "valid", "test", 8)
-    assert 0 < test["metrics"]["unseen"]["mrr"] <= 1
+    assert 0 < test["metrics"]["filter_seen"]["mrr"] <= 1
     assert test["parameters"] > 0
 
 
@@ -251,8 +251,8 @@ def test_several_seeds_are_runs_of_their_own_and_one_table(laserrec: Run, shop: 
     code, out, _ = laserrec(*words, "--seed", 3, "--resume", "--json")
     found = json.loads(out)
     each = [RunFolder.open(shop / "many" / name).path / "ranks-test.parquet" for name in ("seed-3", "seed-4")]
-    recalls = [(pl.read_parquet(path)["rank_all"] <= 10).mean() for path in each]
-    shown = next(result for result in found["results"] if result["part"] == "test")["rows"]["all"]["figures"]["recall@10"]
+    recalls = [(pl.read_parquet(path)["rank_full"] <= 10).mean() for path in each]
+    shown = next(result for result in found["results"] if result["part"] == "test")["rows"]["full"]["figures"]["recall@10"]
     assert shown["mean"] == pytest.approx(sum(recalls) / 2)
     assert shown["deviation"] == pytest.approx(abs(recalls[0] - recalls[1]) / 2**0.5)
     assert laserrec(*words, "--plan")[0] == 2

@@ -71,8 +71,8 @@ def test_arms_share_what_does_not_differ_and_are_tested_against_the_first(
     assert "against_reference" not in found["arms"][0]
     made = {"device": "cpu", "laserrec": __version__, "torch": torch.__version__} | ({"commit": commit()} if commit() else {})
     assert [arm["made_with"] for arm in found["arms"]] == [[made, made]] * 4
-    ours, other = (arm["test"]["all"]["ndcg@10"][0] for arm in found["arms"][:2])
-    assert found["arms"][1]["against_reference"]["all"]["reference_minus_arm"] == pytest.approx(ours - other)
+    ours, other = (arm["test"]["full"]["ndcg@10"][0] for arm in found["arms"][:2])
+    assert found["arms"][1]["against_reference"]["full"]["reference_minus_arm"] == pytest.approx(ours - other)
     # Whether they are blended with neighbours later on is nothing to the recommenders themselves. A fit's seconds are in its checkpoint.
     for name in ("collaborative", "sasrec"):
         kept = {
@@ -169,9 +169,9 @@ def test_the_same_models_on_harder_datasets(tmp_path: Path, monkeypatch: pytest.
     # Each of the ring's items is one test target, so as many cases have a hidden one as items were hidden that somebody takes.
     trained = set(Dataset.load(tmp_path / "out" / "cold" / "data").training_histories().values.tolist())
     assert kinds["hidden"]["cases"] == 11 - len(trained)
-    models = kinds["hidden"]["all"]["models"]
+    models = kinds["hidden"]["full"]["models"]
     assert list(models) == ["Laser", "Item neighbours", "Ensemble of 2 and neighbours"]
-    assert set(kinds["hidden"]["all"]["lead_of_the_first"]) == set(models) - {"Laser"}
+    assert set(kinds["hidden"]["full"]["lead_of_the_first"]) == set(models) - {"Laser"}
     assert json.dumps(found)
     lines = runner.table(found).splitlines()
     assert sum(line.startswith("| Laser |") for line in lines) == 2 * 3  # protocols by kinds

@@ -198,7 +198,7 @@ def test_a_refit_that_validates_worse_changes_nothing(data: Dataset, llm: Path, 
     without, _ = fitted(astray, llm, tmp_path / "without", hold_out=1, refits=[])
     laser, scorer = fitted(astray, llm, tmp_path / "with", hold_out=1, refits=["id", "id"])
     assert not scorer
-    assert (laser.evaluate(astray).ranks["all"] == without.evaluate(astray).ranks["all"]).all()
+    assert (laser.evaluate(astray).ranks["full"] == without.evaluate(astray).ranks["full"]).all()
     assert laser.recommend([["tent", "stove"]], 100) == without.recommend([["tent", "stove"]], 100)
 
 
@@ -248,7 +248,7 @@ def test_every_kind_of_model_recommends_grows_and_comes_back(
     data: Dataset, llm: Path, tmp_path: Path, preset: str, sections: dict[str, dict[str, Any]]
 ) -> None:
     laser = Laser.fit(data, small_shop.config(llm, preset, **sections))
-    assert set(laser.evaluate(data).ranks["all"]) <= set(range(1, 13))
+    assert set(laser.evaluate(data).ranks["full"]) <= set(range(1, 13))
     texts = laser.recommend_texts([["Sailing boat", "Anchor"]], 100)
     laser.add_items([{"item_id": "new", "title": "Canoe"}])
     histories = [["tent", "new"], after(0, 9), ["never-bought"]]

@@ -176,7 +176,7 @@ def test_an_empty_history_is_refused(trained: Laser) -> None:
 
 
 def test_a_bare_string_is_not_taken_for_a_history_of_letters(trained: Laser) -> None:
-    with pytest.raises(DataError, match=r"the history 'tent'; expected is a list of histories"):
+    with pytest.raises(DataError, match=r"Received 'tent'; expected is a list of histories"):
         trained.recommend(["tent"])
     with pytest.raises(DataError, match=r"the history 'Tent'; expected is a list of histories"):
         trained.recommend_texts(["Tent"])
@@ -243,11 +243,11 @@ def test_evaluating_ranks_what_recommending_shows(trained: Laser, data: Dataset)
     for case, user in enumerate(cases.users):
         history, target = [IDS[item] for item in cases.histories[case]], IDS[cases.targets[case]]
         assert (history, target) == (after(int(user), 6), RING[(user + 6) % 11])
-        for protocol, exclude_seen in (("all", False), ("unseen", True)):
+        for protocol, exclude_seen in (("full", False), ("filter_seen", True)):
             (found,) = trained.recommend([history], k=100, exclude_seen=exclude_seen)
             assert evaluation.ranks[protocol][case] == 1 + [item.item_id for item in found].index(target)  # type: ignore[index]
     assert len(evaluation.users) == 11
-    assert evaluation.metrics()["mrr"] == pytest.approx(np.mean(1 / evaluation.ranks["all"]))
+    assert evaluation.metrics()["mrr"] == pytest.approx(np.mean(1 / evaluation.ranks["full"]))
     assert dict(evaluation.about) == {"model": "Laser", "dataset": "shop", "fingerprint": data.fingerprint, "part": "test"}
     assert trained.evaluate(data, "valid").about["part"] == "valid"
 

@@ -226,9 +226,21 @@ def test_a_deleted_item_is_gone_and_may_come_back(client: TestClient) -> None:
     assert found["unknown_items"] == ["kite"]
     assert client.put("/v1/items/kite", json={"attributes": {"title": "Red kite"}}).status_code == 200
     assert {item["item_id"]: item["reason"] for item in ask(client, items=["tent"], k=20)["items"]}["kite"] == "new_item"
-    many = [{"item_id": "kite", "attributes": {"title": title}} for title in ("Kite 2", "Kite 3")]
-    assert client.post("/v1/items", json={"items": many}).status_code == 200
-    assert client.get("/v1/items/kite").json()["title"] == "Kite 3"
+    twice = [{"item_id": "kite", "attributes": {"title": title}} for title in ("Kite 2", "Kite 3")]
+    assert client.post("/v1/items", json={"items": twice}).status_code == 422
+    assert client.get("/v1/items/kite").json()["title"] == "Red kite"
+
+
+def test_items_are_kept_as_the_model_reads_them(client: TestClient) -> None:
+    put = client.put("/v1/items/%20boat%20", json={"attributes": {"title": " Boat  &amp; paddle ", "Brand": "Alp", "colour": "NA"}})
+    assert put.status_code == 200, put.text
+    assert (put.json()["item_id"], put.json()["attributes"]) == ("boat", {"title": "Boat & paddle", "brand": "Alp"})
+    assert "boat" in ids(ask(client, items=["tent"], k=20, filter={"brand": {"equals": "Alp"}}))
+    patched = client.patch("/v1/items/boat", json={"attributes": {"brand": " Dig ", "size": 3.0}})
+    assert patched.json()["attributes"] == {"title": "Boat & paddle", "brand": "Dig", "size": "3"}
+    refused = client.put("/v1/items/NA", json={"attributes": {"title": "Boat"}})
+    assert (refused.status_code, refused.json()["error"]) == (422, "invalid")
+    assert client.post("/v1/recommendations", json={"texts": [" "]}).status_code == 422
 
 
 def test_similar_items_are_the_models_without_what_is_hidden(client: TestClient, laser: Laser) -> None:
@@ -308,7 +320,7 @@ WRONG: list[tuple[str, str, Any, str]] = [
     ("put", "/v1/items/boat", {"attributes": {"title": "a" * 2001}}, "characters of the attribute 'title' = 2001"),
     ("put", "/v1/items/boat", {"attributes": {"title": "Boat"} | {f"a{place}": "b" for place in range(64)}}, "attributes = 65; at most 64"),
     ("patch", "/v1/items/tent", {"attributes": {"title": None}}, "title cannot be taken away"),
-    ("patch", "/v1/items/untitled", {"attributes": {"brand": None}}, "would be left without any text"),
+    ("patch", "/v1/items/untitled", {"attributes": {"brand": None}}, "has no text; give at least its title"),
     ("put", "/v1/items/boat", {"attributes": {"title": "Boat", "item_id": "ship"}}, "cannot be named item_id"),
     ("get", "/v1/users/anna/history?limit=0", None, "query.limit"),
     ("get", "/v1/items?query=%20", None, "query.query"),

@@ -103,7 +103,7 @@ def test_popularity_by_hand(done: tuple[Path, Demonstration, list[str]], data: D
     for history, target in zip(cases.histories, cases.targets, strict=True):
         unseen = [item for item in range(10) if item not in history]
         ranks.append(sum(counts[item] >= counts[target] for item in unseen))
-    assert done[1].results[0].evaluation.ranks["unseen"].tolist() == ranks
+    assert done[1].results[0].evaluation.ranks["filter_seen"].tolist() == ranks
 
 
 def test_examples_show_what_was_not_seen(done: tuple[Path, Demonstration, list[str]]) -> None:
@@ -197,7 +197,7 @@ def result(name: str, ranks: list[int]) -> Result:
     ],
 )
 def test_the_verdict_is_plain(laser: list[int], rival: list[int], words: str) -> None:
-    verdict = Verdict.of([result("A", [99] * 60), result("B", rival), result("Laser", laser)], "all")
+    verdict = Verdict.of([result("A", [99] * 60), result("B", rival), result("Laser", laser)], "full")
     assert verdict.rival == "B"
     assert verdict.text.startswith(words)
 

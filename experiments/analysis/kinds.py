@@ -1,4 +1,4 @@
-"""Items and histories divided into kinds, by what they are made of.
+"""Divide histories into kinds: by length, by popularity, by the kind that most of their items have.
 
 Dimensions: N catalogue, R histories, K kinds.
 """
@@ -8,19 +8,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from laserrec.data.ragged import Ragged
+from laserrec.report.item_map import OTHER
 from laserrec.report.population import interval_label
 
-COMMON = 7
-"""Kinds of items that are told apart; the others are `OTHER`."""
-SHARE = 0.5
-"""Share of the items that these must have together, or the attribute divides them too finely."""
-OTHER = "other"
 PARTS = 5
 """Kinds that numbers are divided into, at most."""
 
@@ -56,7 +51,7 @@ class Kinds:
     def of_items(cls, by: str, histories: Iterable[NDArray[np.int64]], kinds: Sequence[str]) -> Kinds:
         """Divide by the kind that most of a history's items have; of several with as many, the one whose turn came last.
 
-        Items without a kind of their own count together, as `OTHER`. The kind of most histories comes first, `OTHER` last.
+        Items without a kind count together, as `OTHER`. The kind of most histories comes first, `OTHER` last.
 
         Args:
             by: what the kinds are.
@@ -93,35 +88,3 @@ def history_kinds(histories: Ragged, popularity: NDArray[np.int64], attribute: s
         Kinds.of_numbers("popularity of the items in the history", medians),
     ]
     return found if attribute is None else [*found, Kinds.of_items(f"{attribute} of most items in the history", histories, kinds)]
-
-
-def item_kinds(items: Sequence[dict[str, str]]) -> tuple[str | None, list[str]]:
-    """Divide items by an attribute: by its first word after those that nearly all share, the `COMMON` most common ones.
-
-    Category paths and lists of genres have far too many values to be told apart by colour; their first word tells most of it. The attribute
-    is the one whose common words cover most items; without one that covers `SHARE`, and has two of them, there is none.
-
-    Args:
-        items: attributes of each.
-    """
-    best: tuple[int, str | None, list[str]] = (int(SHARE * len(items)), None, [])
-    for name in sorted({key for item in items for key in item} - {"title"}):
-        words = _first_words([item.get(name, "") for item in items])
-        common = dict(Counter(word for word in words if word).most_common(COMMON))
-        if len(common) > 1 and sum(common.values()) > best[0]:
-            best = sum(common.values()), name, [word if word in common else OTHER for word in words]
-    return best[1], best[2]
-
-
-def _first_words(texts: Sequence[str]) -> list[str]:
-    """Return the first word of each text after the beginning that nine tenths of those with any text share; empty where there is none."""
-    split = [text.split() for text in texts]
-    told = [words for words in split if words]
-
-    def shared(place: int) -> bool:
-        common = Counter(words[place] for words in told if len(words) > place).most_common(1)
-        return bool(common) and common[0][1] >= 0.9 * len(told)
-
-    longest = max(map(len, told), default=0)
-    start = sum(1 for _ in takewhile(shared, range(longest)))
-    return [words[start].strip(",;|/") if len(words) > start else "" for words in split]
