@@ -5,7 +5,6 @@ Speaks the caller's own item ids and titles; indices and tensors stay below.
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -233,47 +232,30 @@ class Laser:
             ForkedProcessError: this process is a fork of the one that loaded the model.
         """
         given = check_request(histories, k)
-        system, read = self._current, None
-        if states is not None:
-            width = system.catalogue.states.shape[1]
-            read = torch.from_numpy(check_states(states, len(given), width)).to(system.device)
+        system = self._current
+        read = None if states is None else check_states(states, len(given), system.catalogue.states)
         rows = [[system.catalogue.find(item_id) for item_id in history] for history in given]
         barred = barred_items(system.catalogue, only, without)
         return recommend(system.catalogue, system.scores, rows, k, barred, exclude_seen=exclude_seen, states=read)
 
     def encode_histories(self, histories: Sequence[Sequence[str]]) -> EncodedHistories:
-        """Read histories of item ids with the language model, once; `recommend` accepts the states as often as you like.
+        """Read histories of item ids with the language model, once: `recommend` accepts the states as often as you like.
 
         A state depends on its history's items and their texts, and on nothing else of the catalogue.
-
-        Args:
-            histories: item ids in time order, at least one each.
-
-        Returns:
-            A state for each history, and which query expert read it.
 
         Raises:
             UnknownIdError: an id that the catalogue does not hold.
             DataError: histories that are not lists of strings, or an empty one.
             ForkedProcessError: this process is a fork of the one that loaded the model.
-
-        Example:
-            >>> encoded = laser.encode_histories([["tent", "stove"]])  # doctest: +SKIP
-            >>> laser.recommend([["tent", "stove"]], k=3, states=encoded.states)  # doctest: +SKIP
         """
-        given = check_request(histories, k=1)
-        system = self._current
+        given, system = check_request(histories, k=1), self._current
         rows = Ragged.from_rows([[system.catalogue.find(item_id) for item_id in history] for history in given])
         with torch.no_grad():
             states, routing = system.embed(*padded(rows, system.device))
-        chosen = None if routing is None else [int(expert) for expert in routing.chosen.tolist()]
-        return EncodedHistories(states.float().cpu().numpy(), chosen)
+        return EncodedHistories(states.float().cpu().numpy(), None if routing is None else routing.chosen.tolist())
 
     def read_items(self, items: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
         """Return items as the catalogue would hold them, id and attributes, without adding them.
-
-        Args:
-            items: for each its `item_id` and its attributes, as `add_items` accepts them.
 
         Raises:
             DataError: `add_items` would refuse one for what it is.
@@ -292,12 +274,7 @@ class Laser:
 
     def fingerprint(self) -> str:
         """Return a sha256 over what was trained, in hexadecimal; it stays the same while items come and go."""
-        digest, system = hashlib.sha256(), self._system
-        for part in (system.model, system.collaborative.model, system.collaborative.scorer):
-            for name, weight in part.named_parameters():
-                digest.update(name.encode())
-                digest.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-        return digest.hexdigest()
+        return self._system.fingerprint()
 
     def recommend_texts(
         self,

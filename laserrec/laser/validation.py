@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from laserrec.config import LARGEST_LIFT, LaserConfig
 from laserrec.data.dataset import Dataset
@@ -66,16 +68,17 @@ def check_ids(name: str, ids: Collection[str]) -> list[str]:
     return given
 
 
-def check_states(states: NDArray[np.float32], histories: int, width: int) -> NDArray[np.float32]:
-    """Return states of histories; refuse those of other histories or of another model.
+def check_states(states: NDArray[np.float32], histories: int, item_states: Tensor) -> Tensor:
+    """Return states of histories where those of the items, [N, H], lie; refuse those of other histories or of another model.
 
     Raises:
         DataError: which shape was received, and which is expected.
     """
-    if not isinstance(states, np.ndarray) or states.shape != (histories, width) or states.dtype != np.float32:
-        got = f"{states.dtype} {list(states.shape)}" if isinstance(states, np.ndarray) else repr(states)
-        raise DataError(f"Received the states {got}; expected is what encode_histories returned, float32 {[histories, width]}.")
-    return states
+    shape = (histories, item_states.shape[1])
+    if not isinstance(states, np.ndarray) or states.shape != shape or states.dtype != np.float32:
+        got = f"{states.dtype} {list(states.shape)}" if isinstance(states, np.ndarray) else shown(states)
+        raise DataError(f"Received the states {got}; expected is what encode_histories returned, float32 {list(shape)}.")
+    return torch.from_numpy(states).to(item_states.device)
 
 
 def check_lift(deviations: float) -> float:
