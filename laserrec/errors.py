@@ -9,6 +9,9 @@
     │   └── UnknownIdError    an item or user id that the catalogue does not hold
     ├── CheckpointError       a model folder or checkpoint cannot be read or does not fit
     ├── ForkedProcessError    a model is asked in a fork of the process that loaded it
+    ├── StoreError            the service's database cannot be reached or used
+    ├── RefusedError          the service has too much to do, or is closing
+    ├── DeadlineError         the service could not answer in time
     └── TrainingError         a run cannot go on
         ├── NonFiniteLossError    the loss became NaN or infinite
         └── InterruptedTraining   stopped on request; the run can be resumed
@@ -25,6 +28,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from heapq import nlargest
 from itertools import islice, takewhile
+from typing import Literal
 
 COMPARED = 10_000
 """Known ids of which the likeliest are chosen, by their first and last letters; of more, those that share the longest beginning or end."""
@@ -119,6 +123,28 @@ class UnknownIdError(DataError):
 
 class CheckpointError(LaserrecError):
     """A model folder or checkpoint cannot be read or does not fit."""
+
+
+class StoreError(LaserrecError):
+    """The service's database cannot be reached or used."""
+
+
+class RefusedError(LaserrecError):
+    """The service has too much to do, or is closing.
+
+    Attributes:
+        cause: what there is too much of, or `closing`.
+        retry_after: seconds after which there should be room.
+    """
+
+    def __init__(self, cause: Literal["requests", "tokens", "closing"], retry_after: int) -> None:
+        """Say why, and when to ask again."""
+        super().__init__("The service is closing." if cause == "closing" else f"Too many {cause} wait; ask again in {retry_after} s.")
+        self.cause, self.retry_after = cause, retry_after
+
+
+class DeadlineError(LaserrecError):
+    """The service could not answer in time."""
 
 
 class ForkedProcessError(LaserrecError):

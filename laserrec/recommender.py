@@ -27,10 +27,19 @@ from laserrec.laser.catalogue import Catalogue
 from laserrec.laser.explanation import Explanation, explain
 from laserrec.laser.folder import ModelFolder, upload
 from laserrec.laser.item_texts import ItemTexts
-from laserrec.laser.ranking_requests import Recommendation, barred_items, described, recommend
+from laserrec.laser.ranking_requests import EncodedHistories, Recommendation, barred_items, described, recommend
 from laserrec.laser.system import LaserSystem, build_laser
 from laserrec.laser.transfer import Start, provenance_of
-from laserrec.laser.validation import check_explained, check_fit, check_ids, check_items, check_lift, check_request, check_text
+from laserrec.laser.validation import (
+    check_explained,
+    check_fit,
+    check_ids,
+    check_items,
+    check_lift,
+    check_request,
+    check_states,
+    check_text,
+)
 from laserrec.layers.histories import padded
 from laserrec.layers.products import products
 from laserrec.llm.loading import load_backbone, located
@@ -185,6 +194,7 @@ class Laser:
         exclude_seen: bool = True,
         only: Collection[str] | None = None,
         without: Collection[str] | None = None,
+        states: NDArray[np.float32] | None = None,
     ) -> list[list[Recommendation]]:
         """Recommend the next item after histories of item ids.
 
@@ -194,17 +204,57 @@ class Laser:
             exclude_seen: leave the history's own items out.
             only: ids to choose from, say those in stock or of a category; the whole catalogue when unset.
             without: ids that are never recommended, whatever `only` says.
+            states: what `encode_histories` returned for these histories, [B, H]; with it, the language model reads nothing.
 
         Raises:
             UnknownIdError: an id that the catalogue does not hold, or no longer; the message names the closest known ones.
-            DataError: histories that are not lists of strings, an empty one, or k that is no whole number from 1.
+            DataError: histories that are not lists of strings, an empty one, k that is no whole number from 1, or states of another shape.
             ForkedProcessError: this process is a fork of the one that loaded the model.
         """
         given = check_request(histories, k)
         system = self._current
+        read = None if states is None else check_states(states, len(given), system.catalogue.states)
         rows = [[system.catalogue.find(item_id) for item_id in history] for history in given]
         barred = barred_items(system.catalogue, only, without)
-        return recommend(system.catalogue, system.scores, rows, k, barred, exclude_seen=exclude_seen)
+        return recommend(system.catalogue, system.scores, rows, k, barred, exclude_seen=exclude_seen, states=read)
+
+    def encode_histories(self, histories: Sequence[Sequence[str]]) -> EncodedHistories:
+        """Read histories of item ids with the language model, once: `recommend` accepts the states as often as you like.
+
+        A state depends on its history's items and their texts, and on nothing else of the catalogue.
+
+        Raises:
+            UnknownIdError: an id that the catalogue does not hold.
+            DataError: histories that are not lists of strings, or an empty one.
+            ForkedProcessError: this process is a fork of the one that loaded the model.
+        """
+        given, system = check_request(histories, k=1), self._current
+        rows = Ragged.from_rows([[system.catalogue.find(item_id) for item_id in history] for history in given])
+        with torch.no_grad():
+            states, routing = system.embed(*padded(rows, system.device))
+        return EncodedHistories(states.float().cpu().numpy(), None if routing is None else routing.chosen.tolist())
+
+    def read_items(self, items: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+        """Return items as the catalogue would hold them, id and attributes, without adding them.
+
+        Raises:
+            DataError: `add_items` would refuse one for what it is.
+        """
+        columns = self._system.catalogue.texts.template.columns
+        return [{"item_id": item_id, **attributes} for item_id, attributes in check_items(items, columns, "Nothing was changed.").items()]
+
+    def is_cold(self, item_id: str) -> bool:
+        """Return whether an item is known from its text alone: no interaction with it was trained on.
+
+        Raises:
+            UnknownIdError: the catalogue does not hold it.
+        """
+        system = self._system
+        return not bool(system.collaborative.scored[system.catalogue.find(item_id)])
+
+    def fingerprint(self) -> str:
+        """Return a sha256 over what was trained, in hexadecimal; it stays the same while items come and go."""
+        return self._system.fingerprint()
 
     def recommend_texts(
         self,

@@ -85,11 +85,13 @@ def recommend(
         ids = _split_ids(laser, items or []) if ids is None else ids
         heading = "After these items" if user is None else f"User {user}"
         history = [(item_id, laser.title(item_id)) for item_id in ids]
+        chosen = bounds(laser)
         if explain:
-            explained = laser.explain([ids], k=k, exclude_seen=not include_seen, **bounds(laser))[0]
+            explained = laser.explain([ids], k=k, exclude_seen=not include_seen, only=chosen["only"], without=chosen["without"])[0]
             answer = Answer(heading, history, explained, explained)
         else:
-            answer = Answer(heading, history, laser.recommend([ids], k, exclude_seen=not include_seen, **bounds(laser))[0])
+            found = laser.recommend([ids], k, exclude_seen=not include_seen, only=chosen["only"], without=chosen["without"])[0]
+            answer = Answer(heading, history, found)
     if as_json:
         print_json(_as_dict(answer, user))
     else:

@@ -6,7 +6,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
 import polars as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from laserrec.config import LARGEST_LIFT, LaserConfig
 from laserrec.data.dataset import Dataset
@@ -97,6 +101,19 @@ def check_explained(
             f"{EXPLAINED_AT_MOST:,} a call. Explain fewer items, shorten the histories, or make several calls."
         )
     return asked
+
+
+def check_states(states: NDArray[np.float32], histories: int, item_states: Tensor) -> Tensor:
+    """Return states of histories where those of the items, [N, H], lie; refuse those of other histories or of another model.
+
+    Raises:
+        DataError: which shape was received, and which is expected.
+    """
+    shape = (histories, item_states.shape[1])
+    if not isinstance(states, np.ndarray) or states.shape != shape or states.dtype != np.float32:
+        got = f"{states.dtype} {list(states.shape)}" if isinstance(states, np.ndarray) else shown(states)
+        raise DataError(f"Received the states {got}; expected is what encode_histories returned, float32 {list(shape)}.")
+    return torch.from_numpy(states).to(item_states.device)
 
 
 def check_lift(deviations: float) -> float:

@@ -48,6 +48,39 @@ def test_vectors_and_experts(trained: Laser) -> None:
         trained.experts([["tents"]])
 
 
+def test_histories_that_were_read_once_are_ranked_without_the_language_model(trained: Laser, monkeypatch: pytest.MonkeyPatch) -> None:
+    histories = [after(0, 5), ["untitled"], after(3, 12), ["never-bought", "map"]]
+    expected = trained.recommend(histories, k=5, only=IDS[1:])
+    encoded = trained.encode_histories(histories)
+    assert encoded.experts == trained.experts(histories)
+    assert encoded.states.shape == (4, 32)
+    monkeypatch.setattr(trained._system.catalogue.texts.reader, "read", None)  # whoever calls it fails
+    assert trained.recommend(histories, k=5, only=IDS[1:], states=encoded.states) == expected
+    (alone,) = trained.recommend(histories[1:2], k=5, only=IDS[1:], states=encoded.states[1:2])
+    assert [item.item_id for item in alone] == [item.item_id for item in expected[1]]
+    with pytest.raises(DataError, match=r"float32 \[4, 32\]; expected.*float32 \[1, 32\]"):
+        trained.recommend([["map"]], states=encoded.states)
+    with pytest.raises(UnknownIdError):
+        trained.encode_histories([["tents"]])
+
+
+def test_cold_items_are_those_without_an_interaction(laser: Laser) -> None:
+    assert [item_id for item_id in IDS if laser.is_cold(item_id)] == ["never-bought"]
+    before = laser.fingerprint()
+    laser.add_items([{"item_id": "boat", "title": "Boat"}])
+    assert laser.is_cold("boat")
+    assert laser.fingerprint() == before
+    with pytest.raises(UnknownIdError):
+        laser.is_cold("boats")
+
+
+def test_models_of_other_weights_have_another_fingerprint(laser: Laser, trained: Laser) -> None:
+    assert laser.fingerprint() == trained.fingerprint()
+    with torch.no_grad():
+        next(laser._system.model.parameters()).add_(1e-3)
+    assert laser.fingerprint() != trained.fingerprint()
+
+
 def test_what_was_seen_is_left_out_unless_asked_for(trained: Laser) -> None:
     history = ["tent", "kite", "tent"]
     (left,), (whole,) = trained.recommend([history], k=100), trained.recommend([history], k=100, exclude_seen=False)
