@@ -144,8 +144,8 @@ def explain(system: LaserSystem, histories: Sequence[Sequence[int]], asked: Sequ
         variants += [[item for item in history if item != left_out] for left_out in dict.fromkeys(history)]
         starts.append(len(variants))
     items, mask = padded(Ragged.from_rows(variants), system.device)
-    informed = torch.ones(len(items), dtype=torch.bool, device=system.device)
-    informed[[start + 1 for start in starts[:-1]]] = False
+    bare = torch.tensor([start + 1 for start in starts[:-1]], device=system.device)
+    informed = torch.ones_like(mask[:, 0]).index_fill_(0, bare, value=False)
     users, routed = _read(system, items, mask, informed)
     found = []
     for history, wanted, (start, end) in zip(histories, asked, pairwise(starts), strict=True):
