@@ -12,7 +12,7 @@ help:
 	@echo "make demo      install into .venv and run the demonstration on public data"
 	@echo "make test      run the tests"
 	@echo "make test-all  run the slow tests and those that use the network as well"
-	@echo "make check     lint, formatting, types"
+	@echo "make check     lint, formatting, types, worn phrases"
 	@echo "make format    format and mend what the linter can"
 	@echo "make clean     remove .venv and caches"
 
@@ -29,6 +29,7 @@ check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/house/test_prose.py
 
 format: $(VENV)/dev.stamp
 	$(BIN)/ruff check --fix .

@@ -1,4 +1,4 @@
-"""What `llm.cache = "int8"` costs in quality: a trained run's model, evaluated over texts kept exactly and rounded; prints JSON.
+"""Measure what `llm.cache = "int8"` costs in quality: evaluate a trained model over exact and over rounded texts; prints JSON.
 
     python benchmarks/int8_cache.py --run runs/scientific
 
@@ -52,7 +52,7 @@ def main() -> None:
             rows.append(
                 {"protocol": protocol, "metric": metric, **means, "difference": test.difference, "low": test.low, "high": test.high}
             )
-    same = float(np.mean(exact.ranks["all"] == rounded.ranks["all"]))
+    same = float(np.mean(exact.ranks["full"] == rounded.ranks["full"]))
     found = {
         "benchmark": "int8_cache",
         **provenance(["python", *sys.argv]),

@@ -1,7 +1,7 @@
 """Build a large cache of encoded texts with little memory, and measure it: rates, size against plan, memory; prints JSON.
 
 The language model is a small Llama with random weights and the texts are random tokens, so that what is measured is the cache: finding,
-keeping, checking and gathering blocks. How fast a real model encodes is what `python -m benchmarks.speed items` tells.
+keeping, checking and gathering blocks. How fast a real model encodes is what `python -m benchmarks.speed items` measures.
 """
 
 from __future__ import annotations
@@ -104,7 +104,9 @@ def measure(folder: Path, chosen: argparse.Namespace) -> dict[str, object]:
 
 def gather(cache: TextCache, histories: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> dict[str, float]:
     """Gather batches of histories [batches, USERS, HISTORY], and read one layer of each."""
-    mask, tokens, missed = torch.ones(USERS, HISTORY, dtype=torch.bool), 0, 0
+    mask = torch.ones(USERS, HISTORY, dtype=torch.bool)
+    tokens = 0
+    missed = 0
     seconds, layer_seconds = 0.0, 0.0
     for batch in torch.from_numpy(histories):
         missed += absent(cache, batch)

@@ -1,4 +1,4 @@
-"""Quality and speed of Laser around fewer layers of the language model, on one dataset; prints JSON.
+"""Measure quality and speed of Laser with fewer layers of the language model, on one dataset; prints JSON.
 
 Every number of layers gets the same data, seed, id-based model (trained once) and epochs; the figures are those of validation, so that the
 choice among them does not touch the test events. `untrained` is after the score's scalars are fitted and before anything else is trained.
@@ -16,7 +16,6 @@ from typing import Any
 from benchmarks.speed.figures import provenance
 from laserrec import Dataset, Laser, LaserConfig
 from laserrec.training.observers import EpochLog
-from laserrec.training.session import Session
 
 METRICS = ("recall@10", "ndcg@10", "recall@50")
 ID_BASED = "collaborative"
@@ -47,7 +46,7 @@ def measure(data: Dataset, config: LaserConfig, out: Path) -> dict[str, Any]:
     folder, shared = out / f"layers-{config.llm.layers}", out / ID_BASED
     if shared.is_dir() and not (folder / ID_BASED).is_dir():
         shutil.copytree(shared, folder / ID_BASED)
-    laser = Laser.fit(data, config, session=Session(folder, resume=True, observers=[EpochLog(folder)]))
+    laser = Laser.fit(data, config, folder=folder, observers=[EpochLog(folder)])
     if not shared.is_dir():
         shutil.copytree(folder / ID_BASED, shared)
     epochs = [json.loads(line) for line in (folder / "stage1" / "metrics.jsonl").read_text().splitlines()]

@@ -1,4 +1,4 @@
-"""What is read again in an epoch where memory holds a part of the encoded texts, beside what a plan predicts; prints JSON.
+"""Measure how many encoded texts an epoch re-reads when memory holds a part of them, beside the plan's estimate; prints JSON.
 
     python benchmarks/limited_memory.py --data data/scientific --gib 4.15
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,15 +29,14 @@ from laserrec.laser.item_texts import ItemTexts
 from laserrec.laser.reader import GROUP
 from laserrec.laser.system import ITEMS_AT_ONCE
 from laserrec.llm.buckets import CachedContext
-from laserrec.llm.loading import load_backbone
-from laserrec.runs.planning.texts import disk_seconds, read_again, rereading, try_texts
-from laserrec.system.cache import cache_folder, texts_folder
+from laserrec.system.cache import texts_folder
+from laserrec.system.devices import CPU
 from laserrec.system.provenance import provenance
-from laserrec.system.resources import available_memory
 from laserrec.text_cache.cache import TextCache
 from laserrec.text_cache.disk import DiskStore
 from laserrec.text_cache.store import ReadBlock
-from laserrec.training.language import dataset_texts
+from laserrec.training.context import FitContext
+from laserrec.training.laser_stage import reading_again
 
 
 class Counted(DiskStore):
@@ -64,8 +62,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="dataset folder")
     parser.add_argument("--gib", type=float, required=True, help="memory for encoded texts")
     chosen = parser.parse_args()
-    data, config = Dataset.load(chosen.data), LaserConfig().override([f"llm.cache_memory={chosen.gib}"])
-    texts = dataset_texts(data, config, load_backbone(config, torch.device("cpu")))
+    data, config = Dataset.load(chosen.data), LaserConfig().override([f"runtime.text_memory={chosen.gib}"])
+    context = FitContext(data, config, device=CPU)
+    texts = context.texts
     texts.open(Counted.under(texts_folder()), writes=False)
     if texts.missing_bytes:
         raise SystemExit("The texts are not encoded yet. Train a run on this dataset first, with the default settings.")
@@ -73,20 +72,17 @@ def main() -> None:
         "benchmark": "limited_memory",
         **provenance(["python", *sys.argv]),
         "fingerprint": data.fingerprint,
-        **measure(data, texts, config),
+        **measure(context),
     }
     sys.stdout.write(json.dumps(found, indent=1) + "\n")
 
 
-def measure(data: Dataset, texts: ItemTexts, config: LaserConfig) -> dict[str, Any]:
+def measure(context: FitContext) -> dict[str, Any]:
     """Go through two epochs; returns the second's figures."""
-    histories = data.training_histories().before_last(config.prompt.max_history)
+    config, texts = context.config, context.texts
+    histories = context.histories.before_last(config.prompt.max_history)
     rows, cache = config.stage1.batch_size, texts.caches[0]
-    with tempfile.TemporaryDirectory(dir=cache_folder()) as kept:
-        spare = available_memory()
-        cost = try_texts(texts, config, Path(kept), spare, missing=False)
-        predicted = rereading(texts, histories, cost, rows=rows, spare=spare, folder=Path(kept))
-        disk = disk_seconds(Path(kept), -(-cache.bytes // cache.texts))
+    items_predicted, history_predicted = reading_again(context, config.stage1)
     every = torch.arange(len(cache))[:, None]
     lengths = cache.count_tokens(every, torch.ones_like(every, dtype=torch.bool)).numpy()
     share = texts.memory / texts.unlimited_memory
@@ -99,12 +95,10 @@ def measure(data: Dataset, texts: ItemTexts, config: LaserConfig) -> dict[str, A
         "threads": torch.get_num_threads(),
         "bytes": texts.bytes,
         "share_in_memory": share,
-        "disk_seconds_a_gib": disk * 2**30,
         "share_read_again": {"items": items[0] / whole, "histories": read[0] / whole},
-        "predicted_share": read_again(histories, lengths, share, rows=rows)._asdict(),
         "seconds": {"items": items[1], "histories": read[1]},
         "processor_seconds": {"items": items[2], "histories": read[2]},
-        "predicted_seconds": {"items": predicted.items, "histories": predicted.history * len(histories)},
+        "predicted_seconds": {"items": items_predicted, "histories": history_predicted * len(histories)},
     }
 
 
@@ -135,7 +129,9 @@ def gathered(cache: TextCache, step: Ragged) -> list[CachedContext]:
 
 def timed(work: Callable[[], object]) -> tuple[int, float, float]:
     """Return the rows that some work brings into memory, and its seconds."""
-    Counted.brought, began, computed = 0, time.perf_counter(), time.process_time()
+    Counted.brought = 0
+    began = time.perf_counter()
+    computed = time.process_time()
     work()
     return Counted.brought, time.perf_counter() - began, time.process_time() - computed
 

@@ -1,4 +1,4 @@
-"""What the experiments share: runs that are trained once, take over what others of them have trained, and results as JSON."""
+"""Train the runs of experiments, each once, reuse the fits they have in common, and write results as JSON."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from laserrec.runs.folder import RunFolder, train_run
 from laserrec.system.devices import choose
 from laserrec.system.files import read_tensors
 from laserrec.system.provenance import provenance
-from laserrec.training.fit import fit_identity, refit_settings
 from laserrec.training.loop import CHECKPOINT, FORMAT
 from laserrec.training.observers import EpochLog
+from laserrec.training.sequential_stage import collaborative_stage, refit_stages
 
 
 def train(out: Path, arm: str, config: LaserConfig, data: Dataset, data_path: Path) -> Path:
@@ -38,7 +38,7 @@ def train(out: Path, arm: str, config: LaserConfig, data: Dataset, data_path: Pa
 
 
 def train_all(out: Path, arms: Sequence[tuple[str, LaserConfig]], data_path: Path, jobs: int) -> list[Path]:
-    """Train runs, each of an arm with its settings, `jobs` at a time in processes of their own; return their folders."""
+    """Train runs, each of an arm with its settings, `jobs` at a time in separate processes; return their folders."""
     if jobs == 1:
         data = Dataset.load(data_path)
         return [train(out, arm, config, data, data_path) for arm, config in arms]
@@ -69,17 +69,16 @@ def finished(out: Path, arm: str, seeds: Sequence[int]) -> bool:
 
 def borrow(out: Path, folder: Path, config: LaserConfig, data: Dataset) -> None:
     """Copy the id-based fits of finished runs with the same seed that depend on the same."""
-    own = {"collaborative": (config.collaborative, config.seed, config.collaborative.hold_out)}
-    own |= {name: (settings, seed, 0) for name, (settings, seed) in refit_settings(config).items()}
+    about = {"data": data.fingerprint, "items": data.catalogue_digest}
     for other in sorted(out.glob(f"*/seed-{config.seed}/run.json")):
         kept = RunFolder.open(other.parent)
         if other.parent == folder or not kept.finished:
             continue
         texts = (kept.config.prompt, kept.config.llm) == (config.prompt, config.llm)
-        for name, (settings, seed, hold_out) in own.items():
-            wanted = fit_identity(data, settings, config.fit_collaborative, seed=seed, hold_out=hold_out)
-            if (texts or not settings.reads_texts) and identity(other.parent / name / CHECKPOINT) == wanted:
-                copy(other.parent / name, folder / name)
+        for stage in (collaborative_stage(config), *refit_stages(config)):
+            kept_fit = identity(other.parent / stage.name / CHECKPOINT)
+            if (texts or not stage.model.reads_texts) and kept_fit == about | stage.identity:
+                copy(other.parent / stage.name, folder / stage.name)
 
 
 def identity(checkpoint: Path) -> dict[str, Any] | None:
@@ -91,7 +90,7 @@ def identity(checkpoint: Path) -> dict[str, Any] | None:
 
 
 def copy(source: Path, target: Path) -> None:
-    """Copy a file or folder that is there and not yet here, whole or not at all."""
+    """Copy a file or folder that is there and not yet here, atomically."""
     if target.exists() or not source.exists():
         return
     aside = target.with_name(f".{target.name}.copied")
@@ -124,7 +123,7 @@ def derived(path: Path, data: Dataset) -> Path:
 def write_results(folder: Path, found: Mapping[str, Any]) -> None:
     """Write what an experiment found, with date, versions and command, as `NAME.json`."""
     folder.mkdir(parents=True, exist_ok=True)
-    # Where this machine keeps things is nobody else's business.
+    # Results are published: they must not show where this machine keeps its files.
     command = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv]
     written = {**found, **provenance(["python", *command])}
     (folder / f"{found['experiment']}.json").write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")

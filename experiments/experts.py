@@ -2,8 +2,8 @@
 
     python experiments/experts.py --run runs/scientific/seed-0 runs/scientific/seed-1 runs/scientific/seed-2
 
-Users are routed as they stand before their test event, which itself is not looked at. What the choice of expert is set against, and how, is
-that of `laserrec report`: items in the history, their popularity, and taste where the catalogue has an attribute that tells it. Nothing is
+Users are routed as they stand before their test event, which itself is not looked at. The choice of expert is compared with the number of
+items in the history, their popularity, and their kind where an attribute divides the catalogue well (`analysis/routing.py`). Nothing is
 trained. Writes `results/experts.json` and prints tables as Markdown.
 """
 
@@ -17,15 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from analysis.routing import routing
 from experiment_runs import write_results
 
 from laserrec import Laser
 from laserrec.comparison.layout import p_text
-from laserrec.report.fits import read_fits
-from laserrec.report.routing import routing
+from laserrec.report.fits import Epoch, read_fits
 from laserrec.runs.folder import RunFolder
 from laserrec.system.devices import choose
 
+LOAD = "expert_load/"
+"""How a log of epochs begins the name of each expert's share."""
 QUESTION = "Which users does each query expert read, and does it mean anything?"
 
 
@@ -64,27 +66,30 @@ def ask(paths: Sequence[Path], data_path: Path | None, device: torch.device) -> 
 def describe(path: Path, data_path: Path | None, device: torch.device) -> dict[str, Any]:
     """Return who is read by which expert of a run, and how evenly they were used in training."""
     run = RunFolder.open(path)
-    model, data = run.model, run.dataset(data_path)
+    model = run.model
+    data = run.dataset(data_path)
     found = routing(Laser.load(model, device=device), data)
     if found is None:
         raise SystemExit(f"{path} has no query experts to choose from. Give runs with mformer.experts of 2 or more.")
-    loads = [
-        {"fit": fit.name, "epoch": epoch.number, "load": list(epoch.expert_load)}
-        for fit in read_fits(run)
-        for epoch in fit.epochs
-        if epoch.expert_load
-    ]
-    # The last two parts of its path tell a run from others; where a machine keeps them is its own business.
+    logged = [(fit.name, epoch.number, expert_load(epoch)) for fit in read_fits(run) for epoch in fit.epochs]
+    loads = [{"fit": fit, "epoch": number, "load": load} for fit, number, load in logged if load]
+    # The last two parts of its path identify a run. Results are published, so the rest of the path is left out.
     named = {"run": "/".join(path.parts[-2:]), "dataset": data.name, "fingerprint": data.fingerprint, "seed": run.config.seed}
     return {**named, **asdict(found), "epochs": loads}
 
 
+def expert_load(epoch: Epoch) -> list[float]:
+    """Return the share of training histories that each expert read; empty where the epoch routed nothing."""
+    shares = {int(name.removeprefix(LOAD)): share for name, share in epoch.train.items() if name.startswith(LOAD)}
+    return [shares[expert] for expert in sorted(shares)]
+
+
 def table(found: Mapping[str, Any]) -> str:
     """Return what was found as Markdown: for each run a table of the properties, one of each property's kinds, and one of the epochs."""
-    return "\n".join([found["question"], *(line for run in found["runs"] for line in told(run))]) + "\n"
+    return "\n".join([found["question"], *(line for run in found["runs"] for line in run_lines(run))]) + "\n"
 
 
-def told(run: Mapping[str, Any]) -> list[str]:
+def run_lines(run: Mapping[str, Any]) -> list[str]:
     """Return the lines of one run."""
     experts = [f"expert {number + 1}" for number in range(len(run["load"]))]
     lines = ["", f"**{run['run']}** ({run['dataset']}, seed {run['seed']}, {run['users']:,} users)"]

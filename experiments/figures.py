@@ -41,9 +41,11 @@ STYLE: Any = {
     "figure.constrained_layout.w_pad": 0.09,
 }
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8b5a2b", "#999999")
-"""Okabe and Ito's, told apart with every kind of colour vision, and two more."""
+"""Okabe and Ito's, distinct with every kind of colour vision, and two more."""
 MARKERS = "osD^vPX*"
-LASER, OTHERS, FAINT = COLOURS[1], COLOURS[0], "#767676"
+LASER = COLOURS[1]
+OTHERS = COLOURS[0]
+FAINT = "#767676"
 LETTERS = 28
 """Of a label from a catalogue."""
 
@@ -89,7 +91,7 @@ def draw(results: Path, out: Path) -> list[str]:
 def main_figure(found: Sequence[Mapping[str, Any]]) -> Figure:
     """Draw every model's figures with their intervals: ours, sorted, above published ones."""
     (compared,) = found
-    table = next(table for table in compared["tables"] if table["protocol"] == "all")
+    table = next(table for table in compared["tables"] if table["protocol"] == "full")
     models = {row["name"]: row for row in table["rows"]}
     figures = {name: row["figures"] for name, row in models.items()}
     ours = sorted(figures, key=lambda name: -figures[name]["ndcg@10"]["mean"])
@@ -99,7 +101,8 @@ def main_figure(found: Sequence[Mapping[str, Any]]) -> Figure:
     left, right = figure.subplots(1, 2, sharey=True)
     for axes, metric in ((left, "ndcg@10"), (right, "recall@50")):
         for place, name in enumerate(ours):
-            value, laser = figures[name][metric], name == "Laser"
+            value = figures[name][metric]
+            laser = name == "Laser"
             ends = [[value["mean"] - value["low"]], [value["high"] - value["mean"]]]
             axes.errorbar(value["mean"], place, xerr=ends, fmt="o", color=LASER if laser else OTHERS, markersize=7 if laser else 5)
         for place, row in enumerate(published, start=len(ours)):
@@ -108,7 +111,7 @@ def main_figure(found: Sequence[Mapping[str, Any]]) -> Figure:
         axes.axhline(len(ours) - 0.5, color=FAINT, linewidth=0.8, linestyle=":")
         axes.grid(axis="x", alpha=0.3)
     rows(left, [*shown, *(f"published: {row['name']}" for row in published)])
-    title = f"{compared['dataset'].capitalize()}, test, {TITLES['all']}, {compared['cases']:,} users"
+    title = f"{compared['dataset'].capitalize()}, test, {TITLES['full']}, {compared['cases']:,} users"
     figure.suptitle(f"{title}; bars are 95 % bootstrap intervals over users", fontsize=10)
     return figure
 
@@ -118,7 +121,7 @@ def cold_items(found: Sequence[Mapping[str, Any]]) -> Figure:
     figure = Figure(figsize=(8.2, 0.9 + 2.7 * len(found)))
     for axes, each in zip(figure.subplots(len(found), 1, squeeze=False).flat, found, strict=True):
         kinds = {name: each["datasets"][0]["kinds"][name] for name in ("hidden", "trained on")}
-        shares = {kind: {name: row["recall@10"] for name, row in of["unseen"]["models"].items()} for kind, of in kinds.items()}
+        shares = {kind: {name: row["recall@10"] for name, row in of["filter_seen"]["models"].items()} for kind, of in kinds.items()}
         names = sorted(shares["hidden"], key=lambda name: (-shares["hidden"][name], -shares["trained on"][name]))
         for place, (kind, colour, marker) in enumerate((("hidden", COLOURS[1], "o"), ("trained on", COLOURS[0], "s"))):
             values = [shares[kind][name] for name in names]
@@ -129,9 +132,8 @@ def cold_items(found: Sequence[Mapping[str, Any]]) -> Figure:
             axes.errorbar(values, heights, xerr=ends, fmt=marker, color=colour, markersize=5, label=label)
         rows(axes, names)
         axes.set(xlabel=SHORT["recall@10"], xlim=(-0.005, None))
-        axes.set_title(
-            f"{each['dataset'].capitalize()}, {each['datasets'][0]['dataset']}, test, {TITLES['unseen']}; bars are 95 % Wilson intervals"
-        )
+        scope = f"{each['dataset'].capitalize()}, {each['datasets'][0]['dataset']}, test, {TITLES['filter_seen']}"
+        axes.set_title(f"{scope}; bars are 95 % Wilson intervals")
         axes.grid(axis="x", alpha=0.3)
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, frameon=False)
     return figure
@@ -159,15 +161,15 @@ def low_resource(found: Sequence[Mapping[str, Any]]) -> Figure:
     users = [row["learnt_from"]["users"] for row in datasets]
     figure = Figure(figsize=(7.2, 4.2))
     axes = figure.subplots()
-    for place, name in enumerate(datasets[0]["kinds"]["all"]["all"]["models"]):
-        values = [row["kinds"]["all"]["all"]["models"][name]["ndcg@10"] for row in datasets]
+    for place, name in enumerate(datasets[0]["kinds"]["all"]["full"]["models"]):
+        values = [row["kinds"]["all"]["full"]["models"][name]["ndcg@10"] for row in datasets]
         colour, width = (LASER, 2.4) if name == "Laser" else ((COLOURS[0], *COLOURS[2:])[place % 7], 1.4)
         axes.plot(users, values, color=colour, linewidth=width, marker=MARKERS[place % len(MARKERS)], label=name)
     axes.set_xscale("log")
     axes.set_xticks(users, [f"{row['dataset']}\n({count:,})" for row, count in zip(datasets, users, strict=True)])
     axes.minorticks_off()
     axes.set(xlabel="users to learn from", ylabel=SHORT["ndcg@10"], ylim=(0, None))
-    axes.set_title(f"{found[0]['dataset'].capitalize()}, test, {TITLES['all']}, {datasets[0]['kinds']['all']['cases']:,} users")
+    axes.set_title(f"{found[0]['dataset'].capitalize()}, test, {TITLES['full']}, {datasets[0]['kinds']['all']['cases']:,} users")
     axes.grid(alpha=0.3)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     return figure
@@ -193,7 +195,8 @@ def experts(found: Sequence[Mapping[str, Any]]) -> Figure:
 
 def shares(axes: Axes, association: Mapping[str, Any], load: Sequence[int]) -> None:
     """Draw the experts' shares of each kind of users, and of all."""
-    counts, starts = [*association["counts"], load], [0.0] * (len(association["counts"]) + 1)
+    counts = [*association["counts"], load]
+    starts = [0.0] * (len(association["counts"]) + 1)
     for expert in range(len(load)):
         widths = [row[expert] / sum(row) for row in counts]
         axes.barh(range(len(counts)), widths, left=starts, color=COLOURS[expert % 8], edgecolor="white", label=f"expert {expert + 1}")
@@ -203,8 +206,9 @@ def shares(axes: Axes, association: Mapping[str, Any], load: Sequence[int]) -> N
     axes.set_xlim(0, 1)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     p = p_text(association["p_value"])
-    told = f"NMI {association['information']:.4f}, at random {association['chance']:.4f}, p {p if p.startswith('<') else f'= {p}'}"
-    axes.set_title(f"{association['by']}\n{told}", loc="right")  # names of kinds are long, so there is room to the left
+    beside = f"NMI {association['information']:.4f}, at random {association['chance']:.4f}"
+    text = f"{beside}, p {p if p.startswith('<') else f'= {p}'}"
+    axes.set_title(f"{association['by']}\n{text}", loc="right")  # names of kinds are long, so there is room to the left
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ import numpy as np
 from experiment_runs import command_line, derived, made_with, place, train, write_results
 
 from laserrec import Dataset, LaserConfig
+from laserrec.baselines.collection import baseline_named
 from laserrec.comparison.entries import Entry, read_entries
 from laserrec.comparison.layout import SHORT, TITLES
 from laserrec.comparison.statistics import paired_tests
@@ -30,7 +31,6 @@ from laserrec.runs.baselines import measure_baseline
 from laserrec.runs.folder import RunFolder
 from laserrec.system.devices import choose
 from laserrec.training.observers import EpochLog
-from laserrec.training.session import Session
 
 FOLDER = Path(__file__).parent / "restricted"
 METRICS = ("recall@10", "ndcg@10", "recall@50", "mrr")
@@ -85,8 +85,8 @@ def run(experiment: Experiment, data_path: Path, out: Path, names: Sequence[str]
         path = restricted(whole, data_path, out, name, experiment)
         data = Dataset.load(path)
         folders = measure(experiment, out, name, config, data, path)
-        told = {"dataset": name, "fingerprint": data.fingerprint, "made_with": made_with(folders[0]), "learnt_from": learnt(data)}
-        rows.append({**told, "kinds": kinds(folders, data, whole)})
+        about = {"dataset": name, "fingerprint": data.fingerprint, "made_with": made_with(folders[0]), "learnt_from": learnt(data)}
+        rows.append({**about, "kinds": kinds(folders, data, whole)})
     return {
         "experiment": experiment.name,
         "question": experiment.question,
@@ -111,11 +111,11 @@ def restricted(whole: Dataset, whole_path: Path, out: Path, name: str, experimen
 def measure(experiment: Experiment, out: Path, name: str, config: LaserConfig, data: Dataset, path: Path) -> list[Path]:
     """Train Laser and the baselines on one dataset; return their folders, Laser's first."""
     folder = train(out, name, config, data, path)
-    run, session = RunFolder.open(folder), Session(folder, resume=True, observers=[EpochLog(folder)], device=choose())
-    with run.work(session.device):
+    run, device = RunFolder.open(folder), choose()
+    with run.work(device):
         for baseline in experiment.baselines:
             sys.stderr.write(f"{name}: {baseline}\n")
-            measure_baseline(baseline, data, run, session, parts=("valid", "test"))
+            measure_baseline(baseline_named(baseline), data, run, [EpochLog(folder)], ("valid", "test"), device)
     return [folder, *(folder / baseline for baseline in experiment.baselines)]
 
 

@@ -71,10 +71,10 @@ def with_seeds(experiment: Experiment, seeds: Sequence[int] | None) -> Experimen
 
 def choose_arms(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """Read the command line of an experiment that has arms."""
-    parser.add_argument("--seeds", type=int, nargs="+", help="of every arm, in the place of the experiment's own")
+    parser.add_argument("--seeds", type=int, nargs="+", help="of every arm, instead of the experiment's")
     parser.add_argument("--arms", nargs="+", help="these alone, after the reference, and those that are finished")
     parser.add_argument(
-        "--jobs", type=int, default=1, help="runs to train at a time, each in a process of its own; a GPU has room for several"
+        "--jobs", type=int, default=1, help="runs to train at a time, each in a separate process; a GPU has room for several"
     )
     return parser.parse_args()
 
@@ -83,7 +83,8 @@ def run(
     experiment: Experiment, data_path: Path, out: Path, names: Sequence[str] | None, further: Sequence[str], jobs: int = 1
 ) -> dict[str, Any]:
     """Train and evaluate every arm that is not there yet, `jobs` runs at a time, and compare them on test."""
-    data, (reference, *others) = Dataset.load(data_path), experiment.arms
+    data = Dataset.load(data_path)
+    (reference, *others) = experiment.arms
     unknown = set(names or ()) - set(experiment.arms)
     if unknown:
         raise SystemExit(f"{experiment.name} has no arm {', '.join(sorted(unknown))}; it has {', '.join(experiment.arms)}.")
@@ -105,7 +106,7 @@ def run(
 
 
 def refuse_to_lose(results: Path, experiment: Experiment, out: Path, names: Sequence[str] | None) -> None:
-    """Refuse to write results in the place of some of other seeds, or with arms that are neither asked for nor finished in `out`."""
+    """Refuse to overwrite results of other seeds, or of arms that are neither asked for nor finished in `out`."""
     if not results.is_file():
         return
     kept = json.loads(results.read_text(encoding="utf-8"))
@@ -135,7 +136,7 @@ def describe(experiment: Experiment, arm: str, reference: Sequence[Path], folder
             protocol: {metric: [row.figures[metric].mean, row.figures[metric].deviation] for metric in METRICS}
             for protocol, row in rows.items()
         }
-    row = summarise_runs(folders, "test").rows["all"]
+    row = summarise_runs(folders, "test").rows["full"]
     found |= {"seconds": row.seconds, "parameters": row.parameters, "made_with": [made_with(folder) for folder in folders]}
     if folders != reference:
         found["against_reference"] = differences(compare_runs([*reference, *folders]))

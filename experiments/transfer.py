@@ -76,7 +76,8 @@ class Domains:
 
     def transferred(self, source: Path, target: Path) -> Path:
         """Carry a source over to a target as it is; return the run's folder."""
-        name, kept = f"{self.data[source].name} to {self.data[target].name}", RunFolder.open(self.sources[source])
+        name = f"{self.data[source].name} to {self.data[target].name}"
+        kept = RunFolder.open(self.sources[source])
         folder = place(self.out, name, 0)
         if not (folder / "run.json").is_file():
             sys.stderr.write(f"{name}\n")
@@ -98,7 +99,8 @@ class Domains:
 def run(paths: Sequence[Path], out: Path, further: Sequence[str]) -> dict[str, Any]:
     """Train every source, and test and train it further on every target, unless that is done."""
     domains = Domains.train(paths, out, LaserConfig().override([*SOURCE, *further]))
-    begun, rows = LaserConfig().override([*TARGET, *further]), []
+    begun = LaserConfig().override([*TARGET, *further])
+    rows = []
     untrained = LaserConfig().override([*further, *UNTRAINED])
     for target in paths:
         others = [path for path in paths if path != target]

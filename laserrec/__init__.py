@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from laserrec.config import LaserConfig
     from laserrec.data.dataset import Dataset
-    from laserrec.data.frames import Tables
     from laserrec.data.options import ReadOptions
     from laserrec.data.prepare import PrepareOptions, prepare
+    from laserrec.data.reading.memory import Tables
     from laserrec.errors import LaserrecError
     from laserrec.recommender import Laser
 
@@ -27,7 +27,7 @@ _HOMES = {
     "LaserrecError": "laserrec.errors",
     "PrepareOptions": "laserrec.data.prepare",
     "ReadOptions": "laserrec.data.options",
-    "Tables": "laserrec.data.frames",
+    "Tables": "laserrec.data.reading.memory",
     "prepare": "laserrec.data.prepare",
 }
 

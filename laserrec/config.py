@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from laserrec.errors import ConfigError
+from laserrec.errors import ConfigError, shown
 
 PAPER_INSTRUCTION = (
     "You are an assistant of a recommender system. Summarise the characteristics of the user into a single token, "
@@ -33,19 +33,15 @@ class LLMConfig(_Section):
     """The frozen language model."""
 
     model: str = "smollm2-135m-instruct"
-    """An asset name, a Hugging Face id or a local folder."""
+    """An asset name, a local folder, or `hf:owner/name`, a repository on the Hugging Face hub."""
     layers: int | None = Field(None, ge=1)
     """Decoder layers to keep, from the bottom; all of them when unset."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     """Type of the frozen weights, and of the arithmetic through them but where the processor is slow at bfloat16: there it is float32."""
     weights: Weights = "full"
     """How the weights inside the layers are kept: as `dtype`, or in 8 bits (int8, fp8) or 4 (nf4); the arithmetic stays `dtype`'s."""
-    compiled: bool = False
-    """Compile the elementwise arithmetic where a C++ compiler is at hand; worth some seconds before long runs with prefix_first."""
     cache: Literal["exact", "int8"] = "exact"
     """How encoded texts are kept on disk: as `dtype`, or in 8 bits, which takes half the room of bfloat16 and rounds keys and values."""
-    cache_memory: float | None = Field(None, gt=0)
-    """Memory of the device for encoded texts, in GiB; half of what is free when unset. What does not fit stays on disk until it is read."""
 
 
 class PromptConfig(_Section):
@@ -69,7 +65,7 @@ class PromptConfig(_Section):
     @model_validator(mode="after")
     def _line_fits_order(self) -> Self:
         if "{text}" not in self.line:
-            raise ValueError(f"prompt.line must hold {{text}}; received {self.line!r}")
+            raise ValueError(f"prompt.line must hold {{text}}; received {shown(self.line)}")
         if "{number}" in self.line and self.order == "text_first":
             raise ValueError("prompt.line may hold {number} only with prompt.order = 'prefix_first'; text_first encodes a line once")
         return self
@@ -99,7 +95,7 @@ class MFormerConfig(_Section):
     """Width of the transformer's states."""
     heads: int = Field(4, ge=1)
     """Attention heads."""
-    blocks: int = Field(2, ge=1)
+    blocks: int = Field(2, ge=1, le=200)
     """Z, transformer blocks; every other one, from the first, cross-attends to the collaborative states."""
     routing: Literal["gated", "paper"] = "gated"
     """`paper`: a hard choice, so only the balance loss trains the router; `gated`: a straight-through gate lets the task loss reach it."""
@@ -130,19 +126,13 @@ class ScoreConfig(_Section):
     """One trained linear map, started at the identity, over users' and items' states; the paper has none."""
     nearest: bool = True
     """Add κ · (how near an item is to those of the history by their own states), κ trained; the paper does not."""
-    nearness: float = 0.1
-    """κ at the start."""
     fuse_collaborative: bool = True
     """Add γ · (standardised score of the collaborative model), γ trained; the paper does not."""
-    trust: float = 1.0
-    """γ at the start."""
     new_items: float | None = Field(None, ge=-LARGEST_LIFT, le=LARGEST_LIFT)
     """What an item that the collaborative model does not know gets beyond the mean score of its stand-ins, in deviations; where it is unset
     and scalars are calibrated, it is fitted on known items that are taken for new."""
     seen_penalty: bool = True
     """Subtract a trained δ from the items of the history; the paper does not."""
-    penalty: float = 2.0
-    """δ at the start."""
     calibrate: bool = True
     """Fit 1/τ, κ, γ and δ, those that are trained, on training targets before anything else; the paper has none to fit."""
     balance: float = Field(0.01, ge=0)
@@ -170,7 +160,7 @@ class CollaborativeConfig(_Section):
     """Linear maps from a text to an item vector, mixed by a softmax; UniSRec has eight, one is a plain map."""
     width: int = Field(64, ge=1)
     """Width of its states."""
-    blocks: int = Field(2, ge=1)
+    blocks: int = Field(2, ge=1, le=200)
     """Transformer blocks, or recurrent layers."""
     heads: int = Field(2, ge=1)
     """Attention heads; a recurrent network has none."""
@@ -221,8 +211,6 @@ class FitConfig(_Section):
     """And not before as many optimiser steps without one: where few users make short epochs, a few of them tell little."""
     batch_size: int = Field(64, ge=1)
     """Histories an optimiser step."""
-    micro_batch_size: int | None = Field(None, ge=1)
-    """Histories a forward pass; gradients accumulate over the batch. The whole batch when unset."""
     learning_rate: float = Field(1e-3, gt=0)
     """Peak learning rate of AdamW."""
     weight_decay: float = Field(0.0, ge=0)
@@ -235,14 +223,36 @@ class FitConfig(_Section):
     """Validate on this many cases, drawn once from the seed; on all of them when unset."""
     metric: str = "ndcg@10"
     """Validation metric that chooses the best epoch; larger is better."""
+
+
+class RuntimeConfig(_Section):
+    """How this machine computes a run; the run stays the same, but for the last digits where `ROUNDING` names a setting."""
+
+    text_memory: float | None = Field(None, gt=0, le=2.0**30)
+    """Memory of the device for encoded texts, in GiB; half of what is free when unset. What does not fit stays on disk until it is read."""
+    sequential_micro_batch: int | None = Field(None, ge=1)
+    """Histories a forward pass of a sequential recommender at most; gradients accumulate over the batch. The whole batch when unset."""
+    laser_micro_batch: int | None = Field(None, ge=1)
+    """The same for stages 1 and 2."""
     checkpoint_seconds: float = Field(60.0, ge=0)
     """Seconds between checkpoints inside an epoch; 0 writes one at every step."""
+    compiled: bool = False
+    """Compile the elementwise arithmetic where a C++ compiler is at hand; worth some seconds before long runs with prefix_first."""
+
+    def over(self, begun: RuntimeConfig) -> RuntimeConfig:
+        """Return these settings, with those of a run as it was begun wherever these are as by default."""
+        usual = RuntimeConfig()
+        return self.model_copy(update={key: value for key, value in begun if getattr(self, key) == getattr(usual, key)})
+
+
+ROUNDING = ("sequential_micro_batch", "laser_micro_batch", "compiled")
+"""Runtime settings that change the order of sums, and so the last digits of results."""
 
 
 class LaserConfig(_Section):
     """All settings of a run."""
 
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=2**63)
     """Seed of weights, order of histories and dropout."""
     start: str | None = None
     """A trained model, its folder or a run's or `hf:owner/name`: its virtual tokens, M-Former and score are where training starts from."""
@@ -256,6 +266,12 @@ class LaserConfig(_Section):
     stage1: FitConfig = FitConfig(epochs=6, patience=2, learning_rate=3e-4, warmup_steps=50, validation_cases=2000)
     stage2: FitConfig = FitConfig(epochs=2, patience=2, learning_rate=1e-4, warmup_steps=50, validation_cases=2000)
     """Left out where it has no epochs; its cases and its metric choose what is fused all the same."""
+    runtime: RuntimeConfig = RuntimeConfig()
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a run's results depend on, as JSON holds it: every setting but those of `runtime`."""
+        return self.model_dump(mode="json", exclude={"runtime"})
 
     @classmethod
     def preset(cls, name: Literal["default", "paper"]) -> Self:
@@ -264,7 +280,7 @@ class LaserConfig(_Section):
             return cls()
         if name == "paper":
             return cls.model_validate(PAPER)
-        raise ConfigError(f"Unknown preset {name!r}; allowed are 'default' and 'paper'.")
+        raise ConfigError(f"Unknown preset {shown(name)}; allowed are 'default' and 'paper'.")
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -313,19 +329,31 @@ class LaserConfig(_Section):
         for assignment in assignments:
             key, separator, value = assignment.partition("=")
             if not separator:
-                raise ConfigError(f"--set {assignment!r}: expected section.key=value, for example stage1.epochs=3.")
+                raise ConfigError(f"{shown(assignment)}: expected section.key=value, for example stage1.epochs=3.")
             nested: Any = _read_value(value.strip())
             for part in reversed(key.strip().split(".")):
                 nested = {part: nested}
-            _overlay(merged, nested, f"--set {assignment}")
+            _overlay(merged, nested, assignment[:160])
         try:
             return type(self).model_validate(merged)
         except ValidationError as error:
-            raise ConfigError(f"--set: {_explain(error)}") from error
+            raise ConfigError(_explain(error)) from error
 
     def save(self, path: Path) -> None:
         """Write the settings as JSON."""
         path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+MOVED = {
+    "llm.compiled": "runtime.compiled",
+    "llm.cache_memory": "runtime.text_memory",
+    "fit_collaborative.micro_batch_size": "runtime.sequential_micro_batch",
+    "stage1.micro_batch_size": "runtime.laser_micro_batch",
+    "stage2.micro_batch_size": "runtime.laser_micro_batch",
+    **{f"{fit}.checkpoint_seconds": "runtime.checkpoint_seconds" for fit in ("fit_collaborative", "stage1", "stage2")},
+    **{f"score.{start}": "a constant, for it is trained" for start in ("trust", "nearness", "penalty")},
+}
+"""Settings of earlier versions, and what became of them."""
 
 
 def _read_value(text: str) -> Any:  # noqa: ANN401 - whatever TOML holds
@@ -333,34 +361,37 @@ def _read_value(text: str) -> Any:  # noqa: ANN401 - whatever TOML holds
         return None
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # no TOML, or numbers and brackets beyond all use, which are then refused as text
         return text
 
 
 def _overlay(target: dict[str, Any], values: Mapping[str, Any], source: str, path: str = "") -> None:
     for key, value in values.items():
         if key not in target:
-            raise ConfigError(f"{source}: unknown setting {path + key!r}; allowed here are {', '.join(sorted(target))}.")
+            name = path + str(key)
+            moved = f"{name!r} is now {MOVED[name]}" if name in MOVED else f"unknown setting {shown(name)}"
+            raise ConfigError(f"{source}: {moved}; allowed here are {', '.join(sorted(target))}.")
         if isinstance(target[key], dict):
             if not isinstance(value, Mapping):
                 raise ConfigError(
-                    f"{source}: {path + key!r} is a section; received {value!r}, set one of {', '.join(sorted(target[key]))}."
+                    f"{source}: {path + key!r} is a section; received {shown(value)}, set one of {', '.join(sorted(target[key]))}."
                 )
             _overlay(target[key], value, source, f"{path}{key}.")
         else:
             target[key] = value
 
 
+SHOWN_PROBLEMS = 10
+"""Wrong settings that a message names."""
+
+
 def _explain(error: ValidationError) -> str:
     return "; ".join(
-        f"{'.'.join(map(str, problem['loc'])) or 'settings'}: {problem['msg']} (received {problem['input']!r})"
-        for problem in error.errors()
+        f"{'.'.join(map(str, problem['loc'])) or 'settings'}: {problem['msg']} (received {shown(problem['input'])})"
+        for problem in error.errors()[:SHOWN_PROBLEMS]
     )
 
 
-PATIENT_FIT: Mapping[str, Any] = {"patience_steps": 160, "epochs": 250}
-"""For what takes some hundreds of steps to leave popularity behind: with four or five an epoch that is a hundred epochs (docs/log.md)."""
-BERT4REC_FIT: Mapping[str, Any] = {"learning_rate": 3e-3, "patience": 6, **PATIENT_FIT}
 PAPER: dict[str, Any] = {
     "prompt": {"order": "prefix_first", "instruction": PAPER_INSTRUCTION, "line": ">> {number}. {text}\n"},
     "virtual": {"prefix_length": 32, "start": "random"},
@@ -385,8 +416,8 @@ PAPER: dict[str, Any] = {
         "seen_penalty": False,
         "hold_out": 0,
     },
-    # Silent in the paper.
-    "fit_collaborative": {"batch_size": 256, **BERT4REC_FIT},
+    # Silent in the paper: what BERT4Rec needs (baselines/sequential.py).
+    "fit_collaborative": {"batch_size": 256, "learning_rate": 3e-3, "patience": 6, "patience_steps": 160, "epochs": 250},
     "stage1": {"epochs": 15, "patience": 15, "batch_size": 4, "learning_rate": 1e-4},
     "stage2": {"epochs": 5, "patience": 5, "batch_size": 4, "learning_rate": 1e-4},
 }

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -21,29 +20,36 @@ from numpy.typing import NDArray
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.data.ragged import Ragged
-from laserrec.errors import ConfigError, DataError
+from laserrec.errors import DataError, shown
 from laserrec.evaluation.metrics import Evaluation, evaluate
 from laserrec.evaluation.ranking import best
 from laserrec.laser.catalogue import Catalogue
-from laserrec.laser.collaborative_view import CollaborativeView
 from laserrec.laser.explanation import Explanation, explain
 from laserrec.laser.folder import ModelFolder, upload
 from laserrec.laser.item_texts import ItemTexts
-from laserrec.laser.ranking_requests import Recommendation, barred_items, described, recommend
+from laserrec.laser.ranking_requests import EncodedHistories, Recommendation, barred_items, described, recommend
 from laserrec.laser.system import LaserSystem, build_laser
 from laserrec.laser.transfer import Start, provenance_of
-from laserrec.laser.validation import check_explained, check_ids, check_items, check_lift, check_request
+from laserrec.laser.validation import (
+    check_explained,
+    check_fit,
+    check_ids,
+    check_items,
+    check_lift,
+    check_request,
+    check_states,
+    check_text,
+)
 from laserrec.layers.histories import padded
 from laserrec.layers.products import products
-from laserrec.llm.loading import load_backbone
-from laserrec.sequential.build import build_recommender
+from laserrec.llm.loading import load_backbone, located
 from laserrec.system.cache import texts_folder
 from laserrec.system.devices import choose
-from laserrec.training.fit import costs_of, fit_collaborative, fit_laser, reads_texts, refit_collaborative
-from laserrec.training.language import dataset_texts, encode_texts
+from laserrec.system.process import OwnProcess
+from laserrec.system.progress import Observer
+from laserrec.training.context import FitContext
 from laserrec.training.observers import bar_on_terminal
-from laserrec.training.session import Session
-from laserrec.training.text_vectors import text_vectors
+from laserrec.training.pipeline import costs_of, laser_stages, run_stages, transfer_stages
 
 
 class Laser:
@@ -77,6 +83,7 @@ class Laser:
         """
         self.config, self.provenance = config, dict(provenance)
         self.costs: dict[str, Any] = {}
+        self._process = OwnProcess()
         self._system = system.serving(item_ids, removed)  # each call reads it once; replaced, never changed
         self._changing = Lock()
 
@@ -87,73 +94,51 @@ class Laser:
         config: LaserConfig | None = None,
         *,
         folder: str | Path | None = None,
-        session: Session | None = None,
+        resume: bool = True,
+        observers: Sequence[Observer] | None = None,
         device: str | torch.device | None = None,
     ) -> Self:
-        """Train on a dataset: the id-based recommender, then Laser's two stages.
+        """Train on a dataset: a sequential recommender, Laser's two stages, and the ensemble whose score is fused.
 
         Args:
             data: the dataset; its test events are not looked at.
             config: the settings; the default preset when unset.
-            folder: where checkpoints are kept; the same call goes on from what is there, were it stopped. Nothing is kept when unset.
-            session: in the place of a folder: where checkpoints are kept, whether to go on from them, and who watches. Without one a
-                progress bar does, where stderr is a terminal.
-            device: where to train: `cpu`, `cuda`, `cuda:1` or `mps`; the session's when unset, which is a GPU where CUDA sees one.
+            folder: where checkpoints are kept; nothing is kept when unset.
+            resume: go on from the checkpoints in the folder; when False there must be none.
+            observers: who watches; a progress bar when unset, where stderr is a terminal.
+            device: where to train: `cpu`, `cuda`, `cuda:1` or `mps`; when unset a GPU where CUDA sees one, else the CPU.
 
         Raises:
             AssetError: the LLM cannot be had.
-            CheckpointError: the folder holds checkpoints of other settings or data, or ones that the session is not to go on from.
-            ConfigError: this machine has no such device, or both a folder and a session are given.
+            CheckpointError: the folder holds checkpoints of other settings or data, or ones that may not be continued.
+            ConfigError: this machine has no such device, or the settings are no `LaserConfig`.
+            DataError: `data` is no `Dataset`.
             InterruptedTraining: Ctrl-C; where there is a folder, the same call goes on.
         """
-        if session is None:
-            session = Session(None if folder is None else Path(folder), resume=True, observers=bar_on_terminal())
-        elif folder is not None:
-            raise ConfigError(f"Received the folder {str(folder)!r} and a session, which has one of its own; give one of the two.")
-        session = replace(session, device=choose(session.device if device is None else device))
-        config = config or LaserConfig()
-        backbone = load_backbone(config, session.device)
-        start = None if config.start is None else Start.read(config.start, data).require_alike(config)
-        if start is not None:
-            start.stored.check_llm(backbone.fingerprint())
-        texts = dataset_texts(data, config, backbone)
-        vectors = text_vectors(data, config.prompt, backbone, session) if reads_texts(config) else None
-        collaborative = fit_collaborative(
-            data,
-            config.collaborative,
-            config.fit_collaborative,
-            seed=config.seed,
-            session=session,
-            hold_out=config.collaborative.hold_out,
-            name="collaborative",
-            texts=vectors,
-        )
-        encoding = encode_texts(texts, session)
-        view = CollaborativeView(collaborative.model, collaborative.seen)
-        system = build_laser(config, backbone, texts, view)
-        if start is not None:
-            start.give(system.model)
-        known = {"llm": backbone.fingerprint()} | ({} if start is None else {"start": start.digest})
-        stages = fit_laser(system, data, config, known=known, session=session)
-        refits, fusing = refit_collaborative(system, data, config, session=session, texts=vectors)
-        laser = cls(config, data.item_ids, system, provenance_of(data, backbone, start))
-        if vectors is not None:
-            encoding["seconds"] += vectors.seconds
-        laser.costs = {"texts": encoding} | costs_of([collaborative, *refits], stages, fusing, system)
-        return laser
+        check_fit(data, config)
+        place, watching = None if folder is None else Path(folder), bar_on_terminal() if observers is None else observers
+        context = FitContext(data, located(config or LaserConfig()), place, resume, watching, choose(device))
+        context.load()
+        run_stages(laser_stages(context.config), context)
+        return cls._made(context)
 
     @classmethod
     def transfer(
-        cls, source: str | Path, data: Dataset, *, session: Session | None = None, device: str | torch.device | None = None
+        cls,
+        source: str | Path,
+        data: Dataset,
+        *,
+        observers: Sequence[Observer] = (),
+        device: str | torch.device | None = None,
     ) -> Self:
         """Carry a trained model over to another catalogue as it is: nothing is learnt from the dataset's events (paper §4.3, zero-shot).
 
-        Items are known by their texts alone, and no id-based recommender reads the histories. To train further, see the setting `start`.
+        Items are known by their texts alone, and no sequential recommender reads the histories. To train further, see the setting `start`.
 
         Args:
             source: a model folder, a run's folder, or a Hugging Face repository `hf:owner/name`.
             data: the other catalogue.
-            session: who watches; nothing is kept.
+            observers: who watches.
             device: where to embed and recommend, as in `fit`.
 
         Raises:
@@ -162,22 +147,20 @@ class Laser:
             ConfigError: the prompt names an attribute that the catalogue does not have, or this machine has no such device.
             DataError: the dataset is the one that the model was trained on, or made from it.
         """
-        start, session = Start.read(source, data), session or Session()
+        start = Start.read(source, data)
         if start.has_learnt_from(data):
             raise DataError(f"The model, or one that it started from, was trained on {data.name!r} itself; give another dataset.")
-        session = replace(session, device=choose(session.device if device is None else device))
-        config, backbone = start.stored.config, load_backbone(start.stored.config, session.device)
-        start.stored.check_llm(backbone.fingerprint())
-        texts = dataset_texts(data, config, backbone)
-        encoding = encode_texts(texts, session)
-        torch.manual_seed(config.seed)
-        untrained = build_recommender(config.collaborative, len(data.item_ids))
-        view = CollaborativeView(untrained, torch.zeros(len(data.item_ids), dtype=torch.bool))
-        system = build_laser(config, backbone, texts, view)
-        start.give(system.model)
-        system.refresh()
-        laser = cls(config, data.item_ids, system, provenance_of(data, backbone, start))
-        laser.costs = {"texts": encoding}
+        context = FitContext(data, start.stored.config, observers=observers, device=choose(device))
+        start.stored.check_llm(context.backbone.fingerprint())
+        context.start = start
+        run_stages(transfer_stages(), context)
+        return cls._made(context)
+
+    @classmethod
+    def _made(cls, context: FitContext) -> Self:
+        provenance = provenance_of(context.data, context.backbone, context.start)
+        laser = cls(context.config, context.data.item_ids, context.system, provenance)
+        laser.costs = costs_of(context)
         return laser
 
     def evaluate(self, data: Dataset, split: Literal["valid", "test"] = "test") -> Evaluation:
@@ -196,7 +179,7 @@ class Laser:
                 f"{data.name!r} has fingerprint {data.fingerprint[:12]}…; this model was trained on {trained}, "
                 "whose training events may be another split's test events. Evaluate it on its own dataset."
             )
-        system = self._system
+        system = self._current
         if tuple(data.item_ids) != system.catalogue.ids or bool(system.catalogue.removed.any()):
             raise DataError("The catalogue has changed since training; evaluate the model as it was saved before.")
         popularity = np.bincount(data.training_histories().values, minlength=len(data.item_ids))
@@ -211,6 +194,7 @@ class Laser:
         exclude_seen: bool = True,
         only: Collection[str] | None = None,
         without: Collection[str] | None = None,
+        states: NDArray[np.float32] | None = None,
     ) -> list[list[Recommendation]]:
         """Recommend the next item after histories of item ids.
 
@@ -220,16 +204,57 @@ class Laser:
             exclude_seen: leave the history's own items out.
             only: ids to choose from, say those in stock or of a category; the whole catalogue when unset.
             without: ids that are never recommended, whatever `only` says.
+            states: what `encode_histories` returned for these histories, [B, H]; with it, the language model reads nothing.
 
         Raises:
             UnknownIdError: an id that the catalogue does not hold, or no longer; the message names the closest known ones.
-            DataError: an empty history, or k below 1.
+            DataError: histories that are not lists of strings, an empty one, k that is no whole number from 1, or states of another shape.
+            ForkedProcessError: this process is a fork of the one that loaded the model.
         """
-        check_request(histories, k)
-        system = self._system
-        rows = [[system.catalogue.find(item_id) for item_id in history] for history in histories]
+        given = check_request(histories, k)
+        system = self._current
+        read = None if states is None else check_states(states, len(given), system.catalogue.states)
+        rows = [[system.catalogue.find(item_id) for item_id in history] for history in given]
         barred = barred_items(system.catalogue, only, without)
-        return recommend(system.catalogue, system.scores, rows, k, barred, exclude_seen=exclude_seen)
+        return recommend(system.catalogue, system.scores, rows, k, barred, exclude_seen=exclude_seen, states=read)
+
+    def encode_histories(self, histories: Sequence[Sequence[str]]) -> EncodedHistories:
+        """Read histories of item ids with the language model, once: `recommend` accepts the states as often as you like.
+
+        A state depends on its history's items and their texts, and on nothing else of the catalogue.
+
+        Raises:
+            UnknownIdError: an id that the catalogue does not hold.
+            DataError: histories that are not lists of strings, or an empty one.
+            ForkedProcessError: this process is a fork of the one that loaded the model.
+        """
+        given, system = check_request(histories, k=1), self._current
+        rows = Ragged.from_rows([[system.catalogue.find(item_id) for item_id in history] for history in given])
+        with torch.no_grad():
+            states, routing = system.embed(*padded(rows, system.device))
+        return EncodedHistories(states.float().cpu().numpy(), None if routing is None else routing.chosen.tolist())
+
+    def read_items(self, items: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+        """Return items as the catalogue would hold them, id and attributes, without adding them.
+
+        Raises:
+            DataError: `add_items` would refuse one for what it is.
+        """
+        columns = self._system.catalogue.texts.template.columns
+        return [{"item_id": item_id, **attributes} for item_id, attributes in check_items(items, columns, "Nothing was changed.").items()]
+
+    def is_cold(self, item_id: str) -> bool:
+        """Return whether an item is known from its text alone: no interaction with it was trained on.
+
+        Raises:
+            UnknownIdError: the catalogue does not hold it.
+        """
+        system = self._system
+        return not bool(system.collaborative.scored[system.catalogue.find(item_id)])
+
+    def fingerprint(self) -> str:
+        """Return a sha256 over what was trained, in hexadecimal; it stays the same while items come and go."""
+        return self._system.fingerprint()
 
     def recommend_texts(
         self,
@@ -249,13 +274,14 @@ class Laser:
 
         Raises:
             UnknownIdError: `only` or `without` holds an id that the catalogue does not.
-            DataError: an empty history, or k below 1.
+            DataError: histories that are not lists of strings, an empty one, a blank text, or k that is no whole number from 1.
+            ForkedProcessError: this process is a fork of the one that loaded the model.
         """
-        check_request(texts, k)
-        system = self._system
+        histories = [[check_text(text) for text in history] for history in check_request(texts, k)]
+        system = self._current
         barred = barred_items(system.catalogue, only, without)
-        given = system.catalogue.texts.of([{"title": text} for history in texts for text in history])
-        starts = np.cumsum([0, *map(len, texts)]).tolist()
+        given = system.catalogue.texts.of([item for history in histories for item in history])
+        starts = np.cumsum([0, *map(len, histories)]).tolist()
         rows = [range(start, end) for start, end in pairwise(starts)]
         return recommend(system.catalogue, partial(system.scores_after, given), rows, k, barred, exclude_seen=False)
 
@@ -291,12 +317,12 @@ class Laser:
             >>> laser.explain([["B001", "B007"]], k=1)[0][0].sentence
             'Gas stove moves the score by +0.42, the most of your 2 items; Two-person tent has the nearest text.'
         """
-        check_request(histories, k)
-        system = self._system
+        given = check_request(histories, k)
+        system = self._current
         catalogue = system.catalogue
         narrowed = only is not None or without is not None
-        asked = check_explained(histories, item_ids, min(k, len(catalogue)), narrowed=narrowed)
-        rows = [[catalogue.find(item_id) for item_id in history] for history in histories]
+        asked = check_explained(given, item_ids, min(k, len(catalogue)), narrowed=narrowed)
+        rows = [[catalogue.find(item_id) for item_id in history] for history in given]
         if asked is None:
             found = recommend(catalogue, system.scores, rows, k, barred_items(catalogue, only, without), exclude_seen=exclude_seen)
             asked = [[item.item_id for item in row] for row in found]
@@ -311,33 +337,34 @@ class Laser:
 
         Raises:
             UnknownIdError: the catalogue does not hold it.
-            DataError: k is below 1.
+            DataError: k is no whole number from 1.
         """
         check_request([[item_id]], k)
-        catalogue = self._system.catalogue
+        catalogue = self._current.catalogue
         place, directions = catalogue.find(item_id), self._directions(catalogue)
         cosines = products(directions[place : place + 1], directions).masked_fill(catalogue.removed, -torch.inf)
         cosines[:, place] = -torch.inf
         return described(catalogue, best(cosines, k))[0]
 
-    def add_items(self, items: Sequence[Mapping[str, str]]) -> None:
+    def add_items(self, items: Sequence[Mapping[str, Any]]) -> None:
         """Make new items recommendable at once, from their text alone; scores of the others stay as they are.
 
         Args:
-            items: for each its `item_id` and its attributes, `title` among them.
+            items: for each its `item_id` and attributes, cleaned as `laserrec data prepare` does; those new to the catalogue are not read.
 
         Raises:
             DataError: an item has no id, no text, or an id that is in use; then none is added.
         """
-        added = check_items(items, "No item was added.")
+        undone = "No item was added."
         with self._changing:
-            system = self._system
+            system = self._current
+            added = check_items(items, system.catalogue.texts.template.columns, undone)
             for item_id in added:
                 if item_id in system.catalogue.index:
-                    raise DataError(f"The id {item_id!r} is in use; choose another, or call update_items. No item was added.")
+                    raise DataError(f"The id {shown(item_id)} is in use; choose another, or call update_items. {undone}")
             self._system = system.with_items(added)
 
-    def update_items(self, items: Sequence[Mapping[str, str]]) -> None:
+    def update_items(self, items: Sequence[Mapping[str, Any]]) -> None:
         """Replace the attributes of items; only texts that change are encoded again.
 
         Args:
@@ -347,9 +374,9 @@ class Laser:
             UnknownIdError: the catalogue does not hold an id; then no item is changed.
             DataError: an item has no id or no text, or is given twice; then no item is changed.
         """
-        changed = check_items(items, "No item was changed.")
         with self._changing:
-            self._system = self._system.with_changes(changed)
+            system = self._current
+            self._system = system.with_changes(check_items(items, system.catalogue.texts.template.columns, "No item was changed."))
 
     def remove_items(self, item_ids: Collection[str]) -> None:
         """Take items out of the catalogue: they are unknown from then on.
@@ -366,7 +393,7 @@ class Laser:
         gone = list(dict.fromkeys(check_ids("item_ids", item_ids)))
         with self._changing:
             if gone:
-                self._system = self._system.without_items(gone)
+                self._system = self._current.without_items(gone)
 
     def title(self, item_id: str) -> str:
         """Return an item's title, or its id where it has none.
@@ -384,9 +411,9 @@ class Laser:
 
     def experts(self, histories: Sequence[Sequence[str]]) -> list[int] | None:
         """Return which of the M-Former's query experts reads each history of item ids; None where it has none."""
-        check_request(histories, k=1)
-        system = self._system
-        rows = Ragged.from_rows([[system.catalogue.find(item_id) for item_id in history] for history in histories])
+        given = check_request(histories, k=1)
+        system = self._current
+        rows = Ragged.from_rows([[system.catalogue.find(item_id) for item_id in history] for history in given])
         chosen = system.experts(*padded(rows, system.device))
         return None if chosen is None else [int(expert) for expert in chosen.tolist()]
 
@@ -433,7 +460,7 @@ class Laser:
         stored = ModelFolder(
             self.config, items, catalogue.collaborative, weights, dict(self.provenance), dict(self.costs), catalogue.removed
         )
-        stored.write(Path(folder))
+        stored.write(folder)
 
     @classmethod
     def load(cls, source: str | Path, *, device: str | torch.device | None = None) -> Self:
@@ -450,15 +477,14 @@ class Laser:
             AssetError: the folder, or the LLM, cannot be had.
         """
         place, stored = choose(device), ModelFolder.read(source)
-        backbone = load_backbone(stored.config, place).for_reading()
+        config, backbone = stored.config, load_backbone(stored.config, place).for_reading()
         stored.check_llm(backbone.fingerprint())
         items = [{key: value for key, value in item.items() if key != "item_id"} for item in stored.catalogue]
-        texts = ItemTexts(backbone, stored.config.prompt, items, stored.config.virtual.read_out, stored.config.llm)
+        texts = ItemTexts(backbone, config.prompt, items, config.virtual.read_out, config.llm, stored.columns, config.runtime.text_memory)
         texts.reuse(texts_folder())
-        system = build_laser(stored.config, backbone, texts, stored.collaborative)
+        system = build_laser(config, backbone, texts, stored.collaborative)
         stored.restore(system.model)
-        ids = [item.get("item_id", "") for item in stored.catalogue]
-        laser = cls(stored.config, ids, system, stored.provenance, stored.removed)
+        laser = cls(config, [item.get("item_id", "") for item in stored.catalogue], system, stored.provenance, stored.removed)
         laser.costs = dict(stored.costs)
         return laser
 
@@ -480,6 +506,12 @@ class Laser:
             model = Path(folder) / "model"
             self.save(model)
             return upload(model, repository, private=private, token=token)
+
+    @property
+    def _current(self) -> LaserSystem:
+        """The present snapshot, for computing with; a fork of the process that loaded the model is refused."""
+        self._process.require()
+        return self._system
 
     @staticmethod
     def _directions(catalogue: Catalogue) -> torch.Tensor:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from laserrec.config import FitConfig, LaserConfig, MFormerConfig, PromptConfig
+from laserrec.baselines.bert4rec import BERT4REC
+from laserrec.config import FitConfig, LaserConfig, MFormerConfig, PromptConfig, RuntimeConfig
 from laserrec.errors import ConfigError
-from laserrec.runs.baselines import trained_settings
 
 
 def write(folder: Path, text: str, name: str = "laser.toml") -> Path:
@@ -42,7 +42,7 @@ def test_paper_preset() -> None:
     assert not any(getattr(paper.score, name) for name in departures)
     collaborative = paper.collaborative
     assert (collaborative.model, collaborative.blocks, collaborative.heads, collaborative.width) == ("bert4rec", 2, 2, 64)
-    assert paper.fit_collaborative == trained_settings(LaserConfig(), "bert4rec")[1]
+    assert paper.fit_collaborative == BERT4REC.settings(LaserConfig())[1]
     for stage, epochs in ((paper.stage1, 15), (paper.stage2, 5)):
         assert (stage.epochs, stage.batch_size, stage.learning_rate) == (epochs, 4, 1e-4)
         # Adam is AdamW without decay; every epoch runs, and the best is kept.
@@ -65,27 +65,52 @@ def test_toml_lies_over_the_preset_it_names(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("preset", ["default", "paper"])
 def test_json_round_trip(tmp_path: Path, preset: Any) -> None:  # noqa: ANN401 - a preset's name
-    settings = LaserConfig.preset(preset).override(["seed=9", 'prompt.attributes=["a", "b"]', "stage2.micro_batch_size=3", "llm.layers=4"])
+    settings = LaserConfig.preset(preset).override(
+        ["seed=9", 'prompt.attributes=["a", "b"]', "runtime.laser_micro_batch=3", "llm.layers=4"]
+    )
     settings.save(tmp_path / "config.json")
     assert LaserConfig.load(tmp_path / "config.json") == settings
     assert json.loads((tmp_path / "config.json").read_text())["seed"] == 9
 
 
-FINITE = st.floats(allow_nan=False, allow_infinity=False)
-
-
-@given(seed=st.integers(0, 2**63), rate=st.floats(1e-12, 1e12), line=st.text(max_size=20), trust=FINITE)
-def test_any_settings_survive_json(tmp_path_factory: pytest.TempPathFactory, seed: int, rate: float, line: str, trust: float) -> None:
+@given(seed=st.integers(0, 2**63), rate=st.floats(1e-12, 1e12), line=st.text(max_size=20), bonus=st.floats(-1000, 1000))
+def test_any_settings_survive_json(tmp_path_factory: pytest.TempPathFactory, seed: int, rate: float, line: str, bonus: float) -> None:
     values = {
         "seed": seed,
         "stage1": {"learning_rate": rate},
-        "score": {"trust": trust},
+        "score": {"new_items": bonus},
         "prompt": {"order": "prefix_first", "line": line + "{text}"},
     }
     settings = LaserConfig.build("default", values, "test")
     path = tmp_path_factory.mktemp("settings") / "config.json"
     settings.save(path)
     assert LaserConfig.load(path) == settings
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("llm.cache_memory=2", "'llm.cache_memory' is now runtime.text_memory;"),
+        ("llm.compiled=true", "'llm.compiled' is now runtime.compiled;"),
+        ("stage2.micro_batch_size=8", "'stage2.micro_batch_size' is now runtime.laser_micro_batch;"),
+        ("fit_collaborative.checkpoint_seconds=1", "is now runtime.checkpoint_seconds;"),
+        ("score.trust=2", "'score.trust' is now a constant"),
+    ],
+)
+def test_a_setting_of_earlier_versions_says_what_became_of_it(old: str, new: str) -> None:
+    with pytest.raises(ConfigError, match=new):
+        LaserConfig().override([old])
+
+
+def test_what_this_machine_does_is_no_part_of_a_runs_identity() -> None:
+    other = LaserConfig().override(["runtime.text_memory=1", "runtime.laser_micro_batch=4", "runtime.compiled=true"])
+    assert other.identity == LaserConfig().identity
+    assert LaserConfig().override(["llm.cache=int8"]).identity != LaserConfig().identity
+
+
+def test_runtime_settings_that_are_not_given_are_those_that_a_run_was_begun_with() -> None:
+    begun, given = RuntimeConfig(laser_micro_batch=4, compiled=True, text_memory=2.0), RuntimeConfig(text_memory=1.0, checkpoint_seconds=5)
+    assert given.over(begun) == RuntimeConfig(laser_micro_batch=4, compiled=True, text_memory=1.0, checkpoint_seconds=5)
 
 
 @pytest.mark.parametrize(
@@ -154,8 +179,8 @@ def test_later_assignments_win_and_are_checked_together() -> None:
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
-        ("seed", r"--set 'seed': expected section\.key=value, for example"),
-        ("sed=1", "--set sed=1: unknown setting 'sed'"),
+        ("seed", r"'seed': expected section\.key=value, for example"),
+        ("sed=1", "sed=1: unknown setting 'sed'"),
         ("stage1.epoch=1", "unknown setting 'stage1.epoch'"),
         ("stage1=1", "'stage1' is a section"),
         ("=1", "unknown setting ''"),
@@ -197,3 +222,10 @@ def test_every_setting_says_what_it_is() -> None:
     assert FitConfig.model_fields["epochs"].description
     assert MFormerConfig(experts=1).experts == 1
     assert PromptConfig(order="prefix_first", line="{number}{text}").line == "{number}{text}"
+
+
+@pytest.mark.parametrize("assignment", ["seed=" + "9" * 5000, "seed=" + "[" * 100_000, "llm.layers=" + "{a=" * 50_000, "x" * 10**6 + "=1"])
+def test_endless_settings_are_refused_in_a_few_words(assignment: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        LaserConfig().override([assignment])
+    assert len(str(caught.value)) < 1000

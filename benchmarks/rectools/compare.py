@@ -1,8 +1,8 @@
-"""RecTools' SASRec and BERT4Rec on a prepared dataset, beside laserrec's on the very same split; prints JSON.
+"""Train RecTools' SASRec and BERT4Rec on a prepared dataset, beside laserrec's on the very same split; prints JSON.
 
 Runs in an environment of its own (requirements.txt), which holds no laserrec: RecTools trains and scores, and the ranks are counted here,
-from nothing but the dataset's tables. Protocols: "all" ranks every item; "unseen" leaves the history's items out, except the target. Ties
-count against the target. An item that no training history holds is unknown to RecTools and comes last.
+from nothing but the dataset's tables. Protocols: "full" ranks every item; "filter_seen" leaves the history's items out, except the
+target. Ties count against the target. An item that no training history holds is unknown to RecTools and comes last.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 Model = SASRecModel | BERT4RecModel
-PROTOCOLS = ("all", "unseen")
+PROTOCOLS = ("full", "filter_seen")
 USERS_AT_A_TIME = 1024
 
 
@@ -71,7 +71,8 @@ class RealPositions(TransformerLightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Return the mean cross-entropy over the whole catalogue of the places that hold a target."""
-        items, targets = self.torch_model.item_model.get_all_embeddings(), batch["y"]
+        items = self.torch_model.item_model.get_all_embeddings()
+        targets = batch["y"]
         predicted = targets != 0
         return cross_entropy(self.torch_model.encode_sessions(batch, items)[predicted] @ items.T, targets[predicted])
 
@@ -92,7 +93,7 @@ class Split:
     Attributes:
         events: `user_id`, `item_id`, `part`, each user's in order, with the rows of users and items among all as `user` and `item`.
         items: N, size of the catalogue.
-        about: what the manifest tells.
+        about: the manifest's content.
     """
 
     events: pl.DataFrame
@@ -120,14 +121,14 @@ class Split:
 
 
 def dataset(events: pl.DataFrame) -> Dataset:
-    """Hand events to RecTools; in the place of their times, which may tie, stands their order."""
+    """Hand events to RecTools; their order replaces their times, which may tie."""
     order = pd.to_datetime(np.arange(len(events)), unit="s")
     columns = {"user_id": events["user"].to_numpy(), "item_id": events["item"].to_numpy(), "weight": 1.0, "datetime": order}
     return Dataset.construct(pd.DataFrame(columns))
 
 
 def ranked(model: Model, split: Split, part: str, k: int) -> pl.DataFrame:
-    """Return a part's cases with the target's `rank_all` and `rank_unseen`.
+    """Return a part's cases with the target's `rank_full` and `rank_filter_seen`.
 
     Args:
         model: a fitted model.
@@ -135,10 +136,13 @@ def ranked(model: Model, split: Split, part: str, k: int) -> pl.DataFrame:
         part: whose targets are ranked, after all events before it.
         k: items that RecTools is asked for; a target that is not among them is ranked last.
     """
-    history, chunks = split.history(part), []
+    history = split.history(part)
+    chunks = []
     for unsorted in split.cases(part).iter_slices(USERS_AT_A_TIME):
         cases = unsorted.sort("user")
-        users, targets, rows = cases["user"].to_numpy(), cases["item"].to_numpy(), np.arange(len(cases))
+        users = cases["user"].to_numpy()
+        targets = cases["item"].to_numpy()
+        rows = np.arange(len(cases))
         read = history.join(cases, on="user", how="semi", maintain_order="left")
         listed = model.recommend(users, dataset(read), k=k, filter_viewed=False, add_rank_col=False, on_unsupported_targets="ignore")
         scores = np.full((len(cases), split.items), -np.inf, dtype=np.float32)
@@ -147,8 +151,8 @@ def ranked(model: Model, split: Split, part: str, k: int) -> pl.DataFrame:
         seen[np.searchsorted(users, read["user"].to_numpy()), read["item"].to_numpy()] = True
         seen[rows, targets] = False
         ahead = scores >= scores[rows, targets][:, None]  # the target itself among them, so that the best rank is 1
-        chunks.append(cases.with_columns(rank_all=ahead.sum(1), rank_unseen=(ahead & ~seen).sum(1)))
-    return pl.concat(chunks).select("user_id", pl.col("item_id").alias("target_id"), "rank_all", "rank_unseen")
+        chunks.append(cases.with_columns(rank_full=ahead.sum(1), rank_filter_seen=(ahead & ~seen).sum(1)))
+    return pl.concat(chunks).select("user_id", pl.col("item_id").alias("target_id"), "rank_full", "rank_filter_seen")
 
 
 def per_case(ranks: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
@@ -166,15 +170,17 @@ def figures(ranks: NDArray[np.int64]) -> dict[str, float]:
 
 
 def fit(name: str, split: Split, *, epochs: int, patience: int, seed: int) -> tuple[Model, dict[str, Any]]:
-    """Train on the training events until validation stops rising and return the best epoch's model, with what is to be told of it."""
+    """Train on the training events until validation stops rising and return the best epoch's model, with what is reported of it."""
     seed_everything(seed)
     kind, batches, settings = FITS[name]
     model = kind(**SIZES, **settings, data_preparator_type=batches, lightning_module_type=RealPositions)
-    train, scores, best = dataset(split.history("valid")), [], {}
+    train = dataset(split.history("valid"))
+    scores = []
+    best = {}
     start = time.monotonic()
     while len(scores) < epochs and len(scores) - int(np.argmax([0.0, *scores])) < patience:
         model.fit_partial(train, min_epochs=1, max_epochs=1)
-        scores.append(figures(ranked(model, split, "valid", k=10)["rank_all"].to_numpy())["ndcg@10"])
+        scores.append(figures(ranked(model, split, "valid", k=10)["rank_full"].to_numpy())["ndcg@10"])
         if scores[-1] == max(scores):
             best = {key: value.clone() for key, value in model.torch_model.state_dict().items()}
         sys.stderr.write(f"{name}: epoch {len(scores)}: validation NDCG@10 {scores[-1]:.4f}, {time.monotonic() - start:.0f} s\n")
@@ -237,7 +243,8 @@ def main() -> None:
     warnings.simplefilter("ignore")
     split = Split.load(chosen.data)
     chosen.out.mkdir(parents=True, exist_ok=True)
-    fingerprint, theirs = split.about["fingerprint"], []
+    fingerprint = split.about["fingerprint"]
+    theirs = []
     for name in chosen.fits:
         path = chosen.out / f"{name}.parquet"
         if not path.is_file():

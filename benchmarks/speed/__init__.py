@@ -1,1 +1,1 @@
-"""Speed, measured beside the plain route and the machine's own limits in one run."""
+"""Measure speed beside the plain route and the machine's limits, in one run."""

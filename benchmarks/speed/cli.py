@@ -1,4 +1,4 @@
-"""`python -m benchmarks.speed`: speed beside the plain route and the machine's limits."""
+"""Define the commands of `python -m benchmarks.speed`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from benchmarks.speed.figures import Report
-    from benchmarks.speed.timing import Told
+    from benchmarks.speed.timing import Progress
 
 app = typer.Typer(no_args_is_help=True, help="Measure speed beside the plain route through transformers and the machine's own limits.")
 
@@ -85,7 +85,7 @@ def train(
         users=users, prompts=prompts, batch=batch, repeats=repeats, threads=threads, side=side, compiled=compiled,
         device=str(choose(device)),
     )  # fmt: skip
-    _run(lambda told: bench_train(setting, told), as_json)
+    _run(lambda progress: bench_train(setting, progress), as_json)
 
 
 @app.command()
@@ -117,32 +117,32 @@ def items(
         users=1, prompts=1, batch=batch, repeats=repeats, threads=threads, side=side, compiled=compiled,
         device=str(choose(device)),
     )  # fmt: skip
-    _run(lambda told: bench_items(setting, told), as_json)
+    _run(lambda progress: bench_items(setting, progress), as_json)
 
 
 @app.command()
 def rank(
     catalogue: Catalogue = 1_000_000,
     width: Annotated[int, typer.Option(min=1, help="Width of the vectors.")] = 576,
-    users: Annotated[int, typer.Option(min=1, help="Histories to rank for.")] = 256,
+    users: Annotated[int, typer.Option(min=1, help="Histories to rank for.")] = 64,
+    history: Annotated[int, typer.Option(min=0, help="Items of a history, which its list leaves out.")] = 10,
     k: Annotated[int, typer.Option("-k", min=1, help="Length of the lists.")] = 10,
     dtype: DType = DTypeChoice.float32,
-    memory_mb: Annotated[int, typer.Option(min=1, help="Budget of memory for scores, MiB.")] = 256,
     repeats: Repeats = 5,
     threads: Threads = None,
     side: Side = 2048,
     as_json: Json = False,
     device: Device = None,
 ) -> None:
-    """Top-k of a large catalogue: time, and memory beside the catalogue."""
+    """Best items of a large catalogue after embedded histories: time, and memory beside the catalogue."""
     from benchmarks.speed.rank import RankSetting, bench_rank
     from laserrec.system.devices import choose
 
     setting = RankSetting(
-        items=catalogue, width=width, users=users, k=k, dtype=dtype.value, memory_bytes=memory_mb * 2**20, repeats=repeats, threads=threads,
-        side=side, device=str(choose(device)),
+        items=catalogue, width=width, users=users, history=history, k=k, dtype=dtype.value, repeats=repeats, threads=threads, side=side,
+        device=str(choose(device)),
     )  # fmt: skip
-    _run(lambda told: bench_rank(setting, told), as_json)
+    _run(lambda progress: bench_rank(setting, progress), as_json)
 
 
 @app.command()
@@ -175,7 +175,7 @@ def serve(
         users=100, prompts=1, batch=1, repeats=repeats, threads=threads, side=side, compiled=compiled,
         device=str(choose(device)),
     )  # fmt: skip
-    _run(lambda told: bench_serve(setting, requests, told), as_json)
+    _run(lambda progress: bench_serve(setting, requests, progress), as_json)
 
 
 @app.command()
@@ -196,7 +196,7 @@ def data(
         _show_data(found)
 
 
-def _run(bench: Callable[[Told], Report], as_json: bool) -> None:
+def _run(bench: Callable[[Progress], Report], as_json: bool) -> None:
     """Run a benchmark under a line of progress and print what it found."""
     from laserrec.cli.support import print_json, progress_console
 
@@ -212,7 +212,10 @@ def _show(found: Mapping[str, Any]) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    console, machine, limits, setting = Console(highlight=False), found["machine"], found["limits"], found["setting"]
+    console = Console(highlight=False)
+    machine = found["machine"]
+    limits = found["limits"]
+    setting = found["setting"]
     where = f"{machine['processor']}, {setting['threads']} threads, {setting['device']}, torch {machine['torch']}"
     console.print(Text(f"{found['bench']}: {where}", "bold"))
     console.print(
@@ -231,9 +234,11 @@ def _show_data(found: Mapping[str, Any]) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    console, kept, versions = Console(highlight=False), found["kept"], found["versions"]
-    told = ", ".join(f"{name} {version}" for name, version in versions.items())
-    console.print(Text(f"data: {found['machine']['processor']}, {found['setting']['cores']} cores, {told}", "bold"))
+    console = Console(highlight=False)
+    kept = found["kept"]
+    versions = found["versions"]
+    shown = ", ".join(f"{name} {version}" for name, version in versions.items())
+    console.print(Text(f"data: {found['machine']['processor']}, {found['setting']['cores']} cores, {shown}", "bold"))
     console.print(
         f"{found['setting']['rows']:,} events read; {kept['users']:,} users, {kept['items']:,} items, {kept['interactions']:,} events kept"
     )
@@ -251,7 +256,8 @@ def _data_route(route: tuple[str, Mapping[str, Any]]) -> tuple[str, ...]:
 
 
 def _measurement(row: Mapping[str, Any]) -> tuple[str, ...]:
-    spread, limit = f"{_round(row['low'])} to {_round(row['high'])}", f"{100 * row['limit_share']:.1f} % ({row['bound']})"
+    spread = f"{_round(row['low'])} to {_round(row['high'])}"
+    limit = f"{100 * row['limit_share']:.1f} % ({row['bound']})"
     return row["name"], _round(row["median"]), spread, row["unit"], limit
 
 

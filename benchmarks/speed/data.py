@@ -1,4 +1,4 @@
-"""Preparing a large log: our route beside the same job in pandas, each in a process of its own, so that its peak memory is its own.
+"""Time the preparation of a large log, ours and the same in pandas, each in a separate process to measure its peak memory.
 
 The job: read a CSV of interactions and one of items, drop duplicate events, keep the 5-core, sort, divide by leave-one-out, and write
 both tables as Parquet. Ours also looks for bad rows, counts repeats, hashes its sources and takes the split's fingerprint.
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 Name = Literal["laserrec", "pandas", "pandas-pyarrow", "pandas-categories"]
 GOAL = 10.0
+"""Times faster than pandas."""
 MEMORY_GOAL = 6.0
+"""Peak, GiB."""
 _LOG, _CATALOGUE = "interactions.csv", "items.csv"
 _LEAST = 5  # events of a user and of an item
 
@@ -52,13 +54,13 @@ class Outcome:
     interactions: int
 
 
-def bench_data(rows: int = 10_000_000, repeats: int = 3, told: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
+def bench_data(rows: int = 10_000_000, repeats: int = 3, progress: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
     """Time the routes in turns on one synthetic log.
 
     Args:
         rows: events of the log; 40 bytes each on the disk for a while, in the folder for temporary files.
         repeats: rounds.
-        told: is told what is being done.
+        progress: called with what is being done.
 
     Returns:
         Where and how it was measured; `setting`, `kept` (users, items and interactions, the same for all); `routes`: each route's seconds
@@ -77,14 +79,14 @@ def bench_data(rows: int = 10_000_000, repeats: int = 3, told: Callable[[str], N
         raise DataError(f"The benchmark needs 1,000 rows and 1 repeat or more; received {rows} and {repeats}.")
     with tempfile.TemporaryDirectory(prefix="laserrec-bench-") as name:
         folder = Path(name)
-        told(f"writing a log of {rows:,} events")
+        progress(f"writing a log of {rows:,} events")
         _child("generate", folder, rows)
         found: dict[Name, list[Outcome]] = {route: [] for route in get_args(Name)}
         for number in range(repeats):
             for route, outcomes in found.items():
-                told(f"round {number + 1} of {repeats}: {route}")
+                progress(f"round {number + 1} of {repeats}: {route}")
                 outcomes.append(Outcome(**_child("run", folder, route)))
-        told("the parts alone")
+        progress("the parts alone")
         floor = _child("floor", folder)
         size = (folder / _LOG).stat().st_size
     return _report(found, floor, {"rows": rows, "repeats": repeats, "log_bytes": size, "cores": os.cpu_count()})
@@ -221,9 +223,10 @@ def run_pandas(folder: Path, out: Path, route: Name) -> tuple[int, int, int]:
         by_user = events.groupby("user_id", sort=False, observed=True)["timestamp"].transform("size")
         by_item = events.groupby("item_id", sort=False, observed=True)["timestamp"].transform("size")
         events = events[(by_user >= _LEAST) & (by_item >= _LEAST)]
-    events = events.sort_values(["user_id", "timestamp", "item_id"])
+    events = events.sort_values(["user_id", "timestamp"])  # more than one column: stable, so ties keep the order of the file
     users = events.groupby("user_id", sort=False, observed=True)["timestamp"]
-    from_end, length = users.cumcount(ascending=False), users.transform("size")
+    from_end = users.cumcount(ascending=False)
+    length = users.transform("size")
     part = np.select([(length >= 3) & (from_end == 0), (length >= 3) & (from_end == 1)], [2, 1], 0)
     events["part"] = pd.Categorical.from_codes(part, ["train", "valid", "test"])
     items = items.drop_duplicates("item_id")

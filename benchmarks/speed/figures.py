@@ -1,4 +1,4 @@
-"""What a benchmark found: measurements with their spread and their share of the limit, targets, and where it was measured."""
+"""Hold the outcome of a benchmark: measurements with spread and share of the limit, targets, and the machine."""
 
 from __future__ import annotations
 

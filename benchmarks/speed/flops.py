@@ -1,4 +1,4 @@
-"""How many floating-point operations a frozen decoder's work takes, counted from shapes.
+"""Count the floating-point operations of a frozen decoder from its shapes.
 
 A product of matrices [m, k] and [k, n] counts 2·m·k·n. Counted are the linear layers and the two products of attention; norms, rotations,
 softmax and gates are not. Weights are frozen, so a linear layer's backward is one product, as its forward is, and attention's is

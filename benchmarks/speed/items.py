@@ -1,4 +1,4 @@
-"""Items/s: refreshing the item matrix, and encoding texts into the cache, ours beside the plain route."""
+"""Time refreshing the item matrix and encoding texts into the cache, ours beside the plain route, in items/s."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from benchmarks.speed.flops import encode, through
 from benchmarks.speed.limits import measure_limits
 from benchmarks.speed.plain import PlainRoute
 from benchmarks.speed.synthetic_shop import Setting, World
-from benchmarks.speed.timing import Route, Told, interleave, threads, untold
+from benchmarks.speed.timing import Progress, Route, interleave, silent, threads
 from laserrec.laser.item_texts import ItemTexts
 from laserrec.laser.system import LaserSystem
 
@@ -24,19 +24,21 @@ REFRESH, BUILD = "refresh, cached", "cache, built and written"
 PLAIN_REFRESH, PLAIN_FORWARD = "plain refresh, text_first", "plain forward of the texts"
 
 
-def bench_items(setting: Setting, told: Told = untold) -> Report:
+def bench_items(setting: Setting, progress: Progress = silent) -> Report:
     """Time the refresh of all items and the encoding of their texts.
 
     Args:
         setting: sizes; `catalogue` items are refreshed and encoded in each repeat, `batch` at a time on the plain route.
-        told: told what is being done.
+        progress: called with what is being done.
     """
     with threads(setting.threads) as count, tempfile.TemporaryDirectory() as folder:
-        told("texts into the cache")
+        progress("texts into the cache")
         world = World(setting)
         cached = world.texts("text_first")
         cached.encode_once(Path(folder) / "kept")
-        system, plain, everything = world.system(cached), world.plain(setting.batch), torch.arange(setting.catalogue, device=world.device)
+        system = world.system(cached)
+        plain = world.plain(setting.batch)
+        everything = torch.arange(setting.catalogue, device=world.device)
         fresh = Path(folder) / "fresh"
         routes = {
             REFRESH: Route(lambda _: system.embed_items(everything)),
@@ -44,9 +46,9 @@ def bench_items(setting: Setting, told: Told = untold) -> Report:
             BUILD: Route(lambda texts: texts.encode_once(fresh), lambda: _unread(world, fresh)),
             PLAIN_FORWARD: Route(lambda _: plain.encode(world.lines)),
         }
-        told("the machine's limits")
+        progress("the machine's limits")
         before = measure_limits(world.shape, setting.side, world.device)
-        timings = interleave(routes, setting.repeats, told=told)
+        timings = interleave(routes, setting.repeats, progress=progress)
         limits = before.best(measure_limits(world.shape, setting.side, world.device))
         cosine = cosine_similarity(system.embed_items(everything), _plain_refresh(world, system, plain)).min()
     jobs = _jobs(world)
@@ -61,7 +63,7 @@ def bench_items(setting: Setting, told: Told = untold) -> Report:
     report.details = {
         "smallest_cosine_to_plain": float(cosine),
         "work_of_plain_refresh_over_cached": jobs[PLAIN_REFRESH].flops / jobs[REFRESH].flops,
-        "cache_bytes_a_token": world.shape.cached * world.backbone.kept.itemsize,
+        "cache_bytes_a_token": world.shape.cached * world.backbone.storage_dtype.itemsize,
         "cache_tokens_per_second_per_core": found[BUILD].median / count,
     }
     return report
@@ -82,8 +84,11 @@ def _unread(world: World, folder: Path) -> ItemTexts:
 
 
 def _jobs(world: World) -> dict[str, Job]:
-    shape, new, lengths = world.shape, world.setting.prefix + 1, [len(line) for line in world.lines]
-    dtype, itemsize = world.arithmetic, world.backbone.kept.itemsize
+    shape = world.shape
+    new = world.setting.prefix + 1
+    lengths = [len(line) for line in world.lines]
+    dtype = world.arithmetic
+    itemsize = world.backbone.storage_dtype.itemsize
     refresh = sum(through(shape, new, context=length, last_only=True).forward for length in lengths)
     whole = sum(through(shape, length + new).forward for length in lengths)
     build, forward = sum(encode(shape, length).forward for length in lengths), sum(through(shape, length).forward for length in lengths)

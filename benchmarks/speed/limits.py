@@ -1,4 +1,4 @@
-"""What this machine, or its GPU, can do at best, measured in the process that is judged by it: matrix products and memory.
+"""Measure the best rates of this machine or its GPU, for matrix products and memory, in the process that they are compared with.
 
 Knows nothing of models beyond the shapes of their products.
 """
@@ -21,7 +21,9 @@ from laserrec.system.devices import CPU, wait
 
 DType = Literal["bfloat16", "float32"]
 ROWS = 2048
+"""Side of the square product: large enough to reach the processor's best rate."""
 ATTEMPTS = 5
+"""Tries of each rate, of which the fastest counts."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,8 @@ def measure_limits(shape: Shape | None = None, side: int = ROWS, device: torch.d
     """
     shapes = [(side, side, side)]
     if shape is not None:
-        inner, heads = shape.inner, shape.heads * shape.head_width
+        inner = shape.inner
+        heads = shape.heads * shape.head_width
         shapes += [(side, shape.width, inner), (side, inner, shape.width), (side, shape.width, heads)]
     read, copy = _memory(16 * side * side, device)
     half, single = (_products(shapes, dtype, device) for dtype in (torch.bfloat16, torch.float32))
@@ -102,7 +105,8 @@ def _memory(numbers: int, device: torch.device) -> tuple[float, float]:
     """Return bytes/s of reading and of copying float32 numbers."""
     source = torch.ones(numbers, device=device)
     target = torch.empty_like(source)
-    table, ones = source.view(-1, 256), torch.ones(256, device=device)
+    table = source.view(-1, 256)
+    ones = torch.ones(256, device=device)
     reads: list[Callable[[], Tensor]] = [source.sum, lambda: torch.dot(source, source), lambda: table @ ones]
     read = min(_fastest(run) for run in reads)
     return 4 * numbers / read, 8 * numbers / _fastest(lambda: target.copy_(source))

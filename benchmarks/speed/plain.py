@@ -1,4 +1,4 @@
-"""The plain route: what a good user of transformers would write.
+"""Compute the same embeddings as a good user of transformers would: the plain route.
 
 `AutoModel`, `inputs_embeds`, batches sorted by length and padded on the right under an attention mask, SDPA, no gradient on weights; every
 prompt goes through the model whole, at every step. Both prompt orders, [P; text; s] and [text; P; s].
@@ -39,7 +39,8 @@ class PlainRoute:
         changes = {} if layers is None else {"num_hidden_layers": layers}
         self.model = AutoModel.from_pretrained(path, dtype=getattr(torch, dtype), attn_implementation="sdpa", **changes)
         self.model.eval().requires_grad_(False).to(device)
-        self.batch_size, self.device = batch_size, device
+        self.batch_size = batch_size
+        self.device = device
 
     def read(self, texts: Sequence[Text], virtual: Tensor, order: Order, *, apart: bool = False) -> Tensor:
         """Return the state at each prompt's suffix, float32 [B, H].
@@ -65,7 +66,8 @@ class PlainRoute:
                 self.model(input_ids=tokens, attention_mask=real.to(self.device), use_cache=False)
 
     def _read(self, texts: Sequence[Text], virtual: Tensor, order: Order, apart: bool) -> Tensor:
-        embed, rows = self.model.get_input_embeddings(), []
+        embed = self.model.get_input_embeddings()
+        rows = []
         for text, tokens in zip(texts, virtual.to(self.model.dtype), strict=True):
             words = embed(torch.tensor([token for item in text for token in item], dtype=torch.int64).to(self.device))
             rows.append(torch.cat([words, tokens] if order == "text_first" else [tokens[:-1], words, tokens[-1:]]))

@@ -1,4 +1,4 @@
-"""Milliseconds of one request through the public class: a history of known items in, the best items with their titles out."""
+"""Time one request through the public class, in ms: a history of known items in, the best items with their titles out."""
 
 from __future__ import annotations
 
@@ -17,31 +17,36 @@ from benchmarks.speed.figures import Job, Measurement, Report, Target, ratio
 from benchmarks.speed.flops import through
 from benchmarks.speed.limits import measure_limits
 from benchmarks.speed.synthetic_shop import Setting, World
-from benchmarks.speed.timing import Timing, Told, threads, untold
+from benchmarks.speed.timing import Progress, Timing, silent, threads
 
 K = 10
+"""Items of a list."""
 WARM_UP = 5
+"""Requests before the clock starts."""
 PLAIN_EVERY = 20
+"""Our requests for one of the plain route, which is many times slower."""
 REQUEST, PLAIN = "Laser.recommend", "plain forward of the whole prompt, no ranking"
 GOALS = {50: 25.0, 95: None, 99: 60.0}
+"""Milliseconds aimed at, by percentile."""
 
 
-def bench_serve(setting: Setting, requests: int = 300, told: Told = untold) -> Report:
+def bench_serve(setting: Setting, requests: int = 300, progress: Progress = silent) -> Report:
     """Time requests one by one, each for another of `users` histories of the shop's items, all of whose texts are encoded.
 
     Args:
         setting: sizes.
         requests: timed requests, in `repeats` rounds; the plain route takes one for every twenty, in the same rounds.
-        told: told what is being done.
+        progress: called with what is being done.
     """
     with threads(setting.threads) as count, tempfile.TemporaryDirectory() as folder:
-        told("texts into the cache")
+        progress("texts into the cache")
         world = World(setting)
-        ours, plain = _ours(world, Path(folder)), _plain(world)
-        told("the machine's limits")
+        ours = _ours(world, Path(folder))
+        plain = _plain(world)
+        progress("the machine's limits")
         before = measure_limits(world.shape, setting.side, world.device)
         each = max(requests // setting.repeats, 1)
-        told(f"{each * setting.repeats} requests")
+        progress(f"{each * setting.repeats} requests")
         _take(ours, WARM_UP), _take(plain, 1)
         rounds = [(_take(ours, each), _take(plain, max(each // PLAIN_EVERY, 1))) for _ in range(setting.repeats)]
         limits = before.best(measure_limits(world.shape, setting.side, world.device))
@@ -80,7 +85,8 @@ def _ours(world: World, folder: Path) -> Callable[[], object]:
 
 
 def _plain(world: World) -> Callable[[], object]:
-    plain, virtual = world.plain(1), world.virtual(1)
+    plain = world.plain(1)
+    virtual = world.virtual(1)
     prompts = itertools.cycle(world.prompts(world.histories))
 
     @torch.no_grad()
@@ -92,10 +98,12 @@ def _plain(world: World) -> Callable[[], object]:
 
 def _jobs(world: World) -> dict[str, Job]:
     """Count a request of either route: the same work, with the weights as each keeps them."""
-    setting, shape, backbone = world.setting, world.shape, world.backbone
+    setting = world.setting
+    shape = world.shape
+    backbone = world.backbone
     context = round(setting.history * statistics.mean(map(len, world.lines)))
     work = through(shape, setting.prefix + 1, context=context, last_only=True).forward
-    beside = context * shape.cached * backbone.kept.itemsize + setting.catalogue * shape.width * torch.float32.itemsize
+    beside = context * shape.cached * backbone.storage_dtype.itemsize + setting.catalogue * shape.width * torch.float32.itemsize
     full = shape.layers * shape.matrices * backbone.dtype.itemsize
     weights = {REQUEST: full if setting.weights == "full" else world.weight_bytes - backbone.embeddings.weight.nbytes, PLAIN: full}
     return {name: Job(1, "requests", work, world.arithmetic, each + beside) for name, each in weights.items()}

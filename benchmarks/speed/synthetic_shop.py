@@ -1,4 +1,4 @@
-"""A synthetic shop around a real language model: items of random words, random histories, an untrained Laser.
+"""Build a synthetic shop around a real language model: items of random words, random histories, an untrained Laser.
 
 Everything is built through the functions that training uses; only the training itself is left out, which no duration depends on.
 """
@@ -115,7 +115,8 @@ class World:
 
     def __init__(self, setting: Setting) -> None:
         """Load the language model and write the shop's texts."""
-        self.setting, self.device = setting, choose(setting.device)
+        self.setting = setting
+        self.device = choose(setting.device)
         self.backbone: Backbone = load_backbone(setting.config("text_first"), self.device)
         tensors = (*self.backbone.model.parameters(), *self.backbone.model.buffers())
         self.weight_bytes = sum(tensor.nbytes for tensor in tensors)
@@ -170,7 +171,8 @@ class World:
 
 def catalogue(setting: Setting) -> list[dict[str, str]]:
     """Write titles of random words, of `item_tokens` tokens or more at `vary` 0, so that lines are cut to exactly that."""
-    rng, words = np.random.default_rng(setting.seed), WORDS.split()
+    rng = np.random.default_rng(setting.seed)
+    words = WORDS.split()
     low, high = (round(setting.item_tokens * (1 + side * setting.vary)) for side in (-1, 1))
     lengths = rng.integers(max(low, 1), high, setting.catalogue, endpoint=True)
     return [{"title": " ".join(rng.choice(words, length))} for length in lengths]

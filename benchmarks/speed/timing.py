@@ -1,4 +1,4 @@
-"""Timing that can be compared: warmed up, repeated, and in turns (A B A B …), so that ratios come from the same minutes.
+"""Time routes fairly: warmed up, repeated, and in turns (A B A B …), so that ratios come from the same minutes.
 
 Knows nothing of what it times.
 """
@@ -21,8 +21,8 @@ import torch
 from laserrec.system.devices import CPU, wait
 
 SAMPLE_SECONDS = 0.002
-Told = Callable[[str], None]
-"""Is told what is being done, for a line of progress."""
+Progress = Callable[[str], None]
+"""Called with what is being done, for a line on the terminal."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Timing:
 
 @contextmanager
 def threads(count: int | None) -> Iterator[int]:
-    """Let torch use `count` threads, all it had when None; tell how many it uses; undo that afterwards."""
+    """Let torch use `count` threads, all it had when None; yield how many it uses; undo that afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:
@@ -61,23 +61,23 @@ def threads(count: int | None) -> Iterator[int]:
         torch.set_num_threads(before)
 
 
-def untold(_: str) -> None:
-    """Tell nobody."""
+def silent(_: str) -> None:
+    """Report nothing."""
 
 
-def interleave(routes: Mapping[str, Route], repeats: int, warm_up: int = 1, told: Told = untold) -> dict[str, Timing]:
+def interleave(routes: Mapping[str, Route], repeats: int, warm_up: int = 1, progress: Progress = silent) -> dict[str, Timing]:
     """Time every route `repeats` times, in turns.
 
     Args:
         routes: by name.
         repeats: timed rounds.
         warm_up: rounds before them that are not timed.
-        told: told the round and the route.
+        progress: called with the round and the route.
     """
     seconds: dict[str, list[float]] = {name: [] for name in routes}
     for turn in range(-warm_up, repeats):
         for name, route in routes.items():
-            told(f"{name}, {f'round {turn + 1} of {repeats}' if turn >= 0 else 'warm-up'}")
+            progress(f"{name}, {f'round {turn + 1} of {repeats}' if turn >= 0 else 'warm-up'}")
             taken = once(route)
             if turn >= 0:
                 seconds[name].append(taken)
@@ -99,7 +99,7 @@ def once(route: Route) -> float:
 
 
 def peak_memory(run: Callable[[], object], device: torch.device = CPU) -> int | None:
-    """Return by how many bytes of a device this process grew at most while it ran something; None where the system does not tell."""
+    """Return by how many bytes of a device this process grew at most while it ran something; None where the system does not report it."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
@@ -112,7 +112,9 @@ def peak_memory(run: Callable[[], object], device: torch.device = CPU) -> int | 
     def resident() -> int:
         return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
-    done, peak, start = threading.Event(), 0, resident()
+    done = threading.Event()
+    peak = 0
+    start = resident()
 
     def watch() -> None:
         nonlocal peak

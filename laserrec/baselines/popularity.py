@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from laserrec.data.ragged import Ragged
+from laserrec.baselines.base import Fitted
+from laserrec.baselines.seen_penalty import choose_penalty
+
+if TYPE_CHECKING:
+    from laserrec.config import LaserConfig
+    from laserrec.training.context import FitContext, Stage
 
 
 class Popularity:
     """Scores an item by its events in training."""
 
-    name = "Popularity"
-    trained_parameters = 0
+    name = "popularity"
+    label = "Popularity"
+    summary = "the items with the most events in training"
 
-    def __init__(self, counts: NDArray[np.int64]) -> None:
-        """Take the events of each item, int64 [N]."""
-        self.counts = torch.from_numpy(counts.astype(np.float32))
+    def stages(self, config: LaserConfig) -> Sequence[Stage]:
+        """Nothing is trained."""
+        return []
 
-    @classmethod
-    def fit(cls, histories: Ragged, catalogue_size: int) -> Popularity:
-        """Count the events of training histories."""
-        return cls(np.bincount(histories.values, minlength=catalogue_size))
+    def depends_on(self, config: LaserConfig) -> dict[str, Any]:
+        """No setting matters."""
+        return {}
 
-    def scores(self, items: Tensor, mask: Tensor) -> Tensor:
-        """Return the counts for every history; see `Baseline`."""
-        return self.counts.to(items.device).expand(len(items), -1)
+    def fit(self, context: FitContext) -> Fitted:
+        """Count events, and choose a penalty on seen items."""
+        import torch
+
+        counts = torch.from_numpy(context.popularity).float().to(context.device)
+        fitted = Fitted(self.label, lambda items, mask: counts.expand(len(items), -1))
+        return choose_penalty(fitted, context.data.cases("valid"), context.device)

@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from laserrec import __version__
-from laserrec.cli import assets, baseline, compare, data, demo, evaluate, recommend, report, train, transfer, tune
+from laserrec.cli import assets, baseline, compare, data, demo, evaluate, recommend, report, serve, train, transfer, tune
 from laserrec.cli.support import run
 
 app = typer.Typer(
@@ -26,6 +26,8 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
 app.command("recommend")(recommend.recommend)
+app.add_typer(serve.app, name="serve")
+app.add_typer(serve.store_app, name="store")
 app.add_typer(assets.app, name="assets")
 
 

@@ -6,13 +6,13 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from laserrec.cli.support import Device, UsageError
+from laserrec.baselines.collection import BASELINES, baseline_named
+from laserrec.cli.support import Device, UsageError, one_of
 
 if TYPE_CHECKING:
     import torch
@@ -22,26 +22,11 @@ if TYPE_CHECKING:
     from laserrec.runs.folder import Result, RunFolder
 
 
-class Name(StrEnum):
-    """Baselines that the command knows."""
-
-    popularity = "popularity"
-    item_knn = "item-knn"
-    last_text = "last-text"
-    sasrec = "sasrec"
-    bert4rec = "bert4rec"
-    gru4rec = "gru4rec"
-    sasrec_text = "sasrec-text"
-    gru4rec_text = "gru4rec-text"
-    fdsa = "fdsa"
-    unisrec_text = "unisrec-text"
-    unisrec = "unisrec"
-    sasrec_text_id = "sasrec-text-id"
-    ensemble = "ensemble"
+NAMES = tuple(each.name for each in BASELINES)
 
 
 def baseline(
-    names: Annotated[list[Name], typer.Argument(help="Which ones.")],
+    names: Annotated[list[str], typer.Argument(help=f"Which ones: {', '.join(NAMES)}.", callback=one_of(NAMES))],
     data: Annotated[Path, typer.Option(help="Dataset folder.")],
     out: Annotated[Path, typer.Option(help="Folder of the run; each baseline has one below, and what is there is not done again.")],
     config: Annotated[Path | None, typer.Option(help="Settings, TOML or JSON, such as `laserrec tune` finds.")] = None,
@@ -82,7 +67,7 @@ def baseline(
 class _Wish:
     """What the command line asks of every run."""
 
-    names: Sequence[Name]
+    names: Sequence[str]
     path: Path
     data: Dataset
     device: torch.device
@@ -100,14 +85,12 @@ def _measure(run: RunFolder, wish: _Wish) -> list[Result]:
     from laserrec.runs.baselines import measure_baseline
     from laserrec.runs.folder import PARTS
     from laserrec.training.observers import EpochLog, ProgressBar
-    from laserrec.training.session import Session
 
-    console = progress_console()
-    session = Session(run.path, resume=True, observers=[ProgressBar(console), EpochLog(run.path)], device=wish.device)
+    observers = [ProgressBar(progress_console()), EpochLog(run.path)]
     results: list[Result] = []
     with resumable(shlex.join(["laserrec", *sys.argv[1:]])), run.work(wish.device):
         for name in wish.names:
-            results += measure_baseline(name.value, wish.data, run, session, console.print, PARTS).values()
+            results += measure_baseline(baseline_named(name), wish.data, run, observers, PARTS, wish.device).values()
     return results
 
 
@@ -121,7 +104,7 @@ def _show(out: Path, results: Sequence[Result], as_json: bool) -> None:
         show_results(results)
 
 
-def _show_seeds(folders: Sequence[Path], names: Sequence[Name], as_json: bool) -> None:
+def _show_seeds(folders: Sequence[Path], names: Sequence[str], as_json: bool) -> None:
     """Show each baseline's means over the seeds, with deviations."""
     from laserrec.cli.show import show_grids
     from laserrec.cli.support import print_json
@@ -129,8 +112,8 @@ def _show_seeds(folders: Sequence[Path], names: Sequence[Name], as_json: bool) -
     from laserrec.comparison.layout import summary_grids
     from laserrec.runs.folder import PARTS
 
-    parts = [part for part in PARTS if (folders[0] / names[0].value / f"ranks-{part}.parquet").is_file()]
-    found = [[summarise_runs([folder / name.value for folder in folders], part) for name in names] for part in parts]
+    parts = [part for part in PARTS if (folders[0] / names[0] / f"ranks-{part}.parquet").is_file()]
+    found = [[summarise_runs([folder / name for folder in folders], part) for name in names] for part in parts]
     if as_json:
         print_json({"runs": list(map(str, folders)), "results": [asdict(summary) for of_part in found for summary in of_part]})
     else:

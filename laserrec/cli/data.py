@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from laserrec.cli.support import UsageError
 
 if TYPE_CHECKING:
+    from laserrec.data.dataset import Dataset
     from laserrec.data.inspection import Distribution, Inspection
     from laserrec.data.prepare import PrepareSummary
 
@@ -28,6 +29,15 @@ class SourceFormat(StrEnum):
     recformer = "recformer"
 
 
+class QuotingChoice(StrEnum):
+    """Meanings of quotes that `--quoting` takes."""
+
+    auto = "auto"
+    doubled = "doubled"
+    backslash = "backslash"
+    none = "none"
+
+
 class SplitChoice(StrEnum):
     """Splits that `--split` takes."""
 
@@ -35,9 +45,22 @@ class SplitChoice(StrEnum):
     global_time = "global-time"
 
 
+class TiesChoice(StrEnum):
+    """What `--ties` takes."""
+
+    file = "file"
+    hash = "hash"
+
+
+class ExplodeChoice(StrEnum):
+    """What `--explode` takes."""
+
+    item = "item"
+
+
 @app.command()
 def prepare(
-    source: Annotated[Path, typer.Argument(help="A file of interactions, or a folder with one dataset's files.")],
+    source: Annotated[Path, typer.Argument(help="A file of interactions, a folder of one dataset's or of part files, or a pattern.")],
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     name: Annotated[str | None, typer.Option(help="Name of the dataset; the source's by default.")] = None,
     format: Annotated[SourceFormat | None, typer.Option(help="Format of the source; found out by default.")] = None,
@@ -45,8 +68,9 @@ def prepare(
     item_column: Annotated[str | None, typer.Option(help="Column of the item's id, in the interactions.")] = None,
     time_column: Annotated[str | None, typer.Option(help="Column of the moment.")] = None,
     time_format: Annotated[str | None, typer.Option(help="How moments are written, for example '%d.%m.%Y %H:%M'.")] = None,
+    clock_column: Annotated[str | None, typer.Option(help="Column of the time of day, read together with one of days.")] = None,
     file_order: Annotated[bool, typer.Option("--file-order", help="No moments: rows are in order already.")] = False,
-    items: Annotated[Path | None, typer.Option(help="File of item texts.")] = None,
+    items: Annotated[Path | None, typer.Option(help="File of item texts, or part files as in SOURCE.")] = None,
     item_id_column: Annotated[str | None, typer.Option(help="Column of the item's id, in the file of items.")] = None,
     title_column: Annotated[str | None, typer.Option(help="Column of the item's title.")] = None,
     attribute: Annotated[
@@ -54,6 +78,24 @@ def prepare(
     ] = None,
     encoding: Annotated[str, typer.Option(help="Encoding of text files, for example latin-1.")] = "utf-8",
     delimiter: Annotated[str | None, typer.Option(help="What separates CSV fields; found out by default.")] = None,
+    quoting: Annotated[QuotingChoice, typer.Option(help="What quotes in CSV and TSV files mean.")] = QuotingChoice.auto,
+    max_unpacked_gib: Annotated[
+        float | None, typer.Option(min=0, help="Most GiB that a packed file may unpack to; 100 times its size by default.")
+    ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN=VALUE,…", help="Events to keep, for example event_type=purchase; repeatable."),
+    ] = None,
+    min_rating: Annotated[float | None, typer.Option(help="Keep events of this rating and more.")] = None,
+    null_marks: Annotated[
+        str | None, typer.Option(metavar="MARK,…", help="What stands for a missing value; none for nothing. [NA, NULL, None, nan, \\N, …]")
+    ] = None,
+    explode: Annotated[ExplodeChoice | None, typer.Option(help="Read a list of items as one event an entry.")] = None,
+    ties: Annotated[
+        TiesChoice | None,
+        typer.Option(help="What orders a user's events of one moment; by default the file, unless that stands sorted by item."),
+    ] = None,
+    tie_seed: Annotated[int, typer.Option(min=0, help="Of the hash.")] = 0,
     split: Annotated[
         SplitChoice | None, typer.Option(help="How to divide; the source's own split, else leave-one-out, by default.")
     ] = None,
@@ -78,7 +120,7 @@ def prepare(
     check_place(out, force, [source, items] if items else [source])
     options = PrepareOptions(
         name=name,
-        format=format.value if format else None,
+        format=_value(format),
         read=ReadOptions(
             user=user_column,
             item=item_column,
@@ -91,24 +133,25 @@ def prepare(
             attributes=tuple(attribute) if attribute else None,
             encoding=encoding,
             delimiter=delimiter,
+            quoting=quoting.value,
+            max_unpacked_gib=max_unpacked_gib,
+            clock=clock_column,
+            **_of_values(keep, min_rating, null_marks, explode),
         ),
-        split=split.value if split else None,
+        split=_value(split),
         valid_share=valid_share,
         test_share=test_share,
         min_user=min_user,
         min_item=min_item,
+        ties=_value(ties),
+        tie_seed=tie_seed,
         keep_repeats=keep_repeats,
         drop_unknown=drop_unknown,
         drop_untitled=drop_untitled,
         all_items=all_items,
         max_bad_share=max_bad_share,
     )
-    dataset, summary = run(source, options)
-    dataset.save(out, replace=force)
-    if as_json:
-        typer.echo(json.dumps({"name": dataset.name, "out": str(out), **summary.as_dict()}, ensure_ascii=False))
-    else:
-        _show_summary(dataset.name, out, summary)
+    _write(*run(source, options), out, force, as_json)
 
 
 @app.command()
@@ -154,13 +197,41 @@ def inspect(
         _show_inspection(inspection)
 
 
+def _value(choice: StrEnum | None) -> Any:  # noqa: ANN401 - one of a closed choice's words
+    return None if choice is None else choice.value
+
+
+def _of_values(keep: list[str] | None, min_rating: float | None, null_marks: str | None, explode: ExplodeChoice | None) -> dict[str, Any]:
+    """Return the options of reading that say what values mean."""
+    from laserrec.data.values import NULL_MARKS
+
+    marks = NULL_MARKS if null_marks is None else tuple(mark for mark in map(str.strip, null_marks.split(",")) if mark)
+    return {
+        "keep": tuple(keep or ()),
+        "min_rating": min_rating,
+        "null_marks": () if null_marks == "none" else marks,
+        "explode": _value(explode),
+    }
+
+
+def _write(dataset: Dataset, summary: PrepareSummary, out: Path, force: bool, as_json: bool) -> None:
+    dataset.save(out, replace=force)
+    if as_json:
+        typer.echo(json.dumps({"name": dataset.name, "out": str(out), **summary.as_dict()}, ensure_ascii=False))
+    else:
+        _show_summary(dataset.name, out, summary)
+
+
 def _show_summary(name: str, out: Path, summary: PrepareSummary) -> None:
     kept = "kept" if summary.repeats_kept else "dropped"
     lines = [
         ("format", summary.format),
         *((f"column: {role}", column) for role, column in summary.columns.items()),
+        *((f"columns ignored: {table}", ", ".join(names)) for table, names in summary.ignored.items() if names),
         ("rows read", f"{summary.rows:,}"),
         ("bad rows", f"{summary.bad_rows:,}"),
+        *([("rows left out by their values", f"{summary.left_out:,}")] if summary.left_out else []),
+        ("events at the same moment", f"{summary.tied:.1%} (ordered by {'the file' if summary.ties == 'file' else 'a hash'})"),
         ("duplicate events dropped", f"{summary.duplicates:,}"),
         (f"repeated events {kept}", f"{summary.repeats:,}"),
         ("items missing in the file of items", _unknown(summary)),
@@ -174,7 +245,8 @@ def _show_summary(name: str, out: Path, summary: PrepareSummary) -> None:
         ("fingerprint", summary.fingerprint),
         ("published as", summary.known_as or "not a split with published numbers"),
     ]
-    notes = [*summary.notes, *(str(problem) for problem in summary.problems)]
+    advice = [f"! {entry.on_command_line()}" for entry in summary.advice]
+    notes = [*advice, *summary.notes, *(str(problem) for problem in summary.problems)]
     hidden = summary.bad_rows - len(summary.problems)
     _table(f"{name} → {out}", lines, [*notes, f"… and {hidden:,} more bad rows"] if hidden else notes)
 
@@ -211,10 +283,16 @@ def _show_inspection(inspection: Inspection) -> None:
             f"FOUND: {leaks.same_event:,} held-out events that train has too, {leaks.later_training:,} training events later than the "
             f"user's first held-out one, {leaks.after_cut:,} after the cut"
             if leaks.found
-            else "passed",
+            else "passed: within each user, nothing held out is in training, and nothing in training is later",
         ),
     ]
-    _table(inspection.name, lines, [])
+    notes = [f"! {advice.on_command_line()}" for advice in inspection.advice]
+    if inspection.split.kind != "global-time" and leaks.older_tests:
+        notes.append(
+            f"{leaks.older_tests:.0%} of the test events are older than some training event of another user: this split compares models, "
+            "and says less about a future day than one at two moments does (--split global-time)"
+        )
+    _table(inspection.name, lines, notes)
 
 
 def _split(kind: str, parameters: dict[str, int]) -> str:

@@ -40,9 +40,6 @@ def demo(
     console, place = progress_console(), choose(device)
     folder = data or out / "data"
 
-    def say(text: str) -> None:
-        console.print(text, highlight=False, markup=False)
-
     command = f"laserrec demo --out {out}{f' --data {data}' if data else ''}{' --quick' if quick else ''}"
     with resumable(command):
         dataset = Dataset.load(data) if data else demo_data()
@@ -56,12 +53,12 @@ def demo(
         if not folder.exists():
             dataset.save(folder)
         with run.work(place) as clock:
-            found = demonstrate(dataset, run, [clock, ProgressBar(console), EpochLog(out)], say, place)
+            found = demonstrate(dataset, run, [clock, ProgressBar(console), EpochLog(out)], place)
         run.finish()
         with console.status("Writing the report"):
             report = _report(run, folder, place)
     if as_json:
-        say(report)
+        console.print(report, highlight=False, markup=False)
         print_json(found.as_dict() | {"predicted": [asdict(figure) for figure in run.compared]})
     else:
         _show(found, run, folder, report)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from laserrec.laser.explanation import Explanation
     from laserrec.laser.ranking_requests import Recommendation
     from laserrec.recommender import Laser
+
+Bounds = dict[str, list[str] | None]
+"""Item ids by argument of `Laser.recommend`: `only` and `without`."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,10 @@ def recommend(
     k: Annotated[int, typer.Option("-k", min=1, help="How many items.")] = 10,
     only: Annotated[Path | None, typer.Option(metavar="FILE", help="A file of item ids, one a line: recommend no others.")] = None,
     without: Annotated[Path | None, typer.Option(metavar="FILE", help="A file of item ids, one a line: never recommend these.")] = None,
+    skip_unknown: Annotated[
+        bool,
+        typer.Option("--skip-unknown", help="Pass over ids in --only and --without that are unknown; shows how many."),
+    ] = False,
     include_seen: Annotated[bool, typer.Option("--include-seen", help="Items of the history may be recommended too.")] = False,
     new_items: Annotated[
         float | None, typer.Option(help="Deviations that items nobody took get beyond the score of those like them; as fitted by default.")
@@ -63,7 +71,8 @@ def recommend(
     from laserrec.cli.support import print_json, progress_console
 
     lines = None if texts is None else _read_lines(texts, "texts")
-    bounds = {name: None if file is None else _read_lines(file, "item ids") for name, file in (("only", only), ("without", without))}
+    files = {name: None if file is None else _read_lines(file, "item ids") for name, file in (("only", only), ("without", without))}
+    bounds = partial(_bounds, files, skip_unknown)
     if out is not None:
         _write_all(_Model(run, device, new_items), data, out, k, not include_seen, bounds)
         return
@@ -71,16 +80,18 @@ def recommend(
     with progress_console().status("Loading the model"):
         laser = _Model(run, device, new_items).load()
     if lines is not None:
-        answer = Answer("After these texts", [(None, line) for line in lines], laser.recommend_texts([lines], k, **bounds)[0])
+        answer = Answer("After these texts", [(None, line) for line in lines], laser.recommend_texts([lines], k, **bounds(laser))[0])
     else:
         ids = _split_ids(laser, items or []) if ids is None else ids
         heading = "After these items" if user is None else f"User {user}"
         history = [(item_id, laser.title(item_id)) for item_id in ids]
+        chosen = bounds(laser)
         if explain:
-            explained = laser.explain([ids], k=k, exclude_seen=not include_seen, **bounds)[0]
+            explained = laser.explain([ids], k=k, exclude_seen=not include_seen, only=chosen["only"], without=chosen["without"])[0]
             answer = Answer(heading, history, explained, explained)
         else:
-            answer = Answer(heading, history, laser.recommend([ids], k, exclude_seen=not include_seen, **bounds)[0])
+            found = laser.recommend([ids], k, exclude_seen=not include_seen, only=chosen["only"], without=chosen["without"])[0]
+            answer = Answer(heading, history, found)
     if as_json:
         print_json(_as_dict(answer, user))
     else:
@@ -134,21 +145,48 @@ class _Model:
         return laser
 
 
-def _write_all(model: _Model, data: Path | None, out: Path, k: int, exclude_seen: bool, bounds: dict[str, list[str] | None]) -> None:
+def _write_all(model: _Model, data: Path | None, out: Path, k: int, exclude_seen: bool, bounds: Callable[[Laser], Bounds]) -> None:
     """Recommend to every user of a dataset, and write one table."""
     from laserrec.cli.support import progress_console
-    from laserrec.runs.batch import check_place, recommend_users, write_table
+    from laserrec.runs.batch import check_place, formula_like_ids, recommend_users, write_table
+    from laserrec.system.progress import watched
     from laserrec.training.observers import ProgressBar
-    from laserrec.training.session import Session
 
     check_place(out)
     dataset, console = _dataset(model.run, data), progress_console()
     with console.status("Loading the model"):
         laser = model.load()
-    with Session(observers=[ProgressBar(console)], device=laser.device).watched("users", len(dataset.user_ids)) as told:
-        table = recommend_users(laser, dataset, k, exclude_seen=exclude_seen, told=told, **bounds)
+    chosen = bounds(laser)
+    with watched([ProgressBar(console)], "users", len(dataset.user_ids)) as progress:
+        table = recommend_users(laser, dataset, k, exclude_seen=exclude_seen, progress=progress, **chosen)
     write_table(table, out)
+    if out.suffix == ".csv" and (count := formula_like_ids(table)):
+        typer.echo(
+            f"Note: {count:,} ids in {out} begin as a spreadsheet's formula does, with = + - or @. Import these columns as text, or write "
+            ".parquet or .jsonl.",
+            err=True,
+        )
     typer.echo(f"{out}: {table.height:,} recommendations for {table['user_id'].n_unique():,} of {len(dataset.user_ids):,} users")
+
+
+def _bounds(given: Bounds, skip_unknown: bool, laser: Laser) -> Bounds:
+    """Return the ids of --only and --without, with those that the model does not know passed over and counted if asked.
+
+    Raises:
+        DataError: no id of --only is known.
+    """
+    from laserrec.errors import DataError
+
+    if not skip_unknown:
+        return given
+    known, found = set(laser.item_ids), dict(given)
+    for name, ids in given.items():
+        if ids is not None:
+            found[name] = kept = [item_id for item_id in ids if item_id in known]
+            typer.echo(f"--{name}: {len(ids) - len(kept):,} of {len(ids):,} ids are unknown to the model and passed over.", err=True)
+            if name == "only" and not kept:
+                raise DataError("The model knows none of the ids of --only, so nothing could be recommended.")
+    return found
 
 
 def _dataset(run: str, data: Path | None) -> Dataset:

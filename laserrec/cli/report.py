@@ -19,7 +19,7 @@ def report(
     data: Annotated[Path | None, typer.Option(help="Where the run's dataset lies now, when it was moved.")] = None,
     device: Device = None,
 ) -> None:
-    """Write one page about a run: data, figures with intervals, curves, experts, a map of the items, users by title, cost, settings."""
+    """Write one page about a run: data, figures with intervals, curves, a map of the items, users by title, cost, settings."""
     from laserrec.cli.support import progress_console
     from laserrec.report.page import write_report
     from laserrec.runs.folder import RunFolder

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from laserrec.errors import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -15,11 +17,11 @@ if TYPE_CHECKING:
     from laserrec.comparison.layout import Grid
     from laserrec.laser.explanation import Explanation
     from laserrec.laser.ranking_requests import Recommendation
+    from laserrec.runs.estimate import Compared, Plan
     from laserrec.runs.folder import Result
-    from laserrec.runs.planning.plan import Compared, Plan
 
 COLUMNS = {"R@10": "recall@10", "N@10": "ndcg@10", "R@50": "recall@50", "N@50": "ndcg@50", "MRR": "mrr"}
-PROTOCOL_TITLES = {"all": "seen items ranked too", "unseen": "seen items excluded"}
+PROTOCOL_TITLES = {"full": "seen items ranked too", "filter_seen": "seen items excluded"}
 SHOWN_HISTORY = 8
 BAR = 20
 """Characters of the longest bar."""
@@ -42,7 +44,7 @@ def show_results(results: Sequence[Result]) -> None:
     about = results[0].evaluation.about
     scope = f"{about['dataset']}, {' and '.join(parts)}, {len(results[0].evaluation):,} users, all items ranked"
     for protocol in results[0].evaluation.ranks:
-        console.print(Text(f"{scope}; {PROTOCOL_TITLES[protocol]}", style="bold"), soft_wrap=True)
+        console.print(Text(printable(f"{scope}; {PROTOCOL_TITLES[protocol]}"), style="bold"), soft_wrap=True)
         table = _table("", *COLUMNS, "Seconds", "Parameters")
         for result in results:
             figures = result.evaluation.metrics(protocol)
@@ -62,19 +64,19 @@ def show_recommendations(history: Sequence[str], found: Sequence[Recommendation]
     from rich.text import Text
 
     console = Console(highlight=False)
-    console.print(Text(heading, style="bold"))
+    console.print(Text(printable(heading), style="bold"))
     earlier = len(history) - SHOWN_HISTORY
     if earlier > 0:
         console.print(f"  … {earlier:,} earlier")
     for title in history[-SHOWN_HISTORY:]:
-        console.print(Text(f"  {title}"))
+        console.print(Text(printable(f"  {title}")))
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("#", justify="right")
     table.add_column("Id", overflow="fold")
     table.add_column("Title", overflow="fold")
     table.add_column("Score", justify="right", no_wrap=True)
     for rank, item in enumerate(found, start=1):
-        table.add_row(str(rank), Text(item.item_id), Text(item.title), f"{item.score:.3f}")
+        table.add_row(str(rank), Text(printable(item.item_id)), Text(printable(item.title)), f"{item.score:.3f}")
     console.print(table)
 
 
@@ -179,12 +181,12 @@ def show_grids(grids: Sequence[Grid]) -> None:
 
     console = Console()
     for grid in grids:
-        console.print(Text(grid.title, style="bold"), soft_wrap=True)
+        console.print(Text(printable(grid.title), style="bold"), soft_wrap=True)
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
         for place, name in enumerate(grid.head):
-            table.add_column(Text(name), justify="right" if place else "left", no_wrap=True)
+            table.add_column(Text(printable(name)), justify="right" if place else "left", no_wrap=True)
         for row in grid.rows:
-            table.add_row(*map(Text, row))
+            table.add_row(*(Text(printable(cell)) for cell in row))
         _print_whole(console, table)
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
-from laserrec.errors import DataError, InterruptedTraining, LaserrecError
+from laserrec.errors import DataError, InterruptedTraining, LaserrecError, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 # The root of what Typer raises for a wrong command line has no public name of its own.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+MESSAGE_LETTERS = 8_000
+"""Letters of a message that are shown: somebody else's file may have put a megabyte into it."""
 
 Device = Annotated[str | None, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps. [a GPU that CUDA sees, else the CPU]")]
 
@@ -61,9 +64,27 @@ def read_settings(
     return settings.override([*(assignments or []), *([] if seed is None else [f"seed={seed}"])])
 
 
+def one_of(names: Sequence[str]) -> Callable[[list[str]], list[str]]:
+    """Return a callback for arguments that must be among some names."""
+
+    def check(given: list[str]) -> list[str]:
+        for name in given:
+            if name not in names:
+                raise typer.BadParameter(f"{name!r} is not one of {', '.join(names)}.")
+        return given
+
+    return check
+
+
 def print_json(value: Mapping[str, Any]) -> None:
     """Print JSON on stdout."""
-    typer.echo(json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2))
+    typer.echo(_json(value))
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2)
+    # JSON escapes only the first 32 control characters; those from 127 to 159 stand in texts alone, where an escape means the same.
+    return text.translate({code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)})
 
 
 def write_json_to(target: str, value: Mapping[str, Any]) -> None:
@@ -72,7 +93,7 @@ def write_json_to(target: str, value: Mapping[str, Any]) -> None:
     Raises:
         DataError: the file cannot be written.
     """
-    write_text_to(target, json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2) + "\n")
+    write_text_to(target, _json(value) + "\n")
 
 
 def write_text_to(target: str, text: str) -> None:
@@ -84,7 +105,7 @@ def write_text_to(target: str, text: str) -> None:
     if target == "-":
         typer.echo(text, nl=False)
         return
-    from laserrec.system.files import aside
+    from laserrec.system.atomic import aside
 
     path = Path(target)
     try:
@@ -105,9 +126,17 @@ def run(app: typer.Typer, name: str) -> NoReturn:
         _fail(_usage(error), 2)
     except InterruptedTraining as stop:
         _fail(str(stop), 130)
-    except (LaserrecError, OSError) as error:
+    except LaserrecError as error:
+        _fail(f"error: {error}{_options(error)}", 1)
+    except OSError as error:
         _fail(f"error: {error}", 1)
     sys.exit(code)
+
+
+def _options(error: LaserrecError) -> str:
+    """Return what the command line calls the parameters that an error names; settings, which have a dot in their names, are `--set`."""
+    names = [f"--set {name}=…" if "." in name else f"--{name.replace('_', '-')}" for name in error.parameters]
+    return f" Options: {', '.join(names)}." if names else ""
 
 
 def _usage(error: Exception) -> str:
@@ -120,5 +149,5 @@ def _usage(error: Exception) -> str:
 
 def _fail(message: str, code: int) -> NoReturn:
     if message:
-        typer.echo(" ".join(message.splitlines()), err=True)
+        typer.echo(printable(" ".join(message[:MESSAGE_LETTERS].splitlines())), err=True)
     sys.exit(code)

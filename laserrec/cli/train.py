@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from laserrec.cli.support import Device, UsageError
+from laserrec.errors import printable
 
 if TYPE_CHECKING:
     import torch
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
 
     from laserrec.config import LaserConfig
     from laserrec.data.dataset import Dataset
+    from laserrec.runs.estimate import Plan
     from laserrec.runs.folder import RunFolder
-    from laserrec.runs.planning.plan import Plan
-    from laserrec.training.loop import Observer
+    from laserrec.system.progress import Observer
 
 
 class Preset(StrEnum):
@@ -135,6 +136,8 @@ def _train(out: Path, wish: _Wish, *, shown: bool = True) -> None:
     else:
         if planned is None:
             _announce(console, dataset, settings)
+        for change in run.rounded_otherwise(wish.device):
+            console.print(f"Goes on with {change}: the last digits may differ.", highlight=False, markup=False)
         with resumable(_continuation(out)), run.work(wish.device) as clock:
             train_run(run, dataset, [clock, *_observers(run, console, wish.tensorboard)], wish.device)
         run.finish()
@@ -159,10 +162,10 @@ def _check(config: Path | None, preset: Preset | None, plan: bool, resume: bool)
 
 def _predict(console: Console, out: Path, data: Dataset, settings: LaserConfig, device: torch.device) -> Plan:
     """Return the plan of a new run, which takes some seconds."""
-    from laserrec.runs.planning.preflight import preflight
+    from laserrec.runs.estimate import estimate_run
 
     _announce(console, data, settings)
-    return preflight(data, settings, out, device=device)
+    return estimate_run(data, settings, out, device=device)
 
 
 def _show_plan(plan: Plan, as_json: bool) -> None:
@@ -208,8 +211,9 @@ def _observers(run: RunFolder, console: Console, tensorboard: bool) -> list[Obse
 
 def _announce(console: Console, data: Dataset, settings: LaserConfig) -> None:
     users, items = len(data.user_ids), len(data.item_ids)
+    about = f"{users:,} users, {items:,} items, {data.interactions.height:,} interactions; language model {settings.llm.model}"
     console.print(
-        f"{data.name}: {users:,} users, {items:,} items, {data.interactions.height:,} interactions; language model {settings.llm.model}",
+        printable(f"{data.name}: {about}"),
         highlight=False,
         markup=False,
     )

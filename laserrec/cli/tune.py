@@ -4,35 +4,26 @@ from __future__ import annotations
 
 import shlex
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from laserrec.cli.support import Device
+from laserrec.baselines.collection import TUNABLE
+from laserrec.cli.support import Device, one_of
 
 if TYPE_CHECKING:
     from laserrec.runs.tuning.study import Tuning
 
 
-class Model(StrEnum):
-    """What can be tuned."""
-
-    laser = "laser"
-    sasrec = "sasrec"
-    bert4rec = "bert4rec"
-    gru4rec = "gru4rec"
-    sasrec_text = "sasrec-text"
-    gru4rec_text = "gru4rec-text"
-    fdsa = "fdsa"
-    unisrec_text = "unisrec-text"
-    unisrec = "unisrec"
-    sasrec_text_id = "sasrec-text-id"
+NAMES = ("laser", *(each.name for each in TUNABLE))
 
 
 def tune(
-    models: Annotated[list[Model], typer.Argument(help="Which ones; all get the same number of trials.")],
+    models: Annotated[
+        list[str],
+        typer.Argument(help=f"Which ones: {', '.join(NAMES)}; all get the same number of trials.", callback=one_of(NAMES)),
+    ],
     data: Annotated[Path, typer.Option(help="Dataset folder; only its training and validation events are used.")],
     out: Annotated[Path, typer.Option(help="Folder of the search; one that is there is continued.")],
     trials: Annotated[int, typer.Option(min=1, help="Trials of each model, those of earlier calls included.")] = 20,
@@ -52,13 +43,14 @@ def tune(
     from laserrec.training.observers import ProgressBar
 
     place, settings = choose(device), read_settings(config, assignments)
-    dataset, console, found = Dataset.load(data), progress_console(), []
+    dataset, bar, found = Dataset.load(data), ProgressBar(progress_console()), []
     with resumable(shlex.join(["laserrec", *sys.argv[1:]])):
         for model in models:
-            with searching(model.value, dataset, settings, out, place) as search:
+            baseline = next((each for each in TUNABLE if each.name == model), None)
+            with searching(baseline, dataset, settings, out, place) as search:
                 while search.trials < trials:
-                    console.print(f"{model.value}: trial {search.trials + 1} of {trials}", highlight=False, markup=False)
-                    search.step([ProgressBar(console)])
+                    bar.log(f"{model}: trial {search.trials + 1} of {trials}")
+                    search.step([bar])
                 found.append(search.found)
     if as_json:
         about = {"out": str(out), "data": {"name": dataset.name, "fingerprint": dataset.fingerprint}, **provenance()}

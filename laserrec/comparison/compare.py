@@ -1,4 +1,4 @@
-"""The whole comparison: one table a protocol, with tests and slices, as data; knows nothing of how it is shown."""
+"""Compare models on the same cases: one table a protocol, with tests and slices; knows nothing of how it is shown."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def compare_runs(paths: Sequence[Path], part: Part = "test", data: Path | None =
 
 
 def compare_entries(entries: Sequence[Entry], data: Dataset, part: Part) -> Compared:
-    """Compare what was read; of a single model there are figures and slices, and no test.
+    """Compare entries; a single model gets figures and slices, and no test.
 
     Args:
         entries: the models; the first is tested against the others.
@@ -190,7 +190,7 @@ def _table(entries: Sequence[Entry], data: Dataset, part: Part, protocol: Protoc
         [_row(entry, protocol) for entry in entries],
         paired_tests(first, others, TESTED, protocol),
         slices(entries, data, SLICED, protocol),
-        published(data.fingerprint) if protocol == "all" and part == "test" else [],
+        published(data.fingerprint) if protocol == "full" and part == "test" else [],
     )
 
 

@@ -1,6 +1,6 @@
-"""What is compared: the ranks of runs, and of the models that a demonstration keeps below its run; runs that differ in seed alone are one.
+"""Read the ranks of runs to compare, and of the models below a run; runs that differ in seed alone are one model.
 
-Figures of different splits are not comparable, so everything must have the same fingerprint, part and cases, or nothing is compared.
+Figures of different splits are not comparable, so all ranks must have the same fingerprint, part and cases.
 """
 
 from __future__ import annotations
@@ -66,11 +66,9 @@ class _Read:
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """What two runs must share to be one model trained with two seeds."""
+        """Model, settings and catalogue, which two runs of one model with different seeds share."""
         about = self.evaluation.about
-        own = self.owner.config
-        # What a plan chose for the memory that was free makes no other model.
-        settings = own.override([f"{name}=none" for name in self.owner.about.get("plan", {}).get("chosen", {})]).model_dump(mode="json")
+        settings = self.owner.config.identity
         del settings["seed"]
         catalogue = self.owner.about["data"]["catalogue"]
         return {"model": about.get("model"), "settings": about.get("settings", settings), "catalogue": catalogue}
@@ -80,8 +78,8 @@ def read_entries(paths: Sequence[Path], part: Part) -> list[Entry]:
     """Read the ranks of runs.
 
     Args:
-        paths: folders of runs, of models below one, or of baselines, all of which are taken; or of seeds of either. What a folder holds is
-            taken once, where it is named first.
+        paths: folders of runs, of models below one, or of seeds of either; a folder of baselines counts as all of them. A model that two
+            folders hold is read once.
         part: which cases.
 
     Returns:
@@ -114,23 +112,24 @@ def _require_one_model(first: Path, read: Sequence[_Read]) -> None:
     if len(groups) > 1:
         held = ", ".join(str(group[0].path) for group in groups)
         example = shlex.join(str(one.path) for one in groups[0])
-        raise DataError(f"{first} holds several models: {held}. The others are set beside one: name its folders first, such as {example}")
+        raise DataError(
+            f"{first} holds several models: {held}. The first folder must hold the one model that is tested against the others: "
+            f"name its folder first, such as {example}"
+        )
 
 
 def _grouped(read: Sequence[_Read]) -> list[list[_Read]]:
-    """Return what was read, a list a model: its seeds."""
+    """Group runs that differ in their seed alone: one list a model."""
     groups: list[list[_Read]] = []
     for one in read:
-        same = next((group for group in groups if _seeds_of_one(group, one)), None)
-        if same is None:
-            groups.append([one])
+        for group in groups:
+            # Two runs of the same settings and seed are two models: averaging them would count one draw twice.
+            if group[0].recipe == one.recipe and all(member.owner.config.seed != one.owner.config.seed for member in group):
+                group.append(one)
+                break
         else:
-            same.append(one)
+            groups.append([one])
     return groups
-
-
-def _seeds_of_one(group: Sequence[_Read], other: _Read) -> bool:
-    return group[0].recipe == other.recipe and all(member.owner.config.seed != other.owner.config.seed for member in group)
 
 
 def _entry(group: Sequence[_Read], names: Counter[str]) -> Entry:
@@ -180,7 +179,8 @@ def _read(path: Path, part: Part) -> _Read:
 
 
 def _require_same_cases(first: _Read, other: _Read) -> None:
-    ours, theirs = first.evaluation, other.evaluation
+    ours = first.evaluation
+    theirs = other.evaluation
     fingerprints = [str(evaluation.about.get("fingerprint")) for evaluation in (ours, theirs)]
     if fingerprints[0] != fingerprints[1]:
         raise DataError(

@@ -1,4 +1,4 @@
-"""A comparison as grids of text, and grids as Markdown and HTML; a terminal lays the same grids out for itself."""
+"""Lay a comparison out as grids of text, and grids as Markdown and HTML."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from laserrec.evaluation.metrics import Protocol
 
 SHORT = {"recall@10": "R@10", "ndcg@10": "N@10", "recall@50": "R@50", "ndcg@50": "N@50", "mrr": "MRR"}
 DIRECTIONS = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
-"""Invisible letters that turn the direction of writing, for `str.translate`: those of others would turn what stands behind them, too."""
-TITLES = {"all": "seen items ranked too", "unseen": "seen items left out"}
+"""Removes invisible letters that turn the direction of writing, by `str.translate`: in a title they would turn the text behind it, too."""
+TITLES = {"full": "seen items ranked too", "filter_seen": "seen items left out"}
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def grids(compared: Compared) -> list[Grid]:
 
 
 def summary_grids(*summaries: Summary) -> list[Grid]:
-    """Lay the figures of models, each over its seeds and all on the same cases, out: a grid a protocol, a row a model."""
+    """Lay out the figures of models, each over its seeds and all on the same cases: one grid a protocol, one row a model."""
     first = summaries[0]
     return [_figures([each.rows[protocol] for each in summaries], [], _title(first, protocol)) for protocol in first.rows]
 
@@ -62,16 +62,15 @@ def html(compared: Compared) -> str:
     parts = []
     for grid in grids(compared):
         head = "".join(f'<th scope="col">{_escaped(text)}</th>' for text in grid.head)
-        table = f"<table><thead><tr>{head}</tr></thead>\n<tbody>{''.join(map(_row_html, grid.rows))}</tbody></table>"
+        body = ""
+        for row in grid.rows:
+            first, *others = map(_escaped, row)
+            body += f'<tr><th scope="row">{first}</th>' + "".join(f"<td>{text}</td>" for text in others) + "</tr>\n"
+        table = f"<table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>"
         name = _escaped(grid.title)
         parts.append(f'<h2>{name}</h2>\n<div class="scroll" tabindex="0" role="region" aria-label="{name}">{table}</div>')
     foot = f"<p>Fingerprint of the split: <code>{escape(compared.fingerprint)}</code>. {escape(NOTE)}</p>"
     return _PAGE.format(title=_escaped(f"{compared.dataset}: comparison"), body="\n".join([*parts, foot]))
-
-
-def _row_html(row: Sequence[str]) -> str:
-    first, *others = map(_escaped, row)
-    return f'<tr><th scope="row">{first}</th>' + "".join(f"<td>{text}</td>" for text in others) + "</tr>\n"
 
 
 def _escaped(text: str) -> str:
@@ -181,5 +180,5 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return text on one line that Markdown shows as it is: names come from others' files."""
+    """Return text on one line, escaped for Markdown: names come from other people's files."""
     return re.sub(r"([\\`*_|\[\]])", r"\\\1", " ".join(text.translate(DIRECTIONS).split())).replace("<", "&lt;")

@@ -1,6 +1,6 @@
-"""Figures that others published on a split we can recognise by its fingerprint; all with seen items ranked too.
+"""Figures that others published on a split with a known fingerprint, all under the protocol `full`.
 
-Numbers of another split of the same data set are never shown beside ours, whatever its name.
+Figures of another split of the same data set are never shown beside ours, even under the same name.
 """
 
 from __future__ import annotations

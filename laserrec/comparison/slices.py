@@ -1,4 +1,4 @@
-"""Cases by what they are: length of the history, how often the target stands in training, how long its text is.
+"""Divide cases by length of the history, by training events of the target and by the length of its text.
 
 Dimensions: R cases.
 """
@@ -15,6 +15,7 @@ from laserrec.comparison.entries import Entry
 from laserrec.data.dataset import Dataset
 from laserrec.evaluation.metrics import Protocol
 
+# First values of each slice; steps grow, since the counts are skewed.
 LENGTHS = (1, 3, 5, 10, 20, 50, 100, 200)
 POPULARITIES = (0, 1, 5, 20, 50)
 WORDS = (0, 5, 10, 20, 40)
@@ -38,7 +39,7 @@ class Slice:
 
 
 def slices(entries: Sequence[Entry], data: Dataset, metric: str, protocol: Protocol) -> list[Slice]:
-    """Divide the cases in three ways; kinds without a case are left out.
+    """Return each model's mean on each kind of case; kinds without a case are left out.
 
     Args:
         entries: the models.

@@ -1,4 +1,4 @@
-"""Paired tests of one model against others on the same cases, corrected for their number.
+"""Test one model against others on the same cases, paired, and correct the p-values for their number.
 
 For each rival and metric: the mean difference with its bootstrap interval, Student's paired t-test, Wilcoxon's signed-rank test, the effect
 size d_z (mean difference over the deviation of the differences), and on how many cases each side is ahead. p-values of all tests of a
@@ -73,7 +73,8 @@ def paired_tests(model: Entry, rivals: Sequence[Entry], metrics: Sequence[str], 
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return p-values corrected by Holm's method: the i-th smallest of m times m − i + 1, never below a smaller one's, at most 1."""
-    corrected, least = [1.0] * len(p_values), 0.0
+    corrected = [1.0] * len(p_values)
+    least = 0.0
     for place, index in enumerate(np.argsort(p_values, kind="stable").tolist()):
         least = max(least, (len(p_values) - place) * p_values[index])
         corrected[index] = min(1.0, least)

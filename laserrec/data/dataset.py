@@ -20,14 +20,17 @@ import polars as pl
 from numpy.typing import NDArray
 
 from laserrec.data.events import BEFORE, Events
+from laserrec.data.files import write_parquet
 from laserrec.data.ids import places_among
 from laserrec.data.ragged import Ragged
 from laserrec.data.splits import SplitInfo, SplitKind, fingerprint
 from laserrec.data.tables import ITEM, PART, PART_TYPE, PARTS, TIME, TITLE, USER, SourceFile
-from laserrec.errors import DataError, UnknownIdError
+from laserrec.errors import DataError, UnknownIdError, shown
 from laserrec.system.atomic_folder import FolderKind
 
 FORMAT = 1
+CasesPart = Literal["valid", "test"]
+"""Parts that are evaluated."""
 _TABLES = ("items.parquet", "interactions.parquet")
 _KIND = FolderKind("dataset", ("manifest.json", *_TABLES), mark="manifest.json", error=DataError)
 _EVENTS = {USER: pl.String, ITEM: pl.String, TIME: pl.Int64, PART: PART_TYPE}
@@ -129,7 +132,8 @@ class Dataset:
         Raises:
             DataError: a file is missing or damaged, or the tables do not have the manifest's fingerprint.
         """
-        path = Path(path)
+        path = _KIND.place(path)
+        _KIND.recover(path)
         manifest = _read_manifest(path)
         split = _read_split(manifest.get("split"), path)
         items, interactions = (_read_table(path / name, manifest["files"].get(name)) for name in _TABLES)
@@ -151,14 +155,15 @@ class Dataset:
         Raises:
             DataError: the folder exists and `replace` is false, something else than a dataset stands there, or the disk refuses.
         """
-        check_place(Path(path), replace)
-        _KIND.write(Path(path), self._write)
+        folder = _KIND.place(path)
+        check_place(folder, replace)
+        _KIND.write(folder, self._write)
 
     def _write(self, folder: Path) -> None:
         folder.mkdir()
-        self.items.write_parquet(folder / "items.parquet")
+        write_parquet(self.items, folder / "items.parquet")
         # Polars' default, zstd, takes half as long again for a file of two thirds.
-        self.interactions.write_parquet(folder / "interactions.parquet", compression="lz4")
+        write_parquet(self.interactions, folder / "interactions.parquet", compression="lz4")
         files = {name: SourceFile.of(folder / name).sha256 for name in _TABLES}
         manifest = json.dumps({**self.manifest, "files": files}, indent=2, ensure_ascii=False)
         (folder / "manifest.json").write_text(manifest + "\n", encoding="utf-8")
@@ -207,7 +212,7 @@ class Dataset:
         """
         try:
             return self._item_indices[item_id]
-        except KeyError:
+        except (KeyError, TypeError):  # TypeError: a list, say, is no id
             raise UnknownIdError("item", item_id, self.item_ids) from None
 
     def user_index(self, user_id: str) -> int:
@@ -218,7 +223,7 @@ class Dataset:
         """
         try:
             return self._user_indices[user_id]
-        except KeyError:
+        except (KeyError, TypeError):
             raise UnknownIdError("user", user_id, self.user_ids) from None
 
     @cached_property
@@ -251,11 +256,16 @@ class Dataset:
         """Return every user's item indices of part train in order, one row a user; a row may be empty."""
         return _within(self._histories, self.events.parts, 0, 1)
 
-    def cases(self, part: Literal["valid", "test"]) -> Cases:
+    def cases(self, part: CasesPart) -> Cases:
         """Return one case a user: their first event of `part`, and all of their events before it.
 
         Users without an event in `part`, or without one before it, have no case.
+
+        Raises:
+            DataError: there is no such part.
         """
+        if part not in get_args(CasesPart):
+            raise DataError(f"Received the part {shown(part)}; allowed are 'valid' and 'test'.")
         events, parts = self._histories, self.events.parts
         code = PARTS.index(part)
         before = _within(events, parts, BEFORE, code)

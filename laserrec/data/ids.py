@@ -5,6 +5,7 @@ Knows nothing of users, items or files.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import count
 
 import numpy as np
@@ -40,13 +41,27 @@ def distinct(ids: pl.Series) -> tuple[pl.Series, NDArray[np.int64]]:
     return gather(found, order), place[codes]
 
 
-def stripped(ids: pl.Series, codes: NDArray[np.int64]) -> tuple[pl.Series, NDArray[np.int64]]:
-    """Take the white space off distinct ids, and renumber the rows if that makes some alike or moves them."""
-    texts = ids.str.strip_chars()
-    if (texts == ids).all():
-        return ids, codes
-    found, places = distinct(texts)
-    return found, places[codes]
+def numbered(values: pl.Series, read: Callable[[pl.Series], pl.Series]) -> tuple[pl.Series, NDArray[np.int64]]:
+    """Return the distinct ids of a column, sorted, and for each row the place of its id among them, -1 where it has none.
+
+    Args:
+        values: of any type.
+        read: returns the ids of a column, String, null where there is none; what it returned it returns again.
+
+    Returns:
+        String [D] and int64 [rows].
+    """
+    if values.dtype != pl.String:
+        values = read(values)
+    if values.null_count():
+        values = values.fill_null("")
+    found, codes = distinct(values)
+    known = read(found)  # of distinct texts alone: there are far fewer of them than rows
+    if (known == found).all(ignore_nulls=False):
+        return found, codes
+    number = np.full(len(found), -1, dtype=np.int64)
+    names, number[known.is_not_null().to_numpy()] = distinct(known.drop_nulls())
+    return names, number[codes]
 
 
 def number_alike(keys: NDArray[np.uint64]) -> tuple[NDArray[np.int64], int]:

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from laserrec.data.advice import MANY_TIES, Advice, tied_events
 from laserrec.data.dataset import Dataset
 from laserrec.data.splits import SplitInfo, known_split
 from laserrec.data.tables import HISTORY, ITEM, PART, PARTS, TIME, TITLE, USER
@@ -43,15 +44,18 @@ class Leaks:
         same_event: events of valid or test that train holds too, with the same user, item and moment.
         later_training: events of train later than the same user's first event of valid or test.
         after_cut: of a global-time split, events of train at or after the moment valid begins; otherwise 0.
+        older_tests: share of the test events that are older than some training event of any user. Under leave-one-out that is usual and no
+            leak of a user's own order: a model has then learnt from other users' later events.
     """
 
     same_event: int
     later_training: int
     after_cut: int
+    older_tests: float = 0.0
 
     @property
     def found(self) -> bool:
-        """Whether there is any."""
+        """Whether there is any; `older_tests`, which follows from the split, is none."""
         return bool(self.same_event or self.later_training or self.after_cut)
 
 
@@ -81,6 +85,7 @@ class Inspection:
         seen_targets: share of test targets that are in the user's history.
         ties: share of events that share user and moment with another.
         leaks: the leak check.
+        advice: what was found that makes figures mean less than they seem to.
     """
 
     name: str
@@ -104,6 +109,7 @@ class Inspection:
     seen_targets: float
     ties: float
     leaks: Leaks
+    advice: tuple[Advice, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain values for JSON."""
@@ -120,6 +126,10 @@ def inspect(dataset: Dataset) -> Inspection:
     published = known_split(dataset.fingerprint)
     texts = items.drop(ITEM)
     titles = items[TITLE].drop_nulls()
+    order = dataset.details.get("source", {}).get("order", {})
+    ties = float(events.select((pl.len().over(USER, TIME) > 1).mean()).item())
+    # Moments are stored in seconds; the source may have told them apart more finely.
+    tied = float(order.get("tied", ties))
     return Inspection(
         name=dataset.name,
         fingerprint=dataset.fingerprint,
@@ -140,8 +150,9 @@ def inspect(dataset: Dataset) -> Inspection:
         shared_titles=int(titles.is_duplicated().sum()),
         repeats=1 - events.n_unique([USER, ITEM]) / events.height,
         seen_targets=_seen(dataset),
-        ties=float(events.select((pl.len().over(USER, TIME) > 1).mean()).item()),
+        ties=ties,
         leaks=leaks(dataset),
+        advice=(tied_events(tied, str(order.get("ties", "file"))),) if tied > MANY_TIES else (),
     )
 
 
@@ -153,7 +164,10 @@ def leaks(dataset: Dataset) -> Leaks:
     first = held_out.group_by(USER).agg(pl.col(TIME).min().alias("first"))
     later = train.join(first, on=USER).filter(pl.col(TIME) > pl.col("first")).height
     cut = dataset.split.parameters.get("valid_from") if dataset.split.kind == "global-time" else None
-    return Leaks(same, later, train.filter(pl.col(TIME) >= cut).height if cut is not None else 0)
+    after = train.filter(pl.col(TIME) >= cut).height if cut is not None else 0
+    test = held_out.filter(pl.col(PART) == "test")
+    older = float((test[TIME].to_numpy() < train[TIME].to_numpy().max()).mean()) if train.height and test.height else 0.0
+    return Leaks(same, later, after, older)
 
 
 def _read_only(events: pl.DataFrame) -> dict[str, int]:

@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Literal
 
+from laserrec.data.values import NULL_MARKS
 from laserrec.errors import DataError
 
+Explode = Literal["item"]
+Quoting = Literal["auto", "doubled", "backslash", "none"]
+"""What quotes in CSV and TSV files mean. `doubled`: RFC 4180, a quote inside a quoted field is written twice. `backslash`: it is written
+as Spark does, after a backslash. `none`: quotes are characters like others. `auto`: `doubled` where the file keeps to it, else the reading
+that leaves the fewest bad rows."""
 FLAGS = {
     "user": "--user-column",
     "item": "--item-column",
@@ -19,7 +26,14 @@ FLAGS = {
     "title": "--title-column",
     "attributes": "--attribute",
     "encoding": "--encoding",
+    "clock": "--clock-column",
+    "keep": "--keep",
+    "min_rating": "--min-rating",
+    "null_marks": "--null-marks",
+    "explode": "--explode",
     "delimiter": "--delimiter",
+    "quoting": "--quoting",
+    "max_unpacked_gib": "--max-unpacked-gib",
 }
 """What each is called on the command line and in messages."""
 
@@ -40,6 +54,13 @@ class ReadOptions:
         attributes: further columns of text; all of them when unset.
         encoding: of text files.
         delimiter: of CSV files.
+        quoting: what quotes in CSV and TSV files mean; see `Quoting`.
+        clock: column of the time of day, read together with a column of days.
+        keep: which events to keep, each `COLUMN=VALUE,VALUE…`; the others are left out and counted.
+        min_rating: lowest rating of an event that is kept.
+        null_marks: texts that stand for a missing value; none with ().
+        explode: read a list of items as one event an entry; otherwise a list is a bad row.
+        max_unpacked_gib: how many GiB a packed file may unpack to; 100 times its size, at least 0.25, when unset.
     """
 
     user: str | None = None
@@ -53,6 +74,13 @@ class ReadOptions:
     attributes: tuple[str, ...] | None = None
     encoding: str = "utf-8"
     delimiter: str | None = None
+    quoting: Quoting = "auto"
+    max_unpacked_gib: float | None = None
+    clock: str | None = None
+    keep: tuple[str, ...] = ()
+    min_rating: float | None = None
+    null_marks: tuple[str, ...] = NULL_MARKS
+    explode: Explode | None = None
 
     def given(self, among: Collection[str] = FLAGS.keys()) -> tuple[str, ...]:
         """Return the flags of those options, all or among some, that are not as they are when nothing is said."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -11,19 +12,21 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from laserrec.data.advice import MANY_TIES, Advice, small_core, tied_events, unmatched_items
 from laserrec.data.dataset import Dataset
 from laserrec.data.events import Events
-from laserrec.data.filters import count_repeats, drop_duplicates, drop_repeats, in_order, k_core
-from laserrec.data.frames import Tables
+from laserrec.data.filters import Ties, count_repeats, drop_duplicates, drop_repeats, in_order, k_core, sorted_by_item, tied_share
 from laserrec.data.ids import places_among
 from laserrec.data.options import ReadOptions
 from laserrec.data.raw import RawTables
+from laserrec.data.reading.memory import Tables
 from laserrec.data.sources import Format, read_source
 from laserrec.data.splits import SplitInfo, global_time, known_split, leave_one_out, moments_at
 from laserrec.data.tables import ITEM, MICROSECONDS, TITLE, BadRow
 from laserrec.errors import BadRowsError, DataError
 
 SHOWN_PROBLEMS = 10
+_FEW, _MUCH = 0.1, 1 / 3  # of the log's items in the table of items; of the events outside the core
 SHARE = 0.1
 """Of all events, that the parts valid and test of a global-time split get each unless told otherwise."""
 
@@ -41,6 +44,9 @@ class PrepareOptions:
         test_share: likewise.
         min_user: fewest events of a user; 5 when unset, 1 for a source that brings its split.
         min_item: fewest events of an item; likewise.
+        ties: what orders a user's events of one moment: the order of the source (`file`) or a hash of seed, user, item and moment (`hash`).
+            When unset the source's, unless it stands sorted by item there: a model would learn the order of ids.
+        tie_seed: of the hash.
         keep_repeats: keep a user's later events with an item they already had.
         drop_unknown: drop events whose item the item table lacks; otherwise such items stay, without text.
         drop_untitled: drop items without a title, and their events (paper §6).
@@ -56,6 +62,8 @@ class PrepareOptions:
     test_share: float | None = None
     min_user: int | None = None
     min_item: int | None = None
+    ties: Ties | None = None
+    tie_seed: int = 0
     keep_repeats: bool = True
     drop_unknown: bool = False
     drop_untitled: bool = False
@@ -69,11 +77,16 @@ class PrepareSummary:
 
     Attributes:
         format: name of the reader.
-        columns: which column was taken for what.
+        columns: which column was read as what.
+        ignored: columns of each table that were not read.
         notes: what a user should know about how the source was read.
+        advice: what was found that a user may want to choose otherwise.
         rows: rows read, bad ones included.
         bad_rows: rows that could not be used.
         problems: the first of them.
+        left_out: rows that `keep` and `min_rating` left out.
+        tied: share of the events that share user and moment with another.
+        ties: what orders those: `file` or `hash`.
         duplicates: events dropped because user, item and moment agree with another's.
         repeats: events with an item that the user already had; dropped unless repeats are kept.
         repeats_kept: they were kept.
@@ -95,10 +108,15 @@ class PrepareSummary:
 
     format: str
     columns: dict[str, str]
+    ignored: dict[str, tuple[str, ...]]
     notes: tuple[str, ...]
+    advice: tuple[Advice, ...]
     rows: int
     bad_rows: int
     problems: tuple[BadRow, ...]
+    left_out: int
+    tied: float
+    ties: Ties
     duplicates: int
     repeats: int
     repeats_kept: bool
@@ -141,23 +159,30 @@ def prepare(source: str | Path | Tables, options: PrepareOptions | None = None) 
     raw = read_source(Path(source) if isinstance(source, str) else source, options.format, options.read)
     _refuse_bad(raw, options.max_bad_share)
     counts: dict[str, int] = {}
-    events, items = _filtered(raw, options, counts)
+    events, ties, tied = _ordered(raw, options)
+    events, items = _filtered(raw, events, options, counts)
+    advice = (*raw.advice, *_advice(raw, counts, ties, tied))
     events, split = _divided(events, options)
     catalogue = items.join(pl.DataFrame({ITEM: events.items}), on=ITEM, how="full" if options.all_items else "right", coalesce=True)
     catalogue = catalogue.select(items.columns).sort(ITEM)
     counts["unused_items"] = items.join(catalogue, on=ITEM, how="anti").height
     events = dataclasses.replace(events, items=catalogue[ITEM], item=places_among(events.items, catalogue[ITEM])[events.item])
-    sources = [dataclasses.asdict(file) for file in raw.sources]
-    details = {"format": raw.format, "files": sources, "options": _plain(options), "counts": {**counts, "bad_rows": len(raw.problems)}}
-    dataset = Dataset.of(options.name or raw.name, catalogue, events, split, {"source": details})
+    order = {"ties": ties, "tied": round(tied, 4)} | ({"seed": options.tie_seed} if ties == "hash" else {})
+    details = {"source": {**_origin(raw, options, counts), "order": order}}
+    dataset = Dataset.of(options.name or raw.name, catalogue, events, split, details)
     published = known_split(dataset.fingerprint)
     return dataset, PrepareSummary(
         format=raw.format,
         columns=raw.columns,
+        ignored=dict(raw.ignored),
         notes=raw.notes,
+        advice=advice,
         rows=raw.rows,
         bad_rows=len(raw.problems),
         problems=raw.problems[:SHOWN_PROBLEMS],
+        left_out=raw.left_out,
+        tied=tied,
+        ties=ties,
         repeats_kept=options.keep_repeats,
         users=len(events.users),
         items=catalogue.height,
@@ -170,25 +195,62 @@ def prepare(source: str | Path | Tables, options: PrepareOptions | None = None) 
     )
 
 
+def _origin(raw: RawTables, options: PrepareOptions, counts: dict[str, int]) -> dict[str, Any]:
+    """Return what the manifest says of the source and of what was dropped."""
+    return {
+        "format": raw.format,
+        "files": [dataclasses.asdict(file) for file in raw.sources],
+        "options": _plain(options),
+        "counts": {**counts, "bad_rows": len(raw.problems), "left_out": raw.left_out},
+    }
+
+
 def _refuse_bad(raw: RawTables, allowed: float) -> None:
     bad = len(raw.problems)
-    if raw.rows and bad > allowed * raw.rows:
-        shown = "\n".join(f"  {problem}" for problem in raw.problems[:SHOWN_PROBLEMS])
-        raise BadRowsError(
-            f"{bad} of {raw.rows} rows ({bad / raw.rows:.1%}) cannot be used, more than the {allowed:.1%} allowed; nothing was written.\n"
-            f"{shown}\nCorrect the source, or allow more with --max-bad-share {min(1.0, bad / raw.rows + 0.01):.2f}."
-        )
+    if not raw.rows or (bad <= allowed * raw.rows and (len(raw.events) or not bad)):
+        return
+    shown = "\n".join(f"  {problem}" for problem in raw.problems[:SHOWN_PROBLEMS])
+    advice = "".join(f"{entry.on_command_line()}.\n" for entry in raw.advice)
+    limit = f"more than the {allowed:.1%} allowed" if bad > allowed * raw.rows else "and no event is left"
+    more = f", or allow more with --max-bad-share {min(1.0, bad / raw.rows + 0.01):.2f}" if len(raw.events) else ""
+    raise BadRowsError(
+        f"{bad} of {raw.rows} rows ({bad / raw.rows:.1%}) cannot be used, {limit}; nothing was written.\n{shown}\n{advice}"
+        f"{'Or c' if advice else 'C'}orrect the source{more}."
+    )
 
 
-def _filtered(raw: RawTables, options: PrepareOptions, counts: dict[str, int]) -> tuple[Events, pl.DataFrame]:
-    """Return the events that stay, in order, and the items that may, and count what went."""
+def _ordered(raw: RawTables, options: PrepareOptions) -> tuple[Events, Ties, float]:
+    """Return the events in order, what decides where moments tie, and the share of the events that do."""
+    events = raw.events if options.split is None else dataclasses.replace(raw.events, part=None)
+    ties: Ties = options.ties or "file"
+    ordered = in_order(events, ties, options.tie_seed)
+    # A source's own split is somebody's decision down to the event: its order is not looked into.
+    if options.ties is None and events.part is None and sorted_by_item(ordered):
+        ties = "hash"
+        ordered = in_order(events, ties, options.tie_seed)
+    return ordered, ties, tied_share(ordered)
+
+
+def _advice(raw: RawTables, counts: dict[str, int], ties: Ties, tied: float) -> Iterator[Advice]:
+    """Say what of a log makes figures mean less than they seem to."""
+    log, items = raw.events.items, raw.items[ITEM]
+    known = int(log.is_in(items.implode()).sum())
+    if len(items) and known < _FEW * len(log):
+        yield unmatched_items(known, len(log), log[0], items[0])
+    if tied > MANY_TIES:
+        yield tied_events(tied, ties)
+    if counts["core_dropped"] > _MUCH * len(raw.events):
+        yield small_core(counts["core_dropped"], len(raw.events), counts["min_user"], counts["min_item"])
+
+
+def _filtered(raw: RawTables, events: Events, options: PrepareOptions, counts: dict[str, int]) -> tuple[Events, pl.DataFrame]:
+    """Return those of the ordered events that stay, and the items that may, and count what went."""
 
     def keep(reason: str, before: Events, after: Events) -> Events:
         counts[reason] = len(before) - len(after)
         return after
 
     items = raw.items
-    events = in_order(raw.events if options.split is None else dataclasses.replace(raw.events, part=None))
     # A source's own split is somebody's decision down to the event: it is taken as it is.
     events = keep("duplicates", events, events if events.part is not None else drop_duplicates(events))
     counts["repeats"] = count_repeats(events)

@@ -29,9 +29,11 @@ class Template:
     Attributes:
         config: instruction, line and attributes. An attribute is a column's name, or `label=column` to show a column under another
             name: `("brand", "category=brand")` repeats the slip in the authors' data, whose category held the brand.
+        columns: the catalogue's attributes in its order, which are shown where the settings name none; when None, an item's own.
     """
 
     config: PromptConfig
+    columns: tuple[str, ...] | None = None
 
     def item_text(self, attributes: Mapping[str, str]) -> str:
         """Return `TITLE (brand: BRAND, category: CATEGORY)`.
@@ -76,5 +78,5 @@ class Template:
     def _shown(self, attributes: Mapping[str, str]) -> list[tuple[str, str]]:
         """Return (label, column) of what stands in the brackets."""
         if self.config.attributes is None:
-            return [(name, name) for name in attributes if name != TITLE]
+            return [(name, name) for name in (attributes if self.columns is None else self.columns) if name != TITLE]
         return [(label, column or label) for label, _, column in (entry.partition("=") for entry in self.config.attributes)]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import polars as pl
 
+from laserrec.data.advice import Advice
 from laserrec.data.events import Events
 from laserrec.data.tables import BadRow, SourceFile
 
@@ -23,7 +25,10 @@ class RawTables:
         problems: rows that could not be used.
         rows: rows read, bad ones included.
         sources: the files read.
-        columns: which column of the source was taken for what.
+        columns: which column of the source was read as what.
+        ignored: columns of each table that were not read.
+        left_out: rows that `keep` and `min_rating` left out.
+        advice: what the user may want to choose otherwise.
         own_split: the source brings its split in `part`.
         notes: what a user should know about how the source was read.
     """
@@ -38,6 +43,9 @@ class RawTables:
     columns: dict[str, str] = field(default_factory=dict)
     own_split: bool = False
     notes: tuple[str, ...] = ()
+    ignored: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    left_out: int = 0
+    advice: tuple[Advice, ...] = ()
 
     @property
     def interactions(self) -> pl.DataFrame:

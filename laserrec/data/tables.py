@@ -6,21 +6,19 @@ Knows nothing of file formats.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from html import unescape
-from html.entities import html5
 from pathlib import Path
 
 import polars as pl
+
+from laserrec.data.values import NULL_MARKS, texts
 
 USER = "user_id"
 ITEM = "item_id"
 TIME = "timestamp"
 PART = "part"
 TITLE = "title"
-REFERENCE = r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});"
-"""A character reference of HTML, such as shops' exports are full of; only with its semicolon, for "AT&T" is none."""
 PARTS = ("train", "valid", "test")
 HISTORY = "history"
 """The part of events that cases are read with and nothing is trained on: of users, or of a time, that a dataset leaves out of training."""
@@ -76,24 +74,25 @@ def empty_items() -> pl.DataFrame:
     return pl.DataFrame(schema={ITEM: pl.String, TITLE: pl.String})
 
 
-def tidy_items(items: pl.DataFrame) -> pl.DataFrame:
-    """Return items with one row an id (the first), HTML's references as characters, blank texts as null, and a title column.
+def tidy_items(items: pl.DataFrame, marks: Collection[str] = NULL_MARKS) -> pl.DataFrame:
+    """Return items with texts as `laserrec.data.values.texts` reads them, one row an id, and a title column.
 
-    White space is collapsed.
+    Args:
+        items: `item_id` and attributes of any type.
+        marks: texts that stand for a missing value.
     """
+    return one_row_each(items.select(ITEM, *(texts(items[name], marks) for name in items.columns if name != ITEM)))
+
+
+def one_row_each(items: pl.DataFrame) -> pl.DataFrame:
+    """Return items whose texts are read already with one row an id, the first, and a title column in front."""
     if TITLE not in items.columns:
         items = items.with_columns(pl.lit(None, pl.String).alias(TITLE))
-    texts = [name for name in items.columns if name != ITEM]
-    items = items.with_columns(pl.col(texts).cast(pl.String))
-    found = {reference for name in texts for reference in items[name].str.extract_all(REFERENCE).explode().drop_nulls().unique()}
-    characters = {reference: _character(reference) for reference in sorted(found)}
-    if characters:
-        items = items.with_columns(pl.col(texts).str.replace_many(characters))
-    cleaned = pl.col(texts).str.replace_all(r"\s+", " ").str.strip_chars()
-    items = items.with_columns(cleaned).with_columns(pl.when(pl.col(texts).str.len_bytes() > 0).then(pl.col(texts)))
-    return items.unique(ITEM, keep="first", maintain_order=True).select(ITEM, TITLE, *[name for name in texts if name != TITLE])
+    names = [name for name in items.columns if name not in (ITEM, TITLE)]
+    return items.unique(ITEM, keep="first", maintain_order=True).select(ITEM, TITLE, *names)
 
 
-def _character(reference: str) -> str:
-    """Return what a reference stands for, itself where it has no meaning; the standard library alone would read the beginning of others."""
-    return unescape(reference) if reference.startswith("&#") or reference[1:] in html5 else reference
+def repeated(file: str, rows: int, items: pl.DataFrame) -> tuple[str, ...]:
+    """Return a note about the rows of a table of items that have the id of an earlier one, if there are any."""
+    again = rows - items.height
+    return (f"{file}: {again:,} rows whose item id occurred before were left out; the first of each stays",) if again else ()

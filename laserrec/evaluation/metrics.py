@@ -1,16 +1,16 @@
-"""From scores to figures: one ranking of the whole catalogue for each case, under two protocols, and everything else from the ranks.
+"""Evaluate scores: rank the whole catalogue once for each case, under two protocols, and derive every metric from the ranks.
 
-Protocols: "all" ranks every item; "unseen" leaves the history's items out, except the target. Their figures never share a table.
+Protocols: "full" ranks every item; "filter_seen" leaves the history's items out, except the target. Their figures never share a table.
 With one target a case, Recall@k and Hit@k are the same number.
 
-Knows nothing of models: it is given a function from histories to scores. Legend: R cases, B histories, S history, N catalogue, K list.
+Knows nothing of models: it receives a function from histories to scores. Legend: R cases, B histories, S history, N catalogue, K list.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,12 +23,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from laserrec.data.dataset import Cases
+from laserrec.data.files import UNREADABLE, write_parquet
 from laserrec.errors import ConfigError, DataError
 from laserrec.evaluation.ranking import HISTORIES, best, exclude, rows_at_once, target_ranks
+from laserrec.system.atomic import aside
 
-Protocol = Literal["all", "unseen"]
+Protocol = Literal["full", "filter_seen"]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
+OLD_NAMES: Mapping[str, Protocol] = {"all": "full", "unseen": "filter_seen"}
+"""What ranks saved before version 0.2 call the protocols."""
 KS = (1, 5, 10, 20, 50)
+"""Lengths of lists that the field reports."""
 Scorer = Callable[[Tensor, Tensor], Tensor]
 """Items int64 [B, S], padded on the right, and a mask bool [B, S], to scores float [B, N]."""
 
@@ -65,11 +70,11 @@ class Evaluation:
             lines.append(title + "  ".join(f"{name} {values[name]:.4f}" for name in names))
         return "\n".join(lines)
 
-    def metrics(self, protocol: Protocol = "all", ks: Sequence[int] = KS) -> dict[str, float]:
+    def metrics(self, protocol: Protocol = "full", ks: Sequence[int] = KS) -> dict[str, float]:
         """Return recall@k, hit@k, ndcg@k, mrr@k for each k, mrr, and what the lists gave; means over cases."""
         return {**metrics(self.ranks[protocol], ks), **self.lists.get(protocol, {})}
 
-    def per_case(self, metric: str, protocol: Protocol = "all") -> NDArray[np.float64]:
+    def per_case(self, metric: str, protocol: Protocol = "full") -> NDArray[np.float64]:
         """Return a metric of every case, float64 [R], for intervals, tests and slices."""
         return per_case(self.ranks[protocol], metric)
 
@@ -85,6 +90,9 @@ class Evaluation:
             path: the file, replaced when complete.
             user_ids: the dataset's, in index order.
             item_ids: the dataset's, in index order.
+
+        Raises:
+            DataError: the disk refuses.
         """
         columns = {
             "user_id": [user_ids[user] for user in self.users],
@@ -95,13 +103,20 @@ class Evaluation:
             **{f"rank_{protocol}": self.ranks[protocol] for protocol in PROTOCOLS},
         }
         header = {"about": json.dumps(dict(self.about)), "lists": json.dumps({key: dict(value) for key, value in self.lists.items()})}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        header["sha256"] = self._checksum(header["about"], header["lists"])
+        table = pl.DataFrame(columns, schema_overrides={"user_id": pl.String, "target_id": pl.String})
         try:
-            pl.DataFrame(columns, schema_overrides={"user_id": pl.String, "target_id": pl.String}).write_parquet(aside, metadata=header)
-            os.replace(aside, path)
-        finally:
-            aside.unlink(missing_ok=True)
+            with aside(path) as partial:
+                write_parquet(table, partial, metadata=header)
+        except OSError as error:
+            raise DataError(f"Cannot write {path}: {error}. Make room on the disk, or choose another folder.") from error
+
+    def _checksum(self, *texts: str) -> str:
+        """Return the sha256 (hex) of the ranks and of the texts beside them."""
+        digest = hashlib.sha256("\n".join(texts).encode())
+        for values in (self.users, self.targets, self.lengths, *(self.ranks[protocol] for protocol in PROTOCOLS)):
+            digest.update(np.ascontiguousarray(values, np.int64).data)
+        return digest.hexdigest()
 
     @classmethod
     def load(cls, path: Path) -> Evaluation:
@@ -111,13 +126,21 @@ class Evaluation:
             DataError: the file is absent, damaged or not one of ours.
         """
         try:
-            table, header = pl.read_parquet(path), pl.read_parquet_metadata(path)
+            header = pl.read_parquet_metadata(path)
+            table = pl.read_parquet(path).rename({f"rank_{old}": f"rank_{now}" for old, now in OLD_NAMES.items()}, strict=False)
             ranks = {protocol: _column(table, f"rank_{protocol}") for protocol in PROTOCOLS}
-            lists, about = json.loads(header["lists"]), json.loads(header["about"])
-            return cls(_column(table, "user"), _column(table, "target"), _column(table, "history_length"), ranks, lists, about)
+            lists = {OLD_NAMES.get(protocol, protocol): found for protocol, found in json.loads(header["lists"]).items()}
+            about = json.loads(header["about"])
+            found = cls(_column(table, "user"), _column(table, "target"), _column(table, "history_length"), ranks, lists, about)
+            # Files of older versions have no checksum.
+            if header.get("sha256") not in (None, found._checksum(header["about"], header["lists"])):
+                raise ValueError("its content does not match its checksum")
+            if not (isinstance(about, dict) and isinstance(about.get("fingerprint", ""), str)):
+                raise ValueError("its description is no object")
+            return found
         except FileNotFoundError as error:
             raise DataError(f"There is no file {path}; evaluate the run first.") from error
-        except (OSError, KeyError, ValueError, pl.exceptions.PolarsError) as error:
+        except (*UNREADABLE, OSError, KeyError, ValueError, TypeError, RecursionError) as error:
             raise DataError(
                 f"{path} does not hold the ranks of an evaluation: {error}. Delete it and run the command that made it again."
             ) from error
@@ -140,7 +163,7 @@ def evaluate(
         cases: histories and targets.
         popularity: events of each item in training, int64 [N]; with it, the lists' coverage and novelty are measured.
         list_length: K, length of the lists.
-        at_once: B, histories scored at a time; fewer where the catalogue, whose size the first one's scores tell, is large.
+        at_once: B, histories scored at a time; fewer for a large catalogue, whose size is read from the first one's scores.
         device: where histories go before scoring.
         about: kept with the ranks.
 
@@ -161,13 +184,14 @@ def evaluate(
         with torch.no_grad():
             scores = score(items, mask)
         for protocol in PROTOCOLS:
-            ranked = scores if protocol == "all" else exclude(scores, items, mask, keep=targets)
+            ranked = scores if protocol == "full" else exclude(scores, items, mask, keep=targets)
             ranks[protocol][rows] = target_ranks(ranked, targets).cpu().numpy()
             if popularity is not None:
                 # A list is what would be recommended, so here a target that was seen is excluded like the rest.
-                shown = scores if protocol == "all" else exclude(scores, items, mask)
+                shown = scores if protocol == "full" else exclude(scores, items, mask)
                 lists[protocol].append(best(shown, list_length).items.cpu())
-        at, count = at + count, rows_at_once(scores.shape[1], at_once)
+        at = at + count
+        count = rows_at_once(scores.shape[1], at_once)
     measured: dict[Protocol, dict[str, float]] = {}
     if popularity is not None:
         measured = {protocol: list_metrics(torch.cat(parts).numpy(), popularity, list_length) for protocol, parts in lists.items()}

@@ -55,7 +55,7 @@ def compare(first: NDArray[np.float64], second: NDArray[np.float64], *, draws: i
 def interval(values: NDArray[np.float64], *, draws: int = 2000, seed: int = 0, level: float = 0.95) -> tuple[float, float]:
     """Return the bootstrap interval of the mean of values float64 [R], from the percentiles of `draws` resampled means.
 
-    A metric takes few values, so how often each is drawn is drawn, in the place of every case.
+    A metric has few different values. So the number of times each value is drawn is sampled, which is faster than resampling cases.
     """
     different, counts = np.unique(values, return_counts=True)
     means = np.random.default_rng(seed).multinomial(len(values), counts / len(values), draws) @ different / len(values)

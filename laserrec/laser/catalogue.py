@@ -60,7 +60,7 @@ class Catalogue:
         Raises:
             UnknownIdError: there is no such item, or it was removed; the message names the closest ids.
         """
-        index = self.index.get(item_id)
+        index = self.index.get(item_id) if isinstance(item_id, str) else None  # a list, say, cannot even be looked up
         if index is None:
             raise UnknownIdError("item", item_id, self.index)
         return index

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from laserrec.config import LLMConfig, PromptConfig
 from laserrec.data.prompts import Template
+from laserrec.data.values import attribute_order
 from laserrec.laser.prefix_first import PrefixFirst
 from laserrec.laser.reader import Reader, ReadOut
 from laserrec.laser.text_first import TextFirst
@@ -46,6 +47,8 @@ class ItemTexts:
         items: Sequence[Attributes],
         read_out: ReadOut = "suffix",
         llm: LLMConfig | None = None,
+        columns: Sequence[str] | None = None,
+        memory_gib: float | None = None,
     ) -> None:
         """Take the items; nothing is encoded yet.
 
@@ -55,8 +58,11 @@ class ItemTexts:
             items: attributes of each item, in index order.
             read_out: which states become the embedding.
             llm: how encoded texts are kept; as by default when None.
+            columns: the catalogue's attributes in its order, which texts show; those of the items when None.
+            memory_gib: memory of the device for encoded texts, in GiB; half of what is free when None.
         """
-        self.backbone, self.prompt, self.template = backbone, prompt, Template(prompt)
+        self.backbone, self.prompt = backbone, prompt
+        self.template = Template(prompt, tuple(attribute_order(items) if columns is None else columns))
         self._read_out: ReadOut = read_out
         own = prompt.item_instruction
         instructions = [prompt.instruction] if own is None or own == prompt.instruction else [prompt.instruction, own]
@@ -64,7 +70,7 @@ class ItemTexts:
         caches = []
         if prompt.order == "text_first":
             kept, lines = llm or LLMConfig(), self.lines(items)
-            memory = available_memory(backbone.device) // 2 if kept.cache_memory is None else int(kept.cache_memory * 2**30)
+            memory = available_memory(backbone.device) // 2 if memory_gib is None else int(memory_gib * 2**30)
             caches = [
                 TextCache(backbone, tokens, lines, numbers=kept.cache, memory=memory // len(instructions)) for tokens in self._instructions
             ]
@@ -99,13 +105,13 @@ class ItemTexts:
 
     def lines(self, items: Sequence[Attributes]) -> list[list[int]]:
         """Return the token ids of the items' lines, wherever they stand in a history."""
-        rows = self.backbone.tokenize_all([self.template.line(item, 1) for item in items])
+        rows = self.backbone.tokenize_all([self._text(item, 1) for item in items])
         return [self._cut(row) for row in rows]
 
     def line(self, item: int, number: int) -> list[int]:
         """Return the token ids of an item's line as the `number`-th of a history, from 1."""
         if (item, number) not in self._lines:
-            self._lines[item, number] = self._cut(self.backbone.tokenize(self.template.line(self.items[item], number)))
+            self._lines[item, number] = self._cut(self.backbone.tokenize(self._text(self.items[item], number)))
         return self._lines[item, number]
 
     def encode_once(self, root: Path, log: Callable[[int], None] = lambda _: None) -> None:
@@ -179,6 +185,11 @@ class ItemTexts:
     def unlimited_memory(self) -> int:
         """Bytes of memory that it would take without a limit."""
         return sum(cache.unlimited_memory for cache in self.caches)
+
+    def _text(self, item: Attributes, number: int) -> str:
+        """Return an item's line, of which no attribute is longer than the tokens that are read can show."""
+        letters = self.backbone.letters(self.prompt.max_item_tokens)
+        return self.template.line({name: text[:letters] for name, text in item.items()}, number)
 
     def _cut(self, tokens: list[int]) -> list[int]:
         # The last token ends the line; a line cut short still ends.

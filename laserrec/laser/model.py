@@ -6,6 +6,7 @@ Dimensions: B batch, S history, L prefix tokens, N catalogue, H width of the LLM
 from __future__ import annotations
 
 import copy
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from laserrec.laser.mformer import LinearPrefix, MFormer
 from laserrec.laser.scoring import Scorer
 from laserrec.laser.virtual_tokens import VirtualTokens
 from laserrec.layers.neighbours import Neighbours
+from laserrec.layers.room import require_room
 from laserrec.llm.backbone import Backbone
 
 NEAR_FLOOR = 1e-4
@@ -39,10 +41,14 @@ class LaserModel(nn.Module):
             backbone: the frozen LLM, for its width and its word embeddings.
             state_width: width of the collaborative states.
             catalogue_size: N.
+
+        Raises:
+            ConfigError: this machine's memory could not hold it in training.
         """
         super().__init__()
         virtual, source, length = config.virtual, config.mformer.source, config.virtual.prefix_length
         words = virtual.start == "words"
+        require_room(partial(_outline, config, state_width, backbone.width), "virtual and mformer (prefix_length, experts, width, blocks)")
         self.tokens = VirtualTokens.from_words(backbone, length, virtual.words) if words else VirtualTokens.random(backbone, length)
         self.source: MFormer | LinearPrefix | None = None
         if source == "mformer" and length:
@@ -80,6 +86,17 @@ class LaserModel(nn.Module):
         self.item_tokens.load_state_dict(self.tokens.state_dict())
         if self.source is not None and self.item_source is not None:
             self.item_source.load_state_dict(self.source.state_dict())
+
+
+def _outline(config: LaserConfig, state_width: int, width: int) -> nn.Module:
+    """Return what of the trained part grows with the settings: the virtual tokens and what produces the prefix."""
+    length, source = config.virtual.prefix_length, config.mformer.source
+    parts: list[nn.Module] = [VirtualTokens(torch.empty(length, width), torch.empty(width))]
+    if source == "mformer" and length:
+        parts.append(MFormer(config.mformer, length=length, memory_width=state_width, llm_width=width, start_at_zero=False))
+    elif source == "linear" and length:
+        parts.append(LinearPrefix(length=length, memory_width=state_width, llm_width=width, start_at_zero=False))
+    return nn.ModuleList(parts)
 
 
 def _virtual(tokens: VirtualTokens, source: MFormer | LinearPrefix | None, states: Tensor, mask: Tensor) -> tuple[Tensor, Routing | None]:

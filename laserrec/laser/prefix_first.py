@@ -13,7 +13,7 @@ from torch import Tensor
 from laserrec.laser.reader import ReadOut, group_size
 from laserrec.llm.backbone import Backbone
 from laserrec.llm.decoder import RotaryDecoder, TokenBatch
-from laserrec.llm.support import why_not
+from laserrec.llm.support import unsupported_reason
 
 ALIKE = 1.25
 """Whole prompts that attend together: the longest has at most this many times the tokens of the shortest, for padding is computed, too."""
@@ -34,7 +34,7 @@ class PrefixFirst:
             read_out: which states become the embedding.
         """
         self.backbone, self.instruction, self.line, self.read_out = backbone, list(instruction), line, read_out
-        self.decoder = None if why_not(backbone.model) else RotaryDecoder(backbone.model, fused=backbone.compiled)
+        self.decoder = None if unsupported_reason(backbone.model) else RotaryDecoder(backbone.model, fused=backbone.compiled)
 
     def read(self, items: Tensor, mask: Tensor, virtual: Tensor) -> Tensor:
         """Return the embedding of each history, float32 [B, H]; arguments as in `Reader`."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from laserrec.data.ragged import Ragged
@@ -31,6 +33,19 @@ class Recommendation:
     item_id: str
     title: str
     score: float
+
+
+@dataclass(frozen=True)
+class EncodedHistories:
+    """How the language model read some histories.
+
+    Attributes:
+        states: one for each, float32 [B, H].
+        experts: which query expert read each, from 0; None where the prefix does not come from an M-Former.
+    """
+
+    states: NDArray[np.float32]
+    experts: list[int] | None
 
 
 def barred_items(catalogue: Catalogue, only: Collection[str] | None, without: Collection[str] | None) -> Tensor:
@@ -60,28 +75,30 @@ def _indices(catalogue: Catalogue, name: str, ids: Collection[str]) -> Tensor:
 
 def recommend(
     catalogue: Catalogue,
-    score: Callable[[Tensor, Tensor], Tensor],
+    score: Callable[..., Tensor],
     histories: Sequence[Sequence[int]],
     k: int,
     barred: Tensor,
     *,
     exclude_seen: bool,
+    states: Tensor | None = None,
 ) -> list[list[Recommendation]]:
     """Rank a catalogue after histories, a part of them at a time.
 
     Args:
         catalogue: its items are recommended.
-        score: scores all of them, [B, N], after histories int64 [B, S] under a mask bool [B, S].
+        score: scores all of them, [B, N], after histories int64 [B, S] under a mask bool [B, S], and states [B, H] where they are given.
         histories: of indices that `score` knows.
         k: K; fewer come back where fewer are left.
         barred: items that no list may hold, bool [N].
         exclude_seen: leave each history's own items out; its indices are then the catalogue's.
+        states: how the language model read the histories, [B, H]; `score` reads them when None.
     """
     found: list[list[Recommendation]] = []
     some_barred, rows = bool(barred.any()), rows_at_once(len(catalogue))
     for start in range(0, len(histories), rows):
         items, mask = padded(Ragged.from_rows(histories[start : start + rows]), barred.device)
-        scores = score(items, mask)
+        scores = score(items, mask) if states is None else score(items, mask, states[start : start + rows])
         if some_barred:
             scores = scores.masked_fill(barred, -torch.inf)
         if exclude_seen:

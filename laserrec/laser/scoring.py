@@ -27,6 +27,9 @@ RIDGE = 0.1
 GAIN = 10.0
 """Adam moves a parameter by about the learning rate a step; the four scalars, stored divided by this, follow ten times faster."""
 
+NEARNESS, TRUST, PENALTY = 0.1, 1.0, 2.0
+"""κ, γ and δ at the start; all three are trained, and first fitted on training targets."""
+
 
 class Evidence(NamedTuple):
     """What a score is made of; None for a term that is switched off.
@@ -65,9 +68,9 @@ class Scorer(nn.Module):
         self.standardise = config.standardise
         self.log_scale = nn.Parameter(torch.tensor(-math.log(config.temperature) / GAIN), requires_grad=config.learn_temperature)
         self.read_out = nn.Parameter(torch.eye(width)) if config.linear_read_out else None
-        self.trust = nn.Parameter(torch.tensor(config.trust / GAIN)) if config.fuse_collaborative else None
-        self.nearness = nn.Parameter(torch.tensor(config.nearness / GAIN)) if config.nearest else None
-        self.penalty = nn.Parameter(torch.tensor(config.penalty / GAIN)) if config.seen_penalty else None
+        self.trust = nn.Parameter(torch.tensor(TRUST / GAIN)) if config.fuse_collaborative else None
+        self.nearness = nn.Parameter(torch.tensor(NEARNESS / GAIN)) if config.nearest else None
+        self.penalty = nn.Parameter(torch.tensor(PENALTY / GAIN)) if config.seen_penalty else None
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("mixing", torch.eye(width))
         # Of new items' collaborative scores (`collaborative`), in deviations.

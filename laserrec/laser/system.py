@@ -9,6 +9,7 @@ Dimensions: B batch, S history, L prefix tokens, N catalogue, H width of the LLM
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
@@ -219,9 +220,19 @@ class LaserSystem:
         return Evidence(cosines, *self.beside(items, mask))
 
     @torch.no_grad()
-    def scores(self, items: Tensor, mask: Tensor) -> Tensor:
-        """Score the whole catalogue for evaluation or a request: [B, N]."""
-        return self.model.scorer.combine(self.evidence(items, mask), items, mask)
+    def scores(self, items: Tensor, mask: Tensor, states: Tensor | None = None) -> Tensor:
+        """Score the whole catalogue for evaluation or a request, [B, N]; states [B, H] are what `embed` made of these histories."""
+        found = self.evidence(items, mask) if states is None else self._evidence(states, items, mask)
+        return self.model.scorer.combine(found, items, mask)
+
+    def fingerprint(self) -> str:
+        """Return a sha256 over what was trained, in hexadecimal: the same for every catalogue."""
+        digest = hashlib.sha256()
+        for part in (self.model, self.collaborative.model, self.collaborative.scorer):
+            for name, weight in part.named_parameters():
+                digest.update(name.encode())
+                digest.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
 
     @torch.no_grad()
     def scores_after(self, texts: ItemTexts, items: Tensor, mask: Tensor) -> Tensor:

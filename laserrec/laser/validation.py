@@ -2,27 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from numbers import Real
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from numbers import Integral, Real
+from typing import Any
 
-from laserrec.config import LARGEST_LIFT
-from laserrec.errors import ConfigError, DataError
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from laserrec.config import LARGEST_LIFT, LaserConfig
+from laserrec.data.dataset import Dataset
+from laserrec.data.values import ids, item_attributes, why_no_id
+from laserrec.errors import ConfigError, DataError, shown
+
+EXPECTED = "expected is a list of histories, each a list of strings in time order: [['...', '...']]."
 
 
-def check_request(histories: Sequence[Sequence[str]], k: int) -> None:
-    """Refuse histories of ids or texts that are not lists of strings, empty ones, and k below 1.
+def check_fit(data: object, config: object) -> None:
+    """Refuse to train on what is no dataset, or with settings that nobody has checked.
+
+    Raises:
+        DataError: a path or a table was given instead of a dataset.
+        ConfigError: a mapping, say, was given instead of settings.
+    """
+    if not isinstance(data, Dataset):
+        raise DataError(f"Received {shown(data)} to train on; expected is a Dataset: Dataset.load(folder), or prepare(source)[0].")
+    if config is not None and not isinstance(config, LaserConfig):
+        raise ConfigError(
+            f"Received the settings {shown(config)}; expected is a LaserConfig: LaserConfig.build('default', {{…}}, 'Python')."
+        )
+
+
+def check_request(histories: Iterable[Iterable[str]], k: int) -> list[list[str]]:
+    """Return histories of ids or texts as lists; refuse what is not text, empty histories, and k below 1.
+
+    Args:
+        histories: any iterable, a generator too, of histories that are iterables in time order.
+        k: how many items are asked for.
 
     Raises:
         DataError: what was received, and what is expected.
     """
-    if k < 1:
-        raise DataError(f"Received k = {k}; at least one item must be asked for.")
-    # A string is a sequence of strings too, its letters, so one pair of brackets too few would pass.
-    for history in [histories] if isinstance(histories, str) else histories:
-        if isinstance(history, str) or not all(map(_is_text, history)):
-            raise DataError(f"Received the history {history!r}; expected is a list of histories, each a list of strings: [['...', '...']].")
-        if not len(history):
+    if isinstance(k, bool) or not isinstance(k, Integral) or k < 1:
+        raise DataError(f"Received k = {shown(k)}; allowed is a whole number from 1, the number of items asked for.")
+    given = [_ordered(history) for history in _ordered(histories)]
+    for history in given:
+        if not history:
             raise DataError("Received an empty history; a recommendation needs at least one item or text.")
+        if not all(map(_is_text, history)):
+            raise DataError(f"Received the history {shown(history)}; {EXPECTED}")
+    return given
 
 
 def check_ids(name: str, ids: Collection[str]) -> list[str]:
@@ -31,9 +62,9 @@ def check_ids(name: str, ids: Collection[str]) -> list[str]:
     Raises:
         DataError: what was received under which name, and what is expected.
     """
-    given = list(ids)
-    if isinstance(ids, str) or not all(map(_is_text, given)):
-        raise DataError(f"Received {name} = {ids!r}; expected is a collection of item ids, each a string: ['...', '...'].")
+    given = list(ids) if isinstance(ids, Iterable) and not isinstance(ids, str | bytes) else None
+    if given is None or not all(map(_is_text, given)):
+        raise DataError(f"Received {name} = {shown(ids)}; expected is a collection of item ids, each a string: ['...', '...'].")
     return given
 
 
@@ -72,6 +103,19 @@ def check_explained(
     return asked
 
 
+def check_states(states: NDArray[np.float32], histories: int, item_states: Tensor) -> Tensor:
+    """Return states of histories where those of the items, [N, H], lie; refuse those of other histories or of another model.
+
+    Raises:
+        DataError: which shape was received, and which is expected.
+    """
+    shape = (histories, item_states.shape[1])
+    if not isinstance(states, np.ndarray) or states.shape != shape or states.dtype != np.float32:
+        got = f"{states.dtype} {list(states.shape)}" if isinstance(states, np.ndarray) else shown(states)
+        raise DataError(f"Received the states {got}; expected is what encode_histories returned, float32 {list(shape)}.")
+    return torch.from_numpy(states).to(item_states.device)
+
+
 def check_lift(deviations: float) -> float:
     """Return a cold-start bonus, in standard deviations; refuse what is no number, or far beyond all scores.
 
@@ -87,33 +131,79 @@ def check_lift(deviations: float) -> float:
     return float(deviations)
 
 
-def check_items(items: Sequence[Mapping[str, str]], undone: str) -> dict[str, dict[str, str]]:
-    """Return the attributes of items that are to be added or changed, without those that are empty, by id.
+def check_items(items: Iterable[Mapping[str, Any]], columns: Sequence[str] | None, undone: str) -> dict[str, dict[str, str]]:
+    """Return the attributes of items that are to be added or changed, by id, as a prepared catalogue would hold them.
 
     Args:
-        items: for each its `item_id` and attributes.
+        items: for each its `item_id` and attributes: text, numbers, lists of them; None where unknown.
+        columns: the catalogue's attributes, in its order.
         undone: says, as a sentence, that nothing has happened.
 
     Raises:
-        DataError: an item has no id, no text, or what is not text, or two have one id.
+        DataError: an item has no id, no text, or what cannot be written as text, or two have one id.
     """
+    if not isinstance(items, Iterable) or isinstance(items, str | bytes | Mapping):
+        raise DataError(f"Received the items {shown(items)}; expected is a list of objects, each with an item_id and a title. {undone}")
+    read = ["title", *(name for name in columns or () if name != "title")]
     found: dict[str, dict[str, str]] = {}
     for place, item in enumerate(items, start=1):
-        if not isinstance(item, Mapping):
-            raise DataError(f"Item {place} is {item!r}; expected is an object with an item_id and a title. {undone}")
-        given = {key: value for key, value in item.items() if value is not None and value != ""}
-        wrong = {key: value for key, value in given.items() if not (_is_text(key) and _is_text(value))}
-        if wrong:
-            raise DataError(f"Item {place} has attributes that are not text: {wrong!r}; write them as strings. {undone}")
-        item_id = given.pop("item_id", None)
-        if item_id is None:
-            raise DataError(f"Item {place} has no item_id; give it one. {undone}")
-        if not given:
-            raise DataError(f"Item {item_id!r} has no text; give at least its title. {undone}")
+        try:
+            item_id, attributes = _item(item, read)
+        except DataError as error:
+            raise DataError(f"Item {place}{error} {undone}") from error
         if item_id in found:
-            raise DataError(f"Item {place} has the id {item_id!r}, as one before it has; give each item once. {undone}")
-        found[item_id] = given
+            raise DataError(f"Item {place} has the id {shown(item_id)}, as one before it has; give each item once. {undone}")
+        found[item_id] = attributes
     return found
+
+
+def _item(item: object, columns: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """Return an item's id and the attributes that texts show.
+
+    Raises:
+        DataError: what is wrong, as the end of a sentence that begins with the item.
+    """
+    if not isinstance(item, Mapping):
+        raise DataError(f" is {shown(item)}; expected is an object with an item_id and a title.")
+    wrong = {key: value for key, value in item.items() if not (_is_text(key) and (_is_text(value) or not isinstance(value, str)))}
+    if wrong:
+        raise DataError(f" has attributes that are not text: {shown(wrong)}; write them as strings.")
+    named = {key: "item_id" if key.strip().casefold() == "item_id" else key for key in item}
+    given_id = next((item[key] for key, name in named.items() if name == "item_id"), None)
+    if why_no_id(given_id) is not None:
+        raise DataError(f" has no item_id: received {shown(given_id)}; give it one that is not in use.")
+    item_id = str(ids(pl.Series([given_id], dtype=pl.Object))[0])
+    try:
+        attributes = item_attributes({key: value for key, value in item.items() if named[key] != "item_id"}, columns)
+    except DataError as error:
+        raise DataError(f": {error}") from error
+    if not attributes.keys() & set(columns):
+        raise DataError(f", {shown(item_id)}, has no text; give at least its title.")
+    return item_id, attributes
+
+
+def check_text(text: str) -> dict[str, str]:
+    """Return a text as an item that has it as its title; refuse a blank one.
+
+    Raises:
+        DataError: what was received.
+    """
+    attributes = item_attributes({"title": text}, ["title"])
+    if not attributes:
+        raise DataError(f"Received the text {shown(text)}, which says nothing; expected is a text such as a title.")
+    return attributes
+
+
+def _ordered(values: object) -> list[Any]:
+    """Return the members of an iterable that has an order and is no text.
+
+    Raises:
+        DataError: it is none.
+    """
+    # A string is a sequence of strings too, its letters, so one pair of brackets too few would pass.
+    if not isinstance(values, Iterable) or isinstance(values, str | bytes | Mapping | Set):
+        raise DataError(f"Received {shown(values)}; {EXPECTED}")
+    return list(values)
 
 
 def _is_text(value: object) -> bool:

@@ -24,7 +24,8 @@ class Attention(nn.Module):
             dropout: share of attention weights dropped in training.
         """
         super().__init__()
-        self.heads, self.dropout = heads, dropout
+        self.heads = heads
+        self.dropout = dropout
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(kv_width or width, width)
         self.value = nn.Linear(kv_width or width, width)

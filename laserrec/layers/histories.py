@@ -1,4 +1,4 @@
-"""Rearranging histories padded on the right: item indices int64 [B, S] with a mask bool [B, S]."""
+"""Rearrange histories padded on the right: item indices int64 [B, S] with a mask bool [B, S]."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def recent(items: Tensor, mask: Tensor, limit: int) -> tuple[Tensor, Tensor]:
 
 
 def lower_seen(scores: Tensor, items: Tensor, mask: Tensor, amount: Tensor) -> Tensor:
-    """Take `amount`, a scalar, from the scores [B, N] of the items in each history, in place; once, however often it holds one.
+    """Subtract a scalar from the scores [B, N] of the items in each history, in place; once, even where an item is repeated.
 
-    Touches those scores alone: a catalogue's worth of zeros would cost more than the product that made the scores.
+    Only those scores are touched: a dense matrix of penalties would cost more than the product that made the scores.
     """
     row, item = distinct(items, mask & (items < scores.shape[1]), scores.shape[1])
     return scores.index_put_((row, item), -amount.expand(len(row)), accumulate=True)

@@ -1,8 +1,8 @@
-"""Each item's nearest others, and what they say of a history: items near to what it holds, the recent counting more.
+"""Score items by how near they are to those of a history, recent ones counting more, from a table of each item's neighbours.
 
     n(u, i) = log(1 + Σ_h DECAY^age(h) · w(h, i) / floor),  0 for the history's own items
 
-One shape for two kinds of nearness: how often items were taken together (`training.neighbours`), and how near their texts are.
+One shape for two kinds of nearness: how often items share users (`training.neighbours`), and how near their texts are.
 
 Dimensions: B batch, S history, N catalogue, K neighbours, H width of the vectors. Knows nothing of files, texts or training.
 """
@@ -20,13 +20,13 @@ COUNT = 100
 HISTORY = 10
 """Most recent items that count."""
 DECAY = 0.85
-"""Weight of an item over that of the one that came after it."""
+"""Weight of an item relative to the next, more recent one."""
 SHARPNESS = 10.0
 """Vectors with cosine c have the weight exp(SHARPNESS · (c − 1))."""
 EVENTS_FLOOR = 0.02
-"""Nearness by events that is as good as none; two items that were taken together once have about 0.1 where each was taken a few times."""
+"""Nearness by events that counts as none: two rare items with one common user have about 0.1."""
 HELD = 2**25
-"""Cosines that are held at a time while neighbours are found."""
+"""Cosines held at a time while neighbours are found: 128 MiB in float32."""
 
 
 class Neighbours(nn.Module):
@@ -45,7 +45,7 @@ class Neighbours(nn.Module):
 
         Args:
             count: N.
-            floor: how much nearness is hardly more than none.
+            floor: nearness that counts as none.
             width: places of a row.
         """
         super().__init__()
@@ -71,7 +71,7 @@ class Neighbours(nn.Module):
 
     @torch.no_grad()
     def find(self, directions: Tensor) -> None:
-        """Take the nearest others of every item by unit vectors [N, H]."""
+        """Fill the table with every item's nearest others by unit vectors [N, H]."""
         rows = torch.arange(len(directions), device=directions.device)
         parts = [nearest(directions, part) for part in _in_parts(rows, len(directions))]
         self.items, self.weights = (torch.cat(part) for part in zip(*parts, strict=True))
@@ -121,7 +121,7 @@ class Neighbours(nn.Module):
 
 
 def found_at_once(count: int) -> int:
-    """Return of how many items neighbours are looked for at a time, among so many."""
+    """Return the number of items whose neighbours are found at a time in a catalogue of `count`."""
     return max(1, HELD // max(count, 1))
 
 

@@ -1,8 +1,8 @@
 """Attention of new tokens to a cached context and, causally, to each other, with its gradient by hand.
 
-Rows come in groups of similar length. All groups share the linear layers; attention goes group by group, so that nobody attends to much
-padding, and block of queries by block, so that a causal triangle is not computed as a square. Keys of the context are constants: no
-gradient is ever formed for them.
+Rows come in groups of similar length. All groups share the linear layers. Attention runs group by group, so that little padding is
+computed, and one block of queries after another, so that a causal triangle is not computed as a square. Keys of the context are
+constants: no gradient is ever formed for them.
 
 Dimensions: B rows of a group, Q new tokens, T context tokens, G key/value heads, R query heads per key/value head, C head width, M all
 tokens of all groups.
@@ -45,7 +45,11 @@ def attend(
     if query.device.type == "cuda" and all(group.context is None for group in groups):
         return torch.cat([attend_alone(query, key, value, group, head_width, kernels) for group in groups])
     on_gpu = gpu_kernels(query.device)
-    if on_gpu is not None and on_gpu.fits(query, groups, head_width) and on_gpu.works(query.device, head_width, on_gpu.padded(groups)):
+    if (
+        on_gpu is not None
+        and on_gpu.fits(query, groups, head_width)
+        and on_gpu.kernels_available(query.device, head_width, on_gpu.padded(groups))
+    ):
         found: Tensor = on_gpu.attend_blocks(query, key, value, groups, layer, head_width)
         return found
     mixed: Tensor = _Attention.apply(query, key, value, groups, layer, head_width, kernels)  # type: ignore[no-untyped-call]
@@ -57,14 +61,14 @@ def gpu_kernels(device: torch.device) -> ModuleType | None:
     """Return the kernels that a kind of device has for cached blocks, None where it has none: CUDA from Ampere on, with Triton."""
     if device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0) or importlib.util.find_spec("triton") is None:
         return None
-    from laserrec.llm import triton_attention as gpu_attention
+    from laserrec.llm import triton_attention
 
-    return gpu_attention
+    return triton_attention
 
 
 def attend_alone(query: Tensor, key: Tensor, value: Tensor, group: LengthBucket, head_width: int, kernels: Kernels) -> Tensor:
     """Attend within the rows of one group without context, by the fused kernels that GPUs have for it: [B·Q, G·R·C]."""
-    queries, keys = (kernels.turn(group.take(states, head_width), *group.turn) for states in (query, key))
+    queries, keys = (kernels.rotate(group.take(states, head_width), *group.angles) for states in (query, key))
     values = group.take(value, head_width).transpose(1, 2)
     mixed = scaled_dot_product_attention(queries, keys, values, is_causal=True, enable_gqa=queries.shape[1] != keys.shape[1])
     return mixed.transpose(1, 2).reshape(group.rows * group.length, -1)
@@ -82,10 +86,12 @@ class _Attention(torch.autograd.Function):
         head_width: int,
         kernels: Kernels,
     ) -> Tensor:
-        kv_heads, mixed, kept = key.shape[1] // head_width, torch.empty_like(query), []
+        kv_heads = key.shape[1] // head_width
+        mixed = torch.empty_like(query)
+        kept = []
         for group in groups:
             keys, values = group.keys_values(layer, group.take(key, head_width), group.take(value, head_width), kernels)
-            queries = _fold(kernels.turn(group.take(query, head_width), *group.query_turn), kv_heads)
+            queries = _fold(kernels.rotate(group.take(query, head_width), *group.query_angles), kv_heads)
             weights, out = [], []
             for start, end in group.blocks():
                 seen = keys.shape[1] - group.length + end
@@ -96,22 +102,25 @@ class _Attention(torch.autograd.Function):
             group.take(mixed, head_width).copy_(_unfold(torch.cat(out[::-1], dim=2), kv_heads))
             kept += [queries, keys, values, *weights]
         ctx.save_for_backward(*kept)
-        ctx.groups, ctx.head_width, ctx.kernels = groups, head_width, kernels
+        ctx.groups = groups
+        ctx.head_width = head_width
+        ctx.kernels = kernels
         return mixed
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-        kept, head_width = iter(ctx.saved_tensors), ctx.head_width
+        kept = iter(ctx.saved_tensors)
+        head_width = ctx.head_width
         outcome: tuple[list[Tensor], ...] = ([], [], [])
         for group in ctx.groups:
             queries, keys, values = (next(kept) for _ in range(3))
             weights = [next(kept) for _ in group.blocks()]
             outer = _fold(group.take(gradient, head_width).transpose(1, 2), len(keys) // group.rows)
             found = _group_backward(group, outer, queries, keys, values, weights)
-            for whole, part, turn in zip(outcome, found, (group.query_turn, group.turn, None), strict=True):
+            for whole, part, angles in zip(outcome, found, (group.query_angles, group.angles, None), strict=True):
                 part = part.view(group.rows, -1, group.length, head_width)
-                part = ctx.kernels.turn_back(part, *turn) if turn else part.transpose(1, 2)
+                part = ctx.kernels.rotate_back(part, *angles) if angles else part.transpose(1, 2)
                 whole.append(part.reshape(group.rows * group.length, -1))
         return *(torch.cat(parts) if len(parts) > 1 else parts[0] for parts in outcome), None, None, None, None
 
@@ -121,16 +130,21 @@ def _group_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of queries [B·G, R, Q, C], and of the new tokens' keys and values [B·G, Q, C]."""
     context = keys.shape[1] - group.length
-    of_queries, of_keys, of_values = [], keys.new_empty(0), keys.new_empty(0)
+    of_queries = []
+    of_keys = keys.new_empty(0)
+    of_values = keys.new_empty(0)
     for (start, end), weight in zip(group.blocks(), weights, strict=True):
-        seen, out, asked = context + end, _block(outer, start, end), _block(queries, start, end)
+        seen = context + end
+        out = _block(outer, start, end)
+        asked = _block(queries, start, end)
         of_weights = out @ values[:, :seen].transpose(1, 2)
         of_scores: Tensor = torch.ops.aten._softmax_backward_data(of_weights, weight, -1, weight.dtype)
         of_queries.append((of_scores @ keys[:, :seen]).view(len(keys), -1, end - start, keys.shape[2]))
         key_part = of_scores[:, :, context:].transpose(1, 2) @ asked
         value_part = weight[:, :, context:].transpose(1, 2) @ out
         if end == group.length:
-            of_keys, of_values = key_part, value_part
+            of_keys = key_part
+            of_values = value_part
         else:
             of_keys[:, :end] += key_part
             of_values[:, :end] += value_part

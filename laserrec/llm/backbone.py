@@ -1,6 +1,6 @@
 """The frozen language model: tokens to embeddings, embeddings to last-layer states.
 
-Works with any decoder that transformers loads (`inputs_embeds`); the text-once engine (`rotary.py`) needs more and says so.
+Works with any decoder that transformers loads (`inputs_embeds`); the text-once engine (`decoder.py`) needs more and says so.
 Knows nothing of items, users or virtual tokens.
 """
 
@@ -9,22 +9,24 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from laserrec.assets.hub import hub_out_of_reach
 from laserrec.config import Weights
 from laserrec.errors import AssetError, ConfigError
+from laserrec.llm.folder import check_llm_folder, check_loaded
 from laserrec.llm.kernels import can_compile
 from laserrec.llm.packed import pack
 from laserrec.llm.processor import fast_bfloat16
 from laserrec.llm.quantised import quantise
-from laserrec.llm.support import why_not
+from laserrec.llm.support import unsupported_reason
 from laserrec.system.devices import CPU
 
 LAYER_LISTS = ("layers", "h", "blocks")
@@ -61,7 +63,7 @@ class Backbone:
         self.width: int = model.get_input_embeddings().weight.shape[1]
         if layers is not None:
             _keep_layers(model, layers)
-        if why_not(model):  # else it is of a kind that is known to be causal
+        if unsupported_reason(model):  # else it is of a kind that is known to be causal
             _require_causal(model)
 
     @classmethod
@@ -75,10 +77,10 @@ class Backbone:
         compiled: bool = False,
         device: torch.device = CPU,
     ) -> Backbone:
-        """Load a Hugging Face id or a local folder.
+        """Load a folder of a transformers model; the hub is never asked, and no code of the folder is run.
 
         Args:
-            path: the id or the folder.
+            path: the folder.
             layers: keep this many decoder layers from the bottom; all when None.
             dtype: of the weights and of the arithmetic; the arithmetic is float32 where the processor is slow at bfloat16.
             weights: how the linear layers' weights are kept; `full` is as `dtype`.
@@ -87,18 +89,14 @@ class Backbone:
 
         Raises:
             ConfigError: `layers` or `weights` does not fit the model.
-            AssetError: it cannot be found or loaded, or its weights are not safetensors: pickle is never read.
+            AssetError: it cannot be found or loaded, lacks weights, or reaches beyond itself; pickle is never read.
         """
         transformers.utils.logging.disable_progress_bar()
         try:
-            model = AutoModel.from_pretrained(path, dtype=getattr(torch, dtype), trust_remote_code=False, use_safetensors=True)
-            tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-            raise AssetError(
-                f"Cannot load the language model {str(path)!r}: {error}\n"
-                "Allowed are an asset name (`laserrec assets list`), a folder of a transformers model with weights in safetensors "
-                "(pickled weights, *.bin, are not read), or a Hugging Face id of such a model that this machine can reach."
-            ) from error
+            check_llm_folder(Path(path))
+            model, tokenizer = _read(Path(path), dtype)
+        except AssetError as error:
+            raise AssetError(f"Cannot load the language model {str(path)!r}: {error}") from error
         backbone = cls(model, tokenizer, layers)
         if weights != "full":
             quantise(backbone.model, weights, device)
@@ -126,7 +124,7 @@ class Backbone:
         return self.embeddings.weight.dtype
 
     @property
-    def kept(self) -> torch.dtype:
+    def storage_dtype(self) -> torch.dtype:
         """Type in which encoded texts are kept: that of the weights as they were loaded."""
         return self._widened_from or self.dtype
 
@@ -144,15 +142,28 @@ class Backbone:
 
     def tokenize(self, text: str, limit: int | None = None) -> list[int]:
         """Return the token ids of a text, without special tokens, cut to `limit`."""
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids: list[int] = self.tokenizer(text[: self.letters(limit)], add_special_tokens=False)["input_ids"]
         return ids[:limit]
 
     def tokenize_all(self, texts: Sequence[str], limit: int | None = None) -> list[list[int]]:
         """Return the token ids of every text, as `tokenize` does."""
         if not texts:
             return []
-        rows: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        letters = self.letters(limit)
+        rows: list[list[int]] = self.tokenizer([text[:letters] for text in texts], add_special_tokens=False)["input_ids"]
         return [row[:limit] for row in rows]
+
+    def letters(self, limit: int | None) -> int | None:
+        """Return how many letters of a text its first `limit` tokens can depend on; None where all are read.
+
+        No token is longer than the longest of the vocabulary. Twice as many letters are kept, because the last tokens before a cut may
+        differ from those of the whole text.
+        """
+        return None if limit is None else 2 * (limit + 1) * self._longest_token
+
+    @cached_property
+    def _longest_token(self) -> int:
+        return max(map(len, self.tokenizer.get_vocab()), default=1)
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Look tokens int64 [...], of any device, up in the embedding table: [..., H]."""
@@ -191,6 +202,22 @@ class Backbone:
                 digest.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
             self._fingerprint = digest.hexdigest()
         return self._fingerprint
+
+
+def _read(folder: Path, dtype: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Read a checked folder through transformers, and refuse weights that do not fill the model."""
+    options = {"trust_remote_code": False, "local_files_only": True}
+    try:
+        with hub_out_of_reach():
+            model, info = AutoModel.from_pretrained(
+                folder, dtype=getattr(torch, dtype), use_safetensors=True, output_loading_info=True, **options
+            )
+            check_loaded(folder, info)
+            return model, AutoTokenizer.from_pretrained(folder, **options)
+    except AssetError:
+        raise
+    except Exception as error:  # wrong settings reach deep into transformers, where they raise errors of any kind
+        raise AssetError(f"{type(error).__name__}: {error}") from error
 
 
 def _architecture(model: PreTrainedModel) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Value types that the decoder, its attention and a cache of texts exchange: cached context, and rows of similar length.
+"""Types that the decoder, its attention and a text cache exchange: cached contexts, and buckets of rows of similar length.
 
 Dimensions: B rows of a bucket, Q new tokens, T context tokens, G key/value heads, R query heads per key/value head, C head width, M all
 tokens of all buckets.
@@ -18,10 +18,11 @@ from torch.nn.functional import pad
 from laserrec.llm.kernels import Kernels, RotaryAngles
 
 QUERY_BLOCK = 64
+"""Queries whose scores are computed at a time, so that little of the upper triangle of a causal mask is computed in vain."""
 
 
 class Context(Protocol):
-    """What new tokens attend to beside each other."""
+    """Earlier tokens that new tokens attend to."""
 
     @property
     def positions(self) -> Tensor:
@@ -41,24 +42,24 @@ class Context(Protocol):
 
 @dataclass(frozen=True)
 class LengthBucket:
-    """Rows that attend alike.
+    """Rows with the same number of new tokens.
 
     Attributes:
         start: where its tokens begin among all M.
         rows: B.
         length: Q.
-        turn: angles of the new tokens.
+        angles: of the new tokens.
         context: what they attend to beside each other.
-        context_turn: its angles.
+        context_angles: of the context's tokens; None without a context.
         padded: some rows have fewer than T context tokens.
     """
 
     start: int
     rows: int
     length: int
-    turn: RotaryAngles
+    angles: RotaryAngles
     context: Context | None
-    context_turn: RotaryAngles | None
+    context_angles: RotaryAngles | None
     padded: bool
 
     @property
@@ -67,9 +68,9 @@ class LengthBucket:
         return self.start + self.rows * self.length
 
     @cached_property
-    def query_turn(self) -> RotaryAngles:
-        """Angles of the new tokens whose sines and cosines carry the attention's scale, C^-½, as well."""
-        cosine, sine = self.turn
+    def query_angles(self) -> RotaryAngles:
+        """Angles of the new tokens, their sines and cosines multiplied by the attention's scale, C^-½."""
+        cosine, sine = self.angles
         scale = (2 * cosine.shape[-1]) ** -0.5
         return cosine * scale, sine * scale
 
@@ -91,16 +92,18 @@ class LengthBucket:
             value: [B, Q, G, C].
             kernels: how to rotate.
         """
-        keys, values = kernels.turn(key, *self.turn), value.transpose(1, 2)
-        if self.context is not None and self.context_turn is not None:
+        keys = kernels.rotate(key, *self.angles)
+        values = value.transpose(1, 2)
+        if self.context is not None and self.context_angles is not None:
             both = self.context.layer(layer, self.length).to(key.dtype)
-            kernels.turn_over(both[:, 0, :, : -self.length], *self.context_turn)
-            both[:, 0, :, -self.length :], both[:, 1, :, -self.length :] = keys, values
+            kernels.rotate_in_place(both[:, 0, :, : -self.length], *self.context_angles)
+            both[:, 0, :, -self.length :] = keys
+            both[:, 1, :, -self.length :] = values
             keys, values = both.unbind(1)
         return keys.flatten(0, 1), values.flatten(0, 1)
 
     def hide(self, scores: Tensor, start: int, end: int, kv_heads: int) -> None:
-        """Strike out of scores [B·G, R·n, T + end], in place, what queries `start` to `end` must not see."""
+        """Mask scores [B·G, R·n, T + end], in place: later tokens and padding, for queries `start` to `end`."""
         count, context = end - start, scores.shape[2] - end
         if count > 1:
             later = _later(count, scores.shape[1] // count, scores.device)

@@ -25,7 +25,7 @@ from laserrec.errors import ConfigError
 from laserrec.llm.attention import attend
 from laserrec.llm.buckets import Context, LengthBucket
 from laserrec.llm.kernels import Kernels, RotaryAngles
-from laserrec.llm.support import why_not
+from laserrec.llm.support import unsupported_reason
 
 
 @dataclass(frozen=True)
@@ -46,18 +46,18 @@ class TokenBatch:
 class RotaryDecoder:
     """The layers of a frozen transformers decoder with rotary positions, run over a `Context`."""
 
-    def __init__(self, model: PreTrainedModel, *, kept: torch.dtype | None = None, fused: bool = False) -> None:
+    def __init__(self, model: PreTrainedModel, *, storage_dtype: torch.dtype | None = None, fused: bool = False) -> None:
         """Wrap a model.
 
         Args:
             model: a frozen decoder without head of one of `ROTARY_TYPES`.
-            kept: type in which keys and values of a context are kept; the model's when None.
+            storage_dtype: type in which keys and values of a context are kept; the model's when None.
             fused: compile the elementwise kernels.
 
         Raises:
             ConfigError: the model's positions are not rotary or depend on a sequence's length, or its attention is windowed.
         """
-        refusal = why_not(model)
+        refusal = unsupported_reason(model)
         if refusal:
             raise ConfigError(f"prompt.order = 'text_first' {refusal} Use prompt.order = 'prefix_first' with it, if it is a decoder.")
         config = model.config
@@ -68,7 +68,7 @@ class RotaryDecoder:
         self.kv_heads: int = config.num_key_value_heads
         self.head_width: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         self.dtype: torch.dtype = model.dtype
-        self.kept = kept or self.dtype
+        self.storage_dtype = storage_dtype or self.dtype
         self.kernels = Kernels(fused=fused)
 
     def __len__(self) -> int:
@@ -97,7 +97,8 @@ class RotaryDecoder:
             rows: the groups.
             collect: as in `forward`; only with a single group.
         """
-        groups, hidden = self._groups(rows), self._flat(rows)
+        groups = self._groups(rows)
+        hidden = self._flat(rows)
         for index in range(len(self)):
             hidden = self._layer(hidden, index, groups, None if collect is None else (collect, rows[0].inputs.shape[:2]))
         hidden = self._normed(hidden, self.norm)
@@ -113,7 +114,8 @@ class RotaryDecoder:
         Returns:
             Last-layer states after the final norm, [B, H] a group.
         """
-        groups, hidden = self._groups(rows), self._flat(rows)
+        groups = self._groups(rows)
+        hidden = self._flat(rows)
         for index in range(len(self) - 1):
             hidden = self._layer(hidden, index, groups)
         states = self._normed(self._last_layer(hidden, groups, wanted), self.norm)
@@ -123,7 +125,8 @@ class RotaryDecoder:
         return torch.cat([part.inputs.to(self.dtype).flatten(0, 1) for part in rows])
 
     def _groups(self, rows: Sequence[TokenBatch]) -> list[LengthBucket]:
-        groups, start = [], 0
+        groups = []
+        start = 0
         for part in rows:
             context = part.context
             groups.append(
@@ -131,16 +134,16 @@ class RotaryDecoder:
                     start,
                     rows=part.inputs.shape[0],
                     length=part.inputs.shape[1],
-                    turn=self._turn(part.inputs, part.positions),
+                    angles=self._angles(part.inputs, part.positions),
                     context=context,
-                    context_turn=None if context is None else self._turn(part.inputs, context.positions),
+                    context_angles=None if context is None else self._angles(part.inputs, context.positions),
                     padded=context is not None and context.padded,
                 )
             )
             start = groups[-1].end
         return groups
 
-    def _turn(self, inputs: Tensor, positions: Tensor) -> RotaryAngles:
+    def _angles(self, inputs: Tensor, positions: Tensor) -> RotaryAngles:
         cosine, sine = self.rotary(inputs.to(self.dtype), positions)
         half = self.head_width // 2
         return cosine[..., :half].contiguous(), sine[..., :half].contiguous()
@@ -154,8 +157,10 @@ class RotaryDecoder:
     ) -> Tensor:
         """Run hidden states [M, H] through one layer."""
         layer = self.layers[index]
-        attention, normed = layer.self_attn, self._normed(hidden, layer.input_layernorm)
-        key, value = self._keys(attention, normed), attention.v_proj(normed)
+        attention = layer.self_attn
+        normed = self._normed(hidden, layer.input_layernorm)
+        key = self._keys(attention, normed)
+        value = attention.v_proj(normed)
         if collect is not None:
             collected, shape = collect
             collected.append((key.view(*shape, -1, self.head_width), value.view(*shape, -1, self.head_width)))
@@ -165,14 +170,17 @@ class RotaryDecoder:
     def _last_layer(self, hidden: Tensor, groups: Sequence[LengthBucket], wanted: Sequence[Tensor]) -> Tensor:
         """Run hidden states [M, H] through the last layer, for one token of each row."""
         layer = self.layers[-1]
-        attention, normed = layer.self_attn, self._normed(hidden, layer.input_layernorm)
-        key, value = self._keys(attention, normed), attention.v_proj(normed)
+        attention = layer.self_attn
+        normed = self._normed(hidden, layer.input_layernorm)
+        key = self._keys(attention, normed)
+        value = attention.v_proj(normed)
         places = [
             torch.arange(group.rows, device=hidden.device) * group.length + group.start + place
             for group, place in zip(groups, wanted, strict=True)
         ]
         query = self._queries(attention, normed[torch.cat(places)])
-        mixed, start = [], 0
+        mixed = []
+        start = 0
         for group, place in zip(groups, wanted, strict=True):
             mixed.append(self._attend_once(query[start : start + group.rows], key, value, group, place))
             start += group.rows
@@ -181,8 +189,8 @@ class RotaryDecoder:
     def _attend_once(self, query: Tensor, key: Tensor, value: Tensor, group: LengthBucket, place: Tensor) -> Tensor:
         """Attend with one query a row [B, G·R·C], at token `place` of it: [B, G·R·C]."""
         each = torch.arange(group.rows, device=place.device)
-        cosine, sine = (part.expand(group.rows, -1, -1)[each, place][:, None] for part in group.turn)
-        query = self.kernels.turn(query.view(group.rows, 1, -1, self.head_width), cosine, sine)
+        cosine, sine = (part.expand(group.rows, -1, -1)[each, place][:, None] for part in group.angles)
+        query = self.kernels.rotate(query.view(group.rows, 1, -1, self.head_width), cosine, sine)
         keys, values = group.keys_values(len(self) - 1, group.take(key, self.head_width), group.take(value, self.head_width), self.kernels)
         keys, values = (part.view(group.rows, self.kv_heads, -1, self.head_width) for part in (keys, values))
         seen = torch.arange(group.length, device=place.device) <= place[:, None]
@@ -206,6 +214,7 @@ class RotaryDecoder:
         return self._normed(states.view(len(states), -1, self.head_width), norm).flatten(1)
 
     def _feed_forward(self, hidden: Tensor, layer: Any) -> Tensor:  # noqa: ANN401
-        normed, mlp = self._normed(hidden, layer.post_attention_layernorm), layer.mlp
+        normed = self._normed(hidden, layer.post_attention_layernorm)
+        mlp = layer.mlp
         product: Tensor = mlp.down_proj(self.kernels.swiglu(mlp.gate_proj(normed), mlp.up_proj(normed)))
         return hidden + product

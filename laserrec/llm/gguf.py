@@ -1,4 +1,4 @@
-"""The default language model: a quantized GGUF file turned once into a folder that transformers loads in under a second.
+"""Convert the default language model once from a quantized GGUF file to a folder that transformers loads in under a second.
 
 transformers reads GGUF too, but dequantizes at every load. The weights here are bit-identical to what its loader gives, cast to bfloat16.
 Covers the Llama architecture, which SmolLM2 has.
@@ -15,14 +15,17 @@ import torch
 from gguf import GGUFReader, ReaderTensor, dequantize
 from numpy.typing import NDArray
 from rich.console import Console
-from safetensors.torch import save_file
 from tokenizers.pre_tokenizers import Digits, Sequence
 from torch import Tensor
 from transformers import AutoTokenizer, LlamaConfig
 
 from laserrec.assets import ASSETS, Asset, build_once, cache_folder, fetch, fetched_folder
-from laserrec.errors import AssetError
+from laserrec.assets.hub import HUB, fetch_repository
+from laserrec.errors import AssetError, shown
+from laserrec.system.files import save_tensors
 
+LLM_FILES, LLM_WITHOUT = ("*.json", "*.safetensors", "*.model", "*.txt"), ("*/*", "consolidated*")
+"""Files of a repository that a language model is read from; folders inside hold it in other formats."""
 _NAMES = {
     "token_embd": "model.embed_tokens",
     "output_norm": "model.norm",
@@ -39,21 +42,30 @@ _NAMES = {
 }
 
 
-def resolve_llm(model: str) -> Path | str:
-    """Return what transformers can load for a language model setting.
+def resolve_llm(model: str) -> Path:
+    """Return the folder of a language model that a setting names.
 
     Args:
-        model: an asset name, a local folder or a Hugging Face id.
+        model: an asset name, a local folder, or `hf:owner/name`, a repository on the Hugging Face hub.
 
     Returns:
-        The folder of the asset, fetched and converted on first use; the local folder; or the id as it came.
+        The folder of the asset, fetched and converted on first use; the local folder; or that of the repository's files, fetched if needed.
 
     Raises:
-        AssetError: the asset cannot be fetched or converted.
+        AssetError: there is no such model, or it cannot be fetched or converted.
     """
+    if model.startswith(HUB):
+        return fetch_repository(model.removeprefix(HUB), LLM_FILES, LLM_WITHOUT)
+    folder = resolve_local(model)
+    if folder is not None:
+        return folder
     asset = next((asset for asset in ASSETS if asset.name == model and asset.kind == "llm"), None)
     if asset is None:
-        return Path(model) if Path(model).is_dir() else model
+        raise AssetError(
+            f"Cannot load the language model {shown(model)}: there is no such folder. Allowed are an asset name "
+            "(`laserrec assets list`), a folder of a transformers model with weights in safetensors, or a repository on the Hugging "
+            f"Face hub, which is written {HUB}owner/name."
+        )
     converted = converted_folder(asset)
     with build_once(converted) as aside:
         if aside is not None:
@@ -61,6 +73,12 @@ def resolve_llm(model: str) -> Path | str:
             with Console(stderr=True).status(f"Converting {asset.name}, this once"):
                 convert(source, aside)
     return converted
+
+
+def resolve_local(model: str) -> Path | None:
+    """Return the local folder that a language model setting names; None where it names an asset, a repository or nothing."""
+    assets = {asset.name for asset in ASSETS if asset.kind == "llm"}
+    return Path(model) if model not in assets and not model.startswith(HUB) and Path(model).is_dir() else None
 
 
 def converted_folder(asset: Asset) -> Path:
@@ -82,7 +100,7 @@ def convert(source: Path, target: Path) -> None:
     config = _config(reader, source)
     weights = {_rename(tensor.name, source): _weight(tensor, config) for tensor in reader.tensors}
     config.tie_word_embeddings = "lm_head.weight" not in weights
-    save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
+    save_tensors(target / "model.safetensors", weights, {"format": "pt"})
     config.save_pretrained(target)
     _save_tokenizer(source, target, digits_apart=_field(reader, "tokenizer.ggml.pre", default=None) == "smollm")
 

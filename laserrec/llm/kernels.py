@@ -1,9 +1,9 @@
 """The elementwise parts of a frozen decoder layer, each with its gradient by hand.
 
-Each is one pass forward and one backward in the place of a chain of small operations whose middles autograd would keep. Arithmetic is in
-float32 (float64 for float64 inputs), results come in the inputs' dtype. Plain torch by default; `Kernels(fused=True)` sends them through
-`torch.compile`, which makes each one loop over memory, needs a C++ compiler on a CPU, and gives the same up to rounding. On CUDA the norm
-is torch's own, either way.
+Each is one pass forward and one backward, instead of a chain of small operations whose intermediate results autograd would keep.
+Arithmetic is in float32 (float64 for float64 inputs), results come in the inputs' dtype. The kernels are plain torch by default;
+`Kernels(fused=True)` sends them through `torch.compile`, which makes each one loop over memory, needs a C++ compiler on a CPU, and gives
+the same up to rounding. On CUDA the norm is torch's own, either way.
 
 Weights are frozen: gradients go to the activations alone. Legend: B batch, Q tokens, N heads, C head width, H width.
 """
@@ -28,7 +28,7 @@ RotaryAngles = tuple[Tensor, Tensor]
 
 
 def can_compile(device: torch.device = CPU) -> bool:
-    """Tell whether `torch.compile` finds what it needs: a C++ compiler for a CPU, Triton for a CUDA device."""
+    """Return whether `torch.compile` finds what it needs: a C++ compiler for a CPU, Triton for a CUDA device."""
     if device.type == "cuda":
         return importlib.util.find_spec("triton") is not None
     return device.type == "cpu" and shutil.which(os.environ.get("CXX", "g++")) is not None
@@ -46,9 +46,9 @@ class Kernels:
 
         self.norm_forward, self.norm_backward = fuse(_norm_forward), fuse(_norm_backward)
         self.swiglu_forward, self.swiglu_backward = fuse(_swiglu_forward), fuse(_swiglu_backward)
-        self.turn = fuse(_turn)
-        self.turn_back = fuse(_turn_back)
-        self.turn_over = fuse(_turn_over)
+        self.rotate = fuse(_rotate)
+        self.rotate_back = fuse(_rotate_back)
+        self.rotate_in_place = fuse(_rotate_in_place)
 
     def norm(self, states: Tensor, weight: Tensor, epsilon: float) -> Tensor:
         """Root-mean-square norm over the last dimension, times a frozen weight."""
@@ -119,24 +119,24 @@ def _swiglu_backward(gradient: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor
     return inner, gradient * silu(gate)
 
 
-def _turn(states: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Turn states [B, Q, N, C] by their angles and lay them out head by head: [B, N, Q, C], contiguous."""
+def _rotate(states: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """Rotate states [B, Q, N, C] by their angles and lay them out head by head: [B, N, Q, C], contiguous."""
     first, second = states.transpose(1, 2).chunk(2, dim=-1)
     cosine, sine = cosine.unsqueeze(1), sine.unsqueeze(1)
     turned = torch.addcmul(first * cosine, second, sine, value=-1), torch.addcmul(second * cosine, first, sine)
     return torch.cat(turned, dim=-1).to(states.dtype)
 
 
-def _turn_back(gradient: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Undo `_turn` for a gradient [B, N, Q, C]: [B, Q, N, C], contiguous."""
+def _rotate_back(gradient: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """Undo `_rotate` for a gradient [B, N, Q, C]: [B, Q, N, C], contiguous."""
     first, second = gradient.transpose(1, 2).chunk(2, dim=-1)
     cosine, sine = cosine.unsqueeze(2), sine.unsqueeze(2)
     turned = torch.addcmul(first * cosine, second, sine), torch.addcmul(second * cosine, first, sine, value=-1)
     return torch.cat(turned, dim=-1).to(gradient.dtype)
 
 
-def _turn_over(states: Tensor, cosine: Tensor, sine: Tensor) -> None:
-    """Turn states [B, N, T, C] by their angles where they are."""
+def _rotate_in_place(states: Tensor, cosine: Tensor, sine: Tensor) -> None:
+    """Rotate states [B, N, T, C] by their angles, in place."""
     first, second = states.chunk(2, dim=-1)
     cosine, sine = cosine.unsqueeze(1), sine.unsqueeze(1)
     turned = torch.addcmul(first * cosine, second, sine, value=-1)

@@ -6,8 +6,14 @@ import torch
 
 from laserrec.config import LaserConfig
 from laserrec.llm.backbone import Backbone
-from laserrec.llm.gguf import resolve_llm
+from laserrec.llm.gguf import resolve_llm, resolve_local
 from laserrec.system.devices import CPU
+
+
+def located(config: LaserConfig) -> LaserConfig:
+    """Return the settings with a language model's folder named absolutely, so that a run can be used from any working folder."""
+    folder = resolve_local(config.llm.model)
+    return config if folder is None else config.model_copy(update={"llm": config.llm.model_copy(update={"model": str(folder.absolute())})})
 
 
 def load_backbone(config: LaserConfig, device: torch.device = CPU) -> Backbone:
@@ -16,5 +22,6 @@ def load_backbone(config: LaserConfig, device: torch.device = CPU) -> Backbone:
     Raises:
         AssetError: it cannot be had.
     """
-    llm, place = config.llm, resolve_llm(config.llm.model)
-    return Backbone.load(place, layers=llm.layers, dtype=llm.dtype, weights=llm.weights, compiled=llm.compiled, device=device)
+    llm = config.llm
+    place = resolve_llm(config.llm.model)
+    return Backbone.load(place, layers=llm.layers, dtype=llm.dtype, weights=llm.weights, compiled=config.runtime.compiled, device=device)

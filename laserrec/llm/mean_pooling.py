@@ -1,4 +1,4 @@
-"""A text as one vector: the mean of its tokens' last-layer states in the frozen LLM, without any training."""
+"""Encode a text as one vector: the mean of its tokens' last-layer states in the frozen LLM, without any training."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ TOKENS = 4096
 
 
 @torch.no_grad()
-def mean_states(backbone: Backbone, texts: Sequence[str], *, max_tokens: int, told: Callable[[int], None] = lambda _: None) -> Tensor:
+def mean_states(backbone: Backbone, texts: Sequence[str], *, max_tokens: int, progress: Callable[[int], None] = lambda _: None) -> Tensor:
     """Encode texts one by one.
 
     Args:
         backbone: the frozen LLM.
         texts: any; an empty one gets zeros.
         max_tokens: a text is cut to this many tokens.
-        told: told how many of the texts are done.
+        progress: called with the number of encoded texts.
 
     Returns:
         float32 [texts, H], on the CPU.
@@ -34,7 +34,7 @@ def mean_states(backbone: Backbone, texts: Sequence[str], *, max_tokens: int, to
         count = max(1, TOKENS // len(rows[order[-1]]))
         batch, order = order[-count:], order[:-count]
         vectors[batch] = _mean(backbone, [rows[index] for index in batch])
-        told(len(rows) - len(order))
+        progress(len(rows) - len(order))
     return vectors
 
 

@@ -1,7 +1,7 @@
-"""Frozen linear layers laid out once for the processor: for a model that only reads, nothing is learnt through it.
+"""Lay out the weights of frozen linear layers once, for a model that only answers requests: no gradient passes through them.
 
-The processor's library multiplies in a layout of its own. With many rows it is cheap to put a weight into it at each call; a request has
-a few rows, and a third of its products' time would go there (docs/performance.md).
+oneDNN multiplies weights in its own layout and converts a weight at every call. With many rows that is cheap. A request has a few rows and
+would spend a quarter of its time on it (docs/performance.md).
 
 Dimensions: I inputs, O outputs of a linear layer. Knows nothing of language models.
 """
@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 ROWS = 16
-"""Rows that the layout is made for; any number is multiplied right."""
+"""Rows that the layout is made for: a request has nine with the default prefix. Any number is multiplied right."""
 
 
 class PackedLinear(nn.Module):
-    """A linear layer without gradients, in the place of one whose weight it takes over.
+    """A linear layer without gradients that replaces an `nn.Linear` and keeps only its laid-out weight.
 
     Attributes:
         shape: (O, I).
@@ -52,7 +52,10 @@ class PackedLinear(nn.Module):
 
 
 def can_pack(weight: Tensor) -> bool:
-    """Tell whether a weight can be laid out here: in bfloat16 alone are products then equal to the bit; float32 has two libraries."""
+    """Return whether a weight can be laid out here.
+
+    Only in bfloat16 are products equal to the bit with and without the layout: in float32 another library multiplies without it.
+    """
     names = ("_reorder_linear_weight", "_linear_pointwise", "_is_mkldnn_bf16_supported")
     if weight.dtype != torch.bfloat16 or weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
@@ -60,9 +63,10 @@ def can_pack(weight: Tensor) -> bool:
 
 
 def pack(model: nn.Module) -> None:
-    """Replace every linear layer inside a model that can be, in place; each weight is let go of before the next is laid out."""
+    """Replace every linear layer inside a model that can be packed, in place."""
     found = [(parent, name, child) for parent in model.modules() for name, child in parent.named_children() if type(child) is nn.Linear]
     while found:
+        # A weight is freed before the next is laid out: never two copies of a whole model.
         parent, name, child = found.pop()
         if can_pack(child.weight):
             setattr(parent, name, PackedLinear(child))

@@ -1,4 +1,4 @@
-"""What this machine's processor multiplies well."""
+"""Find out which types this machine's processor multiplies fast."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 
 
 def fast_bfloat16() -> bool:
-    """Tell whether products in bfloat16 are worth it here.
+    """Return whether this processor multiplies bfloat16 faster than float32.
 
     A processor without instructions for it, say of most laptops, multiplies bfloat16 five to eight times slower than float32
     (docs/performance.md).

@@ -1,4 +1,4 @@
-"""Frozen linear layers whose weights are kept in 8 or 4 bits: less memory, the same arithmetic.
+"""Keep the weights of frozen linear layers in 8 or 4 bits: less memory, the same arithmetic.
 
 Only the storage is small. A product turns its weight back into the inputs' dtype, forward and backward, and keeps nothing, so its gradient
 to the inputs is that of a linear layer with the dequantised weight, exactly. All three work on every device.
@@ -29,14 +29,13 @@ from laserrec.system.devices import CPU
 Storage = Literal["int8", "nf4", "fp8"]
 
 BLOCK = 64
-"""Consecutive weights that share a scale in nf4."""
+"""Consecutive weights that share a scale in nf4, as in QLoRA."""
+# Quantiles of the normal distribution, scaled to end at -1 and 1.
 NF4 = (
     -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334, -0.09105003625154495,
     0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224, 0.44070982933044434, 0.5626170039176941,
     0.7229568362236023, 1.0,
 )  # fmt: skip
-FEW_ROWS = 8
-"""Up to here a CPU reads int8 weights as they are in bfloat16: the fused product is then the faster one (docs/performance.md)."""
 
 
 class QuantisedLinear(nn.Module):
@@ -69,7 +68,8 @@ class QuantisedLinear(nn.Module):
         codes, scales = _pack(weight.float(), storage)
         if not bool(scales.isfinite().all()):
             raise ConfigError(f"llm.weights = {storage!r} needs finite weights; this model holds NaN or infinite ones. Check its files.")
-        self.storage, self.shape = storage, weight.shape
+        self.storage = storage
+        self.shape = weight.shape
         self.register_buffer("codes", codes)
         self.register_buffer("scales", scales)
         self.register_buffer("bias", None if linear.bias is None else linear.bias.detach())
@@ -90,7 +90,7 @@ class QuantisedLinear(nn.Module):
 
 
 def quantise(model: nn.Module, storage: Storage, device: torch.device = CPU) -> None:
-    """Replace every linear layer inside a model, in place; embeddings and norms stay.
+    """Quantise every linear layer inside a model, in place; embeddings and norms stay as they are.
 
     Args:
         model: its weights may lie anywhere.
@@ -105,7 +105,7 @@ def quantise(model: nn.Module, storage: Storage, device: torch.device = CPU) -> 
         kind = type(model).__name__
         raise ConfigError(f"llm.weights = {storage!r} needs linear layers, and a {kind} has none; use llm.weights = 'full' with it.")
     while found:
-        # Each full weight is let go of before the next is quantised: never two copies of a whole model.
+        # A full weight is freed before the next is quantised: never two copies of a whole model.
         parent, name, child = found.pop()
         setattr(parent, name, QuantisedLinear(child.to(device), storage))
 
@@ -124,12 +124,9 @@ class _Product(torch.autograd.Function):
         shape: torch.Size,
     ) -> Tensor:
         ctx.save_for_backward(codes, scales)
-        ctx.storage, ctx.shape = storage, shape
+        ctx.storage = storage
+        ctx.shape = shape
         bias = None if bias is None else bias.to(inputs.dtype)
-        if storage == "int8" and _few(inputs):
-            fused = torch._weight_int8pack_mm(inputs.reshape(-1, shape[1]).contiguous(), codes, scales.to(inputs.dtype))
-            mixed = fused.view(*inputs.shape[:-1], shape[0])
-            return mixed if bias is None else mixed.add_(bias)
         matrix, scale = _unpack(codes, scales, storage, shape, inputs.dtype)
         if scale is None:
             return F.linear(inputs, matrix, bias)
@@ -143,12 +140,6 @@ class _Product(torch.autograd.Function):
         codes, scales = ctx.saved_tensors
         matrix, scale = _unpack(codes, scales, ctx.storage, ctx.shape, gradient.dtype)
         return (gradient if scale is None else gradient * scale) @ matrix, None, None, None, None, None
-
-
-def _few(inputs: Tensor) -> bool:
-    """Whether to use the fused product: slow in float32, and it reads past the end of rows that its vectors do not divide."""
-    width = inputs.shape[-1]
-    return inputs.device.type == "cpu" and inputs.dtype == torch.bfloat16 and width % 64 == 0 and 0 < inputs.numel() <= FEW_ROWS * width
 
 
 def _pack(weight: Tensor, storage: Storage) -> tuple[Tensor, Tensor]:

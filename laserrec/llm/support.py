@@ -11,7 +11,7 @@ FIXED_ANGLES = ("default", "linear", "llama3", "yarn")
 """Kinds of rotary positions whose angles depend on a token's place alone; "dynamic" and "longrope" look at the longest sequence, too."""
 
 
-def why_not(model: PreTrainedModel) -> str | None:
+def unsupported_reason(model: PreTrainedModel) -> str | None:
     """Return why a model cannot be run by `RotaryDecoder`, as the middle of a sentence; None when it can."""
     config = model.config
     if config.model_type not in ROTARY_TYPES:

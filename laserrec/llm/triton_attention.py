@@ -2,7 +2,7 @@
 
 The plain way (`attention.py`) copies every block of a batch at every layer, rotates the copies and keeps them for the way back. Here keys
 and values are read where they lie, rotated on the way, and forgotten: of the context nothing is copied, padded or kept, but in the last
-layer, where one token a row asks (`rotary.py`). Softmax is computed along the way and, going back, again from the logarithms of its sums,
+layer, where one token a row asks (`decoder.py`). Softmax is computed along the way and, going back, again from the logarithms of its sums,
 as FlashAttention does (Dao, 2023).
 
 One program takes one row and one key/value head; forward, one part of its queries. Queries of all heads that share a key/value head are
@@ -36,6 +36,7 @@ PART = 64
 KEYS, KEYS_BACK = 64, 32
 """Context tokens that are looked at together; going back, more would not fit into a GPU's registers."""
 HEAD_WIDTHS = (32, 64, 128)
+"""Tiles of Triton have a power of two of columns; heads of other widths are left to plain torch."""
 DTYPES = (torch.bfloat16, torch.float16)
 """Types that they are made for; in float32 they are right, too, and take a minute to compile."""
 VARYING = ("turns_apart", "far_apart", "length", "context", "layer")
@@ -44,7 +45,7 @@ VARYING = ("turns_apart", "far_apart", "length", "context", "layer")
 
 @runtime_checkable
 class Blocks(Protocol):
-    """A context whose keys and values lie among others', as `text_blocks.CachedContext` says; real tokens come first."""
+    """A context whose keys and values lie among others', as `buckets.CachedContext` says; real tokens come first."""
 
     rows: Tensor
     index: Tensor
@@ -56,7 +57,7 @@ class Blocks(Protocol):
 
 
 def fits(query: Tensor, groups: Sequence[LengthBucket], head_width: int) -> bool:
-    """Tell whether the kernels can do this: half precision, heads of 32, 64 or 128 numbers, up to 64 new tokens."""
+    """Return whether the kernels support this: half precision, heads of 32, 64 or 128 numbers, up to 64 new tokens."""
     sizes = head_width in HEAD_WIDTHS and all(group.length <= MOST_NEW for group in groups)
     return sizes and query.dtype in DTYPES and all(isinstance(group.context, Blocks) for group in groups)
 
@@ -79,7 +80,8 @@ class _Attention(torch.autograd.Function):
         head_width: int,
     ) -> Tensor:
         query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
-        heads, mixed = key.shape[1] // head_width, torch.empty_like(query)
+        heads = key.shape[1] // head_width
+        mixed = torch.empty_like(query)
         sums = torch.empty(query.numel() // head_width, dtype=torch.float32, device=query.device)
         with _on(query.device):
             for group in groups:
@@ -88,14 +90,17 @@ class _Attention(torch.autograd.Function):
                 grid = (triton.cdiv(shape["REPEATS"] * group.length, shape["QUERIES"]), group.rows, heads)
                 _forward[grid](*parts, _sums(sums, group, query, head_width), *_context(group), layer, KEYS=KEYS, **shape)
         ctx.save_for_backward(query, key, value, mixed, sums)
-        ctx.groups, ctx.layer, ctx.head_width = groups, layer, head_width
+        ctx.groups = groups
+        ctx.layer = layer
+        ctx.head_width = head_width
         return mixed
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, mixed, sums = ctx.saved_tensors
-        heads, found = key.shape[1] // ctx.head_width, tuple(torch.empty_like(part) for part in (query, key, value))
+        heads = key.shape[1] // ctx.head_width
+        found = tuple(torch.empty_like(part) for part in (query, key, value))
         gradient = gradient.contiguous()
         with _on(query.device):
             for group in ctx.groups:
@@ -112,8 +117,10 @@ def padded(groups: Sequence[LengthBucket]) -> int:
 
 
 @lru_cache
-def works(device: torch.device, head_width: int, new: int) -> bool:
-    """Tell whether the kernels run on a device, by running them once; says so where they do not: more heads and tokens take more of it.
+def kernels_available(device: torch.device, head_width: int, new: int) -> bool:
+    """Return whether the kernels run on a device, by running them once, and warn where they do not.
+
+    Larger heads and more tokens need more of the device's shared memory.
 
     Args:
         device: a CUDA device.
@@ -146,7 +153,8 @@ def try_out(device: torch.device, head_width: int, new: int) -> None:
     from laserrec.llm.buckets import CachedContext, LengthBucket
 
     with torch.inference_mode(False), torch.enable_grad():
-        place, half = torch.zeros(1, 1, dtype=torch.int64, device=device), head_width // 2
+        place = torch.zeros(1, 1, dtype=torch.int64, device=device)
+        half = head_width // 2
         rows = torch.ones(1, 2, 1, head_width, dtype=torch.float16, device=device)
         far, near = ((torch.ones(1, n, half, device=device), torch.zeros(1, n, half, device=device)) for n in (1, new))
         context = CachedContext(rows, place, place, place, place == 0, padded=False)
@@ -155,7 +163,7 @@ def try_out(device: torch.device, head_width: int, new: int) -> None:
         query, key, value = (torch.ones(new, size, dtype=torch.float16, device=device, requires_grad=True) for size in sizes)
         group = LengthBucket(0, 1, new, near, context, far, padded=False)
         (gradient,) = torch.autograd.grad(attend_blocks(query, key, value, [group], 0, head_width).sum(), query)
-    float(gradient.sum())  # waits for the device, which tells of errors late
+    float(gradient.sum())  # waits for the device, which reports errors late
 
 
 def _on(device: torch.device) -> AbstractContextManager[object]:
@@ -184,11 +192,12 @@ def _context(group: LengthBucket) -> tuple[Tensor | int, ...]:
     """Return angles, where the context's rows lie, and how many tokens stand between the angles of two rows."""
     blocks = group.context
     assert isinstance(blocks, Blocks)
-    assert group.context_turn is not None
-    turns = (group.turn, group.context_turn)
+    assert group.context_angles is not None
+    turns = (group.angles, group.context_angles)
     apart = (0 if len(cosine) == 1 else cosine.shape[1] for cosine, _ in turns)
-    new, length = group.length, blocks.index.shape[1]
-    return *group.turn, *group.context_turn, blocks.rows, blocks.index, blocks.stride, blocks.ends, *apart, new, length
+    new = group.length
+    length = blocks.index.shape[1]
+    return *group.angles, *group.context_angles, blocks.rows, blocks.index, blocks.stride, blocks.ends, *apart, new, length
 
 
 @triton.jit
@@ -216,7 +225,8 @@ def _store_turned_back(target, places, first, second, cosine, sine, turns, real,
 @triton.jit
 def _asked(query, asked, row, head, length, cosine, sine, turn, scale, HEADS: tl.constexpr, REPEATS: tl.constexpr, HALF: tl.constexpr):
     """Load queries by their numbers [n]: both halves, turned and scaled; which are real, their tokens, and their element offsets."""
-    real, token = asked < REPEATS * length, asked % length
+    real = asked < REPEATS * length
+    token = asked % length
     places = ((row * length + token) * HEADS * REPEATS + head * REPEATS + asked // length) * 2 * HALF
     first, second = _turned(query, places, cosine, sine, (turn + token) * HALF, real, HALF)
     return (first * scale).to(query.dtype.element_ty), (second * scale).to(query.dtype.element_ty), real, token, places
@@ -236,7 +246,8 @@ def _block(
 ):  # fmt: skip
     """Load context tokens from `start` on: their keys in halves, turned, their values, both in the queries' type; and which are real."""
     seen = start + tl.arange(0, KEYS)
-    there, places = seen < end, row * context + seen
+    there = seen < end
+    places = row * context + seen
     at = tl.load(index + places, mask=there, other=0) + layer * tl.load(stride + places, mask=there, other=0)
     at = (at * 2 * HEADS + head) * 2 * HALF
     near, far = _keys(rows, at, cosine, sine, (row * apart + seen) * HALF, there, query, HALF)
@@ -274,13 +285,15 @@ def _forward(
 ):  # fmt: skip
     part, row, head = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     kind = query.dtype.element_ty
-    turn, end = row * turns_apart, tl.load(ends + row).to(tl.int32)
+    turn = row * turns_apart
+    end = tl.load(ends + row).to(tl.int32)
     asked = part * QUERIES + tl.arange(0, QUERIES)
     first, second, real, token, places = _asked(query, asked, row, head, length, cosine, sine, turn, scale, HEADS, REPEATS, HALF)
-    columns, best = tl.arange(0, 2 * HALF)[None, :], tl.full([QUERIES], float("-inf"), tl.float32)
+    columns = tl.arange(0, 2 * HALF)[None, :]
+    best = tl.full([QUERIES], float("-inf"), tl.float32)
     total, out = tl.zeros([QUERIES], tl.float32), tl.zeros([QUERIES, 2 * HALF], tl.float32)
 
-    # What a loop assigns must have the same shape before it, so these have names of their own.
+    # What a loop assigns must have the same shape before it, so these have separate names.
     new = tl.arange(0, NEW)
     inside = new < length
     kept = ((row * length + new) * HEADS + head) * 2 * HALF
@@ -318,8 +331,10 @@ def _backward(
 ):  # fmt: skip
     row, head = tl.program_id(0), tl.program_id(1)
     kind = query.dtype.element_ty
-    turn, end = row * turns_apart, tl.load(ends + row).to(tl.int32)
-    columns, new = tl.arange(0, 2 * HALF)[None, :], tl.arange(0, NEW)
+    turn = row * turns_apart
+    end = tl.load(ends + row).to(tl.int32)
+    columns = tl.arange(0, 2 * HALF)[None, :]
+    new = tl.arange(0, NEW)
     inside = new < length
     kept = ((row * length + new) * HEADS + head) * 2 * HALF
     own_near, own_far = _keys(key, kept, cosine, sine, (turn + new) * HALF, inside, query, HALF)

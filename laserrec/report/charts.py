@@ -1,6 +1,6 @@
-"""Charts as what Plotly draws; colours are names of the page's variables, so that they follow its light and dark.
+"""Describe charts for Plotly; colours are the page's CSS variables, so that they follow its light and dark themes.
 
-Knows nothing of where the figures come from: names and labels are text, and made Plotly's text here.
+Knows nothing of where the figures come from. Names and labels are plain text and are escaped for Plotly here.
 """
 
 from __future__ import annotations
@@ -12,13 +12,10 @@ from typing import Any
 from laserrec.report.markup import label
 
 COLOURS = tuple(f"var(--series-{number})" for number in range(8))
-"""Of series: told apart with every kind of colour vision, and by their markers too."""
+"""Colours of series, distinct with every kind of colour vision; their markers differ, too."""
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "triangle-down", "cross", "circle-open")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid", "dash")
 INK, FAINT, RULE, PANEL, PAGE = (f"var(--{name})" for name in ("ink", "faint", "rule", "panel", "page"))
-
-MOST_TICKS, TICK_LETTERS = 24, 18
-"""Labels below the bars of a stacked chart, and letters of one."""
 
 Spec = dict[str, Any]
 """An object of Plotly's schema."""
@@ -42,10 +39,10 @@ class Chart:
     """A chart.
 
     Attributes:
-        caption: what it shows, above it; also read aloud.
+        caption: above the chart; screen readers announce it.
         data: its traces.
         layout: axes and height.
-        numbers: what it draws; None where a table beside it tells them, or there are too many.
+        numbers: what it draws; None where a table beside it shows them, or there are too many.
     """
 
     caption: str
@@ -55,7 +52,7 @@ class Chart:
 
     @property
     def movable(self) -> bool:
-        """Whether what is drawn can be moved and enlarged."""
+        """Whether a reader can move and enlarge the drawing."""
         return bool(self.layout["dragmode"])
 
 
@@ -103,7 +100,7 @@ class Interval:
 
 
 def axis(name: str, **more: Any) -> Spec:  # noqa: ANN401 - any of Plotly's settings
-    """Return an axis with a title; what stands at it is never cut off."""
+    """Return an axis with a title; its labels are never cut off."""
     base = {
         "title": {"text": name, "standoff": 10},
         "automargin": True,
@@ -117,7 +114,7 @@ def axis(name: str, **more: Any) -> Spec:  # noqa: ANN401 - any of Plotly's sett
 
 
 def layout(height: int, **more: Any) -> Spec:  # noqa: ANN401 - any of Plotly's settings
-    """Return what all charts share."""
+    """Return the layout that all charts share."""
     base = {
         "height": height,
         "autosize": True,
@@ -136,7 +133,7 @@ def layout(height: int, **more: Any) -> Spec:  # noqa: ANN401 - any of Plotly's 
 
 
 def bars(caption: str, labels: Sequence[str], sizes: Sequence[int], x: str, y: str) -> Chart:
-    """Draw how many there are of each label."""
+    """Draw one bar a label."""
     trace = {
         "type": "bar",
         "x": list(map(label, labels)),
@@ -149,29 +146,6 @@ def bars(caption: str, labels: Sequence[str], sizes: Sequence[int], x: str, y: s
     return Chart(caption, [trace], layout(280, bargap=0.15, **axes), numbers)
 
 
-def stacked(caption: str, labels: Sequence[str], shares: Sequence[Series], x: str, y: str) -> Chart:
-    """Draw shares that add up to one; long labels are shortened below the bars, and whole when pointed at."""
-    # Bars stand at numbers: two labels that begin alike, or are the same, would share a place.
-    places = list(range(len(labels)))
-    shown = places[:: max(1, -(-len(labels) // MOST_TICKS))]
-    traces = [
-        {
-            "type": "bar",
-            "name": label(each.name),
-            "x": places,
-            "y": list(each.values),
-            "hovertext": list(map(label, labels)),
-            "marker": {"color": COLOURS[place % 8], "line": {"color": PAGE, "width": 1}},
-            "hovertemplate": "%{hovertext}, %{fullData.name}: %{y:.1%}<extra></extra>",
-        }
-        for place, each in enumerate(shares)
-    ]
-    ticks = {"tickmode": "array", "tickvals": shown, "ticktext": [label(labels[place], TICK_LETTERS) for place in shown]}
-    axes = {"xaxis": axis(label(x, 48), **ticks), "yaxis": axis(y, tickformat=".0%", range=[0, 1])}
-    numbers = Numbers([x, *(each.name for each in shares)], _rows(labels, shares, "{:.1%}"))
-    return Chart(caption, traces, layout(320, barmode="stack", showlegend=True, bargap=0.15, **axes), numbers)
-
-
 def _rows(labels: Iterable[str], columns: Sequence[Series], form: str) -> list[list[str]]:
     """Return a row a label, with what each column has there."""
     texts = [["–" if value is None else form.format(value) for value in column.values] for column in columns]
@@ -179,7 +153,7 @@ def _rows(labels: Iterable[str], columns: Sequence[Series], form: str) -> list[l
 
 
 def beside(caption: str, labels: Sequence[str], groups: Sequence[Series], x: str) -> Chart:
-    """Draw lying bars beside each other, the first label at the top."""
+    """Draw groups of horizontal bars, the first label at the top."""
     traces = [
         {
             "type": "bar",
@@ -219,14 +193,14 @@ def intervals(caption: str, figures: Sequence[Interval], published: Sequence[Int
 
 
 def lines(caption: str, kinds: Sequence[Kind], series: Sequence[Series], x: str, y: str) -> Chart:
-    """Draw a line a series over kinds of users; how many users each kind has stands below its name."""
+    """Draw one line a series over kinds of users, with the number of users below each kind's name."""
     names = [label(kind.name) for kind in kinds]
     ticks = [f"{name}<br>n={short_count(kind.users)}" for name, kind in zip(names, kinds, strict=True)]
-    told = {
+    hover = {
         "text": [f"{name} ({kind.users:,} users)" for name, kind in zip(names, kinds, strict=True)],
         "hovertemplate": "%{fullData.name}, %{text}: %{y:.4f}<extra></extra>",
     }
-    traces = [line(place, each, names, **told) for place, each in enumerate(series)]
+    traces = [line(place, each, names, **hover) for place, each in enumerate(series)]
     below = axis(x, type="category", tickmode="array", tickvals=names, ticktext=ticks, tickfont={"size": 12})
     axes = {"xaxis": below, "yaxis": axis(y, rangemode="tozero", tickformat=".2f")}
     # In a narrow column the legend has a line for each series.
@@ -243,7 +217,7 @@ def short_count(count: int) -> str:
 
 
 def line(place: int, series: Series, x: Sequence[object], **more: Any) -> Spec:  # noqa: ANN401 - any of Plotly's settings
-    """Return one line, with the colour, marker and dash of its place."""
+    """Return one line, whose colour, marker and dashes follow from its place."""
     look = {
         "line": {"color": COLOURS[place % 8], "width": 2, "dash": DASHES[place % 8]},
         "marker": {"color": COLOURS[place % 8], "size": 7, "symbol": SYMBOLS[place % 8]},
@@ -298,19 +272,16 @@ class Points:
     values: Sequence[float] = ()
 
 
-def plane(caption: str, kinds: Sequence[Points], paths: Sequence[Points], axes: tuple[str, str], scale: Mapping[str, Any]) -> Chart:
-    """Draw points, and paths through them, each ending in a star."""
-    traces = [_points(place, each, scale) for place, each in enumerate(kinds)]
-    traces += [_path(place, each) for place, each in enumerate(paths)]
+def plane(caption: str, groups: Sequence[Points], axes: tuple[str, str], scale: Mapping[str, Any]) -> Chart:
+    """Draw groups of points; `scale` is the colour bar of points with values."""
     free = {"fixedrange": False, "zeroline": True}
     legend = {"orientation": "h", "x": 0, "y": -0.13, "xanchor": "left", "yanchor": "top", "itemsizing": "constant"}
     sides = {"xaxis": axis(axes[0], **free), "yaxis": axis(axes[1], **free)}
+    margin = {"l": 10, "r": 16, "t": 36, "b": 10}
     return Chart(
         caption,
-        traces,
-        layout(
-            640, margin={"l": 10, "r": 16, "t": 36, "b": 10}, showlegend=True, legend=legend, dragmode="pan", hovermode="closest", **sides
-        ),
+        [_points(place, each, scale) for place, each in enumerate(groups)],
+        layout(640, margin=margin, showlegend=True, legend=legend, dragmode="pan", hovermode="closest", **sides),
     )
 
 
@@ -327,24 +298,4 @@ def _points(place: int, points: Points, scale: Mapping[str, Any]) -> Spec:
         "text": list(map(label, points.texts)),
         "hovertemplate": "%{text}<extra></extra>",
         "marker": {"size": 6, "opacity": 0.65, "symbol": SYMBOLS[place % 8], **colour},
-    }
-
-
-def _path(place: int, points: Points) -> Spec:
-    last = len(points.x) - 1
-    return {
-        "type": "scatter",
-        "mode": "lines+markers",
-        "name": label(points.name),
-        "x": list(points.x),
-        "y": list(points.y),
-        "text": list(map(label, points.texts)),
-        "hovertemplate": "%{text}<extra></extra>",
-        "line": {"color": INK, "width": 2, "dash": DASHES[place % 8]},
-        "marker": {
-            "color": INK,
-            "size": [15 if step == last else 9 for step in range(last + 1)],
-            "symbol": ["star" if step == last else SYMBOLS[place % 8] for step in range(last + 1)],
-            "line": {"color": PAGE, "width": 1},
-        },
     }

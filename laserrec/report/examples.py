@@ -1,4 +1,4 @@
-"""A few users, what they took, what they would have been shown, and what they took next."""
+"""Show a few users: their history, the list recommended to them, and the item of their test event."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from laserrec.laser.ranking_requests import Recommendation
 from laserrec.recommender import Laser
 
 LIST = 10
+"""Items of a list."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Example:
 
 
 def examples(laser: Laser, data: Dataset, cases: Cases, evaluation: Evaluation) -> list[Example]:
-    """Recommend to users as they stood before their test event.
+    """Recommend to users as of just before their test event.
 
     Args:
         laser: the trained model.
@@ -45,7 +46,7 @@ def examples(laser: Laser, data: Dataset, cases: Cases, evaluation: Evaluation) 
         cases: the users.
         evaluation: the model's ranks of all test cases.
     """
-    ranks = dict(zip(evaluation.users.tolist(), evaluation.ranks["unseen"].tolist(), strict=True))
+    ranks = dict(zip(evaluation.users.tolist(), evaluation.ranks["filter_seen"].tolist(), strict=True))
     histories = [[data.item_ids[item] for item in history] for history in cases.histories]
     lists = laser.recommend(histories, k=LIST)
     targets = [data.item_ids[target] for target in cases.targets]

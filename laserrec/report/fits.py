@@ -1,4 +1,4 @@
-"""How each fit of a run went, from its log of epochs."""
+"""Read how each fit of a run went, from its log of epochs."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from laserrec.errors import CheckpointError
 from laserrec.runs.folder import RunFolder
 
 LOG = "metrics.jsonl"
 FIRST = ("collaborative", "stage1", "stage2")
-"""The fits that every run has, in the order in which they come."""
-LOAD = "expert_load/"
+"""The fits that every run has, in the order of training."""
 
 
 @dataclass(frozen=True)
@@ -23,15 +21,18 @@ class Epoch:
 
     Attributes:
         number: 0 for the weights that the fit starts from.
-        loss: mean over the epoch's steps; None for epoch 0.
+        train: what the epoch logged of its steps, such as the mean loss; empty for epoch 0.
         valid: validation metrics after it.
-        expert_load: share of training histories that each query expert read; empty where nothing is routed.
     """
 
     number: int
-    loss: float | None
+    train: Mapping[str, float]
     valid: Mapping[str, float]
-    expert_load: Sequence[float]
+
+    @property
+    def loss(self) -> float | None:
+        """Mean loss over the epoch's steps; None for epoch 0."""
+        return self.train.get("loss")
 
 
 @dataclass(frozen=True)
@@ -70,12 +71,7 @@ def read_fits(run: RunFolder) -> list[Fit]:
 def _read(name: str, path: Path) -> Fit:
     try:
         records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        return Fit(name, records[-1]["metric"], [_epoch(record) for record in records], float(records[-1]["seconds"]))
+        epochs = [Epoch(int(record["epoch"]), dict(record["train"]), record["valid"]) for record in records]
+        return Fit(name, records[-1]["metric"], epochs, float(records[-1]["seconds"]))
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} is not a log of epochs: {error!r}. It is written anew when the run is resumed.") from error
-
-
-def _epoch(record: Mapping[str, Any]) -> Epoch:
-    train: Mapping[str, float] = record["train"]
-    load = {int(key.removeprefix(LOAD)): share for key, share in train.items() if key.startswith(LOAD)}
-    return Epoch(int(record["epoch"]), train.get("loss"), record["valid"], [load[expert] for expert in sorted(load)])

@@ -1,4 +1,4 @@
-"""Everything a report tells, as data; knows nothing of pages and charts."""
+"""Gather what a report shows, as data; knows nothing of pages and charts."""
 
 from __future__ import annotations
 
@@ -16,38 +16,33 @@ from laserrec.report.examples import Example, examples
 from laserrec.report.fits import Fit, read_fits
 from laserrec.report.item_map import ItemMap, item_map
 from laserrec.report.population import Population, population
-from laserrec.report.routing import Routing, routing
+from laserrec.runs.estimate import Compared as Predicted
 from laserrec.runs.folder import RunFolder
-from laserrec.runs.planning.plan import Compared as Predicted
 from laserrec.system.devices import CPU
 
 USERS = 10
-PATHS = 3
-STEPS = 8
-"""Events of a path in the map."""
+"""Users who are shown with their lists."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """A run.
+    """The content of a report about one run.
 
     Attributes:
-        about: what run.json holds.
-        population: its data.
+        about: the content of run.json.
+        population: the run's data.
         compared: figures, tests and slices; the run comes first, averaged with those that differ from it in seed alone, then the others.
         fits: every fit.
-        routing: who reads whom; None without experts to choose from.
         items: the map of the catalogue.
         examples: a few users.
         costs: seconds and trained parameters of each part of the model.
-        predicted: what was predicted beside what it took; empty for a run without a plan.
+        predicted: estimates of the plan beside the actual figures; empty for a run without a plan.
     """
 
     about: Mapping[str, Any]
     population: Population
     compared: Compared
     fits: Sequence[Fit]
-    routing: Routing | None
     items: ItemMap
     examples: Sequence[Example]
     costs: Mapping[str, Mapping[str, float]]
@@ -55,35 +50,34 @@ class Report:
 
 
 def gather(run: RunFolder, data_path: Path | None = None, device: torch.device = CPU, others: Sequence[Path] = ()) -> Report:
-    """Read a run, and ask its model what no file tells.
+    """Read a run, and ask its model for what no file holds.
 
     Args:
         run: with a trained model, evaluated on test.
         data_path: where the dataset lies now, when it was moved.
-        device: where the model is asked.
-        others: folders as `compare` takes them, to stand beside it; what was evaluated below the run does so anyway.
+        device: where the model computes.
+        others: folders as `compare` accepts them, to compare the run with; models evaluated below the run are compared anyway.
 
     Raises:
         DataError: a run was not evaluated or belongs to another split, or the dataset cannot be found or is another one.
         CheckpointError: training did not get so far, or a file is damaged.
         MissingExtraError: there are models to test against, and SciPy is not installed.
     """
-    model, data = run.model, run.dataset(data_path)
+    model = run.model
+    data = run.dataset(data_path)
     named = {path.resolve() for path in others}
     below = [path for path in _below(run) if path.resolve() not in named]
     entries = read_entries([run.path, *others, *below], "test")
-    compared, fits = compare_entries(entries, data, "test"), read_fits(run)
+    compared = compare_entries(entries, data, "test")
+    fits = read_fits(run)
     laser = Laser.load(model, device=device)
     cases = data.cases("test").spread(USERS)
-    walks = [[*cases.histories[row][1 - STEPS :].tolist(), int(cases.targets[row])] for row in range(len(cases))]
-    paths = [(data.user_ids[user], walk) for user, walk in zip(cases.users.tolist(), walks, strict=True)]
     return Report(
         run.about,
         population(data),
         compared,
         fits,
-        routing(laser, data),
-        item_map(laser, data, paths[:: max(1, USERS // PATHS)][:PATHS]),
+        item_map(laser, data),
         examples(laser, data, cases, entries[0].evaluations[0]),
         laser.costs,
         run.compared,

@@ -1,4 +1,4 @@
-"""HTML in which whatever comes from outside is text: every string is escaped when it enters, unless it was made here.
+"""Build HTML in which foreign text stays text: every string is escaped unless it is `Html` already.
 
 The invisible letters that turn the direction of writing are left out of it: one of them would end the isolation of what it stands in.
 """
@@ -21,7 +21,7 @@ class Html(str):
 
 
 def element(tag: str, *content: str, **attributes: str) -> Html:
-    """Return an element; what is not `Html` is escaped, and a `_` at an attribute's end, or inside as `-`, is Python's.
+    """Return an element; content that is not `Html` is escaped. `class_` becomes `class`, and `aria_label` becomes `aria-label`.
 
     Args:
         tag: its name.
@@ -33,7 +33,7 @@ def element(tag: str, *content: str, **attributes: str) -> Html:
 
 
 def joined(parts: Iterable[str]) -> Html:
-    """Return parts one after the other."""
+    """Join parts; those that are not `Html` are escaped."""
     return Html("".join(part if isinstance(part, Html) else _escaped(part) for part in parts))
 
 
@@ -42,7 +42,7 @@ def _escaped(text: str) -> str:
 
 
 def title(text: str) -> Html:
-    """Return the title or id of an item or user: its direction of writing ends where it ends."""
+    """Return the title or id of an item or user, isolated so that its direction of writing does not affect the text behind it."""
     return element("bdi", text)
 
 
@@ -50,10 +50,10 @@ def table(name: str, head: Sequence[str], rows: Iterable[Sequence[str]], *, text
     """Return a table that scrolls sideways where it is too wide, by the keyboard too.
 
     Args:
-        name: what it holds; read aloud.
+        name: of the table; screen readers announce it.
         head: the columns' names.
         rows: as many cells each, the first of which names the row.
-        texts: so many columns, from the left, hold words; the others figures.
+        texts: number of columns, from the left, that hold words; the others hold figures.
     """
 
     def cell(tag: str, place: int, content: str, **more: str) -> Html:
@@ -71,12 +71,12 @@ def table(name: str, head: Sequence[str], rows: Iterable[Sequence[str]], *, text
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> Html:
-    """Return names and what they stand for, as a list."""
+    """Return names and values as a description list."""
     return element("dl", *(element("div", element("dt", name), element("dd", value)) for name, value in pairs))
 
 
 def folded(summary: str, *content: str) -> Html:
-    """Return what is only shown on demand."""
+    """Return content that is shown on demand."""
     return element("details", element("summary", summary), *content)
 
 
@@ -89,7 +89,7 @@ def script_json(value: object) -> Html:
 
 
 def label(text: str, limit: int = 90) -> str:
-    """Return text from outside as Plotly draws it: Plotly reads a little HTML, and a label has one line.
+    """Return foreign text as a label for Plotly, which interprets a little HTML: escaped, on one line, cut to `limit`.
 
     Invisible marks keep writing from right to left to itself.
     """

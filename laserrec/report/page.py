@@ -1,4 +1,4 @@
-"""A report as one page that loads nothing: styles, charts and Plotly stand in it.
+"""Write a report as one page that loads nothing: styles, charts and Plotly are part of it.
 
 The page's security policy names the checksums of its two scripts, so a browser runs no other, and fetches nothing.
 """
@@ -13,27 +13,27 @@ from pathlib import Path
 
 import torch
 
-from laserrec.errors import MissingExtraError
+from laserrec.errors import DataError, MissingExtraError
 from laserrec.report.gather import Report, gather
 from laserrec.report.markup import Html, element, joined, script_json
 from laserrec.report.sections import Canvas, data_section, results_section, section, slices_section, summary
-from laserrec.report.training_sections import cost_section, experts_section, map_section, repeat_section, training_section, users_section
+from laserrec.report.training_sections import cost_section, map_section, repeat_section, training_section, users_section
 from laserrec.runs.folder import RunFolder
+from laserrec.system.atomic import aside
 from laserrec.system.devices import CPU
-from laserrec.system.files import aside
 
 
 def write_report(
     run: RunFolder, path: Path, data_path: Path | None = None, device: torch.device = CPU, others: Sequence[Path] = ()
 ) -> None:
-    """Write a run's report, whole or not at all.
+    """Write a run's report as one page; the file is replaced only by a complete one.
 
     Args:
         run: with a trained model, evaluated on test.
         path: the page.
         data_path: where the dataset lies now, when it was moved.
-        device: where the model is asked.
-        others: folders as `compare` takes them, to stand beside it in figures, tests and slices.
+        device: where the model computes.
+        others: folders as `compare` accepts them, to compare the run with in figures, tests and slices.
 
     Raises:
         MissingExtraError: Plotly is not installed, or SciPy, and there are models to test against.
@@ -42,12 +42,15 @@ def write_report(
     """
     plotly = plotly_script()
     text = page(gather(run, data_path, device, others), plotly)
-    with aside(path) as partial:
-        partial.write_text(text, encoding="utf-8", newline="\n")
+    try:
+        with aside(path) as partial:
+            partial.write_text(text, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise DataError(f"Cannot write {path}: {error}. Make room on the disk, or choose another place.") from error
 
 
 def plotly_script() -> str:
-    """Return Plotly's JavaScript, which comes with its Python package.
+    """Return Plotly's JavaScript, which its Python package contains.
 
     Raises:
         MissingExtraError: that is not installed.
@@ -63,16 +66,16 @@ def page(report: Report, plotly: str) -> Html:
     """Return the page.
 
     Args:
-        report: what it tells.
+        report: its content.
         plotly: Plotly's JavaScript.
     """
-    canvas, about = Canvas(), report.about
+    canvas = Canvas()
+    about = report.about
     sections = (
         ("data", "Data", data_section(report.population, canvas)),
         ("results", "Figures", results_section(report.compared, canvas)),
         ("slices", "Kinds of users and items", slices_section(report.compared, canvas)),
         ("training", "Training", training_section(report.fits, canvas)),
-        ("experts", "Query experts", experts_section(report.fits, report.routing, canvas)),
         ("map", "Map of the items", map_section(report.items, canvas)),
         ("users", "Users", users_section(report.examples)),
         ("cost", "Cost", cost_section(report, canvas)),

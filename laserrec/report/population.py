@@ -1,4 +1,4 @@
-"""What the data of a run is like: counts, and how long histories and how popular items are."""
+"""Describe the data of a run: counts, lengths of histories and popularity of items."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from laserrec.data.dataset import Dataset
 from laserrec.data.inspection import Inspection, inspect
 
 STEPS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70)
-"""First values of the bars below 100; above, those from 10 on come again with each power of ten."""
+"""First values of the bars below 100. Those from 10 on repeat with each power of ten, so that bars look even on a logarithmic scale."""
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """How many things have how large a count.
+    """Numbers of users or items by their count of events.
 
     Attributes:
         labels: the counts of each bar, "3–4".
@@ -30,7 +30,7 @@ class Histogram:
 
     @classmethod
     def of(cls, counts: NDArray[np.int64]) -> Histogram:
-        """Divide counts, int64 [any] ≥ 0, at round numbers whose distance grows; bars beyond the smallest and largest are left out."""
+        """Divide counts, int64 [any] ≥ 0, into bars that begin at `STEPS`; empty bars before the first and after the last are left out."""
         edges = [0, *STEPS]
         while edges[-1] <= counts.max(initial=0):
             edges += [10 * edge for edge in edges[-6:]]
@@ -63,5 +63,5 @@ def population(data: Dataset) -> Population:
 
 
 def interval_label(first: int, last: int) -> str:
-    """Return how whole numbers from `first` to `last` are written."""
+    """Return the label of the whole numbers from `first` to `last`, such as "3–4"."""
     return f"{first:,}" if first == last else f"{first:,}–{last:,}"

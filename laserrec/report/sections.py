@@ -1,24 +1,23 @@
-"""The sections of a report that tell of its data and how the run did."""
+"""Write the sections of a report about its data and the run's figures."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 
-from laserrec.comparison.compare import METRICS, SLICED, TESTED, Compared, Figure, Row, Table
+from laserrec.comparison.compare import METRICS, SLICED, TESTED, Compared, Row, Table
 from laserrec.comparison.layout import FIGURES_NOTE, SHORT, TITLES, Grid, figure_text, p_text, slices_grid, tests_grid
-from laserrec.comparison.published import Published
 from laserrec.report import charts
 from laserrec.report.charts import Chart, Interval, Kind, Series
 from laserrec.report.markup import Html, element, facts, folded, joined, table
 from laserrec.report.population import Population
 
 LISTS = {"coverage@10": "{:.1%}", "novelty@10": "{:.2f}"}
-"""What is measured of the recommended lists themselves, and how it is written."""
+"""Measures of the recommended lists themselves, with the format of each."""
 
 
 class Canvas:
-    """Takes the charts of a page and gives the places where they are drawn.
+    """The charts of a page, each with the HTML of the place where it is drawn.
 
     Attributes:
         charts: by the id of their place.
@@ -29,25 +28,25 @@ class Canvas:
         self.charts: dict[str, Chart] = {}
 
     def place(self, chart: Chart) -> Html:
-        """Return a chart's figure."""
+        """Add a chart and return its figure: caption, place, and the same numbers as a table where the chart has them."""
         name = f"chart-{len(self.charts) + 1}"
         self.charts[name] = chart
         style = f"height:{chart.layout['height']}px"
-        # An image's inside is hidden from who listens: what has buttons of its own is none.
+        # Screen readers skip an image's content, so a chart with buttons must not be one.
         role = "group" if chart.movable else "img"
         caption = element("figcaption", chart.caption, id=f"{name}-caption")
         drawn = element("div", id=name, style=style, role=role, aria_labelledby=f"{name}-caption")
         numbers = chart.numbers
-        told = [folded("The same as a table", table(chart.caption, numbers.head, numbers.rows))] if numbers else []
-        return element("figure", caption, drawn, *told)
+        as_table = [folded("The same as a table", table(chart.caption, numbers.head, numbers.rows))] if numbers else []
+        return element("figure", caption, drawn, *as_table)
 
     def row(self, *drawn: Chart, wide: bool = False) -> Html:
-        """Return charts beside each other, where there is room: two share the width, more stand in columns, wide ones two in a row."""
+        """Add charts and return them side by side where there is room: two share the width, wide ones stand two in a row."""
         return element("div", *map(self.place, drawn), class_="charts two" if wide or len(drawn) == 2 else "charts")
 
 
 def summary(compared: Compared) -> Html:
-    """Return the outcome in a sentence a protocol."""
+    """Return the outcome, one sentence a protocol."""
     return joined(element("p", element("b", f"{TITLES[found.protocol].capitalize()}: "), _verdict(found)) for found in compared.tables)
 
 
@@ -68,11 +67,11 @@ def _sign(p_value: str) -> str:
 
 
 def data_section(found: Population, canvas: Canvas) -> Html:
-    """Describe the data."""
+    """Show counts of the data, its split, and how long histories and how popular items are."""
     seen = found.inspection
     split = seen.split.kind + "".join(f", {name} {value}" for name, value in seen.split.parameters.items())
     leaks = seen.leaks
-    told = facts(
+    counts = facts(
         [
             ("users", f"{seen.users:,}"),
             ("items", f"{seen.items:,}"),
@@ -97,19 +96,23 @@ def data_section(found: Population, canvas: Canvas) -> Html:
         charts.bars("Training events an item", found.popularity.labels, found.popularity.sizes, "events of an item in train", "items"),
     )
     known = [element("p", f"This is {seen.known_as}.")] if seen.known_as else []
-    return joined([*known, told, element("p", "Fingerprint of the split: ", element("code", seen.fingerprint)), drawn])
+    return joined([*known, counts, element("p", "Fingerprint of the split: ", element("code", seen.fingerprint)), drawn])
 
 
 def results_section(compared: Compared, canvas: Canvas) -> Html:
-    """Show every model's figures, a protocol after the other."""
+    """Show every model's figures, tests and intervals, one protocol after the other."""
     parts: list[Html] = []
     if len(compared.tables[0].rows) < 2:
         parts.append(
             element("p", "No other model was named, or evaluated in this run's folder, to test against. ", _BASELINES, class_="faint")
         )
+    first = compared.tables[0].rows[0]
     seeds = [row for row in compared.tables[0].rows if row.seeds > 1]
     if seeds:
-        parts.append(element("p", _seeds(seeds, compared.tables[0].rows[0]), class_="faint"))
+        note = f"Means over seeds with ± the deviation from seed to seed: {', '.join(f'{row.name} over {row.seeds}' for row in seeds)}."
+        if first in seeds:
+            note += f" All but figures, tests and slices is of the first of them, {first.paths[0]}."
+        parts.append(element("p", note, class_="faint"))
     for found in compared.tables:
         scope = f"{compared.dataset}, {compared.part}, {compared.cases:,} users, all items ranked"
         parts += [element("h3", TITLES[found.protocol].capitalize()), element("p", scope, class_="faint")]
@@ -132,29 +135,21 @@ _BASELINES = joined(
 )
 
 
-def _seeds(rows: Sequence[Row], first: Row) -> str:
-    counts = ", ".join(f"{row.name} over {row.seeds}" for row in rows)
-    told = f"Means over seeds with ± the deviation from seed to seed: {counts}."
-    return told if first not in rows else f"{told} All but figures, tests and slices is of the first of them, {first.paths[0]}."
-
-
 def _figures(found: Table) -> Html:
     head = ["Model", *(SHORT[metric] for metric in METRICS), *(name.capitalize() for name in LISTS)]
-    rows = [[row.name, *(_figure(row.figures[metric]) for metric in METRICS), *_lists(row.lists)] for row in found.rows]
-    others = [[f"published: {row.name}", *_published(row), *_lists({})] for row in found.published]
-    return table(f"Figures, {TITLES[found.protocol]}", head, [*rows, *others])
-
-
-def _figure(figure: Figure) -> Html:
-    return joined([figure_text(figure), element("small", f"{figure.low:.4f}–{figure.high:.4f}")])
+    rows: list[Sequence[str]] = []
+    for row in found.rows:
+        figures = [row.figures[metric] for metric in METRICS]
+        cells = [joined([figure_text(each), element("small", f"{each.low:.4f}–{each.high:.4f}")]) for each in figures]
+        rows.append([row.name, *cells, *_lists(row.lists)])
+    for other in found.published:
+        published = [f"{other.metrics[metric]:.4f}" if metric in other.metrics else "–" for metric in METRICS]
+        rows.append([f"published: {other.name}", *published, *_lists({})])
+    return table(f"Figures, {TITLES[found.protocol]}", head, rows)
 
 
 def _lists(lists: Mapping[str, float]) -> list[str]:
     return [form.format(lists[name]) if name in lists else "–" for name, form in LISTS.items()]
-
-
-def _published(row: Published) -> list[str]:
-    return [f"{row.metrics[metric]:.4f}" if metric in row.metrics else "–" for metric in METRICS]
 
 
 def _intervals(found: Table, metric: str) -> Chart:
@@ -169,13 +164,13 @@ def _grid(grid: Grid) -> Html:
 
 
 def slices_section(compared: Compared, canvas: Canvas) -> Html:
-    """Show where the models do well, a protocol after the other."""
+    """Show figures by kind of user and item, one protocol after the other."""
     parts = [element("p", "Below each kind stands n, the number of its users.", class_="faint")]
     # The same models in all charts: a line's look is its model's.
     names = _lines(compared.tables[0].rows)
     if len(names) < len(compared.tables[0].rows):
-        told = f"Drawn are {names[0]} and the {len(names) - 1} others with the most {SHORT[SLICED]}, {TITLES[compared.tables[0].protocol]}"
-        parts.append(element("p", f"{told}; the tables below the lines have all.", class_="faint"))
+        others = f"the {len(names) - 1} others with the most {SHORT[SLICED]}, {TITLES[compared.tables[0].protocol]}"
+        parts.append(element("p", f"Drawn are {names[0]} and {others}; the tables below the lines have all.", class_="faint"))
     for found in compared.tables:
         parts.append(element("h3", TITLES[found.protocol].capitalize()))
         drawn = []
@@ -192,7 +187,7 @@ def slices_section(compared: Compared, canvas: Canvas) -> Html:
 
 
 def _lines(rows: Sequence[Row]) -> list[str]:
-    """Return the names of the first model and the best others, as they stand: as many as lines can be told apart."""
+    """Return the names of the first model and the best others in their order, one for each colour of the page."""
     first, *others = rows
     best = sorted(others, key=lambda row: -row.figures[SLICED].mean)[: len(charts.COLOURS) - 1]
     drawn = {row.name for row in (first, *best)}
@@ -200,5 +195,5 @@ def _lines(rows: Sequence[Row]) -> list[str]:
 
 
 def section(name: str, heading: str, content: Html) -> Html:
-    """Return a section that the page's list of contents can point to."""
+    """Return a section that the page's list of contents links to."""
     return element("section", element("h2", heading), content, id=name)

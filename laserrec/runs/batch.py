@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from laserrec.data.dataset import Dataset
+from laserrec.data.files import write_parquet
 from laserrec.errors import DataError, UnknownIdError
 from laserrec.recommender import Laser
-from laserrec.system.files import aside
+from laserrec.system.atomic import aside
+from laserrec.system.progress import Progress
 
 COLUMNS = {"user_id": pl.String, "rank": pl.Int32, "item_id": pl.String, "title": pl.String, "score": pl.Float32}
 ENDINGS = (".parquet", ".csv", ".jsonl")
+FORMULA = r"^[=+\-@\t\r]"
+"""How a cell begins that spreadsheets run as a formula."""
 USERS_AT_ONCE = 1024
 """Users whose recommendations are held as Python objects at a time."""
 
@@ -28,7 +32,7 @@ def recommend_users(
     exclude_seen: bool = True,
     only: Collection[str] | None = None,
     without: Collection[str] | None = None,
-    told: Callable[[int], None] = lambda _: None,
+    progress: Progress = lambda _: None,
 ) -> pl.DataFrame:
     """Recommend after the whole history of every user of a dataset.
 
@@ -39,7 +43,7 @@ def recommend_users(
         exclude_seen: leave each user's own items out.
         only: ids to choose from, as in `Laser.recommend`.
         without: ids that are never recommended.
-        told: told how many users are done.
+        progress: called with the number of users that are done.
 
     Returns:
         user_id, rank from 1, item_id, title and score, users in the dataset's order; one for whom no item is left has no row.
@@ -63,7 +67,7 @@ def recommend_users(
             for rank, item in enumerate(row, start=1)
         ]
         parts.append(pl.DataFrame(lists, schema=COLUMNS, orient="row"))
-        told(users.stop)
+        progress(users.stop)
     return pl.concat(parts)
 
 
@@ -86,7 +90,10 @@ def check_place(path: Path) -> None:
 
 
 def write_table(table: pl.DataFrame, path: Path) -> None:
-    """Write a table as the file's ending says, aside first; a file that is there is replaced when the new one is complete.
+    """Write a table as the file's ending says; a file that is there is replaced when the new one is complete.
+
+    In CSV a title that a spreadsheet would run as a formula gets an apostrophe before it. Ids stay as they are, because other systems look
+    them up; `formula_like_ids` counts those.
 
     Raises:
         DataError: the ending names no format, or the disk refuses.
@@ -95,10 +102,24 @@ def write_table(table: pl.DataFrame, path: Path) -> None:
     try:
         with aside(path) as partial:
             if path.suffix == ".parquet":
-                table.write_parquet(partial)
+                write_parquet(table, partial)
             elif path.suffix == ".csv":
-                table.write_csv(partial)
+                _harmless(table).write_csv(partial)
             else:
                 table.write_ndjson(partial)
-    except OSError as error:
+    except (OSError, pl.exceptions.PolarsError) as error:
         raise DataError(f"Cannot write {path}: {error}") from error
+
+
+def formula_like_ids(table: pl.DataFrame) -> int:
+    """Return how many different ids of users and items a spreadsheet would take for a formula."""
+    columns = [name for name in ("user_id", "item_id") if name in table.columns]
+    return sum(int(table[name].unique().str.contains(FORMULA).sum()) for name in columns)
+
+
+def _harmless(table: pl.DataFrame) -> pl.DataFrame:
+    """Put an apostrophe before titles that a spreadsheet would take for a formula."""
+    if "title" not in table.columns:
+        return table
+    title = pl.col("title")
+    return table.with_columns(title=pl.when(title.str.contains(FORMULA)).then(pl.lit("'") + title).otherwise(title))

@@ -13,6 +13,13 @@ from typing import Any
 import torch
 
 from laserrec.assets import fetch
+from laserrec.baselines.base import Baseline
+from laserrec.baselines.bert4rec import BERT4REC
+from laserrec.baselines.ensemble import EnsembleBaseline
+from laserrec.baselines.item_knn import ItemNeighbours
+from laserrec.baselines.last_text import LastItemText
+from laserrec.baselines.popularity import Popularity
+from laserrec.baselines.sasrec import SASREC, SASREC_TEXT_ID
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.data.prepare import PrepareOptions, prepare
@@ -20,24 +27,21 @@ from laserrec.evaluation.metrics import PROTOCOLS, Protocol
 from laserrec.evaluation.statistics import compare
 from laserrec.laser.ranking_requests import Recommendation
 from laserrec.recommender import Laser
-from laserrec.runs.baselines import BaselineName, Say, Trained, measure_baseline, trained_settings
+from laserrec.runs.baselines import measure_baseline
+from laserrec.runs.estimate import Plan, estimate_run
 from laserrec.runs.folder import Result, RunFolder, read_result, train_run
-from laserrec.runs.planning.plan import Plan
-from laserrec.runs.planning.preflight import Rivals, preflight
 from laserrec.system.devices import CPU
 from laserrec.system.files import write_json
-from laserrec.training.fit import refit_settings
-from laserrec.training.loop import Observer
-from laserrec.training.session import Session
+from laserrec.system.progress import Observer
+from laserrec.training.sequential_stage import refit_stages
 
-TRAINED: tuple[Trained, ...] = ("sasrec", "bert4rec", "sasrec-text-id")
-BESIDE: tuple[BaselineName, ...] = ("popularity", "item-knn", "last-text", *TRAINED, "ensemble")
-"""What Laser stands beside."""
+BESIDE: tuple[Baseline, ...] = (Popularity(), ItemNeighbours(), LastItemText(), SASREC, BERT4REC, SASREC_TEXT_ID, EnsembleBaseline())
+"""What Laser stands beside; the ensemble only where the settings have one."""
 
 SETTINGS: Mapping[str, Any] = {}
 """Where the demonstration departs from the defaults: nowhere."""
 QUICK: Mapping[str, Any] = {"fit_collaborative": {"epochs": 5}, "stage1": {"epochs": 1}, "stage2": {"epochs": 1}}
-"""With `--quick`: shows the way, not the figures."""
+"""A few epochs: shows the way, not the figures."""
 EXAMPLES = 3
 DECISIVE = "ndcg@10"
 
@@ -138,30 +142,30 @@ def demo_data() -> Dataset:
 
 
 def plan_demo(data: Dataset, config: LaserConfig, folder: Path, device: torch.device = CPU) -> Plan:
-    """Predict what the demonstration takes on a dataset; see `preflight`."""
-    rivals = Rivals({name: trained_settings(config, name) for name in TRAINED}, untrained=True)
-    return preflight(data, config, folder, rivals, device)
+    """Predict what the demonstration takes on a dataset; see `estimate_run`."""
+    return estimate_run(data, config, folder, beside=compared_with(config), device=device)
 
 
-def demonstrate(
-    data: Dataset, run: RunFolder, observers: Sequence[Observer] = (), say: Say = lambda _: None, device: torch.device = CPU
-) -> Demonstration:
+def compared_with(config: LaserConfig) -> list[Baseline]:
+    """Return what Laser stands beside with these settings."""
+    return [baseline for baseline in BESIDE if not isinstance(baseline, EnsembleBaseline) or refit_stages(config)]
+
+
+def demonstrate(data: Dataset, run: RunFolder, observers: Sequence[Observer] = (), device: torch.device = CPU) -> Demonstration:
     """Train and evaluate every model, or take up where an earlier call stopped.
 
     Args:
         data: the dataset.
         run: the run's folder; Laser's run is the folder itself, every other model has a folder below.
-        observers: who watches the fits.
-        say: told what is under way.
+        observers: who watches.
         device: where everything is computed.
 
     Raises:
         InterruptedTraining: Ctrl-C; call again to continue.
     """
-    session = Session(run.path, resume=True, observers=observers, device=device)
-    beside = [name for name in BESIDE if name != "ensemble" or refit_settings(run.config)]
-    results = [measure_baseline(name, data, run, session, say)["test"] for name in beside]
-    say("Laser: its own recommender without the last training event, stage 1, stage 2, and the ensemble fused")
+    results = [measure_baseline(baseline, data, run, observers, device=device)["test"] for baseline in compared_with(run.config)]
+    for observer in observers:
+        observer.log("Laser: its own recommender without the last training event, stage 1, stage 2, and the ensemble fused")
     laser = train_run(run, data, observers, device)
     results.append(read_result(run, "test"))
     found = Demonstration(results, [Verdict.of(results, protocol) for protocol in PROTOCOLS], _examples(data, laser))

@@ -1,7 +1,7 @@
 """A run on disk: what was trained on what, with which settings, and where its results lie.
 
     run.json                 dataset (path, name, fingerprint), command line, settings, versions, machine, times, what was predicted of them
-    config.json              the settings, as `laserrec train --config` takes them
+    config.json              the settings, as a settings file
     <fit>/                   checkpoint and metrics.jsonl of each fit
     model/                   the trained model
     ranks-<part>.parquet     the target's rank of every case
@@ -19,30 +19,43 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import UnionType
 from typing import Any, Literal, Self, get_args
 
 import torch
 
 from laserrec import __version__
-from laserrec.config import LaserConfig
+from laserrec.assets.hub import HUB
+from laserrec.config import ROUNDING, LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.errors import CheckpointError, ConfigError, DataError
 from laserrec.evaluation.metrics import PROTOCOLS, Evaluation
-from laserrec.laser.folder import HUB, model_of, refuse_seeds, seed_runs
+from laserrec.laser.folder import model_of, refuse_seeds, seed_runs
+from laserrec.llm.loading import located
 from laserrec.recommender import Laser
-from laserrec.runs.planning.plan import Compared, PhaseClock, Plan, compare
+from laserrec.runs.estimate import Compared, Plan, compare
+from laserrec.system.atomic import ENDING, remove_leftovers
 from laserrec.system.cache import texts_folder
 from laserrec.system.devices import CPU, describe
 from laserrec.system.files import read_json, write_json
+from laserrec.system.progress import Observer
 from laserrec.system.provenance import environment
 from laserrec.system.resources import folder_bytes, peak_memory
-from laserrec.training.loop import Observer
-from laserrec.training.session import Session
+from laserrec.training.observers import PhaseClock
 
 Part = Literal["valid", "test"]
 PARTS: tuple[Part, ...] = get_args(Part)
-FORMAT = 3
+FORMAT = 4
 _DATA = {"name", "fingerprint", "catalogue", "path", "absolute"}
+_ABOUT: Mapping[str, type | UnionType] = {
+    "command": list,
+    "config": dict,
+    "data": dict,
+    "finished": str | None,
+    "seconds": int | float,
+    "threads": int,
+}
+"""What run.json always holds, and of which type."""
 
 
 @dataclass(frozen=True)
@@ -112,13 +125,19 @@ class RunFolder:
         """
         if config.start is not None and not config.start.startswith(HUB):  # the run may be continued from elsewhere
             config = config.model_copy(update={"start": str(Path(config.start).resolve())})
+        config = located(config)
         if cls.occupied(path, resume=resume):
             if seed_runs(path) and not (path / "run.json").is_file():
                 raise ConfigError(
-                    f"{path} holds a run for each of several seeds. Continue them with --seeds, or choose another folder with --out."
+                    f"{path} holds a run for each of several seeds. Continue all of them, or choose another folder.",
+                    parameters=["seeds", "out"],
                 )
             run = cls.open(path)
             run._require(config, data)
+            remove_leftovers(path)
+            if not (path / "config.json").is_file():  # the process that began the run was killed just before it wrote this
+                write_json(path / "config.json", run.config.model_dump(mode="json"))
+            run.config = run.config.model_copy(update={"runtime": config.runtime.over(run.config.runtime)})
             return run
         about = {
             "format": FORMAT,
@@ -146,22 +165,25 @@ class RunFolder:
             raise ConfigError(f"Cannot make the run's folder {path}: {error}") from error
         run = cls(path, config, about)
         write_json(path / "run.json", about)
-        config.save(path / "config.json")
+        write_json(path / "config.json", config.model_dump(mode="json"))
         return run
 
     @staticmethod
     def occupied(path: Path, *, resume: bool) -> bool:
-        """Return whether there is something in a run's folder.
+        """Return whether there is something in a run's folder, beside what a process killed before the run began has left.
 
         Raises:
             ConfigError: there is, and nothing is to be resumed; or the folder cannot be read.
         """
         try:
-            occupied = path.exists() and any(path.iterdir())
+            occupied = path.exists() and any(
+                not (name.name.startswith(".") and name.suffix in {ENDING, ".lock"}) for name in path.iterdir()
+            )
         except OSError as error:
             raise ConfigError(f"Cannot make the run's folder {path}: {error}") from error
         if occupied and not resume:
-            raise ConfigError(f"{path} exists and is not empty. Choose another folder with --out, or continue the run in it with --resume.")
+            message = f"{path} exists and is not empty. Choose another folder, or continue the run in it."
+            raise ConfigError(message, parameters=["out", "resume"])
         return occupied
 
     @classmethod
@@ -174,13 +196,18 @@ class RunFolder:
         if not (path / "run.json").is_file():
             refuse_seeds(path)
             state = "is not a run: it holds no run.json" if path.is_dir() else "does not exist"
-            raise CheckpointError(f"{path} {state}. Give the folder that `laserrec train --out` wrote.")
+            raise CheckpointError(f"{path} {state}. Give the folder that a training wrote.")
         about = read_json(path / "run.json")
-        data = about.get("data")
-        if about.get("format") != FORMAT or not isinstance(data, dict) or not data.keys() >= _DATA:
+        if about.get("format") != FORMAT:
             raise CheckpointError(f"{path / 'run.json'} does not describe a run of this version (format {FORMAT}).")
-        config = LaserConfig.build("default", about.get("config", {}), source=str(path / "run.json"))
-        return cls(path, config, about)
+        wrong = [name for name, kinds in _ABOUT.items() if not isinstance(about.get(name), kinds)]
+        if not wrong:
+            wrong = [f"data.{name}" for name in sorted(_DATA) if not isinstance(about["data"].get(name), str)]
+        if wrong:
+            raise CheckpointError(
+                f"{path / 'run.json'} is damaged: {', '.join(wrong)} is missing or of the wrong type. Restore it from a copy."
+            )
+        return cls(path, LaserConfig.build("default", about["config"], source=str(path / "run.json")), about)
 
     @property
     def finished(self) -> bool:
@@ -212,7 +239,7 @@ class RunFolder:
             if (place / "manifest.json").is_file():
                 return place
         where = " nor ".join(dict.fromkeys(map(str, places)))
-        raise DataError(f"The dataset of {self.path} is not at {where}. Tell where it is with --data.")
+        raise DataError(f"The dataset of {self.path} is not at {where}. Say where it is.", parameters=["data"])
 
     def dataset(self, path: Path | None = None) -> Dataset:
         """Load the run's dataset.
@@ -229,7 +256,8 @@ class RunFolder:
             raise DataError(
                 f"{path} has fingerprint {data.fingerprint[:12]}…; {self.path} was trained on {trained['name']!r}, "
                 f"{trained['fingerprint'][:12]}…. "
-                "Figures of different splits are not compared: give the run's dataset with --data, or train on this one."
+                "Figures of different splits are not compared: give the run's dataset, or train on this one.",
+                parameters=["data"],
             )
         return data
 
@@ -250,6 +278,8 @@ class RunFolder:
         )
         if isinstance(begun, int) and 1 <= begun <= (os.cpu_count() or 1):
             torch.set_num_threads(begun)
+        if "begun_on" not in self.about:
+            self._note(begun_on=device.type)
         try:
             yield clock
         finally:
@@ -257,6 +287,18 @@ class RunFolder:
             if not self.finished:
                 seconds, peak = self.about["seconds"] + time.monotonic() - began, max(self.about.get("peak_memory", 0), peak_memory(device))
                 self._note(seconds=seconds, phases=clock.phases, peak_memory=peak, device=describe(device))
+
+    def rounded_otherwise(self, device: torch.device) -> list[str]:
+        """Return what a resumed run computes otherwise than it was begun, in words: it may end in other last digits.
+
+        Args:
+            device: where it goes on.
+        """
+        begun, now = self.about["config"]["runtime"], self.config.runtime
+        pairs = {f"runtime.{name}": (begun[name], getattr(now, name)) for name in ROUNDING}
+        pairs["device"] = self.about.get("begun_on", device.type), device.type
+        pairs["threads"] = self.about["threads"], min(self.about["threads"], os.cpu_count() or 1)
+        return [f"{name} = {after} (begun with {before})" for name, (before, after) in pairs.items() if before != after]
 
     def finish(self) -> None:
         """Note that everything is trained and evaluated; the first time counts."""
@@ -267,7 +309,15 @@ class RunFolder:
     @property
     def compared(self) -> list[Compared]:
         """What was predicted of a finished run beside what it took; empty for a run without a plan."""
-        return compare(self.about["plan"], self.about) if self.finished and "plan" in self.about else []
+        if not (self.finished and "plan" in self.about):
+            return []
+        try:
+            return compare(self.about["plan"], self.about)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CheckpointError(
+                f"{self.path / 'run.json'} is damaged: its plan cannot be compared with what was measured ({error!r}). "
+                "Restore it from a copy."
+            ) from error
 
     def _note(self, **changes: object) -> None:
         self.about |= changes
@@ -279,21 +329,22 @@ class RunFolder:
         if data.fingerprint != trained["fingerprint"]:
             raise ConfigError(
                 f"{self.path} was begun on {trained['name']!r} (fingerprint {trained['fingerprint'][:12]}…); received {data.name!r} "
-                f"({data.fingerprint[:12]}…). Resume with the same data, or choose another folder with --out."
+                f"({data.fingerprint[:12]}…). Resume with the same data, or choose another folder.",
+                parameters=["data", "out"],
             )
         if data.catalogue_digest != trained["catalogue"]:
             raise ConfigError(
                 f"{self.path} was begun with other texts, or another order, of the items of {trained['name']!r}. Resume with the dataset "
-                "as it was, or choose another folder with --out."
+                "as it was, or choose another folder.",
+                parameters=["data", "out"],
             )
-        own, received = flat_settings(self.config.model_dump(mode="json")), flat_settings(config.model_dump(mode="json"))
-        # What the run's plan chose was unset, and still is where the same settings are given again.
-        received |= {key: own[key] for key in self.about.get("plan", {}).get("chosen", {}) if received[key] is None}
+        own, received = flat_settings(located(self.config).identity), flat_settings(config.identity)
         changed = [f"{key} = {received[key]!r} (the run's: {own[key]!r})" for key in own if own[key] != received[key]]
         if changed:
             raise ConfigError(
                 f"{self.path} was begun with other settings: received {', '.join(changed)}. Resume with the same settings or name none, "
-                "or choose another folder with --out."
+                "or choose another folder.",
+                parameters=["out"],
             )
 
 
@@ -311,7 +362,7 @@ def train_run(run: RunFolder, data: Dataset, observers: Sequence[Observer] = (),
     """
     if run.finished:
         return Laser.load(run.model, device=device)
-    laser = Laser.fit(data, run.config, session=Session(run.path, resume=True, observers=observers, device=device))
+    laser = Laser.fit(data, run.config, folder=run.path, observers=observers, device=device)
     _keep(run, laser, data)
     return laser
 
@@ -341,7 +392,7 @@ def transfer_run(
         ConfigError: the folder is not empty.
     """
     RunFolder.occupied(path, resume=False)
-    laser = Laser.transfer(source, data, session=Session(path, observers=observers, device=device))
+    laser = Laser.transfer(source, data, observers=observers, device=device)
     aside = path.with_name(f".{path.name}.transfer")  # beside it, so that what lies relative to the run stays so
     shutil.rmtree(aside, ignore_errors=True)
     run = RunFolder.begin(aside, laser.config, data, data_path, command=command)
@@ -371,9 +422,13 @@ def read_result(run: RunFolder, part: Part) -> Result:
         DataError: it was not.
         CheckpointError: the run has no model.
     """
-    costs = read_json(run.model / "laser.json").get("costs", {}).values()
+    costs = read_json(run.model / "laser.json").get("costs")
     evaluation = Evaluation.load(run.ranks(part))
-    return Result(evaluation, sum(cost["seconds"] for cost in costs), sum(cost["parameters"] for cost in costs))
+    try:
+        seconds, parameters = (sum(cost[what] for cost in costs.values()) for what in ("seconds", "parameters"))  # type: ignore[union-attr]
+        return Result(evaluation, seconds, parameters)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{run.model / 'laser.json'} is damaged: it has no costs of training ({error!r}).") from error
 
 
 def read_results(run: RunFolder) -> list[Result]:

@@ -57,7 +57,7 @@ class BERT4Rec(SequentialRecommender):
         return self._encode(items, mask, self.item_vectors, first_place=1)
 
     def scores(self, items: Tensor, mask: Tensor) -> Tensor:
-        """Score every item in the place of a hidden item after the history. See the base class."""
+        """Score every item for a hidden position after the history. See the base class."""
         self.check_length(items)
         table_ND, lengths = self.item_vectors, mask.sum(1, keepdim=True)
         asked = torch.cat([items, items[:, :1]], dim=1).scatter(1, lengths, self.catalogue_size)

@@ -5,10 +5,13 @@ Dimensions: B batch, S history, N catalogue.
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor
 
 from laserrec.config import CollaborativeConfig
 from laserrec.layers.histories import recent
+from laserrec.layers.room import require_room
 from laserrec.sequential.base import SequentialRecommender
 from laserrec.sequential.bert4rec import BERT4Rec
 from laserrec.sequential.ensemble import Ensemble
@@ -26,7 +29,15 @@ def build_recommender(config: CollaborativeConfig, catalogue_size: int, texts: T
         catalogue_size: N.
         texts: whitened vectors of the items' texts [N, F], where `config.reads_texts`; without, the recommender is built as it is once
             its item vectors and features are fixed.
+
+    Raises:
+        ConfigError: this machine's memory could not hold it in training.
     """
+    require_room(partial(_build, config, catalogue_size, texts), "collaborative (width, blocks, max_history)")
+    return _build(config, catalogue_size, texts)
+
+
+def _build(config: CollaborativeConfig, catalogue_size: int, texts: Tensor | None) -> SequentialRecommender:
     sizes = config.model_dump(include={"width", "blocks", "heads", "max_history", "dropout", "seen_penalty"})
     model: SequentialRecommender
     if config.model == "sasrec":

@@ -1,6 +1,6 @@
 """What SASRec, GRU4Rec and FDSA share: a state sees its own item and those before it, and every item is predicted from those before it.
 
-Departure from their papers: cross-entropy over the whole catalogue at every position in the place of sampled negatives; item embeddings are
+Departure from their papers: cross-entropy over the whole catalogue at every position instead of sampled negatives; item embeddings are
 tied with the output; optionally a trained penalty on items of the history. Knows nothing of training loops.
 """
 

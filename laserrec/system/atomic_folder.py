@@ -1,4 +1,4 @@
-"""Folders that this package writes as a whole: made aside, moved into place, and put in the place of nothing but one of their own kind.
+"""Folders that this package writes atomically, and that replace nothing but a folder of the same kind.
 
 Knows nothing of what the files hold.
 """
@@ -6,13 +6,12 @@ Knows nothing of what the files hold.
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from laserrec.errors import LaserrecError
+from laserrec.errors import LaserrecError, shown
+from laserrec.system.atomic import recover, write_folder
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,16 @@ class FolderKind:
     files: tuple[str, ...]
     mark: str
     error: type[LaserrecError]
+
+    def place(self, given: object) -> Path:
+        """Return where a folder lies that a caller names.
+
+        Raises:
+            LaserrecError: of the kind's class; what was given names no place.
+        """
+        if not isinstance(given, str | os.PathLike) or "\0" in os.fspath(given):
+            raise self.error(f"Received {shown(given)} as the folder of a {self.what}; expected is a path, a string or a pathlib.Path.")
+        return Path(given)
 
     def check_place(self, folder: Path) -> None:
         """Refuse a place where something stands that is neither a folder of this kind nor an empty one.
@@ -60,7 +69,7 @@ class FolderKind:
             raise self.error(f"{folder} exists and is no {self.what}: it holds {names} and no {self.mark}; {advice}")
 
     def write(self, folder: Path, fill: Callable[[Path], None]) -> None:
-        """Write a folder aside and move it into place; what stood there is put back if that fails.
+        """Write a folder; one that is there is replaced in one step when the new one is complete.
 
         Args:
             folder: the place; a link to a folder stays, and the folder that it leads to is replaced.
@@ -71,18 +80,17 @@ class FolderKind:
         """
         self.check_place(folder)
         try:
-            folder = folder.resolve()
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-            try:
-                fill(aside / "new")
-                if folder.exists():
-                    os.replace(folder, aside / "old")
-                os.replace(aside / "new", folder)
-            finally:
-                # If this fails too, the exception leaves the old folder where its message says, aside.
-                if (aside / "old").exists() and not folder.exists():
-                    os.replace(aside / "old", folder)
-                shutil.rmtree(aside, ignore_errors=True)
+            write_folder(folder.resolve(), fill)
         except OSError as error:
             raise self.error(f"Cannot write the {self.what} to {folder}: {error}") from error
+
+    def recover(self, folder: Path) -> None:
+        """Put a folder back whose replacement was cut off, as `laserrec.system.atomic.recover` does.
+
+        Raises:
+            LaserrecError: of the kind's class; the system refuses.
+        """
+        try:
+            recover(folder.resolve())
+        except OSError as error:
+            raise self.error(f"Cannot put {folder} back, whose replacement was cut off: {error}") from error

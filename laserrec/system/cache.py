@@ -44,6 +44,9 @@ def build_once(folder: Path) -> Iterator[Path | None]:
 
     Yields:
         An empty folder, which becomes `folder` when the block ends well and goes otherwise; None when `folder` is there already.
+
+    Raises:
+        AssetError: the system refuses to write there.
     """
     if folder.is_dir():
         yield None
@@ -51,23 +54,20 @@ def build_once(folder: Path) -> Iterator[Path | None]:
     lock = FileLock(folder.with_name(f".{folder.name}.lock"))
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except OSError as error:
-        raise AssetError(
-            f"Cannot write to the cache folder {folder.parent}: {error}. Set LASERREC_CACHE to a folder of your own."
-        ) from error
-    with lock:
-        if folder.is_dir():
-            yield None
-            return
-        aside = folder.with_name(f".{folder.name}.new")
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir()
-        try:
-            yield aside
-            os.replace(aside, folder)
-        finally:
+        with lock:
+            if folder.is_dir():
+                yield None
+                return
+            aside = folder.with_name(f".{folder.name}.new")
             shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir()
+            try:
+                yield aside
+                os.replace(aside, folder)
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
+    except OSError as error:  # no right to write there, or no room
+        raise AssetError(f"Cannot write to the cache folder {folder.parent}: {error}. Set LASERREC_CACHE to another folder.") from error
 
 
 @contextmanager

@@ -67,7 +67,7 @@ def commit(root: Path = Path(__file__).parents[1]) -> str | None:
         return None
     words = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=10, check=True)
+        done = subprocess.run(words, cwd=root, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):  # no git here, or one that does not trust the folder: a record goes without
         return None
     return done.stdout.strip()

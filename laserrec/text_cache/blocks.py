@@ -67,7 +67,7 @@ class SharedBlocks:
         self._layers, self._lock, self._seconds = len(decoder), RLock(), 0.0
         limit = available_memory(backbone.device) // 2 if memory is None else memory
         # Blocks are held where they are read; where they stand, and which texts have them, is always known to the CPU.
-        self._arena = Arena(self.encoder.row, decoder.kept, limit // cache_bytes(1, decoder) * self._layers, backbone.device)
+        self._arena = Arena(self.encoder.row, decoder.storage_dtype, limit // cache_bytes(1, decoder) * self._layers, backbone.device)
         self._texts: list[bytes] = [b""]
         self._number_of: dict[bytes, int] = {}
         self._free: list[int] = []
@@ -83,11 +83,11 @@ class SharedBlocks:
                 "llm": backbone.fingerprint(),
                 "layers": self._layers,
                 "row": self.encoder.row,
-                "dtype": str(decoder.kept).removeprefix("torch."),
+                "dtype": str(decoder.storage_dtype).removeprefix("torch."),
                 "instruction": self.instruction,
             },
             self.encoder.row,
-            decoder.kept,
+            decoder.storage_dtype,
             numbers,
         )
         self._store: BlockStore = NoStore(self._kind)
@@ -214,7 +214,7 @@ class SharedBlocks:
         room = SHARD_BYTES // (cache_bytes(1, self.encoder.decoder, self.numbers) // self._layers)
         count = max(1, int((sizes.cumsum() <= room).sum()))
         blocks, sizes = missing[:count], sizes[:count]
-        rows = torch.empty(int(sizes.sum()), *self.encoder.row, dtype=self.encoder.decoder.kept)
+        rows = torch.empty(int(sizes.sum()), *self.encoder.row, dtype=self.encoder.decoder.storage_dtype)
         filled = 0
         for part in self._batches(blocks):
             found = self._read_texts(part)

@@ -36,6 +36,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from laserrec.errors import CheckpointError
+from laserrec.system.atomic import ENDING, discard
 from laserrec.system.files import read_json, write_json
 from laserrec.text_cache.shard import Shard, Stamp, open_shard, write_shard
 from laserrec.text_cache.store import KEY_BYTES, NOWHERE, BlockKind, OpenStore, ReadBlock
@@ -210,8 +211,8 @@ class DiskStore:
         Args:
             broken: files that were found to be no whole shards in this turn: what was seen before it, another writer may have mended.
         """
-        for left in self.folder.glob(".*.partial"):
-            left.unlink(missing_ok=True)
+        for left in self.folder.glob(f".*{ENDING}"):
+            discard(left)
         last = next(reversed(self._files().values()), None)
         for path in broken:
             if path != last:  # which stays until another follows it, so that no number is given twice
@@ -237,7 +238,7 @@ class DiskStore:
         if number in (errno.EMFILE, errno.ENFILE):
             advice = f"A process may have {os.sysconf('SC_OPEN_MAX'):,} files open here: raise that (`ulimit -n`), or have it open fewer."
         elif number == errno.ENOMEM:
-            advice = "Free memory, or lower llm.cache_memory."
+            advice = "Free memory, or lower runtime.text_memory."
         elif number in (errno.EACCES, errno.EPERM):
             advice = f"Ask whoever owns it for the right to, or {own}."
         elif doing == "keep" and number != errno.EIO:

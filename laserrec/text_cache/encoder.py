@@ -31,7 +31,7 @@ def cache_bytes(tokens: int, decoder: RotaryDecoder, numbers: Numbers = "exact")
     C numbers take C · 2 bytes in bfloat16, C · 4 in float32, and C + 2 in int8, with their scale. In memory they always have the decoder's
     type for them.
     """
-    width = decoder.head_width + SCALE.itemsize if numbers == "int8" else decoder.head_width * decoder.kept.itemsize
+    width = decoder.head_width + SCALE.itemsize if numbers == "int8" else decoder.head_width * decoder.storage_dtype.itemsize
     return tokens * len(decoder) * 2 * decoder.kv_heads * width
 
 
@@ -70,7 +70,7 @@ class Encoder:
 
     def __init__(self, backbone: Backbone) -> None:
         """Wrap the LLM, which must be one that `RotaryDecoder` knows."""
-        self.backbone, self.decoder = backbone, RotaryDecoder(backbone.model, kept=backbone.kept, fused=backbone.compiled)
+        self.backbone, self.decoder = backbone, RotaryDecoder(backbone.model, storage_dtype=backbone.storage_dtype, fused=backbone.compiled)
 
     @property
     def row(self) -> tuple[int, int, int]:
@@ -95,7 +95,7 @@ class Encoder:
         real = inside < lengths[:, None]
         collected: list[tuple[Tensor, Tensor]] = []
         self.decoder.forward(self.backbone.embed(tokens), start + inside, context, collected)
-        rows = torch.empty(len(self.decoder) * sum(map(len, texts)), *self.row, dtype=self.decoder.kept, device=lengths.device)
+        rows = torch.empty(len(self.decoder) * sum(map(len, texts)), *self.row, dtype=self.decoder.storage_dtype, device=lengths.device)
         first = (len(self.decoder) * (lengths.cumsum(0) - lengths))[:, None] + inside
         for layer, (key, value) in enumerate(collected):
             rows[(first + layer * lengths[:, None])[real]] = torch.stack([key[real], value[real]], dim=1).to(rows.dtype)

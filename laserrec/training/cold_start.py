@@ -42,7 +42,7 @@ def fit_lift(laser: LaserSystem, items: Tensor, mask: Tensor, targets: Tensor, *
     order = torch.randperm(len(known), generator=torch.Generator().manual_seed(seed)).to(known.device)
     rows, taken = torch.arange(len(items), device=items.device).chunk(FOLDS), known[order].tensor_split(FOLDS)
     turns = [(part, taken[(place + turn) % FOLDS]) for turn in range(rounds(len(view.scored))) for place, part in enumerate(rows)]
-    folds = [_fold(laser, items[part], mask[part], targets[part], new) for part, new in turns]
+    folds = [score_fold(laser, items[part], mask[part], targets[part], new) for part, new in turns]
     odds, wanted = torch.cat([odds for odds, _ in folds]), torch.cat([wanted for _, wanted in folds])
     if not wanted.any():  # nothing is known of new items then, but that they are rare
         return
@@ -61,7 +61,7 @@ def rounds(count: int) -> int:
     return FOLDS if count <= OTHERS else 1
 
 
-def _fold(laser: LaserSystem, items: Tensor, mask: Tensor, targets: Tensor, taken: Tensor) -> tuple[Tensor, Tensor]:
+def score_fold(laser: LaserSystem, items: Tensor, mask: Tensor, targets: Tensor, taken: Tensor) -> tuple[Tensor, Tensor]:
     """Treat items as cold: how likely one of them is next, as log odds, and whether one was; of the cases that say something."""
     warm, without = laser.collaborative.scored, laser.with_cold(taken)
     others = without.collaborative.scored.nonzero()[:, 0]

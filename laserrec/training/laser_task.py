@@ -90,7 +90,7 @@ class LaserTask:
 
     def validate(self) -> dict[str, float]:
         """Rank the catalogue for the validation cases, seen items not excluded."""
-        return _validated(self.laser, self.valid).metrics("all")
+        return _validated(self.laser, self.valid).metrics("full")
 
     def _cut(self, rows: NDArray[np.int64], epoch: int) -> tuple[Ragged, Tensor]:
         """Draw one target a history, a function of (seed, epoch, row) alone, and return what stands before it."""

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from laserrec.config import FitConfig
 from laserrec.errors import CheckpointError, ConfigError, InterruptedTraining, NonFiniteLossError, TrainingError
 from laserrec.system.files import alone, read_tensors, write_tensors
+from laserrec.system.progress import Observer
 from laserrec.training.interrupt import Interrupt, deferred_interrupt
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -63,22 +64,6 @@ class Trainable(Protocol):
 
     def validate(self) -> dict[str, float]:
         """Return validation metrics of the present weights; larger is better."""
-
-
-class Observer(Protocol):
-    """Somebody who watches a fit: a progress bar, a log."""
-
-    def begin(self, name: str, steps: int, done: int, history: Sequence[Mapping[str, Any]] = ()) -> None:
-        """A fit of `steps` optimiser steps begins, `done` of them already made; `history` has a record of each epoch validated."""
-
-    def on_step(self, step: int, scalars: Mapping[str, float]) -> None:
-        """An optimiser step was made."""
-
-    def on_epoch(self, record: Mapping[str, Any]) -> None:
-        """An epoch was validated; epoch 0 stands for the untrained weights."""
-
-    def end(self) -> None:
-        """The fit ended, stopped or failed."""
 
 
 @dataclass
@@ -127,6 +112,8 @@ def fit(
     identity: Mapping[str, Any],
     resume: bool = False,
     observers: Sequence[Observer] = (),
+    micro_batch: int | None = None,
+    checkpoint_seconds: float = 60.0,
 ) -> FitResult:
     """Train until the epochs are spent or the validation score stops rising, then restore the best weights.
 
@@ -139,6 +126,8 @@ def fit(
         identity: what the run depends on (settings, data); a checkpoint of another identity is refused.
         resume: continue from the checkpoint in `folder` if there is one; otherwise there must be none.
         observers: who watches.
+        micro_batch: rows a forward pass at most; gradients accumulate over the batch. The whole batch when None.
+        checkpoint_seconds: seconds between checkpoints inside an epoch; 0 writes one at every step.
 
     Returns:
         The outcome; `task.module` holds the best weights.
@@ -151,7 +140,8 @@ def fit(
         InterruptedTraining: Ctrl-C; everything up to the last step is in the checkpoint.
     """
     with alone(folder) if folder else nullcontext(), deferred_interrupt() as interrupt:
-        run = _Run(task, config, name, seed, folder and folder / CHECKPOINT, identity, observers)
+        path = folder and folder / CHECKPOINT
+        run = _Run(task, config, name, seed, path, identity, observers, micro_batch, checkpoint_seconds)
         run.load(resume)
         try:
             run.begin()
@@ -179,9 +169,12 @@ class _Run:
         path: Path | None,
         identity: Mapping[str, Any],
         observers: Sequence[Observer],
+        micro_batch: int | None,
+        checkpoint_seconds: float,
     ) -> None:
         self.task, self.config, self.name, self.seed, self.path = task, config, name, seed, path
         self.identity, self.observers = dict(identity), observers
+        self.micro_batch, self.checkpoint_seconds = micro_batch, checkpoint_seconds
         self.progress = Progress()
         self.best: dict[str, Tensor] = {}
         self.parameters = {name: p for name, p in task.module.named_parameters() if p.requires_grad}
@@ -217,8 +210,8 @@ class _Run:
             raise self.stopped("continue")
 
     def stopped(self, advice: str) -> InterruptedTraining:
-        how = f"; {advice} with --resume, in Python with the same folder and resume=True." if self.path else "."
-        return InterruptedTraining(f"{self.name}: stopped after step {self.progress.step}{how}")
+        how = f"; {advice} with the same folder and resume=True." if self.path else "."
+        return InterruptedTraining(f"{self.name}: stopped after step {self.progress.step}{how}", parameters=["resume"])
 
     def epoch(self, interrupt: Interrupt) -> None:
         """Run what is left of the epoch under way, validate, and save."""
@@ -233,7 +226,7 @@ class _Run:
             if interrupt.requested:
                 self.save()
                 raise self.stopped("continue")
-            if time.monotonic() - self.saved_at >= self.config.checkpoint_seconds:
+            if time.monotonic() - self.saved_at >= self.checkpoint_seconds:
                 self.save()
         means = {key: value / max(len(batches), 1) for key, value in progress.sums.items()}
         progress.epoch, progress.position, progress.sums = number, 0, {}
@@ -245,7 +238,7 @@ class _Run:
         self.task.module.train()
         self.optimizer.zero_grad(set_to_none=True)
         scalars, total = dict[str, float](), 0.0
-        for part in rows.split(self.config.micro_batch_size or len(rows)):
+        for part in rows.split(self.micro_batch or len(rows)):
             outcome = self.task.step(part, epoch)
             if not torch.isfinite(outcome.loss):
                 raise NonFiniteLossError(self.diagnose(outcome))
@@ -317,7 +310,12 @@ class _Run:
         for name, parameter in self.parameters.items():
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"adam.{key}.{name}"] = value
-        write_tensors(self.path, tensors, {"format": FORMAT, "identity": self.identity, "progress": asdict(self.progress)})
+        try:
+            write_tensors(self.path, tensors, {"format": FORMAT, "identity": self.identity, "progress": asdict(self.progress)})
+        except OSError as error:
+            raise CheckpointError(
+                f"Cannot write {self.path}: {error}. Make room on the disk and resume; the checkpoint before it is as it was."
+            ) from error
         self.saved_at = time.monotonic()
 
     def load(self, resume: bool) -> None:
@@ -326,7 +324,7 @@ class _Run:
             return
         if not resume:
             raise CheckpointError(
-                f"{self.path} would be overwritten. Go on from it with --resume (in Python resume=True), or take another folder."
+                f"{self.path} would be overwritten. Go on from it with resume=True, or take another folder.", parameters=["resume", "out"]
             )
         tensors, state = read_tensors(self.path)
         if state.get("format") != FORMAT:

@@ -1,4 +1,4 @@
-"""Who watches a fit: a progress bar with rate and time left, a log of epochs, TensorBoard.
+"""Observers: a progress bar with rate and time left, a log of epochs, TensorBoard, a clock.
 
 The log of epochs is derived from the checkpoint's history: a resumed fit leaves the same lines as an uninterrupted one.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from laserrec.errors import MissingExtraError
-from laserrec.system.files import aside
+from laserrec.errors import CheckpointError, MissingExtraError
+from laserrec.system.atomic import aside
+from laserrec.system.progress import Observer
 
 
 def bar_on_terminal() -> list[ProgressBar]:
@@ -23,7 +25,7 @@ def bar_on_terminal() -> list[ProgressBar]:
     return [ProgressBar(Console(stderr=True))] if sys.stderr.isatty() else []
 
 
-class ProgressBar:
+class ProgressBar(Observer):
     """A Rich progress bar over optimiser steps, and one line an epoch."""
 
     def __init__(self, console: Console) -> None:
@@ -61,6 +63,10 @@ class ProgressBar:
         shown = f"{record['metric']} {record['valid'][record['metric']]:.4f}"
         self.console.print(f"{self.name}  epoch {record['epoch']:>3}  {loss}{shown}  {record['seconds']:.0f} s", highlight=False)
 
+    def log(self, text: str) -> None:
+        """Print a sentence."""
+        self.console.print(text, highlight=False, markup=False)
+
     def end(self) -> None:
         """Take the bar away."""
         if self.bar is not None:
@@ -68,7 +74,7 @@ class ProgressBar:
             self.bar = None
 
 
-class EpochLog:
+class EpochLog(Observer):
     """One JSON line an epoch in `<folder>/<fit>/metrics.jsonl`."""
 
     def __init__(self, folder: Path) -> None:
@@ -85,23 +91,20 @@ class EpochLog:
         else:
             self.path.unlink(missing_ok=True)
 
-    def on_step(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Steps are not logged."""
-
     def on_epoch(self, record: Mapping[str, Any]) -> None:
         """Add the epoch."""
         self.records.append(record)
         self._write()
 
     def _write(self) -> None:
-        with aside(self.path) as partial:
-            partial.write_text("".join(json.dumps(record) + "\n" for record in self.records), encoding="utf-8")
+        try:
+            with aside(self.path) as partial:
+                partial.write_text("".join(json.dumps(record) + "\n" for record in self.records), encoding="utf-8")
+        except OSError as error:
+            raise CheckpointError(f"Cannot write {self.path}: {error}. Make room on the disk and resume.") from error
 
-    def end(self) -> None:
-        """Nothing is held open."""
 
-
-class TensorBoardLog:
+class TensorBoardLog(Observer):
     """TensorBoard scalars of every step and epoch in `<folder>/<fit>`."""
 
     def __init__(self, folder: Path) -> None:
@@ -142,3 +145,32 @@ class TensorBoardLog:
         if self.writer is not None:
             for key, value in scalars.items():
                 self.writer.add_scalar(f"{group}/{key}", value, step)
+
+
+class PhaseClock(Observer):
+    """Notes what each part of a run took.
+
+    Attributes:
+        phases: by name, `seconds` over all resumptions and `epochs` made.
+    """
+
+    def __init__(self, phases: Mapping[str, Mapping[str, float]]) -> None:
+        """Go on from what was noted before the run was interrupted."""
+        self.phases = {name: dict(phase) for name, phase in phases.items()}
+        self._name, self._began, self._counted = "", 0.0, False
+
+    def begin(self, name: str, steps: int, done: int, history: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Start the clock."""
+        self._name, self._began, self._counted = name.partition(",")[0], time.monotonic(), False
+        self.phases.setdefault(self._name, {"seconds": 0.0, "epochs": 0})
+        for record in history[-1:]:
+            self.on_epoch(record)
+
+    def on_epoch(self, record: Mapping[str, Any]) -> None:
+        """Take the epoch's own clock, which counts earlier processes too, also killed ones."""
+        self.phases[self._name], self._counted = {"seconds": record["seconds"], "epochs": record["epoch"]}, True
+
+    def end(self) -> None:
+        """Add the time of what has no epochs."""
+        if not self._counted:
+            self.phases[self._name]["seconds"] += time.monotonic() - self._began

@@ -71,4 +71,4 @@ class CollaborativeTask:
         """Rank the catalogue for the validation cases, seen items not excluded."""
         self.model.eval()
         score = partial(score_recent, self.model)
-        return evaluate(score, self.valid, at_once=VALIDATION_BATCH, device=self.model.device).metrics("all")
+        return evaluate(score, self.valid, at_once=VALIDATION_BATCH, device=self.model.device).metrics("full")

@@ -16,14 +16,12 @@ import torch
 from torch import Tensor
 
 from laserrec.config import PromptConfig
-from laserrec.data.dataset import Dataset
-from laserrec.data.prompts import Template
 from laserrec.errors import CheckpointError
 from laserrec.llm.backbone import Backbone
 from laserrec.llm.mean_pooling import mean_states
 from laserrec.system.cache import texts_folder, vectors_lock
 from laserrec.system.files import read_tensors, write_tensors
-from laserrec.training.session import Session
+from laserrec.system.progress import Observer, watched
 
 PHASE = "text vectors"
 
@@ -43,19 +41,18 @@ class TextVectors:
     source: Mapping[str, Any]
 
 
-def text_vectors(data: Dataset, prompt: PromptConfig, backbone: Backbone, session: Session) -> TextVectors:
-    """Return the mean last-layer state of each item's text: as kept in the user's cache by whatever run, or computed now.
+def text_vectors(texts: Sequence[str], prompt: PromptConfig, backbone: Backbone, observers: Sequence[Observer] = ()) -> TextVectors:
+    """Return the mean last-layer state of each text: as kept in the user's cache by whatever run, or computed now.
 
     Args:
-        data: whose items.
-        prompt: what their texts are made of, and where they are cut.
+        texts: the items', in index order.
+        prompt: where they are cut.
         backbone: the frozen LLM.
-        session: who watches.
+        observers: who watches.
 
     Raises:
         CheckpointError: the cache cannot be written to.
     """
-    texts = item_texts(data, prompt)
     source, shape = vectors_source(texts, prompt, backbone), (len(texts), backbone.width)
     path = vectors_file(source)
     kept = _read(path, source, shape)
@@ -66,17 +63,11 @@ def text_vectors(data: Dataset, prompt: PromptConfig, backbone: Backbone, sessio
         if kept is not None:
             return kept
         began = time.monotonic()
-        with session.watched(PHASE, len(texts)) as told:
-            vectors = mean_states(backbone, texts, max_tokens=prompt.max_item_tokens, told=told)
+        with watched(observers, PHASE, len(texts)) as progress:
+            vectors = mean_states(backbone, texts, max_tokens=prompt.max_item_tokens, progress=progress)
         seconds = time.monotonic() - began
         write_tensors(path, {"vectors": vectors}, {"source": source, "seconds": seconds, "sha256": _checksum(vectors)})
     return TextVectors(vectors, seconds, source)
-
-
-def item_texts(data: Dataset, prompt: PromptConfig) -> list[str]:
-    """Return each item's text, in index order."""
-    template = Template(prompt)
-    return [template.item_text(item) for item in data.attributes()]
 
 
 def vectors_source(texts: Sequence[str], prompt: PromptConfig, backbone: Backbone) -> dict[str, Any]:

@@ -44,16 +44,19 @@ def test_fetch_tells_the_folder() -> None:
     assert CliRunner().invoke(app, ["fetch", "ml-100k"]).stdout == f"ml-100k: {fetched_folder(find('ml-100k'))}\n"
 
 
+NEW, OLD, OLDER = "a" * 32, "b" * 32, f"{'c' * 32}.safetensors"
+
+
 @pytest.fixture
 def texts(cache: Path) -> Path:
     """Two folders of encoded texts, used today and 40 days ago, and one file as older versions kept them."""
-    for name, days in (("new", 0), ("old", 40)):
+    for name, days in ((NEW, 0), (OLD, 40)):
         folder = cache / "texts" / name
         folder.mkdir(parents=True)
         (folder / "shard-000000.safetensors").write_bytes(bytes(2**20))
         (folder / "manifest.json").write_text("{}")
         os.utime(folder / "manifest.json", (time.time() - days * 86_400,) * 2)
-    (cache / "texts" / "older.safetensors").write_bytes(bytes(10))
+    (cache / "texts" / OLDER).write_bytes(bytes(10))
     return cache / "texts"
 
 
@@ -69,22 +72,35 @@ def clean(*options: str) -> list[str]:
 
 def test_clean_shows_and_keeps(texts: Path) -> None:
     lines = clean()
-    assert lines[0].split() == ["old", "0.00", "GiB", "unused", "for", "40.0", "days", "kept"]
+    assert lines[0].split() == [OLD, "0.00", "GiB", "unused", "for", "40.0", "days", "kept"]
     assert lines[-2] == f"3 in {texts}, 0.00 GiB"
     assert len(left(texts)) == 3
 
 
 def test_clean_removes_what_is_long_unused(texts: Path) -> None:
     assert clean("--unused-days", "30")[0].endswith("removed")
-    assert left(texts) == ["new", "older.safetensors"]
+    assert left(texts) == sorted([NEW, OLDER])
     clean("--all")
     assert left(texts) == []
 
 
 def test_clean_leaves_what_is_being_written(texts: Path) -> None:
-    with FileLock(texts / "old" / ".lock"):
+    with FileLock(texts / OLD / ".lock"):
         assert clean("--all")[0].endswith("kept: a run is adding to it")
-    assert left(texts) == ["old"]
+    assert left(texts) == [OLD]
+
+
+def test_clean_removes_nothing_that_is_not_ours(texts: Path) -> None:
+    """LASERREC_CACHE may name a folder that holds other things, with a folder `texts` among them."""
+    (texts / "thesis").mkdir()
+    others = [texts / "thesis" / "chapter.txt", texts / "letter.safetensors", texts / "notes.txt", texts / OLD / "notes.txt"]
+    for path in others:
+        path.write_text("precious")
+    (texts / ("d" * 32)).symlink_to(texts / "thesis")
+    clean("--all")
+    assert [path.read_text() for path in others] == ["precious"] * 4
+    assert left(texts) == sorted([OLD, "d" * 32, "letter.safetensors", "notes.txt", "thesis"])
+    assert clean() == [f"0 in {texts}, 0.00 GiB"]
 
 
 def test_nothing_to_clean(cache: Path) -> None:

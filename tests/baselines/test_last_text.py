@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import tiny
 import torch
 from torch.nn.functional import cosine_similarity
 
-from laserrec.baselines.base import Baseline
 from laserrec.baselines.last_text import LastItemText
+from laserrec.config import LaserConfig
+from laserrec.data.dataset import Cases
+from laserrec.data.ragged import Ragged
 from laserrec.llm import mean_pooling as reading
+from laserrec.system.devices import CPU
+from laserrec.training.context import FitContext
+from laserrec.training.text_vectors import TextVectors
 
 TEXTS = ("Pen", "Blue pen", "A much longer text than the others", "", "Ink")
 
@@ -17,7 +25,9 @@ TEXTS = ("Pen", "Blue pen", "A much longer text than the others", "", "Ink")
 def test_scores_are_cosines_of_mean_states(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "TOKENS", 16)  # several batches
     llm, told = tiny.backbone(), []
-    baseline: Baseline = LastItemText(reading.mean_states(llm, TEXTS, max_tokens=20, told=told.append))
+    vectors = TextVectors(reading.mean_states(llm, TEXTS, max_tokens=20, progress=told.append), 2.5, {})
+    data = SimpleNamespace(cases=lambda part: Cases(np.arange(0), Ragged.from_rows([]), np.arange(0)))
+    baseline = LastItemText().fit(FitContext(data, LaserConfig(), device=CPU, vectors=vectors))  # type: ignore[arg-type]
     with torch.no_grad():
         alone = [llm.forward(llm.embed(torch.tensor(llm.tokenize(text, 20))[None]))[0].mean(0) if text else None for text in TEXTS]
     # The longest history ends in item 1, the shorter one in item 2, before its padding.
@@ -27,6 +37,6 @@ def test_scores_are_cosines_of_mean_states(monkeypatch: pytest.MonkeyPatch) -> N
         for item, vector in enumerate(alone):
             expected = torch.tensor(0.0) if last is None or vector is None else cosine_similarity(last, vector, dim=0)
             torch.testing.assert_close(scores[row, item], expected, atol=1e-5, rtol=1e-5)
-    assert (baseline.name, baseline.trained_parameters) == ("Last-item text", 0)
+    assert (baseline.label, baseline.seconds, baseline.parameters) == ("Last-item text", 2.5, 0)
     assert told == sorted(told)
     assert told[-1] == len(TEXTS)

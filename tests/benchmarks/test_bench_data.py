@@ -50,8 +50,8 @@ def test_both_routes_write_the_same_tables(tmp_path: Path) -> None:
 def test_what_the_benchmark_tells(tmp_path: Path) -> None:
     pytest.importorskip("pandas", reason="the extra bench is not installed")
     pytest.importorskip("pyarrow", reason="the extra bench is not installed")
-    told: list[str] = []
-    found = bench_data(5000, 1, told.append)
+    progress: list[str] = []
+    found = bench_data(5000, 1, progress.append)
     json.dumps(found)
     assert set(found["routes"]) == {"laserrec", "pandas", "pandas-pyarrow", "pandas-categories"}
     ours, theirs = (found["routes"][name]["seconds"]["median"] for name in ("laserrec", "pandas"))
@@ -63,7 +63,7 @@ def test_what_the_benchmark_tells(tmp_path: Path) -> None:
     assert all(route["peak_bytes"] > 2**20 for route in found["routes"].values())
     assert found["kept"]["interactions"] > 0
     assert set(found["floor"]) == {"read_csv", "hash_log", "hash_split", "write_parquet"}
-    assert told[0] == "writing a log of 5,000 events"
+    assert progress[0] == "writing a log of 5,000 events"
     with pytest.raises(DataError, match="1,000 rows"):
         bench_data(10, 1)
 

@@ -18,13 +18,13 @@ TINY = ["--item-tokens", 6, "--vary", 0.5, "--prefix", 2, "--repeats", 2, "--thr
 COMMANDS: dict[str, list[object]] = {
     "train": [*TINY, "--catalogue", 6, "--history", 3, "--users", 3, "--prompts", 2, "--batch", 2],
     "items": [*TINY, "--catalogue", 6, "--batch", 2],
-    "rank": ["--catalogue", 9000, "--width", 8, "--users", 3, "-k", 4, "--memory-mb", 1, "--repeats", 2, "--threads", 1, "--side", 32],
+    "rank": ["--catalogue", 9000, "--width", 8, "--users", 3, "-k", 4, "--repeats", 2, "--threads", 1, "--side", 32],
     "serve": [*TINY, "--catalogue", 20, "--history", 3, "--requests", 8],
 }
 PLAIN = {
     "train": {"text_first, cached": "plain text_first", "prefix_first": "plain prefix_first"},
     "items": {"refresh, cached": "plain refresh", "cache, built and written": "plain forward"},
-    "rank": {"top_k": "plain product"},
+    "rank": {"products, exclude, best": "plain product"},
     "serve": {"Laser.recommend": "plain forward"},
 }
 

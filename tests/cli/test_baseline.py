@@ -9,26 +9,31 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import polars as pl
 import pytest
 import torch
 
+from laserrec.baselines.base import Baseline, Fitted
+from laserrec.baselines.bert4rec import BERT4REC
+from laserrec.baselines.collection import BASELINES
+from laserrec.baselines.fdsa import FDSA
+from laserrec.baselines.gru4rec import GRU4REC, GRU4REC_TEXT
+from laserrec.baselines.item_knn import ItemNeighbours
 from laserrec.baselines.popularity import Popularity
-from laserrec.cli.baseline import Name
+from laserrec.baselines.sasrec import SASREC
+from laserrec.baselines.unisrec import UNISREC
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
-from laserrec.data.ragged import Ragged
 from laserrec.evaluation.metrics import Evaluation
-from laserrec.runs import baselines as baseline_runs
-from laserrec.runs.baselines import BASELINES, RECIPES, measure_baseline, trained_settings
+from laserrec.runs.baselines import measure_baseline
 from laserrec.runs.folder import PARTS, Part, RunFolder
 from laserrec.sequential.item_table import whiten
 from laserrec.system.cache import texts_folder
 from laserrec.system.files import read_tensors
-from laserrec.training import fit
-from laserrec.training.session import Session
+from laserrec.training import fusing, neighbours
+from laserrec.training.context import FitContext
 
 Run = Callable[..., tuple[int, str, str]]
 REFITS = ("sasrec", "sasrec-text-id", "sasrec-text-id-2", "sasrec-text-id-3", "sasrec-text-id-4")
@@ -41,28 +46,22 @@ def words(shop: Path) -> tuple[object, ...]:
     return ("--data", "data", "--out", "baselines", "--set", f"llm.model={shop / 'llm'}", "--set", "llm.dtype=float32", *SMALL)
 
 
-def test_every_baseline_has_a_name_on_the_command_line() -> None:
-    assert tuple(name.value for name in Name) == BASELINES
-    assert set(RECIPES) < set(BASELINES)
+def test_the_command_line_names_every_baseline(laserrec: Run) -> None:
+    shown = " ".join(laserrec("baseline", "--help")[1].replace("│", " ").split())
+    assert ", ".join(baseline.name for baseline in BASELINES) in shown
 
 
 def test_baselines_are_trained_once_and_compared(laserrec: Run, shop: Path, words: tuple[object, ...]) -> None:
-    code, out, err = laserrec("baseline", *BASELINES, *words, "--json")
+    code, out, err = laserrec("baseline", *(baseline.name for baseline in BASELINES), *words, "--json")
     assert code == 0, err
     results = json.loads(out)["results"]
     assert [(row["model"], row["part"]) for row in results] == [
         (model, part)
-        for model in (
-            "Popularity",
-            "Item neighbours",
-            "Last-item text",
-            *(recipe.label for recipe in RECIPES.values()),
-            "Ensemble of 5 and neighbours",
-        )
+        for model in (*(baseline.label for baseline in BASELINES[:-1]), "Ensemble of 5 and neighbours")
         for part in ("valid", "test")
     ]
     ranks = pl.read_parquet(shop / "baselines" / "sasrec-text-id" / "ranks-test.parquet")
-    assert results[-3]["metrics"]["all"]["recall@5"] == pytest.approx((ranks["rank_all"] <= 5).mean())
+    assert results[-3]["metrics"]["full"]["recall@5"] == pytest.approx((ranks["rank_full"] <= 5).mean())
     made = {path: path.stat().st_mtime_ns for path in (shop / "baselines").rglob("ranks-*.parquet")}
     code, out, _ = laserrec("baseline", "gru4rec", *words)
     assert code == 0
@@ -79,9 +78,9 @@ def test_counting_and_blending_are_part_of_the_seconds(laserrec: Run, shop: Path
         return lambda *given: (time.sleep(0.3), work(*given))[1]
 
     with pytest.MonkeyPatch.context() as patch:
-        for place in (baseline_runs, fit):
-            patch.setattr(place, "count_neighbours", slow(fit.count_neighbours))
-        patch.setattr(fit, "blend", slow(fit.blend))
+        for place in (fusing, neighbours):
+            patch.setattr(place, "count_neighbours", slow(fusing.count_neighbours))
+        patch.setattr(fusing, "blend", slow(fusing.blend))
         found = json.loads(laserrec("baseline", "popularity", "item-knn", "ensemble", *words, "--json")[1])["results"]
     seconds = {row["model"]: row["seconds"] for row in found if row["part"] == "test"}
     assert seconds["Popularity"] == 0
@@ -96,33 +95,33 @@ def test_the_peak_is_that_of_the_models_own_fit_and_evaluation(shop: Path, monke
     run = RunFolder.begin(shop / "measured", config, data, shop / "data", command=[])
     fitted = Popularity.fit
 
-    def large(histories: Ragged, count: int) -> Popularity:
+    def large(baseline: Popularity, context: FitContext) -> Fitted:
         held = torch.ones(2**26)  # 256 MiB that are given back
         time.sleep(0.3)
         del held
-        return fitted(histories, count)
+        return fitted(baseline, context)
 
-    def peaks(name: Literal["popularity", "item-knn"], *parts: Part) -> set[int]:
-        found = measure_baseline(name, data, run, Session(run.path), parts=parts)
+    def peaks(baseline: Baseline, *parts: Part) -> set[int]:
+        found = measure_baseline(baseline, data, run, parts=parts)
         return {each.evaluation.about["peak_memory"] for each in found.values()}
 
     with monkeypatch.context() as patch:
-        patch.setattr(baseline_runs.Popularity, "fit", large)
-        (first,) = peaks("popularity", "test")
-    (other,) = peaks("item-knn", *PARTS)
+        patch.setattr(Popularity, "fit", large)
+        (first,) = peaks(Popularity(), "test")
+    (other,) = peaks(ItemNeighbours(), *PARTS)
     assert 220 * 2**20 < first - other < 400 * 2**20
     assert other > 50 * 2**20  # libraries are in it
     # What is evaluated later has the same model's earlier fit in it.
-    assert peaks("popularity", *PARTS) == {first}
+    assert peaks(Popularity(), *PARTS) == {first}
 
 
 def test_ranks_of_earlier_versions_tell_no_peak(shop: Path) -> None:
     data, config = Dataset.load(shop / "data"), LaserConfig.load(shop / "laser.toml")
     run = RunFolder.begin(shop / "measured", config, data, shop / "data", command=[])
-    found = measure_baseline("item-knn", data, run, Session(run.path))["test"].evaluation
+    found = measure_baseline(ItemNeighbours(), data, run)["test"].evaluation
     about = {name: value for name, value in found.about.items() if name != "peak_memory"}
     replace(found, about=about).save(shop / "measured" / "item-knn" / "ranks-test.parquet", data.user_ids, data.item_ids)
-    both = measure_baseline("item-knn", data, run, Session(run.path), parts=PARTS)
+    both = measure_baseline(ItemNeighbours(), data, run, parts=PARTS)
     assert "peak_memory" not in both["test"].evaluation.about
     assert both["valid"].evaluation.about["peak_memory"] > 0
 
@@ -141,10 +140,10 @@ def test_several_seeds_are_runs_of_their_own_and_a_row_each(laserrec: Run, shop:
     shown = json.loads(laserrec(*many, "--json")[1])
     assert made == {path: path.stat().st_mtime_ns for path in (shop / "baselines").rglob("ranks-*.parquet")}
     assert shown["runs"] == ["baselines/seed-3", "baselines/seed-4"]
-    figures = {(found["part"], row["name"]): row["figures"] for found in shown["results"] for row in [found["rows"]["all"]]}
-    recalls = [(pl.read_parquet(place / "gru4rec" / "ranks-test.parquet")["rank_all"] <= 10).mean() for place in places]
+    figures = {(found["part"], row["name"]): row["figures"] for found in shown["results"] for row in [found["rows"]["full"]]}
+    recalls = [(pl.read_parquet(place / "gru4rec" / "ranks-test.parquet")["rank_full"] <= 10).mean() for place in places]
     assert figures["test", "GRU4Rec"]["recall@10"]["mean"] == pytest.approx(sum(recalls) / 2)
-    mrr = [(1 / pl.read_parquet(place / "gru4rec" / "ranks-test.parquet")["rank_all"]).mean() for place in places]
+    mrr = [(1 / pl.read_parquet(place / "gru4rec" / "ranks-test.parquet")["rank_full"]).mean() for place in places]
     assert figures["test", "GRU4Rec"]["mrr"]["mean"] == pytest.approx(sum(mrr) / 2)
     assert figures["test", "GRU4Rec"]["mrr"]["deviation"] == pytest.approx(abs(mrr[0] - mrr[1]) / 2**0.5)
     assert figures["valid", "Popularity"]["recall@10"]["deviation"] == 0
@@ -198,27 +197,27 @@ def test_an_ensemble_is_described_by_the_cases_that_it_is_blended_by(laserrec: R
 
 
 def test_what_another_model_needs_holds_where_nothing_is_given() -> None:
-    settings, learning = trained_settings(LaserConfig(), "bert4rec")
+    settings, learning = BERT4REC.settings(LaserConfig())
     assert (settings.dropout, learning.learning_rate, learning.patience) == (0.3, 3e-3, 6)
     given = LaserConfig().override(["collaborative.dropout=0.2", "fit_collaborative.learning_rate=0.01"])
-    settings, learning = trained_settings(given, "bert4rec")
+    settings, learning = BERT4REC.settings(given)
     assert (settings.dropout, learning.learning_rate, learning.patience) == (0.2, 0.01, 6)
     tuned = LaserConfig().override(["collaborative.model=bert4rec", "collaborative.dropout=0.5"])
-    assert trained_settings(tuned, "bert4rec")[0].dropout == 0.5
+    assert BERT4REC.settings(tuned)[0].dropout == 0.5
 
 
 def test_what_the_runs_own_model_needs_is_not_passed_on() -> None:
     usual = LaserConfig().fit_collaborative
     paper = LaserConfig.preset("paper")
-    assert trained_settings(paper, "sasrec")[1] == trained_settings(paper, "unisrec")[1] == usual
-    for name in ("gru4rec", "gru4rec-text", "fdsa"):  # else they are stopped untrained where an epoch has a few steps
+    assert SASREC.settings(paper)[1] == UNISREC.settings(paper)[1] == usual
+    for baseline in (GRU4REC, GRU4REC_TEXT, FDSA):  # else they are stopped untrained where an epoch has a few steps
         for run in (LaserConfig(), paper):
-            assert trained_settings(run, name)[1] == usual.model_copy(update={"patience_steps": 160, "epochs": 250})
-        assert trained_settings(LaserConfig().override(["fit_collaborative.epochs=30"]), name)[1].epochs == 30
-    assert trained_settings(paper, "bert4rec")[1] == paper.fit_collaborative
-    assert trained_settings(paper.override(["fit_collaborative.learning_rate=0.01"]), "sasrec")[1].learning_rate == 0.01
+            assert baseline.settings(run)[1] == usual.model_copy(update={"patience_steps": 160, "epochs": 250})
+        assert baseline.settings(LaserConfig().override(["fit_collaborative.epochs=30"]))[1].epochs == 30
+    assert BERT4REC.settings(paper)[1] == paper.fit_collaborative
+    assert SASREC.settings(paper.override(["fit_collaborative.learning_rate=0.01"]))[1].learning_rate == 0.01
     recurrent = LaserConfig().override(["collaborative.model=gru4rec", "collaborative.blocks=1"])
-    assert [trained_settings(recurrent, name)[0].blocks for name in ("gru4rec", "gru4rec-text", "sasrec")] == [1, 1, 2]
+    assert [baseline.settings(recurrent)[0].blocks for baseline in (GRU4REC, GRU4REC_TEXT, SASREC)] == [1, 1, 2]
 
 
 def test_fdsa_reads_texts_beside_ids_and_takes_what_was_tuned(laserrec: Run, shop: Path, words: tuple[object, ...]) -> None:
@@ -230,14 +229,14 @@ def test_fdsa_reads_texts_beside_ids_and_takes_what_was_tuned(laserrec: Run, sho
     assert not {"llm", "prompt"} & sasrec["settings"].keys()
     assert list(texts_folder().glob("vectors-*.safetensors"))
     tuned = LaserConfig().override(["collaborative.model=fdsa", "collaborative.dropout=0.3", "collaborative.blocks=1"])
-    settings, _ = trained_settings(tuned, "fdsa")
+    settings, _ = FDSA.settings(tuned)
     assert (settings.model, settings.dropout, settings.blocks, settings.reads_texts) == ("fdsa", 0.3, 1, True)
 
 
 def test_fdsa_is_measured_with_the_parameters_that_training_set(shop: Path) -> None:
     data, config = Dataset.load(shop / "data"), LaserConfig.load(shop / "laser.toml")
     run = RunFolder.begin(shop / "measured", config, data, shop / "data", command=[])
-    measured = measure_baseline("fdsa", data, run, Session(run.path), parts=PARTS)
+    measured = measure_baseline(FDSA, data, run, parts=PARTS)
     assert {part: len(each.evaluation) for part, each in measured.items()} == {"valid": 8, "test": 8}
     items, width, positions, blocks = 10, 8, 10, 2
     (kept,) = texts_folder().glob("vectors-*.safetensors")

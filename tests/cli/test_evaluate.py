@@ -21,8 +21,8 @@ def test_figures_follow_from_the_ranks(laserrec: Run, shop: Path) -> None:
     assert code == 0
     assert ranks.equals(before)
     shown = json.loads(out)
-    assert shown["metrics"]["all"]["recall@5"] == pytest.approx((ranks["rank_all"] <= 5).mean())
-    assert shown["metrics"]["unseen"]["mrr"] == pytest.approx((1 / ranks["rank_unseen"]).mean())
+    assert shown["metrics"]["full"]["recall@5"] == pytest.approx((ranks["rank_full"] <= 5).mean())
+    assert shown["metrics"]["filter_seen"]["mrr"] == pytest.approx((1 / ranks["rank_filter_seen"]).mean())
 
 
 def test_tables_and_a_file(laserrec: Run, shop: Path) -> None:
@@ -39,7 +39,7 @@ def test_a_dataset_that_moved_has_to_be_shown(laserrec: Run, shop: Path) -> None
     (shop / "data").rename(shop / "moved")
     code, _, err = laserrec("evaluate", "run")
     assert code == 1
-    assert f"error: The dataset of run is not at {shop / 'data'}. Tell where it is with --data." in err
+    assert f"error: The dataset of run is not at {shop / 'data'}. Say where it is. Options: --data" in err
     assert laserrec("evaluate", "run", "--data", "moved")[0] == 0
 
 
@@ -55,7 +55,7 @@ def test_another_split_is_refused(laserrec: Run, shop: Path) -> None:
 
 
 def test_what_is_not_a_run(laserrec: Run, shop: Path) -> None:
-    assert "error: nowhere does not exist. Give the folder that `laserrec train --out` wrote." in laserrec("evaluate", "nowhere")[2]
+    assert "error: nowhere does not exist. Give the folder that a training wrote." in laserrec("evaluate", "nowhere")[2]
     assert "error: data is not a run: it holds no run.json." in laserrec("evaluate", "data")[2]
     (shop / "run" / "run.json").write_text("{}")
     assert "does not describe a run of this version" in laserrec("evaluate", "run")[2]

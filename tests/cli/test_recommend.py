@@ -210,6 +210,34 @@ def test_every_user_with_candidates_and_another_dataset(laserrec: Run, shop: Pat
     assert laserrec(*words, "--include-seen")[1] == "all.csv: 3 recommendations for 3 of 3 users\n"
 
 
+def test_unknown_ids_are_passed_over_if_asked_and_counted(laserrec: Run, shop: Path) -> None:
+    (shop / "stock.txt").write_text("item-0\nsold-out\nitem-7\n")
+    (shop / "never.txt").write_text("gone\nitem-7\n")
+    words = ("recommend", "run", "--items", "item-1", "--json", "--only", "stock.txt", "--without", "never.txt")
+    assert laserrec(*words)[2].startswith("error: Unknown item id 'sold-out'.")
+    code, out, err = laserrec(*words, "--skip-unknown")
+    assert (code, [item["item_id"] for item in json.loads(out)["recommendations"]]) == (0, ["item-0"])
+    assert "--only: 1 of 3 ids are unknown to the model and passed over." in err
+    assert "--without: 1 of 2 ids are unknown to the model and passed over." in err
+    assert laserrec("recommend", "run", "--all-users", "--out", "all.csv", "--only", "stock.txt", "--skip-unknown")[0] == 0
+    (shop / "stock.txt").write_text("sold-out\n")
+    assert "knows none of the ids of --only" in laserrec(*words, "--skip-unknown")[2]
+
+
+def test_titles_reach_the_terminal_without_control_characters(laserrec: Run, shop: Path) -> None:
+    (shop / "titles.txt").write_text("Tent\x1b[2J\x9b1m\u202e\n", encoding="utf-8")
+    code, out, _ = laserrec("recommend", "run/model", "--texts", "titles.txt")
+    assert code == 0
+    assert "Tent\\x1b[2J\\x9b1m\\u202e" in out
+    assert not {"\x1b", "\x9b", "\u202e"} & set(out)
+    shown = laserrec("recommend", "run/model", "--texts", "titles.txt", "--json")[1]
+    assert "\x9b" not in shown
+    assert json.loads(shown)["history"] == [{"title": "Tent\x1b[2J\x9b1m\u202e"}]
+    err = laserrec("recommend", "run/model", "--items", "\x1b[2J" + "x" * 10**5)[2]
+    assert len(err) < 1000
+    assert "\x1b" not in err
+
+
 def test_what_cannot_be_written_is_refused_before_anything_is_computed(laserrec: Run, shop: Path) -> None:
     (shop / "folder.csv").mkdir()
     (shop / "file").touch()

@@ -69,7 +69,7 @@ def test_results_for_machines(laserrec: Run) -> None:
     code, out, _ = laserrec("train", "--out", "run", "--resume", "--json")
     valid, test = json.loads(out)["results"]
     assert (code, valid["part"], test["part"], test["cases"]) == (0, "valid", "test", 8)
-    assert 0 < test["metrics"]["unseen"]["mrr"] <= 1
+    assert 0 < test["metrics"]["filter_seen"]["mrr"] <= 1
     assert test["parameters"] > 0
 
 
@@ -78,7 +78,7 @@ def test_an_occupied_folder_is_refused(laserrec: Run, shop: Path) -> None:
     code, _, err = laserrec("train", "--data", "data", "--out", "run", "--config", "laser.toml")
     assert (code, err) == (
         1,
-        "error: run exists and is not empty. Choose another folder with --out, or continue the run in it with --resume.\n",
+        "error: run exists and is not empty. Choose another folder, or continue the run in it. Options: --out, --resume.\n",
     )
     assert (shop / "run" / "run.json").read_bytes() == before
     (shop / "other").mkdir()
@@ -173,7 +173,7 @@ def test_tensorboard(laserrec: Run, shop: Path) -> None:
 def stop_in_stage1(shop: Path, how: signal.Signals) -> subprocess.CompletedProcess[str]:
     """Start the training of `world` again as a process, and stop it once stage 1 has a checkpoint."""
     out = shop / "again"
-    slow = ["--set", "stage1.epochs=40", "--set", "stage1.patience=40", "--set", "stage1.checkpoint_seconds=0"]
+    slow = ["--set", "stage1.epochs=40", "--set", "stage1.patience=40", "--set", "runtime.checkpoint_seconds=0"]
     words = ["train", "--data", "data", "--out", "again", "--config", "laser.toml", *slow]
     line = [sys.executable, "-c", "from laserrec.cli import main; main()", *words]
     alone = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(package.__file__).parents[1])}
@@ -251,8 +251,8 @@ def test_several_seeds_are_runs_of_their_own_and_one_table(laserrec: Run, shop: 
     code, out, _ = laserrec(*words, "--seed", 3, "--resume", "--json")
     found = json.loads(out)
     each = [RunFolder.open(shop / "many" / name).path / "ranks-test.parquet" for name in ("seed-3", "seed-4")]
-    recalls = [(pl.read_parquet(path)["rank_all"] <= 10).mean() for path in each]
-    shown = next(result for result in found["results"] if result["part"] == "test")["rows"]["all"]["figures"]["recall@10"]
+    recalls = [(pl.read_parquet(path)["rank_full"] <= 10).mean() for path in each]
+    shown = next(result for result in found["results"] if result["part"] == "test")["rows"]["full"]["figures"]["recall@10"]
     assert shown["mean"] == pytest.approx(sum(recalls) / 2)
     assert shown["deviation"] == pytest.approx(abs(recalls[0] - recalls[1]) / 2**0.5)
     assert laserrec(*words, "--plan")[0] == 2

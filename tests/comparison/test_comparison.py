@@ -74,7 +74,7 @@ def write_run(
     asked = np.array(users if users is not None else cases.users)
     following = np.array(targets if targets is not None else cases.targets)
     about = {"model": model, "dataset": data.name, "fingerprint": data.fingerprint, "part": "test", "seconds": 2.0, "parameters": 7}
-    both = {"all": np.array(ranks), "unseen": np.array(unseen or ranks)}
+    both = {"full": np.array(ranks), "filter_seen": np.array(unseen or ranks)}
     Evaluation(asked, following, cases.histories.lengths, both, {}, about).save(
         folder / "ranks-test.parquet", [*data.user_ids, "other"], data.item_ids
     )
@@ -88,7 +88,7 @@ def test_figures_tests_and_slices(data: Dataset, tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", data, [1, 1, 3, 11])
     other = write_run(run / "other", data, [1, 11, 11, 11], model=NAME)
     found = compare_runs([run, other])
-    assert (found.dataset, found.cases, [table.protocol for table in found.tables]) == ("shop", 4, ["all", "unseen"])
+    assert (found.dataset, found.cases, [table.protocol for table in found.tables]) == ("shop", 4, ["full", "filter_seen"])
     table = found.tables[0]
     ours, theirs = table.rows
     assert (ours.name, ours.seconds, ours.parameters, ours.figures["recall@10"].mean) == ("Laser", 3.0, 5, 0.75)
@@ -119,9 +119,9 @@ def test_figures_tests_and_slices(data: Dataset, tmp_path: Path) -> None:
 def test_long_histories_are_told_apart(data: Dataset) -> None:
     lengths = np.array([1, 2, 19, 20, 49, 50, 99, 100, 199, 200, 731])
     first = np.zeros(len(lengths), np.int64)
-    found = Evaluation(first, first, lengths, {"all": first + 1, "unseen": first + 1}, {}, {})
+    found = Evaluation(first, first, lengths, {"full": first + 1, "filter_seen": first + 1}, {}, {})
     of_length = [
-        one for one in slices([Entry("Laser", [], [found], 0, 0, None)], data, "ndcg@10", "all") if one.by == "items in the history"
+        one for one in slices([Entry("Laser", [], [found], 0, 0, None)], data, "ndcg@10", "full") if one.by == "items in the history"
     ]
     assert [(one.label, one.cases) for one in of_length] == [
         ("1–2", 2),
@@ -216,8 +216,8 @@ def test_one_model_is_what_differs_in_the_seed_alone(data: Dataset, tmp_path: Pa
         data,
         [1, 1, 1, 11],
         seed=1,
-        settings=("stage1.micro_batch_size=1",),
-        chosen=("stage1.micro_batch_size",),
+        settings=("runtime.laser_micro_batch=1",),
+        chosen=("runtime.laser_micro_batch",),
         costs='{"costs": {"laser": {"seconds": 9.0, "parameters": 5}}}',
     )
     assert [entry.name for entry in read_entries([first, same_seed], "test")] == [f"Laser ({first})", f"Laser ({same_seed})"]
@@ -256,7 +256,7 @@ def test_a_folder_of_baselines_is_all_of_them(data: Dataset, tmp_path: Path) -> 
     assert [(entry.name, len(entry.paths)) for entry in entries] == [("Laser", 1), ("Item neighbours", 2), ("Popularity", 2)]
     with pytest.raises(
         DataError,
-        match=r"holds several models: \S+/item-knn, \S+/popularity\. The others are set beside one: .* such as \S+seed-0/item-knn$",
+        match=r"holds several models: \S+/item-knn, \S+/popularity\. The first folder must hold .* such as \S+seed-0/item-knn$",
     ):
         read_entries([*seeds, run], "test")
     first = read_entries([seeds[0] / "popularity", *seeds, run], "test")  # itself among the others: once
@@ -286,7 +286,7 @@ def test_a_folder_of_seeds_is_all_of_them(data: Dataset, tmp_path: Path) -> None
         RunFolder.open(baselines)
     with pytest.raises(CheckpointError, match="holds a run for each of several seeds"):
         ModelFolder.read(runs)
-    with pytest.raises(ConfigError, match=r"several seeds\. Continue them with --seeds"):
+    with pytest.raises(ConfigError, match=r"several seeds\. Continue all of them"):
         RunFolder.begin(baselines, LaserConfig(), data, tmp_path / "data", command=["laserrec", "baseline"], resume=True)
 
 

@@ -19,6 +19,7 @@ from laserrec.data.ragged import Ragged
 from laserrec.data.splits import SplitInfo, leave_one_out
 from laserrec.data.tables import PART_TYPE
 from laserrec.errors import DataError, UnknownIdError
+from laserrec.system import atomic
 
 
 def events(rows: list[tuple[str, str, int, str]]) -> pl.DataFrame:
@@ -130,19 +131,18 @@ def test_only_a_dataset_or_an_empty_folder_is_replaced(dataset: Dataset, tmp_pat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file", "link", "nowhere", "tables", "thesis"]
 
 
-def test_the_old_dataset_is_put_back_where_the_new_one_cannot_be_moved(
-    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_old_dataset_stays_where_the_new_one_cannot_be_moved(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset.save(tmp_path / "toy")
     before = (tmp_path / "toy" / "manifest.json").read_bytes()
     replace = os.replace
 
     def refuse(source: Path, target: Path) -> None:
-        if source.name == "new":
+        if source.parent.suffix == ".partial":
             raise OSError("the disk is gone")
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", refuse)
+    monkeypatch.setattr(atomic, "exchange", lambda *_: False)
     with pytest.raises(DataError, match=r"Cannot write the dataset to .*toy: the disk is gone"):
         dataclasses.replace(dataset, manifest=dataset.manifest | {"name": "another"}).save(tmp_path / "toy", replace=True)
     assert (tmp_path / "toy" / "manifest.json").read_bytes() == before

@@ -104,7 +104,7 @@ def test_whatever_is_quoted_comes_back(rows: list[tuple[str, str, int]], bom: bo
     damaged = "broken\n"  # sends the file through the exact reader
     for end in ("", damaged):
         source.write_bytes((b"\xef\xbb\xbf" if bom else b"") + ("user,item,time\n" + body + end).encode())
-        raw = read_source(source, None, ReadOptions())
+        raw = read_source(source, None, ReadOptions(null_marks=()))
         assert raw.interactions.rows() == [(user, item, when * 1_000_000) for user, item, when in rows]
         assert len(raw.problems) == bool(end)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from laserrec.data.ids import distinct, number_alike, places_among, stripped
+from laserrec.data.ids import distinct, number_alike, numbered, places_among
 from laserrec.errors import DataError
 
 TEXTS = st.lists(st.text(st.characters(codec="utf-8"), max_size=20), max_size=40)
@@ -20,13 +20,19 @@ def test_distinct_equals_a_sorted_set(texts: list[str]) -> None:
     assert codes.dtype == np.int64
 
 
-@given(TEXTS)
-def test_stripped_ids_are_distinct_and_sorted_again(texts: list[str]) -> None:
-    ids, codes = stripped(*distinct(pl.Series(texts, dtype=pl.String)))
-    # Polars and Python agree but for the control characters U+001C to U+001F, which Unicode does not call white space.
-    bare = [text.strip() if not set(text) & set("\x1c\x1d\x1e\x1f") else pl.Series([text]).str.strip_chars()[0] for text in texts]
-    assert ids.to_list() == sorted(set(bare))
-    assert [ids[int(code)] for code in codes] == bare
+@given(
+    st.lists(st.none() | st.text(st.characters(codec="utf-8"), max_size=6) | st.sampled_from(["7", "7.0", " 7 ", "NA", ""]), max_size=40)
+)
+def test_numbered_ids_are_distinct_and_sorted_and_none_is_missing(texts: list[str | None]) -> None:
+    def bare(text: str | None) -> str | None:
+        return None if text is None or not text.strip() or text == "NA" else text.strip().removesuffix(".0")
+
+    def read(values: pl.Series) -> pl.Series:
+        return pl.Series([bare(value) for value in values], dtype=pl.String)
+
+    ids, codes = numbered(pl.Series(texts, dtype=pl.String), read)
+    assert ids.to_list() == sorted({name for text in texts if (name := bare(text)) is not None})
+    assert [None if code < 0 else ids[int(code)] for code in codes] == [bare(text) for text in texts]
 
 
 # Keys that share their first bits, and keys that share all but their last, collide in the table again and again.

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from laserrec.cli.data import app
 from laserrec.data.dataset import Dataset
+from laserrec.data.filters import Ties
 from laserrec.data.inspection import inspect
 from laserrec.data.options import ReadOptions
 from laserrec.data.prepare import PrepareOptions, prepare
@@ -51,7 +52,7 @@ def order(dataset: Dataset, user: str) -> str:
 def test_a_shops_log(shop: Path) -> None:
     dataset, summary = prepare(shop, PrepareOptions(min_user=1, min_item=1))
     assert order(dataset, "ann") == "acba"
-    assert order(dataset, "bob") == "abxc"  # a and b tie: the smaller id comes first
+    assert order(dataset, "bob") == "baxc"  # a and b tie: they stay as they stand in the file
     assert dataset.item_ids == ("a", "b", "c", "x")
     assert dataset.attributes() == [{"title": "Apple"}, {}, {"title": "Cherry"}, {}]
     assert dataset.items.columns == ["item_id", "title"]
@@ -94,13 +95,21 @@ def test_events_within_a_second_keep_their_order(tmp_path: Path) -> None:
     assert dataset.interactions["timestamp"].to_list() == [1_500_000_000] * 3
 
 
-def test_preparing_does_not_depend_on_the_order_of_the_file(shop: Path) -> None:
-    first, _ = prepare(shop, PrepareOptions(min_user=1, min_item=1))
+def test_the_order_of_the_file_matters_within_a_moment_alone(shop: Path) -> None:
+    def prepared(ties: Ties, rows: list[str]) -> Dataset:
+        (shop / "log.csv").write_text("\n".join([header, *rows]) + "\n")
+        dataset, summary = prepare(shop, PrepareOptions(min_user=1, min_item=1, ties=ties))
+        assert (summary.ties, summary.tied) == (ties, pytest.approx(4 / 10))  # ann's two rows at 1 are one event twice
+        assert dataset.manifest["source"]["order"]["ties"] == ties
+        return dataset
+
     header, *rows = LOG.splitlines()
-    (shop / "log.csv").write_text("\n".join([header, *reversed(rows)]) + "\n")
-    second, _ = prepare(shop, PrepareOptions(min_user=1, min_item=1))
-    assert first.fingerprint == second.fingerprint
-    assert first.interactions.equals(second.interactions)
+    first, second = prepared("file", rows), prepared("file", rows[::-1])
+    assert (order(first, "bob"), order(second, "bob")) == ("baxc", "abxc")
+    assert first.fingerprint != second.fingerprint
+    by_hash, again = prepared("hash", rows), prepared("hash", rows[::-1])
+    assert by_hash.fingerprint == again.fingerprint
+    assert by_hash.interactions.equals(again.interactions)
 
 
 EVENTS = st.lists(st.tuples(st.sampled_from("uvwxyz"), st.sampled_from(["a", " b", "é", "d"]), st.integers(0, 6)), min_size=1, max_size=60)
@@ -113,7 +122,7 @@ def test_a_log_is_prepared_as_lists_would_be(
 ) -> None:
     source = tmp_path_factory.mktemp("log") / "log.csv"
     source.write_text("user,item,time\n" + "".join(f"{user},{item},{time}\n" for user, item, time in rows), encoding="utf-8")
-    left = sorted({(user, time, item.strip()) for user, item, time in rows})
+    left = sorted(dict.fromkeys((user, time, item.strip()) for user, item, time in rows), key=lambda row: row[:2])
     duplicates = len(rows) - len(left)
     firsts = {(user, item): time for user, time, item in reversed(left)}
     again = len(left) - len(firsts)
@@ -194,6 +203,38 @@ def test_the_leak_check_finds_leaks() -> None:
     leaks = inspect(dataset).leaks
     assert (leaks.same_event, leaks.later_training, leaks.after_cut) == (1, 1, 2)
     assert leaks.found
+
+
+def test_the_leak_check_says_what_other_users_did_later(tmp_path: Path) -> None:
+    # ann's test event is at 3, and bob's training events are at 4 and 5; bob's test event, at 7, is older than none.
+    rows = ["ann,a,1", "ann,b,2", "ann,c,3", "bob,a,4", "bob,b,5", "bob,c,6", "bob,a,7"]
+    (tmp_path / "log.csv").write_text("user,item,time\n" + "\n".join(rows) + "\n")
+    out = tmp_path / "out"
+    run("prepare", tmp_path / "log.csv", "--out", out, "--min-user", 1, "--min-item", 1)
+    found = inspect(Dataset.load(out)).leaks
+    assert (found.found, found.older_tests) == (False, 0.5)
+    shown = " ".join(run("inspect", out).split())
+    assert "passed: within each user" in shown
+    assert "50% of the test events are older than some training event of another user" in shown
+    assert json.loads(run("inspect", out, "--json"))["leaks"]["older_tests"] == 0.5
+
+
+def test_what_may_not_be_meant_is_shown_with_its_flags(tmp_path: Path) -> None:
+    rows = [f"u{n // 6},i{n * 5 % 7},9,{'view' if n % 2 else 'buy'}" for n in range(60)]
+    (tmp_path / "log.csv").write_text("user,item,time,event_type\n" + "\n".join(rows) + "\n")
+    out = tmp_path / "out"
+    core = ("--min-user", 1, "--min-item", 1)
+    shown = " ".join(run("prepare", tmp_path / "log.csv", "--out", out, *core).split())
+    assert "! log.csv: every row is an event whatever its 'event_type' is" in shown
+    assert "(--keep event_type=VALUE)" in shown
+    assert "! 100% of the events share their moment" in shown
+    assert "(--ties hash)" in shown
+    assert "! 100% of the events share their moment" in " ".join(run("inspect", out).split())
+    summary = json.loads(
+        run("prepare", tmp_path / "log.csv", "--out", out, *core, "--force", "--json", "--keep", "event_type=buy", "--ties", "hash")
+    )
+    assert (summary["left_out"], summary["ties"], summary["columns"]["kept by"]) == (30, "hash", "event_type = buy")
+    assert Dataset.load(out).manifest["source"]["options"]["read"]["keep"] == ["event_type=buy"]
 
 
 def run(*arguments: object) -> str:

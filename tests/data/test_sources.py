@@ -154,17 +154,19 @@ def test_items_beside_atomic_files_may_be_any_table_or_another_item_file(tmp_pat
         read_source(tmp_path, None, ReadOptions(items=tmp_path / "other.item", title="name"))
 
 
+VALUES = {"keep", "min_rating", "null_marks"}
 EVERY = {
+    **{"clock": "nope", "keep": ("a=b",), "min_rating": 4.0, "null_marks": (), "explode": "item"},
     **{"user": "nope", "item": "nope", "time": "nope", "time_format": "%Y", "file_order": True, "items": Path(__file__)},
     **{"item_id": "nope", "title": "nope", "attributes": ("nope",), "encoding": "latin-1", "delimiter": ";"},
 }
 HONOURED = {
-    "u.data": set(),
-    "ratings.dat": set(),
-    "ratings.csv": {"encoding"},
-    "toy.inter": {"items", "encoding"},
+    "u.data": VALUES,
+    "ratings.dat": VALUES,
+    "ratings.csv": {"encoding"} | VALUES,
+    "toy.inter": {"items", "encoding", "user", "item", "time", "time_format", "file_order", "clock"} | VALUES,
     "train.json": {"encoding"},
-    "reviews.json": {"items", "encoding"},
+    "reviews.json": {"items", "encoding"} | VALUES,
 }
 
 
@@ -291,3 +293,20 @@ def test_formats_are_told_from_files(tmp_path: Path, real_data: Callable[[str], 
         infer_format(tmp_path / "log.xlsx", ReadOptions())
     with pytest.raises(DataError, match="does not exist"):
         read_source(tmp_path / "absent", None, ReadOptions())
+
+
+def test_entries_and_rows_without_an_item_are_counted(tmp_path: Path) -> None:
+    for name, items in (("train", [1]), ("val", [2]), ("test", [3])):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"0": items}))
+    (tmp_path / "meta_data.json").write_text(json.dumps({"1": {"title": "One"}, "2": "Two", "3": ["Three"]}))
+    raw = read_source(tmp_path, "recformer", ReadOptions())
+    assert raw.items.rows() == [("1", "One")]
+    assert raw.notes == ("meta_data.json: 2 entries that are no objects were left out",)
+    folder = tmp_path / "unisrec"
+    folder.mkdir()
+    write_unisrec(folder, 50)
+    with (folder / "Toy.text").open("a") as file:
+        file.write(" \tNo id. Home Decor. Acme. \n")
+    raw = read(folder)
+    assert [str(bad) for bad in raw.problems] == ["Toy.text:5: no item id"]
+    assert "" not in raw.items["item_id"].to_list()

@@ -4,6 +4,7 @@ import hashlib
 import json
 import struct
 from collections import Counter
+from collections.abc import Sequence
 from random import Random
 
 import numpy as np
@@ -14,7 +15,16 @@ from hypothesis import strategies as st
 
 from laserrec.data.dataset import Dataset
 from laserrec.data.events import Events
-from laserrec.data.filters import count_repeats, drop_duplicates, drop_repeats, in_order, k_core
+from laserrec.data.filters import (
+    count_repeats,
+    drop_duplicates,
+    drop_repeats,
+    in_order,
+    k_core,
+    sorted_by_item,
+    stable_order,
+    tied_share,
+)
 from laserrec.data.splits import SplitInfo, global_time, leave_one_out, moments_at
 from laserrec.data.tables import PART_TYPE
 from laserrec.errors import DataError
@@ -72,9 +82,85 @@ def test_duplicates_and_repeats() -> None:
     assert listed(drop_repeats(events)) == [("u", "a", 1), ("v", "a", 1)]
 
 
-def test_ties_are_broken_by_item_id_whatever_the_order_of_the_file() -> None:
+def test_ties_keep_the_order_of_the_file_never_that_of_the_ids() -> None:
     events = table([("u", "c", 1), ("u", "a", 2), ("u", "b", 1)])
-    assert listed(in_order(events)) == listed(in_order(events.take(np.array([2, 1, 0])))) == [("u", "b", 1), ("u", "c", 1), ("u", "a", 2)]
+    assert listed(in_order(events)) == [("u", "c", 1), ("u", "b", 1), ("u", "a", 2)]
+    assert listed(in_order(events.take(np.array([2, 1, 0])))) == [("u", "b", 1), ("u", "c", 1), ("u", "a", 2)]
+
+
+TIED = [("u", item, 5) for item in "hgfedcba"] + [("v", item, 5) for item in "abcdefgh"]
+
+
+def test_a_hash_orders_ties_alike_whatever_the_order_of_the_file() -> None:
+    events = table(TIED)
+    found = listed(in_order(events, "hash"))
+    assert found == listed(in_order(events.take(np.arange(len(TIED))[::-1].copy()), "hash"))
+    mine, theirs = [row[1] for row in found[:8]], [row[1] for row in found[8:]]
+    assert sorted(mine) == sorted(theirs) == list("abcdefgh")
+    assert mine != theirs  # each user's ties have an order of their own
+    assert mine != sorted(mine)
+    assert found != listed(in_order(events, "hash", seed=1))
+    assert mine == sorted("abcdefgh", key=lambda item: plain_hash("u", item, 5))
+    assert theirs == sorted("abcdefgh", key=lambda item: plain_hash("v", item, 5))
+
+
+def plain_hash(user: str, item: str, time: int) -> int:
+    """The hash in Python's whole numbers: it must be the same on every machine and with every version of numpy."""
+
+    def digest(text: str) -> int:
+        return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+    def mixed(word: int) -> int:
+        word = (word + 0x9E3779B97F4A7C15) % 2**64
+        word = (word ^ (word >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+        word = (word ^ (word >> 27)) * 0x94D049BB133111EB % 2**64
+        return word ^ (word >> 31)
+
+    return mixed(mixed(mixed(digest(user)) ^ digest(item)) ^ time)
+
+
+def by_item(users: int, ids: Sequence[str]) -> list[tuple[str, str, int]]:
+    return [(f"u{user}", item, 5) for user in range(users) for item in ids]
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        (["a", "b", "c", "d"], True),
+        (["d", "c", "b", "a"], True),
+        (["9", "10", "11", "100"], True),  # by number, not by text
+        (["item9", "item10", "item11", "item100"], True),
+        (["b", "a", "d", "c"], False),
+    ],
+)
+def test_a_file_that_stands_sorted_by_item_is_noticed(ids: list[str], expected: bool) -> None:
+    assert sorted_by_item(in_order(table(by_item(7, ids)))) == expected  # 21 pairs
+    assert not sorted_by_item(in_order(table(by_item(6, ids))))  # 18 pairs may be by chance
+    assert not sorted_by_item(in_order(table([(user, item, place) for place, (user, item, _) in enumerate(by_item(9, ids))])))
+
+
+def test_a_files_order_that_is_random_is_kept() -> None:
+    rng = np.random.default_rng(0)
+    rows = [(f"u{user}", f"i{item}", 0) for user in range(50) for item in rng.choice(200, 10, replace=False)]
+    assert not sorted_by_item(in_order(table(rows)))
+
+
+def test_times_a_whole_age_apart_stay_with_their_users() -> None:
+    last = 2**63 - 1
+    rows = [("u", "a", last), ("v", "b", -last - 1), ("u", "b", -last), ("v", "a", 0), ("u", "c", 0)]
+    expected = [("u", "b", -last), ("u", "c", 0), ("u", "a", last), ("v", "b", -last - 1), ("v", "a", 0)]
+    assert listed(in_order(table(rows))) == expected
+
+
+@given(st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(-3, 3), max_size=50))
+def test_the_order_is_the_one_of_pythons_stable_sort(values: list[int]) -> None:
+    array = np.array(values, dtype=np.int64)
+    order = stable_order(array)
+    expected = sorted(range(len(values)), key=values.__getitem__)
+    assert (list(range(len(values))) if order is None else order.tolist()) == expected
+    assert stable_order(array, np.arange(len(values))[::-1].copy()).tolist() == sorted(  # type: ignore[union-attr]
+        reversed(range(len(values))), key=values.__getitem__
+    )
 
 
 def test_k_core_goes_on_until_nothing_changes() -> None:
@@ -100,9 +186,11 @@ def test_k_core_equals_a_loop_over_counters(rows: list[tuple[str, str, int]], mi
 def test_order_duplicates_and_repeats_equal_lists(rows: list[tuple[str, str, int]], unit: int) -> None:
     rows = [(user, item, time * unit) for user, item, time in rows]
     events = in_order(table(rows))
-    assert listed(events) == sorted(rows, key=lambda row: (row[0], row[2], row[1]))
+    assert listed(events) == sorted(rows, key=lambda row: (row[0], row[2]))
     once = drop_duplicates(events)
-    assert listed(once) == sorted(set(rows), key=lambda row: (row[0], row[2], row[1]))
+    assert listed(once) == sorted(dict.fromkeys(rows), key=lambda row: (row[0], row[2]))
+    moments = Counter((user, time) for user, _, time in rows)
+    assert tied_share(events) == pytest.approx(sum(count for count in moments.values() if count > 1) / max(1, len(rows)))
     firsts = list({(user, item): (user, item, time) for user, item, time in reversed(listed(once))}.values())[::-1]
     assert sorted(listed(drop_repeats(once))) == sorted(firsts)
     assert count_repeats(once) == len(once) - len(firsts)
@@ -114,7 +202,7 @@ def test_rows_too_wide_for_one_number_are_sorted_too() -> None:
         (f"u{a}", f"i{b}", int(c))
         for a, b, c in zip(rng.integers(0, 40, 90), rng.integers(0, 40, 90), rng.integers(0, 2**58, 90), strict=True)
     ]
-    assert listed(in_order(table(rows))) == sorted(rows, key=lambda row: (row[0], row[2], row[1]))
+    assert listed(in_order(table(rows))) == sorted(rows, key=lambda row: (row[0], row[2]))
 
 
 def slow_fingerprint(items: list[str], rows: list[tuple[str, str, str]]) -> str:

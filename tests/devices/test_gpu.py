@@ -12,7 +12,6 @@ import torch
 from pairs import KINDS, ROWS, SECTIONS, Pair, batch, gradients, trained
 
 from laserrec import Laser
-from laserrec.config import LLMConfig
 from laserrec.laser.item_texts import ItemTexts
 from laserrec.laser.mformer import MFormer
 from laserrec.llm.kernels import can_compile
@@ -60,7 +59,7 @@ def test_bfloat16_stays_near_float32(fused: bool, held: float | None, monkeypatc
             llm.model.to(CUDA, dtype)
             llm.compiled = fused and can_compile(CUDA)
             prompt = tiny.config(prompt={"order": order, "line": "{text}\n"}).prompt
-            reader = ItemTexts(llm, prompt, tiny.ITEMS, llm=LLMConfig(cache_memory=held)).reader
+            reader = ItemTexts(llm, prompt, tiny.ITEMS, memory_gib=held).reader
             virtual = torch.linspace(-0.1, 0.1, len(ROWS) * 3 * tiny.WIDTH).view(len(ROWS), 3, tiny.WIDTH).to(CUDA).requires_grad_()
             states = reader.read(*batch(CUDA), virtual)
             states.square().sum().backward()

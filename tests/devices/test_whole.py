@@ -19,12 +19,12 @@ from benchmarks.speed.serve import bench_serve
 from benchmarks.speed.synthetic_shop import Setting
 from benchmarks.speed.train import bench_train
 from laserrec import Laser
+from laserrec.baselines.collection import baseline_named
 from laserrec.config import LaserConfig
 from laserrec.runs.baselines import measure_baseline
+from laserrec.runs.estimate import estimate_run
 from laserrec.runs.folder import RunFolder
-from laserrec.runs.planning.preflight import preflight
 from laserrec.system.devices import CPU
-from laserrec.training.session import Session
 
 ONE = {"epochs": 1, "batch_size": 8}
 HISTORIES = [["tent", "bag"], ["rope"]]
@@ -69,20 +69,20 @@ def test_trained_there_and_served_here(elsewhere: torch.device, llm: Path, tmp_p
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["popularity", "item-knn", "last-text", "gru4rec", "ensemble"])
-def test_baselines(elsewhere: torch.device, llm: Path, tmp_path: Path, name: Any) -> None:  # noqa: ANN401 - one of a closed list
+def test_baselines(elsewhere: torch.device, llm: Path, tmp_path: Path, name: str) -> None:
     data, settings = small_shop.dataset(), config(llm)
     found = []
     for device in (CPU, elsewhere):
         run = RunFolder.begin(tmp_path / device.type, settings, data, tmp_path, command=[])
         with run.work(device):
-            found.append(measure_baseline(name, data, run, Session(run.path, device=device))["test"].evaluation.metrics())
+            found.append(measure_baseline(baseline_named(name), data, run, device=device)["test"].evaluation.metrics())
         assert json.loads((run.path / "run.json").read_text())["device"] == str(device)
     assert found[1] == pytest.approx(found[0], abs=0.05)
 
 
 @pytest.mark.slow
 def test_a_plan(elsewhere: torch.device, llm: Path, tmp_path: Path) -> None:
-    plan = preflight(small_shop.dataset(), config(llm), tmp_path / "run", device=elsewhere)
+    plan = estimate_run(small_shop.dataset(), config(llm), tmp_path / "run", device=elsewhere)
     assert all(phase.at_most > 0 for phase in plan.phases if phase.name != "stage2")
 
 

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from hypothesis import given
@@ -75,16 +76,16 @@ def test_both_protocols_by_hand(at_once: int) -> None:
     assert evaluation.users.tolist() == [4, 0, 2]
     assert evaluation.lengths.tolist() == [3, 1, 2]
     # After 1: 1 2 [3]. After 3: 3 4 5 0 1 [2]. After 0: 0 1 2 3 4 [5].
-    assert evaluation.ranks["all"].tolist() == [3, 6, 6]
+    assert evaluation.ranks["full"].tolist() == [3, 6, 6]
     # Left out: 1 and 2; 3; only 0, for 5 is the target itself.
-    assert evaluation.ranks["unseen"].tolist() == [1, 5, 5]
+    assert evaluation.ranks["filter_seen"].tolist() == [1, 5, 5]
     # Lists of two: 1 2, 3 4, 0 1. Shares with one added: 1/10, 2/10, 2/10, 3/10, 1/10, 1/10.
     novelty = -(4 * math.log2(0.2) - math.log2(0.2) + math.log2(0.3) + 2 * math.log2(0.1)) / 6
-    assert evaluation.lists["all"] == {"coverage@2": pytest.approx(5 / 6), "novelty@2": pytest.approx(novelty)}
+    assert evaluation.lists["full"] == {"coverage@2": pytest.approx(5 / 6), "novelty@2": pytest.approx(novelty)}
     # Lists of two: 3 4, 4 5, 1 2.
-    assert evaluation.lists["unseen"]["coverage@2"] == pytest.approx(5 / 6)
-    assert evaluation.metrics("unseen")["recall@1"] == pytest.approx(1 / 3)
-    assert evaluation.metrics("all")["coverage@2"] == pytest.approx(5 / 6)
+    assert evaluation.lists["filter_seen"]["coverage@2"] == pytest.approx(5 / 6)
+    assert evaluation.metrics("filter_seen")["recall@1"] == pytest.approx(1 / 3)
+    assert evaluation.metrics("full")["coverage@2"] == pytest.approx(5 / 6)
 
 
 def test_without_popularity_there_are_no_lists() -> None:
@@ -105,7 +106,7 @@ def test_slices() -> None:
     evaluation = evaluate(by_last_item, CASES)
     short = evaluation.take(evaluation.lengths < 3)
     assert short.users.tolist() == [0, 2]
-    assert short.metrics("all", ks=(5,))["recall@5"] == 0
+    assert short.metrics("full", ks=(5,))["recall@5"] == 0
     assert evaluation.per_case("mrr").tolist() == pytest.approx([1 / 3, 1 / 6, 1 / 6])
 
 
@@ -115,11 +116,20 @@ def test_saved_ranks_come_back(tmp_path: Path) -> None:
     evaluation.save(path, [f"user {user}" for user in range(5)], [f"item {item}" for item in range(N)])
     loaded = Evaluation.load(path)
     assert loaded.about == {"model": "cycle", "fingerprint": "ab"}
-    for protocol in ("all", "unseen"):
+    for protocol in ("full", "filter_seen"):
         assert loaded.metrics(protocol) == evaluation.metrics(protocol)
     for name in ("users", "targets", "lengths"):
         assert getattr(loaded, name).tolist() == getattr(evaluation, name).tolist()
     assert [file.name for file in path.parent.iterdir()] == ["ranks.parquet"]
+
+
+def test_ranks_saved_under_the_old_names_of_the_protocols_come_back(tmp_path: Path) -> None:
+    columns = {"user": [0, 1], "target": [4, 2], "history_length": [3, 1], "rank_all": [7, 2], "rank_unseen": [5, 1]}
+    header = {"about": '{"model": "Laser"}', "lists": '{"all": {"coverage@10": 0.5}, "unseen": {"coverage@10": 0.25}}'}
+    pl.DataFrame(columns).write_parquet(tmp_path / "ranks.parquet", metadata=header)
+    found = Evaluation.load(tmp_path / "ranks.parquet")
+    assert {protocol: ranks.tolist() for protocol, ranks in found.ranks.items()} == {"full": [7, 2], "filter_seen": [5, 1]}
+    assert found.lists == {"full": {"coverage@10": 0.5}, "filter_seen": {"coverage@10": 0.25}}
 
 
 def test_files_that_are_not_ours_are_refused(tmp_path: Path) -> None:

@@ -13,12 +13,10 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from laserrec.errors import TrainingError
 from laserrec.evaluation import ranking
-from laserrec.evaluation.ranking import best, exclude, target_ranks, top_k
-from laserrec.layers.products import laid_out_bytes
+from laserrec.evaluation.ranking import best, exclude, target_ranks
 
 # A handful of values, so that ties abound; quarters, so that sums of products are exact.
 VALUES = st.sampled_from([-1.0, -0.25, 0.0, 0.25, 0.5, 2.0])
@@ -97,51 +95,36 @@ def test_best_equals_sorting(data: st.DataObject) -> None:
 
 
 @given(st.data())
-def test_top_k_equals_sorting_whatever_the_memory(data: st.DataObject) -> None:
-    queries = data.draw(matrices(columns=3))
-    matrix = data.draw(matrices(columns=3))
-    items, mask = data.draw(histories(len(queries), len(matrix)))
+def test_recommendable_items_equal_sorting_what_was_not_seen(data: st.DataObject) -> None:
+    scores = data.draw(matrices())
+    items, mask = data.draw(histories(len(scores), scores.shape[1]))
     k = data.draw(st.integers(1, 12))
-    expected = [brute_list(row, seen, k) for row, seen in zip((queries @ matrix.T).tolist(), forbidden(items, mask), strict=True)]
-    for memory in (1, 40, 1 << 20):
-        found = top_k(queries, matrix, k, items=items, mask=mask, memory_bytes=memory)
-        assert found.items.tolist() == expected
-        assert found.scores.isneginf().equal(found.items < 0)
+    found = best(exclude(scores, items, mask), k)
+    assert found.items.tolist() == [brute_list(row, seen, k) for row, seen in zip(scores.tolist(), forbidden(items, mask), strict=True)]
+    assert found.scores.isneginf().equal(found.items < 0)
 
 
 @pytest.mark.parametrize("k", [1, 7, 300])
-@pytest.mark.parametrize("memory", [1, 200_000, 1 << 30])
-def test_top_k_over_several_chunks(memory: int, k: int) -> None:
+def test_a_long_catalogue_with_many_ties_equals_sorting(k: int) -> None:
     generator = torch.Generator().manual_seed(0)
-    # Whole numbers: products are exact, and thousands of items tie, within chunks and across.
-    queries, matrix = (torch.randint(-8, 9, (rows, 4), generator=generator).float() for rows in (9, 10_007))
+    scores = torch.randint(-256, 257, (9, 10_007), generator=generator).float()
     seen = torch.randint(0, 10_007, (9, 5_000), generator=generator)
-    for items in (None, seen):
-        scores = queries @ matrix.T if items is None else (queries @ matrix.T).scatter(1, items, -torch.inf)
-        expected = scores.sort(dim=1, descending=True, stable=True)
-        for found in (top_k(queries, matrix, k, items=items, memory_bytes=memory), best(scores, k)):
-            assert found.items.equal(expected.indices[:, :k])
-            assert found.scores.equal(expected.values[:, :k])
+    for given_scores in (scores, scores.scatter(1, seen, -torch.inf)):
+        expected = given_scores.sort(dim=1, descending=True, stable=True)
+        found = best(given_scores, k)
+        assert found.items.equal(expected.indices[:, :k])
+        assert found.scores.equal(expected.values[:, :k])
 
 
 @given(st.data())
 def test_groups_of_neighbours_change_nothing(data: st.DataObject) -> None:
-    queries, matrix = data.draw(matrices(columns=3)), data.draw(matrices(columns=3))
-    items, mask = data.draw(histories(len(queries), len(matrix)))
-    copies, k = data.draw(st.integers(1, 12)), data.draw(st.integers(1, 3))
-    matrix = matrix.repeat(copies, 1)
-    expected = [brute_list(row, seen, k) for row, seen in zip((queries @ matrix.T).tolist(), forbidden(items, mask), strict=True)]
+    scores = data.draw(matrices()).repeat(1, data.draw(st.integers(1, 12)))
+    items, mask = data.draw(histories(len(scores), scores.shape[1]))
+    k = data.draw(st.integers(1, 3))
+    expected = [brute_list(row, seen, k) for row, seen in zip(scores.tolist(), forbidden(items, mask), strict=True)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ranking, "GROUP", 2)
-        patch.setattr(ranking, "SHORTEST_CHUNK", data.draw(st.integers(1, 40)))
-        assert top_k(queries, matrix, k, items=items, mask=mask, memory_bytes=1).items.tolist() == expected
-        assert best(exclude(queries @ matrix.T, items, mask), k).items.tolist() == expected
-
-
-def test_scores_that_rise_through_the_catalogue() -> None:
-    # Every chunk betters everything before it.
-    found = top_k(torch.ones(3, 1), torch.arange(20_000.0)[:, None], 4, memory_bytes=1)
-    assert found.items.tolist() == [[19_999, 19_998, 19_997, 19_996]] * 3
+        assert best(exclude(scores, items, mask), k).items.tolist() == expected
 
 
 class Held(TorchDispatchMode):
@@ -152,8 +135,7 @@ class Held(TorchDispatchMode):
         self.outside = {tensor.untyped_storage().data_ptr() for tensor in outside}
         self.living: dict[int, StorageWeakRef] = {}
         self.bytes: dict[int, int] = {}
-        self.opaque = WeakTensorKeyDictionary()
-        self.peak = self.peak_opaque = 0
+        self.peak = 0
 
     def __torch_dispatch__(
         self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -161,12 +143,9 @@ class Held(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         self.living = {place: storage for place, storage in self.living.items() if not storage.expired()}
         for leaf in tree_leaves(out):
-            if isinstance(leaf, Tensor) and leaf.layout == torch._mkldnn:  # has no storage that torch knows of
-                self.opaque[leaf] = torch.ops.mkldnn._nbytes(leaf)
-                self.peak_opaque = max(self.peak_opaque, sum(self.opaque.values()))
-            elif isinstance(leaf, Tensor) and leaf.numel() and (place := leaf.untyped_storage().data_ptr()) not in self.outside:
+            if isinstance(leaf, Tensor) and leaf.numel() and (place := leaf.untyped_storage().data_ptr()) not in self.outside:
                 self.living[place], self.bytes[place] = StorageWeakRef(leaf.untyped_storage()), leaf.untyped_storage().nbytes()
-        self.peak = max(self.peak, sum(self.bytes[place] for place in self.living) + sum(self.opaque.values()))
+        self.peak = max(self.peak, sum(self.bytes[place] for place in self.living))
         return out
 
 
@@ -180,39 +159,6 @@ def test_what_is_held_is_counted() -> None:
     assert held.peak == 4 * 1500
 
 
-@pytest.mark.parametrize("memory", [2**18, 2**21])  # for few histories at a time, and for all
-@pytest.mark.parametrize("k", [1, 73, 500])
-@pytest.mark.parametrize("kind", ["random", "ties", "rising", "struck"])
-def test_top_k_stays_within_its_memory(monkeypatch: pytest.MonkeyPatch, kind: str, k: int, memory: int) -> None:
-    monkeypatch.setattr(ranking, "CACHED_SCORES", 2**40)  # as on a GPU
-    generator = torch.Generator().manual_seed(0)
-    queries, matrix = torch.rand(40, 4, generator=generator), torch.randn(10_011, 4, generator=generator)
-    if kind == "ties":
-        matrix.zero_()
-    elif kind == "rising":
-        matrix[:] = torch.arange(10_011.0)[:, None]
-    items = torch.randint(0, 10_011, (40, 300), generator=generator) if kind == "struck" else None
-    with Held(queries, matrix, *([] if items is None else [items])) as held:
-        found = top_k(queries, matrix, k, items=items, memory_bytes=memory)
-    peak = held.peak - sum(part.nbytes for part in found)
-    assert peak <= memory
-    assert memory == 2**18 or k > 1 or peak > memory / 4  # a budget is there to be used
-
-
-@pytest.mark.parametrize(("count", "beside"), [(1, 2**18), (64, 2**18), (65, 2**25), (128, 2**25)])
-def test_wide_queries_that_are_laid_out_stay_within_it(monkeypatch: pytest.MonkeyPatch, count: int, beside: int) -> None:
-    monkeypatch.setattr(ranking, "CACHED_SCORES", 2**40)
-    generator = torch.Generator().manual_seed(0)
-    queries, matrix = torch.rand(count, 4090, generator=generator), torch.randn(4200, 4090, generator=generator)
-    memory = laid_out_bytes(queries, count) + beside
-    assert beside == 2**18 or ranking._sizes(queries, 5, 0, memory)[0] == count
-    with Held(queries, matrix) as held:
-        found = top_k(queries, matrix, 5, memory_bytes=memory)
-    assert held.peak - sum(part.nbytes for part in found) <= memory
-    assert bool(held.peak_opaque) == bool(laid_out_bytes(queries, count))
-    assert held.peak_opaque <= laid_out_bytes(queries, count)
-
-
 def test_sorting_ties_holds_little() -> None:
     scores = torch.zeros(64, 10_000)
     with Held(scores) as held:
@@ -221,16 +167,12 @@ def test_sorting_ties_holds_little() -> None:
     assert held.peak < 2 * scores.numel()
 
 
-def test_no_queries() -> None:
-    assert top_k(torch.empty(0, 3), torch.ones(5, 3), 2).items.shape == (0, 2)
+def test_no_histories() -> None:
+    assert best(torch.empty(0, 5), 2).items.shape == (0, 2)
 
 
 def test_nan_is_refused() -> None:
     scores = torch.tensor([[1.0, 2.0], [torch.nan, 0.0]])
-    for call in (lambda: target_ranks(scores, torch.tensor([0, 1])), lambda: best(scores, 1), lambda: top_k(scores, torch.eye(2), 1)):
+    for call in (lambda: target_ranks(scores, torch.tensor([0, 1])), lambda: best(scores, 1)):
         with pytest.raises(TrainingError, match="history 1 hold NaN"):
             call()
-    queries = torch.zeros(700, 2)
-    queries[650] = torch.nan
-    with pytest.raises(TrainingError, match="history 650 hold NaN"):
-        top_k(queries, torch.eye(2), 1)

@@ -16,10 +16,10 @@ import small_shop
 import torch
 
 from laserrec import __version__
+from laserrec.baselines.collection import BASELINES
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.llm.backbone import Backbone
-from laserrec.runs.baselines import BASELINES
 from laserrec.system.devices import CPU
 from laserrec.system.files import read_tensors, write_tensors
 from laserrec.system.provenance import commit
@@ -71,8 +71,8 @@ def test_arms_share_what_does_not_differ_and_are_tested_against_the_first(
     assert "against_reference" not in found["arms"][0]
     made = {"device": "cpu", "laserrec": __version__, "torch": torch.__version__} | ({"commit": commit()} if commit() else {})
     assert [arm["made_with"] for arm in found["arms"]] == [[made, made]] * 4
-    ours, other = (arm["test"]["all"]["ndcg@10"][0] for arm in found["arms"][:2])
-    assert found["arms"][1]["against_reference"]["all"]["reference_minus_arm"] == pytest.approx(ours - other)
+    ours, other = (arm["test"]["full"]["ndcg@10"][0] for arm in found["arms"][:2])
+    assert found["arms"][1]["against_reference"]["full"]["reference_minus_arm"] == pytest.approx(ours - other)
     # Whether they are blended with neighbours later on is nothing to the recommenders themselves. A fit's seconds are in its checkpoint.
     for name in ("collaborative", "sasrec"):
         kept = {
@@ -146,7 +146,7 @@ def test_every_restricted_experiment_is_valid(path: Path) -> None:
     experiment = SimpleNamespace(**runpy.run_path(str(FOLDER / "restricted.py"), run_name="runner")).Experiment.read(path)
     assert experiment.question.endswith("?")
     assert LaserConfig().override(experiment.settings) != LaserConfig()
-    assert set(experiment.baselines) <= set(BASELINES)
+    assert set(experiment.baselines) <= {baseline.name for baseline in BASELINES}
     assert all(set(how) <= {"users", "hidden_items"} and len(how) <= 1 for how in experiment.datasets.values())
 
 
@@ -169,9 +169,9 @@ def test_the_same_models_on_harder_datasets(tmp_path: Path, monkeypatch: pytest.
     # Each of the ring's items is one test target, so as many cases have a hidden one as items were hidden that somebody takes.
     trained = set(Dataset.load(tmp_path / "out" / "cold" / "data").training_histories().values.tolist())
     assert kinds["hidden"]["cases"] == 11 - len(trained)
-    models = kinds["hidden"]["all"]["models"]
+    models = kinds["hidden"]["full"]["models"]
     assert list(models) == ["Laser", "Item neighbours", "Ensemble of 2 and neighbours"]
-    assert set(kinds["hidden"]["all"]["lead_of_the_first"]) == set(models) - {"Laser"}
+    assert set(kinds["hidden"]["full"]["lead_of_the_first"]) == set(models) - {"Laser"}
     assert json.dumps(found)
     lines = runner.table(found).splitlines()
     assert sum(line.startswith("| Laser |") for line in lines) == 2 * 3  # protocols by kinds

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import tiny
 import torch
@@ -16,7 +15,8 @@ from laserrec.errors import InterruptedTraining
 from laserrec.laser.system import LaserSystem
 from laserrec.system import files as checkpoint
 from laserrec.system.files import write_tensors
-from laserrec.training.loop import FitResult, Observer, fit
+from laserrec.system.progress import Observer
+from laserrec.training.loop import FitResult, fit
 
 FINAL = "final.safetensors"
 INTERRUPTED = 3
@@ -33,10 +33,11 @@ def train(
 ) -> tuple[LaserSystem, FitResult]:
     """Four epochs of three steps."""
     system = laser()
-    config = FitConfig(epochs=4, patience=9, batch_size=3, learning_rate=0.02, warmup_steps=5, checkpoint_seconds=seconds)
+    config = FitConfig(epochs=4, patience=9, batch_size=3, learning_rate=0.02, warmup_steps=5)
     observers = [observer] if observer else []
     task = tiny.task(system, refresh=refresh)
-    return system, fit(task, config, name="stage1", seed=4, folder=folder, identity={"data": "x"}, resume=resume, observers=observers)
+    how = {"folder": folder, "identity": {"data": "x"}, "resume": resume, "observers": observers, "checkpoint_seconds": seconds}
+    return system, fit(task, config, name="stage1", seed=4, **how)
 
 
 def main(folder: Path, resume: bool, slow: bool) -> None:
@@ -51,17 +52,11 @@ def main(folder: Path, resume: bool, slow: bool) -> None:
     write_tensors(folder / FINAL, system.model.state_dict(), {})
 
 
-class _Pause:
+class _Pause(Observer):
     """Leaves a mark at every step, then waits, so that a kill can fall anywhere."""
-
-    def begin(self, name: str, steps: int, done: int, history: object = ()) -> None: ...
 
     def on_step(self, step: int, scalars: Mapping[str, float]) -> None:
         time.sleep(0.01)
-
-    def on_epoch(self, record: Mapping[str, Any]) -> None: ...
-
-    def end(self) -> None: ...
 
 
 def _write_in_two_halves() -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from laserrec.config import FitConfig
+from laserrec.system.progress import Observer
 from laserrec.training.loop import FitResult, Step, fit
 
 ROWS = 10
@@ -67,7 +68,7 @@ class Poisoned(Regression):
 
 
 @dataclass
-class Watcher:
+class Watcher(Observer):
     """Remembers what it was told, and does something at a step."""
 
     at: Mapping[int, Callable[[], object]] = field(default_factory=dict)
@@ -109,7 +110,8 @@ def run(
     seed: int = 0,
     **settings: Any,  # noqa: ANN401
 ) -> FitResult:
-    values = {"epochs": 3, "batch_size": 4, "learning_rate": 0.01, "metric": "score", "checkpoint_seconds": 0, "patience": 9, **settings}
+    how = {key: settings.pop(key) for key in ("micro_batch", "checkpoint_seconds") if key in settings}
+    values = {"epochs": 3, "batch_size": 4, "learning_rate": 0.01, "metric": "score", "patience": 9, **settings}
     return fit(
         task,
         FitConfig(**values),
@@ -119,6 +121,7 @@ def run(
         identity={"data": "x"},
         resume=resume,
         observers=[watcher] if watcher else [],
+        **{"checkpoint_seconds": 0, **how},
     )
 
 

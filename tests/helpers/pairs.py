@@ -16,6 +16,7 @@ from laserrec.config import FitConfig
 from laserrec.laser.collaborative_view import CollaborativeView
 from laserrec.laser.item_texts import ItemTexts
 from laserrec.laser.system import LaserSystem, build_laser
+from laserrec.system.progress import Observer
 from laserrec.training.loop import fit
 
 PREFIX_FIRST = {"order": "prefix_first", "line": ">> {number}. {text}\n"}
@@ -88,21 +89,16 @@ class Stop(Exception):  # noqa: N818 - not an error
     """Somebody pulled the plug."""
 
 
-class Plug:
-    def begin(self, *_: object) -> None: ...
-
+class Plug(Observer):
     def on_step(self, step: int, scalars: Mapping[str, float]) -> None:
         if step == 2:
             raise Stop
 
-    def on_epoch(self, record: Mapping[str, Any]) -> None: ...
-
-    def end(self) -> None: ...
-
 
 def trained(laser: LaserSystem, folder: Path, *, stop: bool) -> dict[str, Tensor]:
     """Train, or go on training, to the end or until somebody pulls the plug."""
-    config = FitConfig(epochs=1, batch_size=4, learning_rate=0.01, patience=5, checkpoint_seconds=0)
+    config = FitConfig(epochs=1, batch_size=4, learning_rate=0.01, patience=5)
     with pytest.raises(Stop) if stop else nullcontext():
-        fit(tiny.task(laser), config, name="stage1", seed=0, folder=folder, identity={}, resume=True, observers=[Plug()] if stop else [])
+        how = {"folder": folder, "identity": {}, "resume": True, "observers": [Plug()] if stop else [], "checkpoint_seconds": 0}
+        fit(tiny.task(laser), config, name="stage1", seed=0, **how)
     return {name: tensor.cpu() for name, tensor in laser.model.state_dict().items()}

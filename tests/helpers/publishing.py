@@ -16,6 +16,7 @@ from collections.abc import Callable
 from laserrec import Laser
 from laserrec.errors import LaserrecError
 from laserrec.llm.backbone import Backbone
+from laserrec.llm.gguf import resolve_llm
 
 HISTORIES = [["tent"], ["stove", "bag", "canoe"], ["never-bought"]]
 
@@ -52,7 +53,7 @@ def visit() -> dict[str, object]:
     private = refused(lambda: Laser.load("hf:shop/laser"))
     open_to_all = recommended(Laser.load("hf:shop/open"))
     os.environ["HF_TOKEN"] = os.environ["SHOP_TOKEN"]
-    backbone = Backbone.load("shop/tiny-llama", dtype="float32")
+    backbone = Backbone.load(resolve_llm("hf:shop/tiny-llama"), dtype="float32")
     return {
         "private": private,
         "open": open_to_all,
@@ -75,7 +76,7 @@ def offline() -> dict[str, object]:
 
 
 def kept_out() -> dict[str, object]:
-    return {"model": refused(lambda: Laser.load("hf:shop/laser")), "llm": refused(lambda: Backbone.load("shop/tiny-llama"))}
+    return {"model": refused(lambda: Laser.load("hf:shop/laser")), "llm": refused(lambda: resolve_llm("hf:shop/tiny-llama"))}
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ FLOORS = (
     ("training", "baselines"),
     ("recommender",),
     ("runs",),
-    ("comparison", "report"),
+    ("comparison", "report", "serving"),
     ("cli",),
 )
 ORDER = [room for floor in FLOORS for room in floor]
@@ -112,6 +112,10 @@ COMMANDS = (
     "compare",
     "report",
     "recommend",
+    "serve",
+    "serve run",
+    "serve keys create",
+    "store export",
 )
 
 

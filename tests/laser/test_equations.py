@@ -13,7 +13,7 @@ from torch import Tensor
 from laserrec.config import MFormerConfig, ScoreConfig
 from laserrec.laser.experts import QueryExperts, Router, Routing
 from laserrec.laser.mformer import LinearPrefix, MFormer, MFormerBlock
-from laserrec.laser.scoring import Scorer
+from laserrec.laser.scoring import GAIN, Scorer
 from laserrec.laser.virtual_tokens import VirtualTokens
 
 OFF: dict[str, Any] = {
@@ -217,10 +217,14 @@ def test_total_loss_adds_lambda_times_balance() -> None:
 
 @pytest.mark.parametrize(("trust", "penalty", "nearness"), [(0.5, 3.0, 0.25), (-1.0, 0.0, -2.0)])
 def test_all_terms_of_the_score(trust: float, penalty: float, nearness: float) -> None:
-    config = ScoreConfig(temperature=0.5, standardise=False, linear_read_out=False, trust=trust, penalty=penalty, nearness=nearness)
+    scorer = Scorer(ScoreConfig(temperature=0.5, standardise=False, linear_read_out=False), 2)
+    with torch.no_grad():
+        for weight, value in ((scorer.trust, trust), (scorer.penalty, penalty), (scorer.nearness, nearness)):
+            assert weight is not None
+            weight.fill_(value / GAIN)
     collaborative, near = torch.tensor([[1.0, -2.0, 4.0]]), torch.tensor([[0.0, 3.0, 1.0]])
     history, mask = torch.tensor([[2, 2, 0, 7]]), torch.tensor([[True, True, False, True]])
-    found = Scorer(config, 2)(USERS, ITEMS, near, collaborative, history, mask)[0].tolist()
+    found = scorer(USERS, ITEMS, near, collaborative, history, mask)[0].tolist()
     # 2 · (1, 0, .6) + κ n + γ c − δ (0, 0, 1): a repeat counts once, padding and an item beyond the catalogue not at all.
     expected = [2 + trust, 3 * nearness - 2 * trust, 1.2 + nearness + 4 * trust - penalty]
     assert found == pytest.approx(expected, rel=1e-5)

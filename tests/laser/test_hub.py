@@ -47,7 +47,7 @@ def published(trained: Laser, hub: LocalHub, tmp_path_factory: pytest.TempPathFa
     folder = tmp_path_factory.mktemp("publisher")
     trained.save(folder / "model")
     settings = json.loads((folder / "model" / "config.json").read_text())
-    settings["llm"]["model"] = "shop/tiny-llama"
+    settings["llm"]["model"] = "hf:shop/tiny-llama"
     (folder / "model" / "config.json").write_text(json.dumps(settings))
     return run(folder, hub.endpoint, "publish", str(folder / "model"), HF_TOKEN=local_hub.TOKEN)
 

@@ -140,9 +140,10 @@ def test_a_tensor_without_counterpart_is_refused(source: Path, target: Path) -> 
         convert(source, target)
 
 
-def test_ids_and_folders_are_passed_on(tmp_path: Path) -> None:
-    assert resolve_llm("org/model") == "org/model"
+def test_a_folder_is_itself_and_a_repository_must_be_called_one(tmp_path: Path) -> None:
     assert resolve_llm(str(tmp_path)) == tmp_path
+    with pytest.raises(AssetError, match=r"'org/model': there is no such folder\..* written hf:owner/name"):
+        resolve_llm("org/model")
 
 
 def test_the_asset_is_converted_once(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,15 +38,15 @@ def test_norm_by_hand() -> None:
 def test_turn_by_hand() -> None:
     # A quarter turn takes (first, second) to (-second, first); with C = 4 the pairs are (0, 2) and (1, 3).
     states = torch.arange(8.0, dtype=torch.float64).view(1, 1, 2, 4)
-    turned = PLAIN.turn(states, torch.zeros(1, 1, 2, dtype=torch.float64), torch.ones(1, 1, 2, dtype=torch.float64))
+    turned = PLAIN.rotate(states, torch.zeros(1, 1, 2, dtype=torch.float64), torch.ones(1, 1, 2, dtype=torch.float64))
     assert turned.tolist() == [[[[-2.0, -3.0, 0.0, 1.0]], [[-6.0, -7.0, 4.0, 5.0]]]]
 
 
 def test_turning_over_is_turning() -> None:
     states, turn = draw(2, 3, 5, C), angles(2, 3)
     own = states.transpose(1, 2).contiguous()
-    PLAIN.turn_over(own, *turn)
-    torch.testing.assert_close(own, PLAIN.turn(states, *turn))
+    PLAIN.rotate_in_place(own, *turn)
+    torch.testing.assert_close(own, PLAIN.rotate(states, *turn))
 
 
 def test_gradients_by_finite_differences() -> None:
@@ -59,8 +59,8 @@ def test_gradients_by_finite_differences() -> None:
 
 def test_turning_back_is_the_adjoint_of_turning() -> None:
     states, gradient, turn = draw(2, 3, 5, C), draw(2, 5, 3, C, seed=3), angles(2, 3)
-    there = (PLAIN.turn(states, *turn) * gradient).sum()
-    torch.testing.assert_close((states * PLAIN.turn_back(gradient, *turn)).sum(), there)
+    there = (PLAIN.rotate(states, *turn) * gradient).sum()
+    torch.testing.assert_close((states * PLAIN.rotate_back(gradient, *turn)).sum(), there)
 
 
 @dataclass(frozen=True)
@@ -102,12 +102,12 @@ def plain_attention(query: Tensor, key: Tensor, value: Tensor, parts: Sequence[L
         for row in range(group.rows):
             for place in range(group.length):
                 for head in range(G * R):
-                    asked = one_turn(queries[row, place, head], group.turn, row, place)
-                    seen = [(one_turn(keys[row, t, head // R], group.turn, row, t), values[row, t, head // R]) for t in range(place + 1)]
-                    if isinstance(group.context, Fixed) and group.context_turn:
+                    asked = one_turn(queries[row, place, head], group.angles, row, place)
+                    seen = [(one_turn(keys[row, t, head // R], group.angles, row, t), values[row, t, head // R]) for t in range(place + 1)]
+                    if isinstance(group.context, Fixed) and group.context_angles:
                         far_keys, far_values = group.context.layer(layer, 0)[row, :, head // R]
                         real = group.context.mask[row].nonzero()[:, 0].tolist()
-                        seen += [(one_turn(far_keys[t], group.context_turn, row, t), far_values[t]) for t in real]
+                        seen += [(one_turn(far_keys[t], group.context_angles, row, t), far_values[t]) for t in real]
                     weights = torch.stack([asked @ k for k, _ in seen]).div(C**0.5).softmax(0)
                     mixed.append(sum((w * v for w, (_, v) in zip(weights, seen, strict=True)), torch.zeros(C, dtype=torch.float64)))
     return torch.cat(mixed).view(len(query), -1)
@@ -154,14 +154,14 @@ def test_fused_kernels_are_the_plain_ones(dtype: torch.dtype, bound: float) -> N
     gradient, factor = draw(7, 16, seed=4).to(dtype), PLAIN.norm_forward(states, weight, 1e-5)[1]
     in_place = [heads.transpose(1, 2).contiguous() for _ in range(2)]
     for kernels, own in zip((fused, PLAIN), in_place, strict=True):
-        kernels.turn_over(own, *turn)
+        kernels.rotate_in_place(own, *turn)
     for one, other in (
         *zip(fused.norm_forward(states, weight, 1e-5), PLAIN.norm_forward(states, weight, 1e-5), strict=True),
         (fused.norm_backward(gradient, states, weight, factor), PLAIN.norm_backward(gradient, states, weight, factor)),
         (fused.swiglu_forward(gate, up), PLAIN.swiglu_forward(gate, up)),
         *zip(fused.swiglu_backward(gate, gate, up), PLAIN.swiglu_backward(gate, gate, up), strict=True),
-        (fused.turn(heads, *turn), PLAIN.turn(heads, *turn)),
-        (fused.turn_back(heads.transpose(1, 2), *turn), PLAIN.turn_back(heads.transpose(1, 2), *turn)),
+        (fused.rotate(heads, *turn), PLAIN.rotate(heads, *turn)),
+        (fused.rotate_back(heads.transpose(1, 2), *turn), PLAIN.rotate_back(heads.transpose(1, 2), *turn)),
         (in_place[0], in_place[1]),
     ):
         torch.testing.assert_close(one, other, rtol=bound, atol=bound)

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from laserrec import Laser
 from laserrec.config import LaserConfig
 from laserrec.errors import ConfigError
-from laserrec.llm import quantised
 from laserrec.llm.backbone import Backbone
 from laserrec.llm.decoder import RotaryDecoder
 from laserrec.llm.quantised import NF4, QuantisedLinear, Storage, quantise
@@ -55,7 +54,7 @@ def bounds(weight: Tensor, storage: Storage) -> Tensor:
 
 
 def unquantised(model: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """A copy of a model with plain linear layers in the place of the quantised ones, of the same weights."""
+    """A copy of a model with plain linear layers instead of the quantised ones, with the same weights."""
     model = copy.deepcopy(model)
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
@@ -175,32 +174,6 @@ def test_gradient_to_the_inputs(storage: Storage, bias: bool, shape: tuple[int, 
     inputs = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2), requires_grad=True)
     assert torch.autograd.gradcheck(packed, (inputs,))
     assert not any(parameter.requires_grad for parameter in packed.parameters())
-
-
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("width", [64, 192, 100, 8])
-def test_few_rows_give_what_many_give(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, width: int, bias: bool) -> None:
-    """The fused product of few rows, on widths it takes and on those it would read past the end of."""
-    packed = QuantisedLinear(linear(7, width, bias=bias), "int8")
-    inputs = torch.randn(2, 4, width, generator=torch.Generator().manual_seed(3)).to(dtype).requires_grad_()
-    gradient = torch.randn(2, 4, 7, generator=torch.Generator().manual_seed(4)).to(dtype)
-    fused = packed(inputs)
-    (fused_gradient,) = torch.autograd.grad(fused, inputs, gradient)
-    monkeypatch.setattr(quantised, "FEW_ROWS", 0)
-    plain = packed(inputs)
-    (plain_gradient,) = torch.autograd.grad(plain, inputs, gradient)
-    close(fused.float(), plain.float(), 1e-6 if dtype == torch.float32 else 2**-7)
-    assert torch.equal(fused_gradient, plain_gradient)
-
-
-@pytest.mark.parametrize(("dtype", "calls"), [(torch.float32, 0), (torch.bfloat16, 1)])
-def test_the_fused_product_is_for_bfloat16(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, calls: int) -> None:
-    told: list[tuple[Tensor, ...]] = []
-    fused = torch._weight_int8pack_mm
-    monkeypatch.setattr(torch, "_weight_int8pack_mm", lambda *given: (told.append(given), fused(*given))[1])
-    QuantisedLinear(linear(7, 64, bias=True), "int8")(torch.ones(2, 64, dtype=dtype))
-    assert len(told) == calls
 
 
 @each_storage

@@ -78,10 +78,10 @@ def test_they_are_the_plain_ones(shapes: list[tuple[int, int, int]], repeats: in
 def on_cpu(group: LengthBucket) -> LengthBucket:
     context = group.context
     assert isinstance(context, CachedContext)
-    assert group.context_turn
+    assert group.context_angles
     rows, *where = (part.cpu() for part in (context.rows, context.index, context.stride, context.positions, context.mask))
     there = CachedContext(rows.double(), *where, padded=True)
-    turn, far = (tuple(part.cpu().double() for part in parts) for parts in (group.turn, group.context_turn))
+    turn, far = (tuple(part.cpu().double() for part in parts) for parts in (group.angles, group.context_angles))
     return LengthBucket(group.start, group.rows, group.length, (turn[0], turn[1]), there, (far[0], far[1]), padded=True)
 
 
@@ -146,10 +146,10 @@ def test_where_they_do_not_work_that_is_said_once(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(gpu_attention, "try_out", fail)
     with pytest.raises(torch.OutOfMemoryError):
-        gpu_attention.works(DEVICE, 32, 16)
+        gpu_attention.kernels_available(DEVICE, 32, 16)
     with pytest.warns(RuntimeWarning, match=r"heads of 32 numbers and 16 new tokens do not work here.*shared memory"):
-        assert not gpu_attention.works(DEVICE, 32, 16)
-    assert not gpu_attention.works(DEVICE, 32, 16)
+        assert not gpu_attention.kernels_available(DEVICE, 32, 16)
+    assert not gpu_attention.kernels_available(DEVICE, 32, 16)
     assert not failures
     gpu_attention.works.cache_clear()
 

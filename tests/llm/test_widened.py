@@ -39,8 +39,8 @@ def virtual() -> torch.Tensor:
 
 def test_the_same_model_in_wider_numbers(load: Callable[[bool], Backbone]) -> None:
     fast, slow = load(True), load(False)
-    assert (fast.dtype, fast.kept) == (torch.bfloat16, torch.bfloat16)
-    assert (slow.dtype, slow.kept) == (torch.float32, torch.bfloat16)
+    assert (fast.dtype, fast.storage_dtype) == (torch.bfloat16, torch.bfloat16)
+    assert (slow.dtype, slow.storage_dtype) == (torch.float32, torch.bfloat16)
     assert slow.fingerprint() == fast.fingerprint()
     theirs = fast.model.state_dict()
     assert all(torch.equal(weight, theirs[name].float()) for name, weight in slow.model.state_dict().items())
@@ -49,7 +49,7 @@ def test_the_same_model_in_wider_numbers(load: Callable[[bool], Backbone]) -> No
 def test_float32_is_left_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("laserrec.llm.backbone.fast_bfloat16", lambda: False)
     llm = Backbone.load(small_shop.write_llm(tmp_path), dtype="float32")
-    assert (llm.dtype, llm.kept) == (torch.float32, torch.float32)
+    assert (llm.dtype, llm.storage_dtype) == (torch.float32, torch.float32)
 
 
 def test_prompts_are_read_as_in_float32(load: Callable[[bool], Backbone]) -> None:

@@ -1,4 +1,4 @@
-"""`Laser.fit`: sessions that are stopped and resumed, the refit that must earn its place, both prompt orders."""
+"""`Laser.fit`: runs that are stopped and resumed, the refit that must earn its place, both prompt orders."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from torch import Tensor
 
 from laserrec import Dataset, Laser
 from laserrec.data.splits import SplitInfo
-from laserrec.errors import AssetError, CheckpointError, ConfigError, DataError, InterruptedTraining
+from laserrec.errors import AssetError, CheckpointError, DataError, InterruptedTraining
 from laserrec.laser.text_first import TextFirst
-from laserrec.training.session import Session
+from laserrec.system.progress import Observer
 
 FITS = ("collaborative", "stage1", "stage2", "sasrec", "sasrec-text-id")
 
 
-class Watcher:
+class Watcher(Observer):
     """Notes which fit makes how many steps, and presses Ctrl-C in one of them."""
 
     def __init__(self, stop_in: str | None = None) -> None:
@@ -39,9 +39,6 @@ class Watcher:
         if self.name == self.stop_in and step == 2:
             signal.raise_signal(signal.SIGINT)
 
-    def on_epoch(self, record: Mapping[str, Any]) -> None:
-        pass
-
     def end(self) -> None:
         self.open -= 1
 
@@ -56,11 +53,11 @@ def tensors(laser: Laser, folder: Path) -> dict[str, bytes]:
 def test_stopped_in_any_fit_and_resumed_it_is_the_same_model(trained: Laser, data: Dataset, llm: Path, tmp_path: Path, fit: str) -> None:
     config, watcher, run = small_shop.config(llm), Watcher(fit), tmp_path / "run"
     with pytest.raises(InterruptedTraining, match=fit):
-        Laser.fit(data, config, session=Session(run, observers=[watcher]))
+        Laser.fit(data, config, folder=run, observers=[watcher])
     assert watcher.open == 0
     assert watcher.steps[fit] == 2
     again = Watcher()
-    laser = Laser.fit(data, config, session=Session(run, resume=True, observers=[again]))
+    laser = Laser.fit(data, config, folder=run, observers=[again])
     place = FITS.index(fit)
     assert [again.steps[name] for name in FITS[:place]] == [0] * place
     whole = {"collaborative": 6, "stage1": 6, "stage2": 3, "sasrec": 6, "sasrec-text-id": 6}
@@ -68,11 +65,11 @@ def test_stopped_in_any_fit_and_resumed_it_is_the_same_model(trained: Laser, dat
     assert tensors(laser, tmp_path / "resumed") == tensors(trained, tmp_path / "whole")
 
 
-def test_a_finished_session_is_loaded_not_trained(trained: Laser, data: Dataset, llm: Path, tmp_path: Path) -> None:
+def test_a_finished_run_is_loaded_not_trained(trained: Laser, data: Dataset, llm: Path, tmp_path: Path) -> None:
     config = small_shop.config(llm)
-    Laser.fit(data, config, session=Session(tmp_path / "run"))
+    Laser.fit(data, config, folder=tmp_path / "run")
     watcher = Watcher()
-    laser = Laser.fit(data, config, session=Session(tmp_path / "run", resume=True, observers=[watcher]))
+    laser = Laser.fit(data, config, folder=tmp_path / "run", observers=[watcher])
     assert sum(watcher.steps.values()) == 0
     assert tensors(laser, tmp_path / "again") == tensors(trained, tmp_path / "whole")
 
@@ -98,10 +95,8 @@ def test_a_folder_of_other_settings_or_data_and_one_too_many_is_refused(data: Da
         Laser.fit(data, config.model_copy(update={"seed": 1}), folder=tmp_path)
     with pytest.raises(CheckpointError, match="other settings or data"):
         Laser.fit(small_shop.dataset(users=10), config, folder=tmp_path)
-    with pytest.raises(CheckpointError, match=r"would be overwritten\. Go on from it with --resume"):
-        Laser.fit(data, config, session=Session(tmp_path))
-    with pytest.raises(ConfigError, match="give one of the two"):
-        Laser.fit(data, config, folder=tmp_path, session=Session(tmp_path))
+    with pytest.raises(CheckpointError, match=r"would be overwritten\. Go on from it with resume=True"):
+        Laser.fit(data, config, folder=tmp_path, resume=False)
 
 
 @pytest.mark.parametrize("terminal", [True, False])
@@ -117,18 +112,17 @@ def test_a_progress_bar_on_a_terminal_alone(
     assert ("collaborative  epoch   2" in shown.err) == terminal
 
 
-def test_a_session_of_other_settings_or_data_is_not_resumed(data: Dataset, llm: Path, tmp_path: Path) -> None:
+def test_a_run_of_other_settings_or_data_is_not_resumed(data: Dataset, llm: Path, tmp_path: Path) -> None:
     config = small_shop.config(llm)
     with pytest.raises(InterruptedTraining):
-        Laser.fit(data, config, session=Session(tmp_path, observers=[Watcher("stage1")]))
-    resumed = Session(tmp_path, resume=True)
+        Laser.fit(data, config, folder=tmp_path, observers=[Watcher("stage1")])
     with pytest.raises(CheckpointError, match=r"stage1.*other settings or data"):
-        Laser.fit(data, small_shop.config(llm, score={"temperature": 0.5}), session=resumed)
+        Laser.fit(data, small_shop.config(llm, score={"temperature": 0.5}), folder=tmp_path)
     with pytest.raises(CheckpointError, match=r"collaborative.*other settings or data"):
-        Laser.fit(small_shop.dataset(users=10), config, session=resumed)
+        Laser.fit(small_shop.dataset(users=10), config, folder=tmp_path)
 
 
-def test_without_a_session_nothing_is_left_behind(data: Dataset, llm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_folder_nothing_is_left_behind(data: Dataset, llm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("TMPDIR", "TEMP", "TMP"):
         monkeypatch.setenv(name, str(tmp_path))
@@ -198,14 +192,14 @@ def test_a_refit_that_validates_worse_changes_nothing(data: Dataset, llm: Path, 
     without, _ = fitted(astray, llm, tmp_path / "without", hold_out=1, refits=[])
     laser, scorer = fitted(astray, llm, tmp_path / "with", hold_out=1, refits=["id", "id"])
     assert not scorer
-    assert (laser.evaluate(astray).ranks["all"] == without.evaluate(astray).ranks["all"]).all()
+    assert (laser.evaluate(astray).ranks["full"] == without.evaluate(astray).ranks["full"]).all()
     assert laser.recommend([["tent", "stove"]], 100) == without.recommend([["tent", "stove"]], 100)
 
 
 def test_stage_2_is_left_out_where_it_has_no_epochs(data: Dataset, llm: Path, tmp_path: Path) -> None:
     watcher = Watcher()
     config = small_shop.config(llm, collaborative={"refits": []}, stage1={"epochs": 0}, stage2={"epochs": 0})
-    laser = Laser.fit(data, config, session=Session(tmp_path / "run", observers=[watcher]))
+    laser = Laser.fit(data, config, folder=tmp_path / "run", observers=[watcher])
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"collaborative", "stage1"}
     assert laser.item_vectors().any(axis=1).all()  # stage 1 makes them without an epoch, too
 
@@ -248,7 +242,7 @@ def test_every_kind_of_model_recommends_grows_and_comes_back(
     data: Dataset, llm: Path, tmp_path: Path, preset: str, sections: dict[str, dict[str, Any]]
 ) -> None:
     laser = Laser.fit(data, small_shop.config(llm, preset, **sections))
-    assert set(laser.evaluate(data).ranks["all"]) <= set(range(1, 13))
+    assert set(laser.evaluate(data).ranks["full"]) <= set(range(1, 13))
     texts = laser.recommend_texts([["Sailing boat", "Anchor"]], 100)
     laser.add_items([{"item_id": "new", "title": "Canoe"}])
     histories = [["tent", "new"], after(0, 9), ["never-bought"]]

@@ -60,7 +60,7 @@ def same(found: object, expected: object) -> bool:
 def test_every_answer_is_that_of_one_catalogue(saved: Path, tmp_path: Path, memory: float | None) -> None:
     config = LaserConfig.load(saved / "config.json")
     if memory is not None:
-        saved = copied(saved, tmp_path, config.override([f"llm.cache_memory={memory}"]))
+        saved = copied(saved, tmp_path, config.override([f"runtime.text_memory={memory}"]))
     alone, shared = Laser.load(saved), Laser.load(saved)
     asked = requests(alone)
     states = [[answer(ask) for ask in asked]]

@@ -48,6 +48,39 @@ def test_vectors_and_experts(trained: Laser) -> None:
         trained.experts([["tents"]])
 
 
+def test_histories_that_were_read_once_are_ranked_without_the_language_model(trained: Laser, monkeypatch: pytest.MonkeyPatch) -> None:
+    histories = [after(0, 5), ["untitled"], after(3, 12), ["never-bought", "map"]]
+    expected = trained.recommend(histories, k=5, only=IDS[1:])
+    encoded = trained.encode_histories(histories)
+    assert encoded.experts == trained.experts(histories)
+    assert encoded.states.shape == (4, 32)
+    monkeypatch.setattr(trained._system.catalogue.texts.reader, "read", None)  # whoever calls it fails
+    assert trained.recommend(histories, k=5, only=IDS[1:], states=encoded.states) == expected
+    (alone,) = trained.recommend(histories[1:2], k=5, only=IDS[1:], states=encoded.states[1:2])
+    assert [item.item_id for item in alone] == [item.item_id for item in expected[1]]
+    with pytest.raises(DataError, match=r"float32 \[4, 32\]; expected.*float32 \[1, 32\]"):
+        trained.recommend([["map"]], states=encoded.states)
+    with pytest.raises(UnknownIdError):
+        trained.encode_histories([["tents"]])
+
+
+def test_cold_items_are_those_without_an_interaction(laser: Laser) -> None:
+    assert [item_id for item_id in IDS if laser.is_cold(item_id)] == ["never-bought"]
+    before = laser.fingerprint()
+    laser.add_items([{"item_id": "boat", "title": "Boat"}])
+    assert laser.is_cold("boat")
+    assert laser.fingerprint() == before
+    with pytest.raises(UnknownIdError):
+        laser.is_cold("boats")
+
+
+def test_models_of_other_weights_have_another_fingerprint(laser: Laser, trained: Laser) -> None:
+    assert laser.fingerprint() == trained.fingerprint()
+    with torch.no_grad():
+        next(laser._system.model.parameters()).add_(1e-3)
+    assert laser.fingerprint() != trained.fingerprint()
+
+
 def test_what_was_seen_is_left_out_unless_asked_for(trained: Laser) -> None:
     history = ["tent", "kite", "tent"]
     (left,), (whole,) = trained.recommend([history], k=100), trained.recommend([history], k=100, exclude_seen=False)
@@ -143,7 +176,7 @@ def test_an_empty_history_is_refused(trained: Laser) -> None:
 
 
 def test_a_bare_string_is_not_taken_for_a_history_of_letters(trained: Laser) -> None:
-    with pytest.raises(DataError, match=r"the history 'tent'; expected is a list of histories"):
+    with pytest.raises(DataError, match=r"Received 'tent'; expected is a list of histories"):
         trained.recommend(["tent"])
     with pytest.raises(DataError, match=r"the history 'Tent'; expected is a list of histories"):
         trained.recommend_texts(["Tent"])
@@ -210,11 +243,11 @@ def test_evaluating_ranks_what_recommending_shows(trained: Laser, data: Dataset)
     for case, user in enumerate(cases.users):
         history, target = [IDS[item] for item in cases.histories[case]], IDS[cases.targets[case]]
         assert (history, target) == (after(int(user), 6), RING[(user + 6) % 11])
-        for protocol, exclude_seen in (("all", False), ("unseen", True)):
+        for protocol, exclude_seen in (("full", False), ("filter_seen", True)):
             (found,) = trained.recommend([history], k=100, exclude_seen=exclude_seen)
             assert evaluation.ranks[protocol][case] == 1 + [item.item_id for item in found].index(target)  # type: ignore[index]
     assert len(evaluation.users) == 11
-    assert evaluation.metrics()["mrr"] == pytest.approx(np.mean(1 / evaluation.ranks["all"]))
+    assert evaluation.metrics()["mrr"] == pytest.approx(np.mean(1 / evaluation.ranks["full"]))
     assert dict(evaluation.about) == {"model": "Laser", "dataset": "shop", "fingerprint": data.fingerprint, "part": "test"}
     assert trained.evaluate(data, "valid").about["part"] == "valid"
 

@@ -18,7 +18,6 @@ from laserrec.errors import CheckpointError, ConfigError, DataError
 from laserrec.laser.folder import ModelFolder
 from laserrec.laser.transfer import Start
 from laserrec.system.files import read_json, write_json
-from laserrec.training.session import Session
 
 PENS = ("Fountain pen", "Ballpoint pen", "Ink bottle", "Pencil", "Sharpener", "Rubber")
 
@@ -128,17 +127,17 @@ def test_a_stopped_run_knows_the_weights_it_started_from(saved: Path, llm: Path,
     start = Path(shutil.copytree(saved, tmp_path / "start"))
     once = {"stage2": {"epochs": 0}, "collaborative": {"refits": []}}
     config = small_shop.config(llm, **once).model_copy(update={"start": str(start)})
-    Laser.fit(stationery(), config, session=Session(tmp_path / "run"))
-    Laser.fit(stationery(), config, session=Session(tmp_path / "run", resume=True))
+    Laser.fit(stationery(), config, folder=tmp_path / "run")
+    Laser.fit(stationery(), config, folder=tmp_path / "run")
     shutil.rmtree(start)
     Laser.fit(stationery(), config.model_copy(update={"start": None})).save(start)
     with pytest.raises(CheckpointError, match="other settings or data"):
-        Laser.fit(stationery(), config, session=Session(tmp_path / "run", resume=True))
+        Laser.fit(stationery(), config, folder=tmp_path / "run")
 
 
 def test_a_device_that_is_not_there_is_refused(saved: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="Received the device 'cuda:7'"):
-        Laser.transfer(saved, stationery(), session=Session(tmp_path), device="cuda:7")
+        Laser.transfer(saved, stationery(), device="cuda:7")
 
 
 def test_a_score_may_have_other_terms(saved: Path, llm: Path) -> None:

@@ -8,30 +8,14 @@ from laserrec.comparison.compare import Compared, Figure, Row, Table
 from laserrec.comparison.slices import Slice
 from laserrec.evaluation.metrics import Protocol
 from laserrec.report import charts
-from laserrec.report.markup import label
 from laserrec.report.sections import Canvas, slices_section
 
 
 def test_numbers_of_charts() -> None:
     sizes = charts.bars("c", ["<1", "2"], [1234, 0], "events", "users").numbers
     assert sizes == charts.Numbers(["events", "users"], [["<1", "1,234"], ["2", "0"]])
-    shares = [charts.Series("expert 1", [0.25, 1]), charts.Series("expert 2", [0.75, None])]
-    told = charts.stacked("c", ["a", "a"], shares, "taste", "share").numbers
-    assert told == charts.Numbers(["taste", "expert 1", "expert 2"], [["a", "25.0%", "75.0%"], ["a", "100.0%", "–"]])
     fit = charts.curves("c", [0, 1], [None, 2.5], [charts.Series("N@10", [0.125, 0.5])], 1).numbers
     assert fit == charts.Numbers(["epoch", "training loss", "N@10"], [["0", "–", "0.1250"], ["1, kept", "2.5000", "0.5000"]])
-
-
-def test_long_labels_are_short_below_the_bars_and_stay_apart() -> None:
-    labels = ["Industrial" * 9 + end for end in "ab"] + ["all", "all"]
-    chart = charts.stacked("shares", labels, [charts.Series("expert 1", [0.1, 0.2, 0.3, 0.4])], "<b>brand</b>" * 9, "share")
-    (trace,), axis = chart.data, chart.layout["xaxis"]
-    assert trace["x"] == axis["tickvals"] == [0, 1, 2, 3]
-    assert axis["ticktext"] == ["IndustrialIndustr…"] * 2 + ["all"] * 2
-    assert trace["hovertext"][:2] == [label(text) for text in labels[:2]]
-    assert "<" not in axis["title"]["text"]
-    many = charts.stacked("shares", list(map(str, range(50))), [charts.Series("expert 1", [1.0] * 50)], "epoch", "share").layout["xaxis"]
-    assert many["ticktext"] == list(map(str, range(0, 50, 3)))
 
 
 def test_slices_tell_how_many_users_they_have() -> None:
@@ -56,7 +40,7 @@ def many_models(figures: Sequence[float]) -> Compared:
         values = {row.name: row.figures["ndcg@10"].mean for row in rows}
         return Table(protocol, rows, [], [Slice("items in the history", kind, 1, values) for kind in ("1–2", "3–4")], [])
 
-    return Compared("shop", "00", "test", 2, [table("all", figures), table("unseen", figures[::-1])])
+    return Compared("shop", "00", "test", 2, [table("full", figures), table("filter_seen", figures[::-1])])
 
 
 def test_slices_draw_no_more_models_than_lines_can_be_told_apart() -> None:

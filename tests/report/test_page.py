@@ -20,9 +20,6 @@ from hostile import TITLES, USERS
 from laserrec.errors import CheckpointError, DataError, MissingExtraError
 from laserrec.report import charts, page
 from laserrec.report.markup import Html, element, label, script_json, table
-from laserrec.report.routing import Association, Routing
-from laserrec.report.sections import Canvas
-from laserrec.report.training_sections import experts_section
 from laserrec.runs.folder import RunFolder
 from laserrec.system.devices import CPU
 
@@ -211,24 +208,10 @@ def test_nothing_is_loaded_and_no_other_script_runs(outline: Outline) -> None:
     assert re.findall(r"'sha256-([^']+)'", policy) == checksums
 
 
-@pytest.mark.parametrize(
-    ("attribute", "told"), [("genre", "Taste is told by how the genre"), (None, "No attribute divides the items well")]
-)
-def test_experts_are_told_with_and_without_taste(attribute: str | None, told: str) -> None:
-    canvas = Canvas()
-    found = Association("items in the history", ["2", "3"], [[1, 0], [0, 3]], 1.0, 0.2, 0.25)
-    text = experts_section([], Routing(4, [1, 3], attribute, [found]), canvas)
-    assert told in text
-    assert "expert 1: 25.0%, expert 2: 75.0%" in text
-    (chart,) = canvas.charts.values()
-    assert [trace["y"] for trace in chart.data] == [[1, 0, 0.25], [0, 1, 0.75]]  # the two kinds, and all
-    assert "no query experts" in experts_section([], None, canvas)
-
-
 def test_links_lead_to_sections(outline: Outline) -> None:
     ids = {attributes.get("id") for _, attributes in outline.tags}
     links = [str(attributes["href"])[1:] for tag, attributes in outline.tags if tag == "a"]
-    assert links == ["data", "results", "slices", "training", "experts", "map", "users", "cost", "repeat"]
+    assert links == ["data", "results", "slices", "training", "map", "users", "cost", "repeat"]
     assert set(links) <= ids
 
 
@@ -242,12 +225,12 @@ def test_what_is_told(outline: Outline, demonstrated: Path) -> None:
         "stage1.epochs",
         "Holm-corrected",
         "neighbours here need not be neighbours in full",
-        "genre of most items in the history",
+        "coloured by the first word of genre",
     ):
         assert told in text
     assert "Laser on <shop>" in outline.texts
-    hits = text.count("✓ taken next")
-    assert f"{hits} of 8 lists hold what was taken next" in text
+    hits = text.count("✓ test event")
+    assert f"{hits} of 8 lists hold the item of the test event" in text
 
 
 def test_the_same_run_gives_the_same_page(written: str, demonstrated: Path, tmp_path: Path) -> None:
@@ -297,7 +280,7 @@ def test_a_dataset_that_moved(copied: Path, capsys: pytest.CaptureFixture[str]) 
     about["data"]["absolute"] = str(copied / "data")
     (copied / "run" / "run.json").write_text(json.dumps(about))
     (copied / "data").rename(copied / "moved")
-    with pytest.raises(DataError, match="Tell where it is with --data"):
+    with pytest.raises(DataError, match="Say where it is"):
         command("report", copied / "run")()
     assert not (copied / "run" / "report.html").exists()
     command("report", copied / "run", "--data", copied / "moved")()

@@ -17,6 +17,7 @@ from laserrec.config import FitConfig, PromptConfig
 from laserrec.data.dataset import Cases
 from laserrec.data.ragged import Ragged
 from laserrec.laser.item_texts import ItemTexts
+from laserrec.system.progress import Observer
 from laserrec.training.laser_task import LaserTask
 from laserrec.training.loop import fit
 
@@ -105,20 +106,14 @@ def test_validation_ranks_the_whole_catalogue() -> None:
     assert found["recall@5"] == pytest.approx(sum(hits) / len(hits))
 
 
-class Figures:
+class Figures(Observer):
     """Keeps every step's figures."""
 
     def __init__(self) -> None:
         self.steps: list[Mapping[str, float]] = []
 
-    def begin(self, name: str, steps: int, done: int, history: object = ()) -> None: ...
-
     def on_step(self, step: int, scalars: Mapping[str, float]) -> None:
         self.steps.append(scalars)
-
-    def on_epoch(self, record: Mapping[str, Any]) -> None: ...
-
-    def end(self) -> None: ...
 
 
 def test_accumulation_is_the_full_batch(tmp_path: Path) -> None:
@@ -126,8 +121,8 @@ def test_accumulation_is_the_full_batch(tmp_path: Path) -> None:
     figures = []
     for micro in (None, 2):
         laser, watcher = tiny.system(tiny.config(mformer={"drop_state": 0.0})), Figures()
-        config = FitConfig(epochs=1, batch_size=5, micro_batch_size=micro)
-        fit(tiny.task(laser, balance=0.0), config, name="x", seed=0, folder=tmp_path / str(micro), identity={}, observers=[watcher])
+        config, how = FitConfig(epochs=1, batch_size=5), {"folder": tmp_path / str(micro), "identity": {}, "observers": [watcher]}
+        fit(tiny.task(laser, balance=0.0), config, name="x", seed=0, micro_batch=micro, **how)
         figures.append([{key: scalars[key] for key in ("loss", "gradient_norm", "scale")} for scalars in watcher.steps])
     assert len(figures[0]) == 2
     for whole, parts in zip(*figures, strict=True):

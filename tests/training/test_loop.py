@@ -41,7 +41,7 @@ def test_accumulation_is_the_full_batch(tmp_path: Path, micro: int) -> None:
     whole, parts = Regression(), Regression()
     seen, told = Watcher(), Watcher()
     run(tmp_path / "whole", whole, watcher=seen)
-    run(tmp_path / "parts", parts, watcher=told, micro_batch_size=micro)
+    run(tmp_path / "parts", parts, watcher=told, micro_batch=micro)
     assert weights(parts) == pytest.approx(weights(whole), rel=1e-5)
     for step, scalars in seen.steps.items():
         assert told.steps[step] == pytest.approx(scalars, rel=1e-4)

@@ -74,7 +74,7 @@ def test_a_finished_fit_is_not_made_again(tmp_path: Path) -> None:
 def test_without_resume_a_checkpoint_is_not_overwritten(tmp_path: Path) -> None:
     stopped(tmp_path)
     kept = (tmp_path / CHECKPOINT).read_bytes()
-    with pytest.raises(CheckpointError, match=r"would be overwritten\. Go on from it with --resume"):
+    with pytest.raises(CheckpointError, match=r"would be overwritten\. Go on from it with resume=True"):
         run(tmp_path, Regression(dropout=0.5))
     assert (tmp_path / CHECKPOINT).read_bytes() == kept
     run(tmp_path, Regression(dropout=0.5), resume=True)
@@ -169,7 +169,7 @@ def test_ctrl_c_leaves_a_resumable_run(tmp_path: Path, step: int) -> None:
         Watcher({step: interrupt}),
     )
     run(tmp_path / "whole", whole)
-    with pytest.raises(InterruptedTraining, match=rf"line: stopped after step {step}; continue with --resume"):
+    with pytest.raises(InterruptedTraining, match=rf"line: stopped after step {step}; continue with the same folder and resume=True"):
         run(tmp_path, task, watcher=watcher, checkpoint_seconds=1e9)
     assert max(watcher.steps) == step
     assert watcher.ended == 1
@@ -195,7 +195,7 @@ class Hurried(Regression):
 
 @pytest.mark.parametrize("epoch", [0, 1, 3])
 def test_ctrl_c_during_validation_stops_after_it(tmp_path: Path, epoch: int) -> None:
-    with pytest.raises(InterruptedTraining, match=rf"stopped after step {3 * epoch}; continue with --resume"):
+    with pytest.raises(InterruptedTraining, match=rf"stopped after step {3 * epoch}; continue with the same folder and resume=True"):
         run(tmp_path, Hurried(epoch), checkpoint_seconds=1e9)
     whole, resumed, watcher = Regression(dropout=0.5), Regression(dropout=0.5), Watcher()
     run(tmp_path / "whole", whole)
@@ -207,7 +207,7 @@ def test_ctrl_c_during_validation_stops_after_it(tmp_path: Path, epoch: int) -> 
 
 def test_a_second_ctrl_c_does_not_wait(tmp_path: Path) -> None:
     watcher = Watcher({2: lambda: (interrupt(), interrupt())})
-    with pytest.raises(InterruptedTraining, match="continue from the last checkpoint with --resume"):
+    with pytest.raises(InterruptedTraining, match="continue from the last checkpoint with the same folder and resume=True"):
         run(tmp_path, Regression(dropout=0.5), watcher=watcher)
     whole, resumed = Regression(dropout=0.5), Regression(dropout=0.5)
     run(tmp_path / "whole", whole)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from laserrec.system.files import read_tensors
+from laserrec.system.progress import Observer
 from laserrec.training.loop import CHECKPOINT
 
 Weights = dict[str, Tensor]
@@ -30,21 +31,17 @@ class Stop(Exception):  # noqa: N818 - not an error
     """Somebody pulled the plug."""
 
 
-class Plug:
+class Plug(Observer):
     """Stops a fit after some steps or epochs of its own."""
 
     def __init__(self, steps: int | None = None, epochs: int | None = None) -> None:
         self.steps, self.epochs = steps, epochs
-
-    def begin(self, name: str, steps: int, done: int, history: object = ()) -> None: ...
 
     def on_step(self, step: int, scalars: Mapping[str, float]) -> None:
         self.steps = self.count(self.steps)
 
     def on_epoch(self, record: Mapping[str, Any]) -> None:
         self.epochs = self.count(self.epochs)
-
-    def end(self) -> None: ...
 
     def count(self, left: int | None) -> int | None:
         if left == 1:

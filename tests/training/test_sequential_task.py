@@ -39,9 +39,9 @@ def task(hold_out: int = 0, model: Architecture = "sasrec") -> CollaborativeTask
     return CollaborativeTask(recommender, histories, Cases(np.arange(24), histories, targets), hold_out=hold_out)
 
 
-def train(trained: CollaborativeTask, folder: Path, **settings: Any) -> float:  # noqa: ANN401 - whatever FitConfig takes
+def train(trained: CollaborativeTask, folder: Path, micro: int | None = None, **settings: Any) -> float:  # noqa: ANN401 - whatever FitConfig takes
     config = FitConfig(**{"epochs": 25, "batch_size": 8, "learning_rate": 1e-2, "patience": 25} | settings)
-    return fit(trained, config, name="test", seed=0, folder=folder, identity={}).best_score
+    return fit(trained, config, name="test", seed=0, folder=folder, identity={}, micro_batch=micro).best_score
 
 
 def test_builder() -> None:
@@ -142,7 +142,7 @@ def test_micro_batches_learn_what_the_batch_does_from_histories_of_any_length(tm
         recommender = build_recommender(config, N, torch.ones(N, 2).cumsum(0) if config.reads_texts else None)
         histories = cycles([2, 6, 3, 5])
         trained = CollaborativeTask(recommender, histories, Cases(np.arange(4), histories, np.array([5, 6, 7, 8])), hold_out=0)
-        figures = train(trained, tmp_path / str(size), epochs=2, batch_size=4, micro_batch_size=size, learning_rate=1e-3)
+        figures = train(trained, tmp_path / str(size), epochs=2, batch_size=4, micro=size, learning_rate=1e-3)
         found.append([figures, *(float(parameter.detach().double().sum()) for parameter in recommender.parameters())])
     assert found[1] == pytest.approx(found[0], rel=1e-4, abs=1e-5)
 

@@ -13,12 +13,12 @@ import torch
 
 from laserrec.config import PromptConfig
 from laserrec.data.dataset import Dataset
+from laserrec.data.prompts import Template
 from laserrec.errors import CheckpointError
 from laserrec.system.cache import texts_folder, vectors_lock
 from laserrec.system.files import read_tensors, write_tensors
 from laserrec.text_cache.kept import kept_texts, remove_texts
 from laserrec.training import text_vectors as module
-from laserrec.training.session import Session
 from laserrec.training.text_vectors import TextVectors, text_vectors
 
 Read = Callable[..., TextVectors]
@@ -39,17 +39,20 @@ def counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @pytest.fixture
-def read(counted: list[int], tmp_path: Path) -> Read:
-    """Ask for a shop's vectors, in a session of one's own."""
+def read(counted: list[int]) -> Read:
+    """Ask for a shop's vectors."""
 
-    def ask(data: Dataset | None = None, session: str = "run", **prompt: object) -> TextVectors:
-        return text_vectors(data or small_shop.dataset(), PromptConfig(**prompt), tiny.backbone(), Session(tmp_path / session))  # type: ignore[arg-type]
+    def ask(data: Dataset | None = None, **prompt: object) -> TextVectors:
+        settings = PromptConfig(**prompt)  # type: ignore[arg-type]
+        return text_vectors(
+            [Template(settings).item_text(item) for item in (data or small_shop.dataset()).attributes()], settings, tiny.backbone()
+        )
 
     return ask
 
 
 def test_another_run_reads_nothing_again(read: Read, counted: list[int]) -> None:
-    first, second = read(session="one"), read(session="two")
+    first, second = read(), read()
     assert counted == [12]
     assert torch.equal(first.values, second.values)
     assert (first.seconds, first.source) == (second.seconds, second.source)

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from laserrec.data.columns import plain_name
-from laserrec.data.frames import Tables
 from laserrec.data.options import ReadOptions
 from laserrec.data.raw import RawTables
-from laserrec.data.rows import column_names, file_kind
+from laserrec.data.reading.files import file_kind, parts_of
+from laserrec.data.reading.jsonlines import first_keys
+from laserrec.data.reading.memory import Tables
 from laserrec.data.sources.amazon import read_amazon
 from laserrec.data.sources.movielens import read_movielens
 from laserrec.data.sources.recbole import read_recbole
@@ -43,10 +44,10 @@ def read_source(source: Path | Tables, form: Format | None, options: ReadOptions
 
 
 def _read_path(source: Path, form: Format | None, options: ReadOptions) -> RawTables:
-    if not source.exists():
+    if not source.exists() and parts_of(source) is None:
         raise DataError(f"{source} does not exist.")
     form = form or infer_format(source, options)
-    if options.items is not None and not options.items.is_file():
+    if options.items is not None and parts_of(options.items) is None:
         raise DataError(f"--items {options.items}: no such file.")
     if form == "table":
         return read_tabular(source, options)
@@ -63,6 +64,9 @@ def _read_path(source: Path, form: Format | None, options: ReadOptions) -> RawTa
 
 def infer_format(source: Path, options: ReadOptions) -> Format:
     """Tell a source's format from the names of its files and, for reviews, of their columns."""
+    parts = parts_of(source) or [source]
+    if parts != [source]:
+        return "table"
     if source.is_dir():
         names = {file.name for file in source.iterdir() if file.is_file()}
         if {"train.json", "val.json", "test.json"} <= names:
@@ -85,5 +89,5 @@ def infer_format(source: Path, options: ReadOptions) -> Format:
 
 
 def _is_reviews(file: Path, options: ReadOptions) -> bool:
-    names = {plain_name(name) for name in column_names(file, options)}
+    names = {plain_name(name) for name in first_keys(file, options)}
     return "unixreviewtime" in names or {"parentasin", "userid", "timestamp"} <= names

@@ -10,26 +10,30 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import html
 import json
 import re
-from collections.abc import Iterator
+import warnings
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from laserrec.data.events import Events
+from laserrec.data.columns import listed
+from laserrec.data.logs import read_log
 from laserrec.data.options import ReadOptions
 from laserrec.data.raw import RawTables
-from laserrec.data.rows import as_text, column_names, file_kind, read_rows
-from laserrec.data.sources.tabular import sound_events
-from laserrec.data.tables import ITEM, TIME, TITLE, USER, BadRow, SourceFile, empty_items, tidy_items
-from laserrec.data.text import lines
+from laserrec.data.reading.files import file_kind
+from laserrec.data.reading.table import Table
+from laserrec.data.reading.text import lines
+from laserrec.data.tables import ITEM, TITLE, BadRow, SourceFile, empty_items, repeated, tidy_items
+from laserrec.data.values import as_text, ids, why_no_id
 from laserrec.errors import DataError
 
 _SHAPES = (("user_id", "parent_asin", "timestamp"), ("reviewerID", "asin", "unixReviewTime"), ("user_id", "asin", "timestamp"))
 _COLUMNS = (ITEM, TITLE, "brand", "category")
+_NO_METADATA = ("no metadata: items have no text (name the file with --items FILE)",)
 _TAG = re.compile(r"<[^<>]{1,200}>")
 
 
@@ -43,23 +47,26 @@ def read_amazon(source: Path, options: ReadOptions) -> RawTables:
     Raises:
         DataError: files are missing, several, or cannot be read; another option was given.
     """
-    options.refuse_all_but(("items", "encoding"), "Amazon's reviews")
+    options.refuse_all_but(("items", "encoding", "keep", "min_rating", "null_marks"), "Amazon's reviews")
     reviews, metadata = _files(source, options)
+    table = Table.open(reviews, options)
+    user, item, time = _shape(table)
+    log = read_log(table, dataclasses.replace(options, user=user, item=item, time=time))
     problems: list[BadRow] = []
-    wanted = _shape(reviews, options)
-    rows = read_rows(reviews, wanted, options, problems)
-    events = sound_events(rows, reviews.name, None, problems)
-    items, read = _metadata(metadata, options.encoding, problems) if metadata else (empty_items(), 0)
+    items, read, notes = _metadata(metadata, options, problems) if metadata else (empty_items(), 0, _NO_METADATA)
     return RawTables(
         name=reviews.name.split(".")[0].removeprefix("reviews_").lower(),
         format="amazon",
-        events=Events.of(events),
+        events=log.events,
         items=items,
-        problems=tuple(problems),
-        rows=rows.read + read,
+        problems=(*log.problems, *problems),
+        rows=log.rows + read,
         sources=tuple(SourceFile.of(file) for file in (reviews, metadata) if file),
-        columns={"user": wanted[USER], "item": wanted[ITEM], "time": wanted[TIME]},
-        notes=() if metadata else ("no metadata: items have no text (name the file with --items FILE)",),
+        columns=log.columns,
+        notes=(*table.notes, *notes),
+        ignored={reviews.name: log.ignored},
+        left_out=log.left_out,
+        advice=log.advice,
     )
 
 
@@ -77,45 +84,41 @@ def _files(source: Path, options: ReadOptions) -> tuple[Path, Path | None]:
     return reviews[0], metadata[0] if metadata else None
 
 
-def _shape(reviews: Path, options: ReadOptions) -> dict[str, str]:
-    names = column_names(reviews, options)
-    for user, item, time in _SHAPES:
-        if {user, item, time} <= set(names):
-            return {USER: user, ITEM: item, TIME: time}
+def _shape(reviews: Table) -> tuple[str, str, str]:
+    for shape in _SHAPES:
+        if set(shape) <= set(reviews.columns):
+            return shape
     expected = " or ".join("/".join(shape) for shape in _SHAPES)
-    raise DataError(f"{reviews.name} holds none of Amazon's reviews; it has {', '.join(map(repr, names[:20]))}, expected {expected}.")
+    raise DataError(f"{reviews.name} holds none of Amazon's reviews; it has {listed(reviews.columns)}, expected {expected}.")
 
 
-def _metadata(file: Path, encoding: str, problems: list[BadRow]) -> tuple[pl.DataFrame, int]:
-    rows: list[tuple[str | None, ...]] = []
+def _metadata(file: Path, options: ReadOptions, problems: list[BadRow]) -> tuple[pl.DataFrame, int, tuple[str, ...]]:
+    """Return the items, the number of rows read, and notes."""
+    found: list[tuple[str | None, ...]] = []
     read = 0
-    for line, entry in _objects(file, encoding, problems):
-        read += 1
-        if entry is None:
-            continue
-        product = as_text(entry.get("parent_asin") or entry.get("asin"))
-        if not product or not product.strip():
-            problems.append(BadRow(file.name, line, "no asin"))
-            continue
-        details = entry.get("details")
-        brand = entry.get("brand") or (details.get("Brand") if isinstance(details, dict) else None) or entry.get("store")
-        rows.append((product.strip(), _title(entry.get("title")), _clean(brand), _clean(_category(entry))))
-    return tidy_items(pl.DataFrame(rows, schema=dict.fromkeys(_COLUMNS, pl.String), orient="row")), read
-
-
-def _objects(file: Path, encoding: str, problems: list[BadRow]) -> Iterator[tuple[int, dict[str, Any] | None]]:
-    for line, text in lines(file, encoding):
+    for line, text in lines(file, options.encoding):
         if not text.strip():
             continue
+        read += 1
         try:
             entry = _literal(text)
-        except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
+        except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
             problems.append(BadRow(file.name, line, f"neither JSON nor a Python literal: {str(error)[:80]}"))
-            yield line, None
             continue
         if not isinstance(entry, dict):
             problems.append(BadRow(file.name, line, "not an object"))
-        yield line, entry if isinstance(entry, dict) else None
+            continue
+        given = entry.get("parent_asin") or entry.get("asin")
+        why = why_no_id(given, options.null_marks)
+        if why is not None:
+            problems.append(BadRow(file.name, line, "no asin" if why == "missing" else f"the asin is {why}"))
+            continue
+        details = entry.get("details")
+        brand = entry.get("brand") or (details.get("Brand") if isinstance(details, dict) else None) or entry.get("store")
+        found.append((as_text(given), _title(entry.get("title")), _clean(brand), _clean(_category(entry))))
+    frame = pl.DataFrame(found, schema=dict.fromkeys(_COLUMNS, pl.String), orient="row")
+    items = tidy_items(frame.with_columns(ids(frame[ITEM], options.null_marks)), options.null_marks)
+    return items, read, repeated(file.name, len(found), items)
 
 
 def _literal(text: str) -> Any:  # noqa: ANN401 - whatever the line holds
@@ -123,7 +126,9 @@ def _literal(text: str) -> Any:  # noqa: ANN401 - whatever the line holds
     try:
         return json.loads(text)
     except ValueError:
-        return ast.literal_eval(text.strip())
+        with warnings.catch_warnings():  # an escape such as "\d" is a warning of Python's own
+            warnings.simplefilter("ignore")
+            return ast.literal_eval(text.strip())
 
 
 def _category(entry: dict[str, Any]) -> str | None:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import polars as pl
 
-from laserrec.data.events import Events
+from laserrec.data.logs import read_log
 from laserrec.data.options import ReadOptions
 from laserrec.data.raw import RawTables
-from laserrec.data.rows import Rows
-from laserrec.data.sources.tabular import read_tabular, sound_events
-from laserrec.data.tables import ITEM, TIME, TITLE, USER, BadRow, SourceFile, tidy_items
-from laserrec.data.text import plain_rows
+from laserrec.data.reading.rows import Places, Rows
+from laserrec.data.reading.text import plain_rows
+from laserrec.data.sources.tabular import read_tabular
+from laserrec.data.tables import ITEM, TITLE, BadRow, SourceFile, empty_items, one_row_each, repeated, tidy_items
 from laserrec.errors import DataError
 
 _GENRES = (
@@ -39,6 +39,8 @@ _GENRES = (
     "War",
     "Western",
 )
+_HONOURED = ("keep", "min_rating", "null_marks")
+_NO_MOVIES = ("no file of films: items have no text",)
 _YEAR = re.compile(r"\s*\((\d{4})\)\s*$")
 
 
@@ -47,7 +49,7 @@ def read_movielens(source: Path, options: ReadOptions) -> RawTables:
 
     Args:
         source: holds the files under their own names, or is the one of ratings.
-        options: only `encoding` may be given, and only of the CSV releases: the older ones have theirs.
+        options: `keep`, `min_rating` and `null_marks`; `encoding` only of the CSV releases: the older ones have theirs.
 
     Raises:
         DataError: files are missing or cannot be read; another option was given.
@@ -57,53 +59,65 @@ def read_movielens(source: Path, options: ReadOptions) -> RawTables:
     if not names:
         raise DataError(f"{source} is, or holds, none of MovieLens' u.data, ratings.dat and ratings.csv.")
     if names[0] == "ratings.csv":
-        options.refuse_all_but(("encoding",), "MovieLens' CSV files")
+        options.refuse_all_but(("encoding", *_HONOURED), "MovieLens' CSV files")
         return _read_csv(folder, options)
-    options.refuse_all_but((), f"MovieLens' {names[0]}")
+    options.refuse_all_but(_HONOURED, f"MovieLens' {names[0]}")
     if names[0] == "u.data":
         ratings, movies, separators = folder / "u.data", folder / "u.item", ("\t", "|")
     else:
         ratings, movies, separators = folder / "ratings.dat", folder / "movies.dat", ("::", "::")
+    log = read_log(_Ratings(ratings, separators[0]), options)
     problems: list[BadRow] = []
-    rows = _ratings(ratings, separators[0], problems)
-    events = sound_events(rows, ratings.name, None, problems)
-    items, read = _movies(movies, separators[1], problems) if movies.is_file() else (None, 0)
+    items, read, notes = _movies(movies, separators[1], problems) if movies.is_file() else (empty_items(), 0, _NO_MOVIES)
     return RawTables(
         name="ml-100k" if ratings.name == "u.data" else folder.name or "movielens",
         format="movielens",
-        events=Events.of(events),
-        items=tidy_items(items if items is not None else pl.DataFrame(schema={ITEM: pl.String})),
-        problems=tuple(problems),
-        rows=rows.read + read,
+        events=log.events,
+        items=items,
+        problems=(*log.problems, *problems),
+        rows=log.rows + read,
         sources=tuple(SourceFile.of(file) for file in (ratings, movies) if file.is_file()),
-        columns={"user": "1st column", "item": "2nd column", "time": "4th column"},
+        columns=log.columns,
+        notes=notes,
+        ignored={ratings.name: log.ignored},
+        left_out=log.left_out,
+        advice=log.advice,
     )
 
 
 def _read_csv(folder: Path, options: ReadOptions) -> RawTables:
     movies = folder / "movies.csv"
-    named = ReadOptions(user="userId", item="movieId", time="timestamp", encoding=options.encoding)
+    named = dataclasses.replace(options, user="userId", item="movieId", time="timestamp")
     raw = read_tabular(folder / "ratings.csv", dataclasses.replace(named, items=movies if movies.is_file() else None))
     items = raw.items.to_dicts()
     for item in items:
         item.update(_film(item[TITLE], (item.get("genres") or "").replace("(no genres listed)", "").split("|")))
     columns = dict.fromkeys((ITEM, TITLE, "year", "genres"), pl.String)
-    films = tidy_items(pl.DataFrame(items, schema=columns))
+    films = one_row_each(pl.DataFrame(items, schema=columns))
     return dataclasses.replace(raw, name=folder.name or "movielens", format="movielens", items=films)
 
 
-def _ratings(file: Path, separator: str, problems: list[BadRow]) -> Rows:
-    lines: list[int] = []
-    kept: list[list[str]] = []
-    found = len(problems)
-    for line, row in plain_rows(file, separator):
-        if len(row) != 4:
-            problems.append(BadRow(file.name, line, f"{len(row)} columns where user, item, rating and time should be"))
-            continue
-        lines.append(line)
-        kept.append([row[0], row[1], row[3]])
-    frame = pl.DataFrame(kept, schema=dict.fromkeys((USER, ITEM, TIME), pl.String), orient="row")
-    return Rows(frame, lines, [4] * len(lines), 4, len(lines) + len(problems) - found)
+class _Ratings:
+    """Ratings without a header, as a table."""
+
+    def __init__(self, file: Path, separator: str) -> None:
+        self.name, self.columns = file.name, ["user id", "item id", "rating", "timestamp"]
+        self.notes: tuple[str, ...] = ()
+        lines: list[int] = []
+        kept: list[list[str]] = []
+        bad: list[BadRow] = []
+        for line, row in plain_rows(file, separator):
+            if len(row) == 4:
+                lines.append(line)
+                kept.append(row)
+            else:
+                bad.append(BadRow(file.name, line, f"{len(row)} columns where user, item, rating and time should be"))
+        frame = pl.DataFrame(kept, schema=dict.fromkeys(self.columns, pl.String), orient="row")
+        self._rows = Rows(frame, (Places(file.name, lines),), bad)
+
+    def read(self, wanted: Sequence[str], numbers: Collection[str] = ()) -> Rows:
+        """Return the rows with some columns."""
+        return dataclasses.replace(self._rows, frame=self._rows.frame.select(wanted))
 
 
 def _encoding(file: Path) -> str:
@@ -115,10 +129,12 @@ def _encoding(file: Path) -> str:
     return "utf-8"
 
 
-def _movies(file: Path, separator: str, problems: list[BadRow]) -> tuple[pl.DataFrame, int]:
+def _movies(file: Path, separator: str, problems: list[BadRow]) -> tuple[pl.DataFrame, int, tuple[str, ...]]:
+    """Return the films, the number of rows read, and notes."""
     rows = list(plain_rows(file, separator, _encoding(file)))
-    columns = dict.fromkeys((ITEM, TITLE, "year", "genres"), pl.String)
-    return pl.DataFrame(list(_films(file, rows, problems)), schema=columns), len(rows)
+    found = list(_films(file, rows, problems))
+    items = tidy_items(pl.DataFrame(found, schema=dict.fromkeys((ITEM, TITLE, "year", "genres"), pl.String)))
+    return items, len(rows), repeated(file.name, len(found), items)
 
 
 def _films(file: Path, rows: list[tuple[int, list[str]]], problems: list[BadRow]) -> Iterator[dict[str, str | None]]:

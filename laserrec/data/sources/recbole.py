@@ -11,71 +11,80 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
 
+from laserrec.data.advice import Advice
+from laserrec.data.columns import guess, listed, untyped
 from laserrec.data.events import Events
+from laserrec.data.logs import read_log
 from laserrec.data.options import ReadOptions
 from laserrec.data.raw import RawTables
-from laserrec.data.rows import file_kind
-from laserrec.data.sources.tabular import table_items
+from laserrec.data.reading.files import file_kind
+from laserrec.data.reading.rows import Places, Rows
+from laserrec.data.reading.table import Table
+from laserrec.data.reading.text import plain_rows
+from laserrec.data.sources.tabular import Items, table_items
 from laserrec.data.tables import (
     ITEM,
     MICROSECONDS,
+    PART,
+    PART_TYPE,
     PARTS,
+    TIME,
     TITLE,
     USER,
     BadRow,
     SourceFile,
     empty_items,
     event_table,
+    repeated,
     tidy_items,
 )
-from laserrec.data.text import plain_rows
-from laserrec.data.times import microseconds
 from laserrec.errors import DataError
 
-_TITLES = ("title", "movie_title", "name", "item_name")
+_HONOURED = ("items", "encoding", "user", "item", "time", "time_format", "file_order", "clock", "keep", "min_rating", "null_marks")
 
 
 def read_recbole(source: Path, options: ReadOptions) -> RawTables:
-    """Read atomic files; columns of interactions have fixed names.
+    """Read atomic files, whatever their fields are called, as RecBole's own converted data sets name them (`artist_id`, `visitor_id`).
 
     Args:
         source: a folder of one dataset's files, or the .inter file to read in it.
-        options: `encoding`, and `items`: an .item file, a .text file or any table, to which its columns and `delimiter` apply.
+        options: those of columns, times and null marks; `encoding`; and `items`: an .item file, a .text file or any table, to which its
+            columns and `delimiter` apply.
 
     Raises:
-        DataError: files are missing, or lack a column that the format prescribes; another option was given.
+        DataError: files are missing, or columns cannot be told apart; another option was given.
     """
-    of_items = ("item_id", "title", "attributes", "delimiter") if options.items and file_kind(options.items) else ()
-    options.refuse_all_but(("items", "encoding", *of_items), "RecBole's atomic files")
+    of_items = ("item_id", "title", "attributes", "delimiter", "quoting") if options.items and file_kind(options.items) else ()
+    options.refuse_all_but((*_HONOURED, *of_items), "RecBole's atomic files")
     files, name = _files(source)
-    folder, parts = files[0].parent, list(PARTS) if len(files) == 3 else [""]
-    tables = [_Atomic.read(file, options.encoding) for file in files]
-    stitched = "item_id_list" in tables[0].fields
+    folder = files[0].parent
+    tables = [Atomic(file, options.encoding) for file in files]
+    stitched = "item_id_list" in tables[0].columns
     if stitched and len(files) == 1:
         raise DataError(f"{files[0]} holds histories, which are stitched together from .train.inter, .valid.inter and .test.inter.")
-    events = _sequences(tables) if stitched else _events(tables, parts)
-    events, problems, read = _rename(folder, name, events, options.encoding)
-    items = _items(folder, name, options)
+    log = _stitched(tables, options) if stitched else _events(tables, options)
+    events, problems, read = _rename(folder, name, log.events, options.encoding)
+    items, item_files = _items(folder, name, log.columns["item"], options)
     return RawTables(
         name=name.lower(),
         format="recbole",
         events=Events.of(events),
         items=items.frame,
-        problems=(*(bad for table in tables for bad in table.problems), *problems, *items.problems),
-        rows=sum(len(table.rows) + len(table.problems) for table in tables) + items.rows,
-        sources=tuple(SourceFile.of(file) for file in [*files, *read, *items.files]),
-        columns={
-            **{"user": "user_id", "item": "item_id", "time": "timestamp" if "timestamp" in tables[0].fields else "order of the file"},
-            **items.columns,
-        },
+        problems=(*log.problems, *problems, *items.problems),
+        rows=log.rows + items.rows,
+        sources=tuple(SourceFile.of(file) for file in [*files, *read, *item_files]),
+        columns={**log.columns, **items.columns},
         own_split=len(files) == 3,
-        notes=items.notes,
+        notes=(*log.notes, *items.notes),
+        ignored={table: names for table, names in ((tables[0].name, log.ignored), *items.ignored.items()) if names},
+        left_out=log.left_out,
+        advice=log.advice,
     )
 
 
@@ -102,75 +111,112 @@ def _files(source: Path) -> tuple[list[Path], str]:
     return _files(files[0]) if len(files) == 1 else (files, files[0].name.removesuffix(".train.inter"))
 
 
-@dataclass
-class _Atomic:
-    """One atomic file: rows as lists of fields, with their lines."""
+class Atomic:
+    """One atomic file as a table: fields without their types, and every value as text.
 
-    file: str
-    fields: list[str]
-    rows: list[tuple[int, list[str]]]
-    problems: list[BadRow]
+    Attributes:
+        name: the file's.
+        columns: its fields.
+        notes: none.
+        rows: (line, fields) of each well-formed row.
+        problems: the others.
+    """
 
-    @classmethod
-    def read(cls, path: Path, encoding: str) -> _Atomic:
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, path: Path, encoding: str) -> None:
+        """Read a file.
+
+        Raises:
+            DataError: it cannot be read, or its first line does not name the columns once each.
+        """
         rows = plain_rows(path, "\t", encoding)
         header = next(rows, None)
-        fields = [field.split(":")[0].strip() for field in header[1]] if header else []
-        if not {"item_id"} <= set(fields) or len(set(fields)) < len(fields):
+        self.name, self.columns = path.name, [untyped(field) for field in header[1]] if header else []
+        if not all(self.columns) or len(set(self.columns)) < len(self.columns) or len(self.columns) < 2:
             raise DataError(
                 f"{path} is no atomic file: its first line must name the columns once each, as in 'user_id:token<TAB>item_id:token'; "
-                f"received {fields}."
+                f"received {listed(self.columns)}."
             )
-        table = cls(path.name, fields, [], [])
+        self.rows: list[tuple[int, list[str]]] = []
+        self.problems: list[BadRow] = []
         for line, values in rows:
-            if len(values) == len(fields):
-                table.rows.append((line, values))
+            if len(values) == len(self.columns):
+                self.rows.append((line, values))
             else:
-                table.problems.append(BadRow(path.name, line, f"{len(values)} columns where the header has {len(fields)}"))
-        return table
+                self.problems.append(BadRow(path.name, line, f"{len(values)} columns where the header has {len(self.columns)}"))
+
+    def read(self, wanted: Sequence[str], numbers: Collection[str] = ()) -> Rows:
+        """Return the rows with some columns."""
+        columns = {name: [values[self.column(name)] for _, values in self.rows] for name in wanted}
+        frame = pl.DataFrame(columns, schema=dict.fromkeys(wanted, pl.String))
+        return Rows(frame, (Places(self.name, [line for line, _ in self.rows]),), list(self.problems))
 
     def column(self, name: str) -> int:
+        """Return a column's place.
+
+        Raises:
+            DataError: the file has no such column.
+        """
         try:
-            return self.fields.index(name)
+            return self.columns.index(name)
         except ValueError:
-            raise DataError(f"{self.file} has no column {name!r}; it has {', '.join(self.fields)}.") from None
+            raise DataError(f"{self.name} has no column {name!r}; it has {listed(self.columns)}.") from None
 
 
-def _events(tables: list[_Atomic], parts: list[str]) -> pl.DataFrame:
-    """One event a row; times are the file's, or its order where it has none."""
-    users: list[str] = []
-    items: list[str] = []
-    times: list[int] = []
-    named: list[str] = []
-    order = 0
-    for table, part in zip(tables, parts, strict=True):
-        user_at, item_at = table.column("user_id"), table.column("item_id")
-        clocks = None
-        if "timestamp" in table.fields:
-            at = table.column("timestamp")
-            clocks = microseconds(pl.Series([row[at] for _, row in table.rows], dtype=pl.String))
-        for place, (line, row) in enumerate(table.rows):
-            order += MICROSECONDS
-            when = order if clocks is None else clocks[place]
-            if not row[user_at].strip() or not row[item_at].strip() or when is None:
-                table.problems.append(BadRow(table.file, line, _reason(row[user_at], row[item_at])))
-                continue
-            users.append(row[user_at].strip())
-            items.append(row[item_at].strip())
-            times.append(when)
-            named.append(part)
-        bad = {problem.line for problem in table.problems}
-        table.rows = [row for row in table.rows if row[0] not in bad]
-    return event_table(users, items, times, named if parts[0] else None)
+@dataclass
+class _Log:
+    """The events of all parts, as a table, and what happened to the rows."""
+
+    events: pl.DataFrame
+    columns: dict[str, str]
+    problems: list[BadRow]
+    rows: int
+    left_out: int = 0
+    ignored: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    advice: tuple[Advice, ...] = ()
 
 
-def _reason(user: str, item: str) -> str:
-    if not user.strip():
-        return "no user id"
-    return "no item id" if not item.strip() else "the timestamp is not a number or a date"
+def _events(tables: list[Atomic], options: ReadOptions) -> _Log:
+    """Read one event a row; the order of the file stands for the moments where no column says them."""
+    notes: tuple[str, ...] = ()
+    if options.time is None and not options.file_order and guess("time", tables[0].columns) is None:
+        options = replace(options, file_order=True)
+        notes = (f"{tables[0].name}: no column says when, so each user's events are in the order of the file",)
+    logs = [read_log(table, options) for table in tables]
+    frames = []
+    start = 1
+    for log, part in zip(logs, PARTS if len(logs) == 3 else [None], strict=True):
+        frame = log.events.frame()
+        if options.file_order:
+            frame = frame.with_columns(pl.col(TIME) + start * MICROSECONDS)
+            start += log.rows  # a part's steps go on where those of the part before ended
+        frames.append(frame if part is None else frame.with_columns(pl.lit(part, PART_TYPE).alias(PART)))
+    return _Log(
+        events=pl.concat(frames),
+        columns=logs[0].columns,
+        problems=[bad for log in logs for bad in log.problems],
+        rows=sum(log.rows for log in logs),
+        left_out=sum(log.left_out for log in logs),
+        ignored=logs[0].ignored,
+        notes=(*notes, *dict.fromkeys(note for log in logs for note in log.notes)),
+        advice=tuple(dict.fromkeys(advice for log in logs for advice in log.advice)),
+    )
 
 
-def _sequences(tables: list[_Atomic]) -> pl.DataFrame:
+def _stitched(tables: list[Atomic], options: ReadOptions) -> _Log:
+    """Stitch each user's sequence from rows that hold a history and what came next."""
+    idle = options.given(("user", "item", "time", "time_format", "file_order", "clock", "keep", "min_rating"))
+    if idle:
+        raise DataError(f"{', '.join(idle)} would be ignored: {tables[0].name} holds histories, whose fields are fixed. Leave it out.")
+    rows = sum(len(table.rows) + len(table.problems) for table in tables)
+    events = _sequences(tables)
+    columns = {"user": "user_id", "item": "item_id", "time": "order of the file"}
+    return _Log(events, columns, [bad for table in tables for bad in table.problems], rows)
+
+
+def _sequences(tables: list[Atomic]) -> pl.DataFrame:
     """Stitch each user's sequence from rows of (last items before, next item)."""
     sequences: dict[str, list[str]] = {}
     parts: dict[str, list[str]] = {}
@@ -179,17 +225,14 @@ def _sequences(tables: list[_Atomic]) -> pl.DataFrame:
         grouped: dict[str, list[tuple[int, list[str], str]]] = {}
         for line, row in table.rows:
             grouped.setdefault(row[user_at].strip(), []).append((line, row[history_at].split(), row[item_at].strip()))
-        bad: set[int] = set()
         for user, rows in grouped.items():
             sequence, named = sequences.setdefault(user, []), parts.setdefault(user, [])
             for line, history, item in _oldest_first(rows):
                 reason = _extend(sequence, history, item) if user and item and " " not in item else "no user id or no item id"
                 if reason:
-                    table.problems.append(BadRow(table.file, line, reason))
-                    bad.add(line)
+                    table.problems.append(BadRow(table.name, line, reason))
                 # What stands before valid's or test's first target is history, so it is train's.
                 named.extend(["train"] * (len(sequence) - len(named) - 1) + [part] * (len(sequence) > len(named)))
-        table.rows = [row for row in table.rows if row[0] not in bad]
     return event_table(
         (user for user, sequence in sequences.items() for _ in sequence),
         (item for sequence in sequences.values() for item in sequence),
@@ -254,42 +297,31 @@ def _index(file: Path, encoding: str) -> tuple[dict[str, str], list[BadRow]]:
     return names, problems
 
 
-@dataclass
-class _Items:
-    """Items of a source, and what is to be told of how they were read."""
-
-    frame: pl.DataFrame
-    files: list[Path]
-    problems: Sequence[BadRow] = ()
-    rows: int = 0
-    columns: dict[str, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-
-
-def _items(folder: Path, name: str, options: ReadOptions) -> _Items:
+def _items(folder: Path, name: str, item: str, options: ReadOptions) -> tuple[Items, list[Path]]:
     """Read the file that was named, else `NAME.text`, else `NAME.item`."""
     file = options.items or next((file for ending in ("text", "item") if (file := folder / f"{name}.{ending}").is_file()), None)
     if file is None:
-        return _Items(empty_items(), [])
+        return Items(empty_items(), notes=("no file of items: items have no text",)), []
     if file_kind(file) is not None:
-        problems: list[BadRow] = []
-        frame, columns, notes, rows = table_items(file, ITEM, options, problems)
-        return _Items(frame, [file], problems, rows, columns, notes)
-    table = _Atomic.read(file, options.encoding)
+        return table_items(Table.open(file, options), item, options), [file]
+    table = Atomic(file, options.encoding)
+    if file.suffix != ".text":
+        return table_items(table, item, options, may_repeat=True), [file]
+    note = "texts of the form 'title. category. brand.' were divided into title, brand and category"
     rows = len(table.rows) + len(table.problems)
-    if file.suffix == ".text":
-        note = "texts of the form 'title. category. brand.' were divided into title, brand and category"
-        return _Items(_divided(table), [file], table.problems, rows, notes=(note,))
-    frame = pl.DataFrame([row for _, row in table.rows], schema=dict.fromkeys(table.fields, pl.String), orient="row")
-    title = next((column for column in _TITLES if column in table.fields), None)
-    return _Items(tidy_items(frame.rename({title: TITLE}) if title and title != TITLE else frame), [file], table.problems, rows)
+    at = table.column("item_id")
+    table.problems += [BadRow(file.name, line, "no item id") for line, row in table.rows if not row[at].strip()]
+    table.rows = [(line, row) for line, row in table.rows if row[at].strip()]
+    frame = _divided(table)
+    notes = (note, *repeated(file.name, len(table.rows), frame))
+    return Items(frame, table.problems, rows, notes=notes), [file]
 
 
-def _divided(table: _Atomic) -> pl.DataFrame:
+def _divided(table: Atomic) -> pl.DataFrame:
     at = table.column("text")
     texts = divide_texts([row[at] for _, row in table.rows])
-    ids = [row[table.column("item_id")].strip() for _, row in table.rows]
-    columns = {ITEM: ids, TITLE: [t[0] for t in texts], "brand": [t[2] for t in texts], "category": [t[1] for t in texts]}
+    names = [row[table.column("item_id")].strip() for _, row in table.rows]
+    columns = {ITEM: names, TITLE: [t[0] for t in texts], "brand": [t[2] for t in texts], "category": [t[1] for t in texts]}
     return tidy_items(pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String)))
 
 

@@ -14,7 +14,7 @@ import polars as pl
 from laserrec.data.events import Events
 from laserrec.data.options import ReadOptions
 from laserrec.data.raw import RawTables
-from laserrec.data.rows import as_text
+from laserrec.data.reading.files import readable
 from laserrec.data.tables import (
     ITEM,
     MICROSECONDS,
@@ -28,7 +28,7 @@ from laserrec.data.tables import (
     empty_items,
     tidy_items,
 )
-from laserrec.data.text import readable
+from laserrec.data.values import as_text
 from laserrec.errors import DataError
 
 _FILES = ("train.json", "val.json", "test.json")
@@ -61,18 +61,19 @@ def read_recformer(folder: Path, options: ReadOptions) -> RawTables:
             for item in items:
                 step = reached[user] = reached.get(user, -1) + 1
                 events.append((users.get(user, user), names.get(str(item), str(item)), step * MICROSECONDS, part))
+    items, notes = _items(folder / "meta_data.json", options.encoding)
     extra = [file for file in ("meta_data.json", "umap.json", "smap.json") if (folder / file).is_file()]
     return RawTables(
         name=folder.name or "recformer",
         format="recformer",
         events=Events.of(pl.DataFrame(events, schema={USER: pl.String, ITEM: pl.String, TIME: pl.Int64, PART: PART_TYPE}, orient="row")),
-        items=_items(folder / "meta_data.json", options.encoding),
+        items=items,
         problems=tuple(problems),
         rows=rows,
         sources=tuple(SourceFile.of(folder / file) for file in (*_FILES, *extra)),
         columns={"user": "key of the lists", "item": "number in a list", "time": "order of the lists"},
         own_split=True,
-        notes=("bad rows are counted by user; their number is the place in the file",) if problems else (),
+        notes=(*(("bad rows are counted by user; their number is the place in the file",) if problems else ()), *notes),
     )
 
 
@@ -91,13 +92,20 @@ def _inverse(file: Path, encoding: str) -> dict[str, str]:
     return inverse
 
 
-def _items(file: Path, encoding: str) -> pl.DataFrame:
+def _items(file: Path, encoding: str) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """Return the items, and a note about entries that are none."""
     if not file.is_file():
-        return empty_items()
-    entries = ((name, entry) for name, entry in _read(file, encoding).items() if isinstance(entry, dict))
-    rows = [{**{as_text(key) or "": as_text(value) for key, value in entry.items()}, ITEM: name} for name, entry in entries]
+        return empty_items(), ("no meta_data.json: items have no text",)
+    entries = _read(file, encoding)
+    rows = [
+        {**{as_text(key) or "": as_text(value) for key, value in entry.items()}, ITEM: name}
+        for name, entry in entries.items()
+        if isinstance(entry, dict)
+    ]
     keys = dict.fromkeys([ITEM, TITLE, *(key for row in rows for key in row)])
-    return tidy_items(pl.DataFrame(rows, schema=dict.fromkeys(keys, pl.String)))
+    left = len(entries) - len(rows)
+    notes = (f"{file.name}: {left:,} entries that are no objects were left out",) if left else ()
+    return tidy_items(pl.DataFrame(rows, schema=dict.fromkeys(keys, pl.String))), notes
 
 
 def _read(file: Path, encoding: str) -> dict[str, Any]:

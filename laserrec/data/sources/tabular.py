@@ -2,41 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import polars as pl
 
-from laserrec.data.columns import guess, resolve, told
-from laserrec.data.events import Events
-from laserrec.data.frames import Frame, Table, Tables
-from laserrec.data.ids import stripped
+from laserrec.data.columns import attribute_names, guess, is_index, listed, plain_name, told
+from laserrec.data.logs import Rowed, read_log
 from laserrec.data.options import ReadOptions
 from laserrec.data.raw import RawTables
-from laserrec.data.rows import Rows, column_names, file_kind, read_fast, read_rows
-from laserrec.data.tables import ITEM, MICROSECONDS, TIME, TITLE, USER, BadRow, SourceFile, empty_items, tidy_items
-from laserrec.data.times import ACCEPTED, microseconds
+from laserrec.data.reading.files import file_kind, parts_of, tables_in
+from laserrec.data.reading.memory import Frame, Tables
+from laserrec.data.reading.table import Table
+from laserrec.data.tables import ITEM, TIME, TITLE, USER, BadRow, SourceFile, empty_items, one_row_each, repeated
+from laserrec.data.values import ids, texts, why_no_id
 from laserrec.errors import DataError
 
-_LINE = "\0line"  # beside columns of any name
-TableItems = tuple[pl.DataFrame, dict[str, str], tuple[str, ...], int]  # table, columns, notes, rows read
+_ROW = "\0row"  # beside columns of any name
 
 
 def read_tabular(source: Path, options: ReadOptions) -> RawTables:
     """Read a table of interactions and, if there is one, a table of items.
 
     Args:
-        source: the file of interactions, or a folder that holds it and perhaps the file of items.
+        source: the interactions in whatever `Table.open` accepts, or a folder that holds them and perhaps the items, each in one file.
         options: columns that were named; the others are found by common names.
 
     Raises:
         DataError: files or columns cannot be told apart, a file cannot be read, or an option says nothing about these files.
     """
-    events_file, items_file = _files(source, options)
-    _refuse_idle(options, events_file, items_file)
-    name = (source if source.is_dir() else events_file).name.split(".")[0] or "dataset"
-    return _read(name, events_file, items_file, options)
+    events, items = _tables(source, options)
+    _refuse_idle(options, [*events.files, *(items.files if items else ())])
+    named = source if source.exists() else source.parent  # a pattern is no name
+    name = named.name.split(".")[0] or "dataset"
+    return _read(name, events, items, options)
 
 
 def read_frames(tables: Tables, options: ReadOptions) -> RawTables:
@@ -44,173 +45,133 @@ def read_frames(tables: Tables, options: ReadOptions) -> RawTables:
 
     Args:
         tables: the interactions, and perhaps the items.
-        options: all but `items`, `encoding` and `delimiter` may be given.
+        options: all but those of files may be given.
 
     Raises:
         DataError: one of these was given, something is no table, or columns cannot be told apart.
     """
-    idle = options.given(("items", "encoding", "delimiter"))
+    idle = options.given(("items", "encoding", "delimiter", "quoting", "max_unpacked_gib"))
     if idle:
         raise DataError(f"{', '.join(idle)} would be ignored: these are tables in memory, not files. Leave it out; items are Tables.items.")
-    events = Frame.of("interactions", tables.interactions)
-    items = None if tables.items is None else Frame.of("items", tables.items)
+    events = Table.open(Frame("interactions", tables.interactions), options)
+    items = None if tables.items is None else Table.open(Frame("items", tables.items), options)
     return replace(_read(tables.name, events, items, options), format="frames")
 
 
-def _read(name: str, events_file: Table, items_file: Table | None, options: ReadOptions) -> RawTables:
-    _refuse_contradictions(options, items_file)
-    names = column_names(events_file, options)
-    user = resolve("user", options.user, names, events_file.name)
-    item = resolve("item", options.item, names, events_file.name)
-    time = _time_column(names, events_file, options)
-    if len({user, item, time}) < 3:
-        raise DataError(f"{events_file.name}: user, item and time must be three columns; received {user!r}, {item!r} and {time!r}.")
-    problems: list[BadRow] = []
-    item_problems: list[BadRow] = []
+def _read(name: str, log: Table, catalogue: Table | None, options: ReadOptions) -> RawTables:
+    _refuse_contradictions(options, catalogue)
     with ThreadPoolExecutor(2) as pool:
         # What needs one core is done while the events, which need two only in parts, are read.
-        hashed = [pool.submit(SourceFile.of, file) for file in (events_file, items_file) if isinstance(file, Path)]
-        catalogue = pool.submit(table_items, items_file, item, options, item_problems)
-        events, rows = _events(events_file, user, item, time, options, problems)
-    items, item_columns, notes, item_rows = catalogue.result()
-    columns = {"user": user, "item": item, "time": time or "order of the file", **item_columns}
+        hashed = [pool.submit(SourceFile.of, file) for file in (*log.files, *(catalogue.files if catalogue else ()))]
+        item = options.item or guess("item", log.columns) or ITEM
+        texts = pool.submit(table_items, catalogue, item, options)
+        events = read_log(log, options)
+    items = texts.result()
     return RawTables(
         name=name,
         format="table",
-        events=events,
-        items=items,
-        problems=(*problems, *item_problems),
-        rows=rows + item_rows,
+        events=events.events,
+        items=items.frame,
+        problems=(*events.problems, *items.problems),
+        rows=events.rows + items.rows,
         sources=tuple(file.result() for file in hashed),
-        columns=columns,
-        notes=notes,
+        columns={**events.columns, **items.columns},
+        notes=(*log.notes, *events.notes, *items.notes),
+        ignored={table: names for table, names in ((log.name, events.ignored), *items.ignored.items()) if names},
+        left_out=events.left_out,
+        advice=events.advice,
     )
 
 
-def event_columns(frame: pl.DataFrame, time_format: str | None) -> pl.DataFrame:
-    """Return user, item and moment of rows that were read as they stand; null where one is missing or unreadable.
+@dataclass(frozen=True)
+class Items:
+    """Items of a source, and what is to be said of how they were read.
 
-    Args:
-        frame: columns `user_id`, `item_id` and perhaps `timestamp`.
-        time_format: see `ReadOptions`.
+    Attributes:
+        frame: `item_id`, `title` and further attributes.
+        problems: rows that could not be used.
+        rows: rows read.
+        columns: which column was read as what.
+        notes: what a user should know.
+        ignored: columns of the table that were not read.
     """
-    ids = [pl.col(name).cast(pl.String).str.strip_chars() for name in (USER, ITEM)]
-    events = frame.select(ids).with_columns(pl.when(pl.col(name).str.len_bytes() > 0).then(pl.col(name)) for name in (USER, ITEM))
-    return events.with_columns(_moments(frame, time_format))
+
+    frame: pl.DataFrame
+    problems: Sequence[BadRow] = ()
+    rows: int = 0
+    columns: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    ignored: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def _moments(frame: pl.DataFrame, time_format: str | None) -> pl.Series:
-    if TIME in frame.columns:
-        return microseconds(frame[TIME], time_format)
-    return pl.int_range(frame.height, dtype=pl.Int64, eager=True).alias(TIME) * MICROSECONDS
-
-
-def _sound(frame: pl.DataFrame, time_format: str | None) -> Events | None:
-    """Return what `event_columns` would, as numbers, or None where it would hold a null; blanks are looked for among distinct ids."""
-    table = frame.select(pl.col(USER, ITEM).cast(pl.String)).with_columns(_moments(frame, time_format))
-    if any(table.null_count().row(0)):
-        return None
-    raw = Events.of(table)
-    (users, user), (items, item) = stripped(raw.users, raw.user), stripped(raw.items, raw.item)
-    return None if "" in users or "" in items else Events(users, items, user, item, raw.time)
-
-
-def sound_events(rows: Rows, file: str, time_format: str | None, problems: list[BadRow]) -> pl.DataFrame:
-    """Return the usable events of rows read line by line, and report the others."""
-    events = event_columns(rows.frame, time_format)
-    bad = events.with_columns(pl.Series("line", rows.lines, dtype=pl.Int64), pl.Series("width", rows.widths, dtype=pl.Int64))
-    given = rows.frame[TIME].cast(pl.String).alias("given") if TIME in rows.frame.columns else pl.lit(None, pl.String).alias("given")
-    bad = bad.with_columns(given)
-    bad = bad.filter(pl.any_horizontal(pl.col(USER, ITEM, TIME).is_null()))
-    for user, item, _, line, width, moment in bad.iter_rows():
-        short = f" ({width} columns where the header has {rows.width})" if width < rows.width else ""
-        missing = "no user id" if user is None else "no item id" if item is None else ""
-        problems.append(BadRow(file, line, missing + short if missing else _bad_time(moment) + short))
-    return events.drop_nulls()
-
-
-def _bad_time(given: str | None) -> str:
-    return f"the time {given[:40]!r} is not {ACCEPTED}" if given and given.strip() else "no time"
-
-
-def _events(file: Table, user: str, item: str, time: str | None, options: ReadOptions, problems: list[BadRow]) -> tuple[Events, int]:
-    wanted = {USER: user, ITEM: item} | ({TIME: time} if time else {})
-    fast = read_fast(file, wanted, options, numbers=(TIME,) if options.time_format is None else ())
-    events = _sound(fast, options.time_format) if fast is not None else None
-    if events is not None:
-        return events, len(events)
-    rows = read_rows(file, wanted, options, problems)
-    return Events.of(sound_events(rows, file.name, options.time_format, problems)), rows.read
-
-
-def table_items(file: Table | None, item: str, options: ReadOptions, problems: list[BadRow]) -> TableItems:
+def table_items(table: Rowed | None, item: str, options: ReadOptions, *, may_repeat: bool = False) -> Items:
     """Read a table of items.
 
     Args:
-        file: the table; None for a source without one.
+        table: the table; None for a source without one.
         item: column of the item's id where both tables call it the same.
-        options: columns, encoding and delimiter.
-        problems: where unusable rows are reported.
+        options: columns and null marks.
+        may_repeat: an id that occurs again with other words is left out and counted; otherwise it is a bad row.
 
-    Returns:
-        The items, which column was taken for what, notes, and the number of rows read.
+    Raises:
+        DataError: a column cannot be found.
     """
-    if file is None:
-        return empty_items(), {}, ("no table of items: items have no text (give one with --items FILE, or as items of Tables)",), 0
-    names = column_names(file, options)
-    key, title, others = _item_columns(names, file, item, options)
-    wanted = {ITEM: key} | ({TITLE: title} if title else {}) | {_attribute(name): name for name in others}
-    rows = read_rows(file, wanted, options, problems, strict=True)
-    frame = rows.frame.with_columns(pl.all().cast(pl.String)).with_columns(pl.col(ITEM).str.strip_chars())
-    frame = frame.with_columns(pl.Series(_LINE, rows.lines, dtype=pl.Int64))
-    usable = pl.col(ITEM).str.len_bytes().fill_null(0) > 0
-    problems += [BadRow(file.name, line, "no item id") for line in frame.filter(~usable)[_LINE]]
-    frame = frame.filter(usable)
-    different = frame.unique([name for name in frame.columns if name != _LINE], keep="first", maintain_order=True)
-    notes = (
-        (f"{file.name}: {frame.height - different.height:,} rows that repeat another were dropped",)
-        if different.height < frame.height
-        else ()
+    if table is None:
+        return Items(empty_items(), notes=("no table of items: items have no text (give one with --items FILE, or as items of Tables)",))
+    key, title, attributes = _item_columns(table.columns, table.name, item, options)
+    names = {key: ITEM} | ({title: TITLE} if title else {}) | attribute_names(attributes, (ITEM, TITLE, USER, TIME))
+    rows = table.read(list(names))
+    read = {names[name]: rows.frame[name] for name in names}
+    others = {name: texts(values, options.null_marks).alias(name) for name, values in read.items() if name != ITEM}
+    frame = pl.DataFrame([ids(read[ITEM], options.null_marks).alias(ITEM), *others.values()]).with_row_index(_ROW)
+    problems = list(rows.bad)
+    for row in frame[ITEM].is_null().arg_true():
+        why = why_no_id(read[ITEM][row], options.null_marks) or "missing"
+        problems.append(rows.bad_row(row, "no item id" if why == "missing" else f"the item id is {why}"))
+    frame = frame.drop_nulls(ITEM)
+    different = frame.unique([name for name in frame.columns if name != _ROW], keep="first", maintain_order=True)
+    repeats = frame.height - different.height
+    notes = (f"{table.name}: {repeats:,} rows that repeat another were dropped",) if repeats else ()
+    items = one_row_each(different.drop(_ROW))
+    if may_repeat:
+        notes = (*notes, *repeated(table.name, different.height, items))
+    else:
+        again = different.filter(~pl.col(ITEM).is_first_distinct()).select(ITEM, _ROW)
+        problems += [rows.bad_row(row, f"the item id {name!r} occurred before") for name, row in again.iter_rows()]
+    return Items(
+        frame=items,
+        problems=problems,
+        rows=rows.read,
+        columns={"item id": key, "title": title or "none", "attributes": ", ".join(attributes) or "none"},
+        notes=(*table.notes, *notes),
+        ignored={table.name: tuple(name for name in table.columns if name not in names)},
     )
-    repeated = different.filter(~pl.col(ITEM).is_first_distinct()).select(ITEM, _LINE)
-    problems += [BadRow(file.name, line, f"the item id {name!r} occurred before") for name, line in repeated.iter_rows()]
-    columns = {"item id": key, "title": title or "none", "attributes": ", ".join(others) or "none"}
-    return tidy_items(frame.drop(_LINE)), columns, notes, rows.read
 
 
-def _item_columns(names: list[str], file: Table, item: str, options: ReadOptions) -> tuple[str, str | None, list[str]]:
-    """Return the columns of id, title and further attributes."""
+def _item_columns(columns: list[str], file: str, item: str, options: ReadOptions) -> tuple[str, str | None, list[str]]:
+    """Return the columns of id, title and further attributes; an index is none of them unless it is named."""
+    names = [name for name in columns if not is_index(name)]
     if options.item_id is not None:
-        key: str | None = told(options.item_id, names, "--item-id-column", file.name)
+        key: str | None = told(options.item_id, columns, "--item-id-column", file)
     else:
         key = item if item in names else guess("item", names) or _named_id(names)
     if key is None:
-        found = ", ".join(map(repr, names))
-        raise DataError(f"{file.name}: cannot tell which column is the item's id; it has {found}. Name it with --item-id-column COLUMN.")
-    left = [name for name in names if name and name != key]
-    title = told(options.title, names, "--title-column", file.name) if options.title is not None else guess("title", left)
-    chosen = left if options.attributes is None else [told(name, names, "--attribute", file.name) for name in options.attributes]
+        raise DataError(
+            f"{file}: cannot tell which column is the item's id; it has {listed(columns)}. Name it with --item-id-column COLUMN."
+        )
+    left = [name for name in names if name != key]
+    title = told(options.title, columns, "--title-column", file) if options.title is not None else guess("title", left)
+    chosen = left if options.attributes is None else [told(name, columns, "--attribute", file) for name in options.attributes]
     return key, title, [name for name in dict.fromkeys(chosen) if name not in (key, title)]
 
 
 def _named_id(names: list[str]) -> str | None:
-    return next((name for name in names if name.casefold() == "id"), None)
-
-
-def _attribute(column: str) -> str:
-    name = column.split(":")[0].strip()
-    return f"{name}_" if name in (ITEM, TITLE, USER, TIME) else name
-
-
-def _time_column(names: list[str], file: Table, options: ReadOptions) -> str | None:
-    if options.file_order:
-        return None
-    return resolve("time", options.time, names, file.name, ", or pass --file-order if each user's rows are in order already")
+    return next((name for name in names if plain_name(name) == "id"), None)
 
 
 def _refuse_contradictions(options: ReadOptions, items: Table | None) -> None:
     """Refuse options that contradict another, or speak of items that are not there."""
-    moments = options.given(("time", "time_format"))
+    moments = options.given(("time", "time_format", "clock"))
     if options.file_order and moments:
         raise DataError(f"--file-order says that there are no moments, and {moments[0]} what they are. Give one of the two.")
     idle = options.given(("item_id", "title", "attributes")) if items is None else ()
@@ -218,38 +179,39 @@ def _refuse_contradictions(options: ReadOptions, items: Table | None) -> None:
         raise DataError(f"{', '.join(idle)} would be ignored: there is no table of items. Name one with --items FILE, or leave it out.")
 
 
-def _refuse_idle(options: ReadOptions, events_file: Path, items_file: Path | None) -> None:
+def _refuse_idle(options: ReadOptions, files: Sequence[Path]) -> None:
     """Refuse options of text files where there is none."""
-    kinds = {file_kind(file) for file in (events_file, items_file) if file is not None}
-    idle = options.given(("delimiter",)) if not kinds & {"csv", "tsv"} else ()
+    kinds = {file_kind(file) for file in files}
+    idle = options.given(("delimiter", "quoting")) if not kinds & {"csv", "tsv"} else ()
     idle = idle or (options.given(("encoding",)) if kinds == {"parquet"} else ())
     if idle:
-        raise DataError(f"{', '.join(idle)} would be ignored: {events_file.name} is no such text file. Leave it out.")
+        raise DataError(f"{', '.join(idle)} would be ignored: {files[0].name} is no such text file. Leave it out.")
 
 
-def _files(source: Path, options: ReadOptions) -> tuple[Path, Path | None]:
-    """Return the file of interactions and that of items, told apart by their columns."""
-    if source.is_file():
-        return source, options.items
-    tables = [file for file in sorted(source.iterdir()) if file.is_file() and file_kind(file) is not None and file != options.items]
-    events: list[Path] = []
-    others: list[Path] = []
-    for file in tables:
-        names = column_names(file, options)
+def _tables(source: Path, options: ReadOptions) -> tuple[Table, Table | None]:
+    """Open the interactions and the items; in a folder of several tables they are told apart by their columns."""
+    items = None if options.items is None else Table.open(options.items, options)
+    if parts_of(source) is not None:
+        return Table.open(source, options), items
+    tables = [Table.open(file, options) for file in tables_in(source) if file != options.items]
+    events: list[Table] = []
+    others: list[Table] = []
+    for table in tables:
+        names = table.columns
         user = options.user in names if options.user else guess("user", names) is not None
         item = options.item in names if options.item else guess("item", names) is not None
-        (events if user and item else others).append(file)
+        (events if user and item else others).append(table)
     if len(events) != 1:
-        found = ", ".join(file.name for file in events) or "none"
+        found = ", ".join(table.name for table in events) or "none"
         raise DataError(
             f"{source} must hold one table of interactions, with a user's and an item's column; found {found} among "
-            f"{', '.join(file.name for file in tables) or 'no tables'}. Give the file itself, and name its columns with --user-column and "
-            "--item-column."
+            f"{', '.join(table.name for table in tables) or 'no tables'}. Give the file itself, or a pattern such as "
+            f"'{source.name}/*.csv' for several files that are one table; name columns with --user-column and --item-column."
         )
-    if options.items is not None or len(others) == 0:
-        return events[0], options.items
-    with_id = [file for file in others if guess("item", names := column_names(file, options)) or _named_id(names)]
+    if items is not None or not others:
+        return events[0], items
+    with_id = [table for table in others if guess("item", table.columns) or _named_id(table.columns)]
     if len(with_id) > 1:
-        found = ", ".join(file.name for file in with_id)
+        found = ", ".join(table.name for table in with_id)
         raise DataError(f"{source} holds several tables that may be the items: {found}. Choose one with --items FILE.")
     return events[0], with_id[0] if with_id else None

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from laserrec.runs.baselines import RECIPES, Trained
+from laserrec.baselines.sequential import SequentialBaseline
 
-Tuned = Literal["laser", Trained]
-TUNED: tuple[Tuned, ...] = ("laser", *RECIPES)
 Value = float | int
 
 
@@ -37,7 +34,7 @@ class OneOf:
 
 
 Space = Mapping[str, Between | OneOf]
-"""By the setting's name, as `--set` takes it."""
+"""By the setting's name, `section.key`."""
 
 LASER: Space = {
     "stage1.learning_rate": Between(1e-4, 1e-3),
@@ -56,6 +53,6 @@ IDS: Space = {
 }
 
 
-def space_of(model: Tuned) -> Space:
-    """Return what is searched for a model; sizes that make it another model are not."""
-    return LASER if model == "laser" else IDS
+def space_of(baseline: SequentialBaseline | None) -> Space:
+    """Return what is searched for a baseline, or for Laser where there is none; sizes that make it another model are not."""
+    return LASER if baseline is None else IDS

@@ -1,7 +1,7 @@
 """A search over settings, by Optuna: resumable, with pruning, and the same budget for every model.
 
     <folder>/study.db              every trial, in Optuna's own storage; shared by all models of the folder
-    <folder>/<model>/best.json     the best settings so far, as --config takes them
+    <folder>/<model>/best.json     the best settings so far, as a settings file
     <folder>/<model>/trial/        fits of the trial under way, removed at its end
     <folder>/<model>/shared/       what all trials of Laser have in common: its id-based recommender
 
@@ -20,19 +20,17 @@ from typing import Any
 
 import torch
 
+from laserrec.baselines.sequential import SequentialBaseline
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.errors import ConfigError, MissingExtraError, NonFiniteLossError, TrainingError
-from laserrec.llm.loading import load_backbone
-from laserrec.recommender import Laser
-from laserrec.runs.baselines import trained_settings
-from laserrec.runs.tuning.space import Between, OneOf, Tuned, Value, space_of
+from laserrec.runs.tuning.space import Between, OneOf, Value, space_of
 from laserrec.system.devices import CPU
 from laserrec.system.files import alone, write_json
-from laserrec.training.fit import fit_collaborative
-from laserrec.training.loop import Observer
-from laserrec.training.session import Session
-from laserrec.training.text_vectors import TextVectors, text_vectors
+from laserrec.system.progress import Observer
+from laserrec.training.context import FitContext
+from laserrec.training.pipeline import run_stages, trained_stages
+from laserrec.training.text_vectors import TextVectors
 
 WHOLE_TRIALS, WARM_UP_EPOCHS = 2, 10
 """Trials before any is pruned, and the most epochs of a trial before it may be: one slow trial must not take most of a small budget."""
@@ -87,7 +85,9 @@ class Tuning:
 
 
 @contextmanager
-def searching(model: Tuned, data: Dataset, config: LaserConfig, folder: Path, device: torch.device = CPU) -> Iterator[Search]:
+def searching(
+    baseline: SequentialBaseline | None, data: Dataset, config: LaserConfig, folder: Path, device: torch.device = CPU
+) -> Iterator[Search]:
     """Give a search, arguments as of `Search`, and keep its folder to this process meanwhile: it clears away what others left.
 
     Raises:
@@ -95,18 +95,20 @@ def searching(model: Tuned, data: Dataset, config: LaserConfig, folder: Path, de
         MissingExtraError: Optuna is not installed.
         ConfigError: the search in the folder departs from other settings.
     """
-    with alone(folder / model):
-        yield Search(model, data, config, folder, device)
+    with alone(folder / _name(baseline)):
+        yield Search(baseline, data, config, folder, device)
 
 
 class Search:
     """A search under way; those that were stopped are taken up. Made by `searching`, where other processes may want the same."""
 
-    def __init__(self, model: Tuned, data: Dataset, config: LaserConfig, folder: Path, device: torch.device = CPU) -> None:
+    def __init__(
+        self, baseline: SequentialBaseline | None, data: Dataset, config: LaserConfig, folder: Path, device: torch.device = CPU
+    ) -> None:
         """Open the search, or begin it.
 
         Args:
-            model: what to tune.
+            baseline: what to tune; Laser itself when None.
             data: its training and validation events are used.
             config: the settings that the search departs from; they are the first trial, so what is found is never worse.
             folder: where the search is kept.
@@ -117,15 +119,15 @@ class Search:
             ConfigError: the search in the folder departs from other settings.
         """
         self._optuna = _optuna()
-        self.model, self.data, self.folder, self.device = model, data, folder / model, device
-        self.start, self._refits = _start(model, config), config.collaborative.refits
-        self._texts: TextVectors | None = None
+        self.baseline, self.model, self.data, self.device = baseline, _name(baseline), data, device
+        self.folder, self.start, self._refits = folder / self.model, _start(baseline, config), config.collaborative.refits
+        self._vectors: TextVectors | None = None  # which no trial changes
         self.folder.mkdir(parents=True, exist_ok=True)
         self._study = self._optuna.create_study(
-            study_name=f"{model} on {data.fingerprint[:12]}",
+            study_name=f"{self.model} on {data.fingerprint[:12]}",
             storage=f"sqlite:///{(folder / 'study.db').resolve()}",
             direction="maximize",
-            pruner=self._optuna.pruners.MedianPruner(n_startup_trials=WHOLE_TRIALS, n_warmup_steps=_warm_up(model, self.start)),
+            pruner=self._optuna.pruners.MedianPruner(n_startup_trials=WHOLE_TRIALS, n_warmup_steps=_warm_up(baseline, self.start)),
             load_if_exists=True,
         )
         self._require_same_settings()
@@ -133,8 +135,8 @@ class Search:
         self._counted = (states.COMPLETE, states.PRUNED)
         for left in self._study.get_trials(deepcopy=False, states=(states.RUNNING,)):  # of a process that was killed
             self._study.tell(left.number, state=states.FAIL)
-        self._given = given = {name: _value(self.start, name) for name in space_of(model)}
-        self._space = {name: where.including(given[name]) for name, where in space_of(model).items()}
+        self._given = given = {name: _value(self.start, name) for name in space_of(baseline)}
+        self._space = {name: where.including(given[name]) for name, where in space_of(baseline).items()}
         if not self.trials and not self._study.get_trials(deepcopy=False, states=(states.WAITING,)):
             self._study.enqueue_trial(given)
 
@@ -152,9 +154,9 @@ class Search:
         """
         made, complete = self.trials, self._complete
         if not complete:
-            fit = "stage1" if self.model == "laser" else "fit_collaborative"
+            rate = f"{'stage1' if self.baseline is None else 'fit_collaborative'}.learning_rate"
             raise TrainingError(
-                f"No trial of {self.model} was completed; start from a lower learning rate: --set {fit}.learning_rate=1e-4."
+                f"No trial of {self.model} was completed; start from a lower learning rate, such as {rate}=1e-4.", parameters=[rate]
             )
         best = self._study.best_trial
         given = next((trial.value for trial in complete if trial.params == self._given), None)
@@ -172,7 +174,8 @@ class Search:
         if kept and any(kept.get(key) != value for key, value in own.items()):
             raise ConfigError(
                 f"{self.folder} holds a search that departs from other settings, or from other texts of the items. Go on with those, or "
-                "choose another folder with --out."
+                "choose another folder.",
+                parameters=["out"],
             )
         for key, value in own.items():
             self._study.set_user_attr(key, value)
@@ -199,81 +202,68 @@ class Search:
 
     def _try(self, trial: Any, observers: Sequence[Observer]) -> float:  # noqa: ANN401 - Optuna is untyped here
         settings = self._settled({name: _suggest(trial, name, where) for name, where in self._space.items()})
-        judge = _Judge("stage1" if self.model == "laser" else self.model, trial, self._optuna)
+        judge = _Judge("stage1" if self.baseline is None else self.model, trial, self._optuna)
         shutil.rmtree(self.folder / "trial", ignore_errors=True)
         try:
-            if self.model == "laser":
-                return self._try_laser(settings, [*observers, judge], judge)
-            return self._try_baseline(settings, [*observers, judge])
+            context = FitContext(
+                self.data, settings, self.folder / "trial", observers=[*observers, judge], device=self.device, vectors=self._vectors
+            )
+            return self._try_laser(context) if self.baseline is None else self._try_baseline(self.baseline, context)
         except NonFiniteLossError as error:
             raise self._optuna.TrialPruned(str(error)) from error
         finally:
             shutil.rmtree(self.folder / "trial", ignore_errors=True)
 
-    def _try_baseline(self, config: LaserConfig, observers: Sequence[Observer]) -> float:
-        settings, learning = config.collaborative, config.fit_collaborative
-        if settings.reads_texts and self._texts is None:  # which no trial changes
-            reading = Session(self.folder.parent, observers=observers[:-1], device=self.device)
-            self._texts = text_vectors(self.data, config.prompt, load_backbone(config, self.device), reading)
-        session = Session(self.folder / "trial", observers=observers, device=self.device)
-        fitted = fit_collaborative(
-            self.data, settings, learning, seed=config.seed, session=session, hold_out=0, name=self.model, texts=self._texts
-        )
-        return fitted.result.best_score
+    def _try_baseline(self, baseline: SequentialBaseline, context: FitContext) -> float:
+        run_stages(baseline.stages(context.config), context)
+        self._vectors = context.vectors
+        return context.fits[baseline.name].score
 
-    def _try_laser(self, config: LaserConfig, observers: Sequence[Observer], judge: _Judge) -> float:
+    def _try_laser(self, context: FitContext) -> float:
         trial, shared = self.folder / "trial", self.folder / "shared"
         if shared.is_dir():
             shutil.copytree(shared, trial)
-        Laser.fit(self.data, config, session=Session(trial, resume=True, observers=observers, device=self.device))
+        run_stages(trained_stages(context.config), context)
         if not shared.is_dir():
             kept = trial.with_name(".shared")
             shutil.rmtree(kept, ignore_errors=True)
             shutil.copytree(trial, kept, ignore=lambda folder, names: [name for name in names if name.startswith("stage")])
             kept.rename(shared)
-        return judge.best.get("stage2", judge.best["stage1"])
+        *_, last = context.stages.values()
+        return last.best_score
 
 
-class _Judge:
-    """Tells Optuna how one of the fits goes, and stops it when it falls behind; notes the best score of each.
-
-    Attributes:
-        best: validation score by fit.
-    """
+class _Judge(Observer):
+    """Reports to Optuna how one of the fits goes, and stops it when it falls behind."""
 
     def __init__(self, decisive: str, trial: Any, optuna: Any) -> None:  # noqa: ANN401
-        self.decisive, self.trial, self.optuna = decisive, trial, optuna
-        self.name, self.best = "", dict[str, float]()
+        self.decisive, self.trial, self.optuna, self.name = decisive, trial, optuna, ""
 
     def begin(self, name: str, steps: int, done: int, history: Sequence[Mapping[str, Any]] = ()) -> None:
         self.name = name
 
-    def on_step(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Only epochs count."""
-
     def on_epoch(self, record: Mapping[str, Any]) -> None:
-        score = record["valid"][record["metric"]]
-        self.best[self.name] = max(score, self.best.get(self.name, score))
         if self.name == self.decisive:
-            self.trial.report(score, record["epoch"])
+            self.trial.report(record["valid"][record["metric"]], record["epoch"])
             if self.trial.should_prune():
                 raise self.optuna.TrialPruned
 
-    def end(self) -> None:
-        """Nothing is closed."""
+
+def _name(baseline: SequentialBaseline | None) -> str:
+    return "laser" if baseline is None else baseline.name
 
 
-def _start(model: Tuned, config: LaserConfig) -> LaserConfig:
+def _start(baseline: SequentialBaseline | None, config: LaserConfig) -> LaserConfig:
     """Return the settings that a model is trained with if nothing is tuned; Laser without its refits, which cost as much again."""
-    if model == "laser":
+    if baseline is None:
         return config.override(["collaborative.refits=[]"])
-    settings, learning = trained_settings(config, model)
+    settings, learning = baseline.settings(config)
     return config.model_copy(update={"collaborative": settings, "fit_collaborative": learning})
 
 
-def _warm_up(model: Tuned, config: LaserConfig) -> int:
+def _warm_up(baseline: SequentialBaseline | None, config: LaserConfig) -> int:
     """Return the epochs of a trial before it may be stopped: a third of those that it may take."""
-    epochs = (config.stage1 if model == "laser" else config.fit_collaborative).epochs
+    epochs = (config.stage1 if baseline is None else config.fit_collaborative).epochs
     return min(WARM_UP_EPOCHS, max(1, epochs // 3))
 
 

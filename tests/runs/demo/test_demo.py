@@ -18,7 +18,7 @@ from laserrec.errors import InterruptedTraining
 from laserrec.evaluation.metrics import PROTOCOLS, Evaluation
 from laserrec.runs.demo import Demonstration, Verdict, demo_config, demonstrate
 from laserrec.runs.folder import Result, RunFolder
-from laserrec.training.loop import Observer
+from laserrec.system.progress import Observer
 from laserrec.training.observers import EpochLog
 
 FILMS = ("Heat", "Alien", "Fargo", "Big Night", "Sneakers", "Dr. Strangelove", "Babe", "Seven", "Clerks", "Brazil")
@@ -79,7 +79,12 @@ def done(
     path, said = tmp_path_factory.mktemp("run"), list[str]()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LASERREC_CACHE", str(cache))
-        return path, demonstrate(data, begin(path, data, config), [EpochLog(path)], said.append), said
+
+        class Said(Observer):
+            def log(self, text: str) -> None:
+                said.append(text)
+
+        return path, demonstrate(data, begin(path, data, config), [EpochLog(path), Said()]), said
 
 
 def test_every_model_on_the_same_cases(done: tuple[Path, Demonstration, list[str]], data: Dataset) -> None:
@@ -90,7 +95,9 @@ def test_every_model_on_the_same_cases(done: tuple[Path, Demonstration, list[str
         assert result.evaluation.users.tolist() == cases.users.tolist()
         assert result.evaluation.targets.tolist() == cases.targets.tolist()
     assert [min(result.parameters, 2) for result in found.results] == [1, 0, 1, 2, 2, 2, 2, 2]
-    assert len(said) == 6
+    beside = ["Popularity", "Item neighbours", "Last-item text", "SASRec", "BERT4Rec", "SASRec (text + id)", "Ensemble"]
+    assert [line.partition(": ")[2] for line in said[:-1]] == beside
+    assert said[-1].startswith("Laser: ")
     for folder in ("popularity", "item-knn", "last-text", "sasrec", "bert4rec", "sasrec-text-id", "ensemble"):
         assert Evaluation.load(path / folder / "ranks-test.parquet").about["fingerprint"] == data.fingerprint
     assert (path / "model" / "laser.safetensors").is_file()
@@ -103,7 +110,7 @@ def test_popularity_by_hand(done: tuple[Path, Demonstration, list[str]], data: D
     for history, target in zip(cases.histories, cases.targets, strict=True):
         unseen = [item for item in range(10) if item not in history]
         ranks.append(sum(counts[item] >= counts[target] for item in unseen))
-    assert done[1].results[0].evaluation.ranks["unseen"].tolist() == ranks
+    assert done[1].results[0].evaluation.ranks["filter_seen"].tolist() == ranks
 
 
 def test_examples_show_what_was_not_seen(done: tuple[Path, Demonstration, list[str]]) -> None:
@@ -134,19 +141,18 @@ def but_for_laser_s_seconds(found: Demonstration) -> dict[str, Any]:
 def test_a_second_call_trains_nothing(done: tuple[Path, Demonstration, list[str]], data: Dataset, config: LaserConfig) -> None:
     path, found, _ = done
 
-    class NoStep:
+    class NoStep(Observer):
         """Fails at the first optimiser step."""
 
-        def begin(self, name: str, steps: int, done: int, history: object = ()) -> None: ...
+        name = ""
+
+        def begin(self, name: str, steps: int, done: int, history: object = ()) -> None:
+            self.name = name
 
         def on_step(self, step: int, scalars: object) -> None:
-            raise AssertionError("trained again")
+            assert self.name == "fusing", "trained again"
 
-        def on_epoch(self, record: object) -> None: ...
-
-        def end(self) -> None: ...
-
-    observer: Observer = NoStep()
+    observer = NoStep()
     again = demonstrate(data, begin(path, data, config), [observer])
     assert but_for_laser_s_seconds(again) == but_for_laser_s_seconds(found)
     finished = begin(path, data, config)
@@ -157,7 +163,7 @@ def test_a_second_call_trains_nothing(done: tuple[Path, Demonstration, list[str]
 def test_an_interrupted_one_goes_on_to_the_same_end(
     done: tuple[Path, Demonstration, list[str]], data: Dataset, config: LaserConfig, tmp_path: Path
 ) -> None:
-    class Stop:
+    class Stop(Observer):
         """Presses Ctrl-C in stage 1."""
 
         name = ""
@@ -169,11 +175,7 @@ def test_an_interrupted_one_goes_on_to_the_same_end(
             if self.name == "stage1":
                 raise KeyboardInterrupt
 
-        def on_epoch(self, record: object) -> None: ...
-
-        def end(self) -> None: ...
-
-    observer: Observer = Stop()
+    observer = Stop()
     with pytest.raises(InterruptedTraining):
         demonstrate(data, begin(tmp_path, data, config), [observer])
     again = demonstrate(data, begin(tmp_path, data, config))
@@ -197,7 +199,7 @@ def result(name: str, ranks: list[int]) -> Result:
     ],
 )
 def test_the_verdict_is_plain(laser: list[int], rival: list[int], words: str) -> None:
-    verdict = Verdict.of([result("A", [99] * 60), result("B", rival), result("Laser", laser)], "all")
+    verdict = Verdict.of([result("A", [99] * 60), result("B", rival), result("Laser", laser)], "full")
     assert verdict.rival == "B"
     assert verdict.text.startswith(words)
 

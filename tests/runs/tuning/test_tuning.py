@@ -3,38 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
 
+from laserrec.baselines.collection import TUNABLE
+from laserrec.baselines.fdsa import FDSA
+from laserrec.baselines.sasrec import SASREC
+from laserrec.baselines.sequential import SequentialBaseline
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.errors import CheckpointError, ConfigError, InterruptedTraining, NonFiniteLossError, TrainingError
 from laserrec.runs.tuning import study as module
-from laserrec.runs.tuning.space import TUNED, Between, OneOf, Tuned, space_of
+from laserrec.runs.tuning.space import Between, OneOf, space_of
 from laserrec.runs.tuning.study import Search, searching
 from laserrec.system.cache import texts_folder
+from laserrec.system.progress import Observer
 
 pytest.importorskip("optuna")
 
 
-class Stopper:
+class Stopper(Observer):
     """Presses Ctrl-C at the first step of a fit."""
-
-    def begin(self, name: str, steps: int, done: int, history: Sequence[Mapping[str, Any]] = ()) -> None:
-        """Nothing."""
 
     def on_step(self, step: int, scalars: Mapping[str, float]) -> None:
         raise InterruptedTraining("stop")
-
-    def on_epoch(self, record: Mapping[str, Any]) -> None:
-        """Nothing."""
-
-    def end(self) -> None:
-        """Nothing."""
 
 
 def test_a_space_is_widened_by_what_is_given() -> None:
@@ -44,19 +39,19 @@ def test_a_space_is_widened_by_what_is_given() -> None:
 
 
 def test_nothing_that_makes_another_model_is_searched() -> None:
-    for model in TUNED:
+    for model in (None, *TUNABLE):
         assert not {"collaborative.model", "collaborative.items", "collaborative.text_experts"} & space_of(model).keys()
 
 
 def test_a_search_starts_from_what_is_given_and_goes_on(data: Dataset, config: LaserConfig, tmp_path: Path) -> None:
-    search = Search("sasrec", data, config, tmp_path)
+    search = Search(SASREC, data, config, tmp_path)
     with pytest.raises(TrainingError, match="No trial of sasrec was completed"):
         search.found  # noqa: B018 - reading it is the test
     search.step()
     first = search.found
     assert first.settings["collaborative.width"] == config.collaborative.width == 8
     assert (first.trials, first.score) == (1, first.defaults)
-    again = Search("sasrec", data, config, tmp_path)
+    again = Search(SASREC, data, config, tmp_path)
     assert again.trials == 1
     again.step()
     assert again.found.trials == 2
@@ -74,8 +69,8 @@ def test_a_search_starts_from_what_is_given_and_goes_on(data: Dataset, config: L
 
 
 def test_what_reads_texts_is_searched_like_what_does_not(data: Dataset, config: LaserConfig, tmp_path: Path) -> None:
-    assert space_of("fdsa") == space_of("sasrec")
-    search = Search("fdsa", data, config, tmp_path)
+    assert space_of(FDSA) == space_of(SASREC) != space_of(None)
+    search = Search(FDSA, data, config, tmp_path)
     search.step()
     assert (search.found.trials, search.found.score) == (1, search.found.defaults)
     best = LaserConfig.load(tmp_path / "fdsa" / "best.json")
@@ -84,35 +79,35 @@ def test_what_reads_texts_is_searched_like_what_does_not(data: Dataset, config: 
 
 
 def test_a_search_goes_on_as_if_it_had_not_been_stopped(data: Dataset, config: LaserConfig, tmp_path: Path) -> None:
-    whole = Search("sasrec", data, config, tmp_path / "whole")
+    whole = Search(SASREC, data, config, tmp_path / "whole")
     for _ in range(4):
         whole.step()
     for _ in range(4):
-        Search("sasrec", data, config, tmp_path / "parts").step()
+        Search(SASREC, data, config, tmp_path / "parts").step()
     ours, theirs = (
-        [trial.params for trial in search._study.trials] for search in (whole, Search("sasrec", data, config, tmp_path / "parts"))
+        [trial.params for trial in search._study.trials] for search in (whole, Search(SASREC, data, config, tmp_path / "parts"))
     )
     assert ours == theirs
     assert len({str(params) for params in ours}) == 4
     with pytest.raises(ConfigError, match="departs from other settings"):
-        Search("sasrec", data, config.override(["fit_collaborative.epochs=9"]), tmp_path / "parts")
+        Search(SASREC, data, config.override(["fit_collaborative.epochs=9"]), tmp_path / "parts")
     retitled = Dataset.build(data.name, data.items.with_columns(title=pl.lit("x")), data.interactions, data.split)
     with pytest.raises(ConfigError, match="from other texts of the items"):
-        Search("sasrec", retitled, config, tmp_path / "parts")
+        Search(SASREC, retitled, config, tmp_path / "parts")
 
 
 def test_one_process_at_a_time_makes_trials(data: Dataset, config: LaserConfig, tmp_path: Path) -> None:
     """It takes trials under way for those of a process that was killed, and clears away their checkpoints."""
-    with searching("sasrec", data, config, tmp_path), pytest.raises(CheckpointError, match="by another process"):
-        searching("sasrec", data, config, tmp_path).__enter__()
-    with searching("sasrec", data, config, tmp_path) as search:
+    with searching(SASREC, data, config, tmp_path), pytest.raises(CheckpointError, match="by another process"):
+        searching(SASREC, data, config, tmp_path).__enter__()
+    with searching(SASREC, data, config, tmp_path) as search:
         assert search.trials == 0
 
 
 def test_an_interrupted_trial_does_not_count(data: Dataset, config: LaserConfig, tmp_path: Path) -> None:
     with pytest.raises(InterruptedTraining):
-        Search("sasrec", data, config, tmp_path).step([Stopper()])
-    search = Search("sasrec", data, config, tmp_path)
+        Search(SASREC, data, config, tmp_path).step([Stopper()])
+    search = Search(SASREC, data, config, tmp_path)
     assert search.trials == 0
     search.step()
     assert search.found.settings["collaborative.width"] == 8  # what is given still comes first
@@ -121,19 +116,19 @@ def test_an_interrupted_trial_does_not_count(data: Dataset, config: LaserConfig,
 def test_a_loss_that_explodes_is_a_trial_that_lost(
     data: Dataset, config: LaserConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    search = Search("sasrec", data, config, tmp_path)
+    search = Search(SASREC, data, config, tmp_path)
     search.step()
 
     def explode(*_: object, **__: object) -> None:
         raise NonFiniteLossError("NaN")
 
-    monkeypatch.setattr(module, "fit_collaborative", explode)
+    monkeypatch.setattr(module, "run_stages", explode)
     search.step()
     assert (search.found.trials, search.found.pruned) == (2, 1)
 
 
 def test_laser_shares_its_recommender_between_trials(data: Dataset, config: LaserConfig, tmp_path: Path) -> None:
-    search = Search("laser", data, config, tmp_path)
+    search = Search(None, data, config, tmp_path)
     search.step()
     shared = {path.name for path in (tmp_path / "laser" / "shared").iterdir()}
     assert shared == {"collaborative"}
@@ -147,10 +142,10 @@ def test_laser_shares_its_recommender_between_trials(data: Dataset, config: Lase
 
 
 @pytest.mark.parametrize(
-    ("model", "fit", "epochs", "first"), [("laser", "stage1", 6, 2), ("laser", "stage1", 1, 1), ("sasrec", "fit_collaborative", 60, 10)]
+    ("model", "fit", "epochs", "first"), [(None, "stage1", 6, 2), (None, "stage1", 1, 1), (SASREC, "fit_collaborative", 60, 10)]
 )
 def test_what_falls_behind_is_stopped_after_a_third_of_its_epochs(
-    data: Dataset, config: LaserConfig, tmp_path: Path, model: Tuned, fit: str, epochs: int, first: int
+    data: Dataset, config: LaserConfig, tmp_path: Path, model: SequentialBaseline | None, fit: str, epochs: int, first: int
 ) -> None:
     study = Search(model, data, config.override([f"{fit}.epochs={epochs}"]), tmp_path)._study
     for _ in range(2):  # none of them may be stopped

@@ -1,0 +1,1 @@
+"""Statistics of trained models that experiments ask for."""

@@ -1,0 +1,52 @@
+"""Every baseline, in the order of tables. The command line, the demonstration and documents learn of a baseline from this tuple alone."""
+
+from __future__ import annotations
+
+from laserrec.baselines.base import Baseline
+from laserrec.baselines.bert4rec import BERT4REC
+from laserrec.baselines.ensemble import EnsembleBaseline
+from laserrec.baselines.fdsa import FDSA
+from laserrec.baselines.gru4rec import GRU4REC, GRU4REC_TEXT
+from laserrec.baselines.item_knn import ItemNeighbours
+from laserrec.baselines.last_text import LastItemText
+from laserrec.baselines.popularity import Popularity
+from laserrec.baselines.sasrec import SASREC, SASREC_TEXT, SASREC_TEXT_ID
+from laserrec.baselines.sequential import SequentialBaseline
+from laserrec.baselines.unisrec import UNISREC, UNISREC_TEXT
+from laserrec.errors import ConfigError
+
+BASELINES: tuple[Baseline, ...] = (
+    Popularity(),
+    ItemNeighbours(),
+    LastItemText(),
+    SASREC,
+    BERT4REC,
+    GRU4REC,
+    SASREC_TEXT,
+    GRU4REC_TEXT,
+    FDSA,
+    UNISREC_TEXT,
+    UNISREC,
+    SASREC_TEXT_ID,
+    EnsembleBaseline(),
+)
+TUNABLE = tuple(baseline for baseline in BASELINES if isinstance(baseline, SequentialBaseline))
+"""Those that are one fit, whose settings can be searched."""
+
+
+def baselines_table() -> str:
+    """Return all baselines as a Markdown table, as docs/guide.md has it."""
+    rows = [f"| `{baseline.name}` | {baseline.label} | {baseline.summary} |" for baseline in BASELINES]
+    return "\n".join(["| name | in tables | |", "|---|---|---|", *rows]) + "\n"
+
+
+def baseline_named(name: str) -> Baseline:
+    """Return a baseline by its name on the command line.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    for baseline in BASELINES:
+        if baseline.name == name:
+            return baseline
+    raise ConfigError(f"Unknown baseline {name!r}; there are {', '.join(each.name for each in BASELINES)}.")

@@ -1,0 +1,146 @@
+"""JSON lines: one object a line, read row by row."""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from laserrec.data.options import ReadOptions
+from laserrec.data.reading.files import PlainFile
+from laserrec.data.reading.rows import MOST_LETTERS, Places, Rows, check_width
+from laserrec.data.reading.text import check_encoding, lines, raw_lines
+from laserrec.data.reading.typed import from_python, joined
+from laserrec.data.tables import BadRow
+from laserrec.errors import DataError
+
+_CHUNK = 50_000  # rows that become columns at a time
+
+
+def first_keys(path: Path, options: ReadOptions) -> list[str]:
+    """Return the keys of a file's first line, without reading on; none where it is no object.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    for _, line in lines(path, options.encoding, options.max_unpacked_gib):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
+                return []
+            return list(row) if isinstance(row, dict) else []
+    return []
+
+
+class JsonLines:
+    """One file of JSON objects, all their keys known.
+
+    Attributes:
+        name: of the file.
+        columns: keys of all rows, in order of appearance: a row may leave out what it does not know.
+        notes: none.
+    """
+
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, path: Path, options: ReadOptions) -> None:
+        """Read all rows' keys.
+
+        Raises:
+            DataError: the file cannot be read, or holds no object.
+        """
+        self.name = path.name
+        self._path = path
+        self._encoding = options.encoding
+        self._plain = PlainFile(path, options.max_unpacked_gib)
+        check_encoding(path, self._plain, options.encoding)
+        self._keys: dict[str, str] = {}  # as columns are called, and as the file has them
+        known: set[str] = set()
+        for number, row in self._objects([]):
+            if not row.keys() <= known:
+                for key in row:
+                    self._learn(key, known, number)
+        if not known:
+            raise DataError(f"{path.name}: expected one JSON object a line; found none.")
+        self.columns = list(self._keys)
+
+    def _learn(self, key: str, known: set[str], line: int) -> None:
+        if key in known:
+            return
+        known.add(key)
+        name = key.strip()
+        if name in self._keys:
+            raise DataError(f"{self.name}:{line}: the keys {self._keys[name]!r} and {key!r} differ in white space alone.")
+        if name:
+            self._keys[name] = key
+        check_width(self.name, len(known))
+
+    def read(self, wanted: Sequence[str], numbers: Collection[str] = ()) -> Rows:
+        """Return some columns; see `laserrec.data.reading.table.Table.read`."""
+        bad: list[BadRow] = []
+        places = array("q")
+        chunks: dict[str, list[pl.Series]] = {name: [pl.Series(name, [], dtype=pl.String)] for name in wanted}
+        waiting: list[dict[str, Any]] = []
+
+        def settle() -> None:
+            for name, parts in chunks.items():
+                key = self._keys[name]
+                parts.append(from_python(name, [row.get(key) for row in waiting]))
+            waiting.clear()
+
+        for number, row in self._objects(bad):
+            places.append(number)
+            waiting.append(row)
+            if len(waiting) == _CHUNK:
+                settle()
+        settle()
+        return Rows(pl.DataFrame([joined(parts) for parts in chunks.values()]), (Places(self.name, places),), bad)
+
+    def _objects(self, bad: list[BadRow]) -> Iterator[tuple[int, dict[str, Any]]]:
+        for number, line in raw_lines(self._path, self._plain, self._encoding):
+            if not line.strip():
+                continue
+            try:
+                row = _READER.decode(line.rstrip("\r\n"))
+                if not isinstance(row, dict):
+                    raise ValueError("not a JSON object")
+                if "\\ud" in line.lower():
+                    row = _writable(row)
+                if len(line) > MOST_LETTERS and any(isinstance(value, str) and len(value) > MOST_LETTERS for value in row.values()):
+                    raise ValueError(f"a value of more than {MOST_LETTERS:,} characters")
+            except json.JSONDecodeError as error:
+                bad.append(BadRow(self.name, number, f"not JSON: {error}"))
+            except RecursionError:
+                bad.append(BadRow(self.name, number, "nested too deeply"))
+            except ValueError as error:
+                bad.append(BadRow(self.name, number, str(error).partition(";")[0]))
+            else:
+                yield number, row
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {twice[:40]!r} occurs twice")
+    return row
+
+
+_READER = json.JSONDecoder(object_pairs_hook=_distinct)
+
+
+def _writable(value: Any) -> Any:  # noqa: ANN401 - whatever JSON holds
+    """Return a value with a question mark for what no encoding can write, such as half of a pair of escapes."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, list):
+        return [_writable(entry) for entry in value]
+    if isinstance(value, dict):
+        return {_writable(key): _writable(entry) for key, entry in value.items()}
+    return value

@@ -1,0 +1,336 @@
+"""What the service is sent and what it answers, as JSON. Unknown fields are refused."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+
+from laserrec.serving.ranking import Reason
+
+LONGEST_ID = 256
+"""Characters of an id, of a kind of event, of an attribute's name."""
+Id = Annotated[str, Field(min_length=1, max_length=LONGEST_ID, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Text = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]+$")]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def _as_text(value: object) -> object:
+    """Write a number as text; what is neither is refused afterwards."""
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return str(value) if number else value
+
+
+Value = Annotated[
+    str,
+    BeforeValidator(_as_text),
+    Field(pattern=r"^[^\x00]*$"),
+    WithJsonSchema({"anyOf": [{"type": "string", "pattern": r"^[^\x00]*$"}, {"type": "number"}]}),
+]
+"""Text or a number, which is kept as text."""
+
+
+class Message(BaseModel):
+    """Something that is sent or answered."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+class Requirement(Message):
+    """What an attribute must be; everything that is set must hold."""
+
+    equals: Value | None = None
+    """The one value that matches."""
+    any_of: list[Value] | None = None
+    """Values of which one matches."""
+    none_of: list[Value] = []
+    """Values that do not match; an item without the attribute has none of them."""
+    at_least: Finite | None = None
+    """Smallest number that matches."""
+    at_most: Finite | None = None
+    """Largest number that matches."""
+
+
+class RecommendationRequest(Message):
+    """What to recommend, after what: give exactly one of `user_id`, `items` and `texts`."""
+
+    user_id: Id | None = None
+    """A user; the stored history is read."""
+    items: list[Id] | None = None
+    """A history of item ids, oldest first."""
+    texts: list[Text] | None = None
+    """A history of texts, oldest first; they need not be in the catalogue."""
+    k: int = Field(10, ge=1)
+    """How many items; so many come back as long as so many match."""
+    exclude_seen: bool = True
+    """Leave items of the history out."""
+    filter: dict[Id, Requirement] = {}
+    """What items must be like, by attribute; all must hold."""
+    only: list[Id] | None = None
+    """Item ids to choose from."""
+    without: list[Id] = []
+    """Item ids to leave out."""
+    page: str | None = Field(None, max_length=2**20)
+    """`next_page` of an earlier answer to the same request: none of its items comes again."""
+
+    @model_validator(mode="after")
+    def _one_history(self) -> Self:
+        if sum(history is not None for history in (self.user_id, self.items, self.texts)) != 1:
+            raise ValueError("give exactly one of user_id, items and texts")
+        return self
+
+
+class RecommendationBatch(Message):
+    """Several requests, answered in order."""
+
+    requests: list[RecommendationRequest] = Field(min_length=1)
+
+
+class RecommendedItem(Message):
+    """One recommended item."""
+
+    item_id: str
+    title: str
+    attributes: dict[str, str]
+    score: float
+    """What it was ranked by, comparable within one answer only; of a popular item its number of events."""
+    reason: Reason
+    """`personal`: from the history. `new_item`: from the history, and the item is known from its text alone. `popular`: the history held
+    nothing that could be used."""
+
+
+class ModelName(Message):
+    """Which model answered."""
+
+    name: str
+    version: str
+
+
+class RecommendationAnswer(Message):
+    """What is recommended, best first."""
+
+    recommendation_id: str
+    """Send it with the events that follow, so that they are attributed to this answer."""
+    model: ModelName
+    items: list[RecommendedItem]
+    unknown_items: list[str]
+    """Ids of the request that are no item of the catalogue; they were left out."""
+    next_page: str | None
+    """For `page`; null where there is nothing more."""
+
+
+class BatchAnswer(Message):
+    """Answers in the order of the requests."""
+
+    answers: list[RecommendationAnswer]
+
+
+class EventMessage(Message):
+    """Something that a user did with an item."""
+
+    user_id: Id
+    item_id: Id
+    kind: Id = "interaction"
+    """Such as `purchase`; which kinds are no interest, and which are dislikes, is configured."""
+    time: AwareDatetime | None = None
+    """When, with a time zone; now when unset."""
+    event_id: Id | None = None
+    """Your own id: the same id twice is one event, so that sending can be repeated."""
+    recommendation_id: Id | None = None
+    """The answer that it followed from."""
+
+
+class EventsRequest(Message):
+    """Events, kept in the order given where their times are equal."""
+
+    events: list[EventMessage] = Field(min_length=1)
+
+
+class RefusedEvent(Message):
+    """An event that was not kept."""
+
+    place: int
+    """Its place in the request, from 0."""
+    reason: str
+
+
+class Receipt(Message):
+    """What became of events. Accepted means durable."""
+
+    accepted: int
+    duplicates: list[str]
+    """Event ids that were there already."""
+    refused: list[RefusedEvent]
+    unknown_items: list[str]
+    """Items that the catalogue does not hold; their events are kept and count once they are added."""
+
+
+class StoredEvent(Message):
+    """An event of a user's history."""
+
+    item_id: str
+    title: str | None
+    """Null where the catalogue does not hold the item."""
+    kind: str
+    time: AwareDatetime
+    event_id: str | None
+    recommendation_id: str | None
+
+
+class UserHistory(Message):
+    """A user's latest events, oldest first."""
+
+    user_id: str
+    events: list[StoredEvent]
+
+
+class Erased(Message):
+    """What was erased."""
+
+    user_id: str
+    events: int
+
+
+def _no_second_id(attributes: dict[str, Any]) -> dict[str, Any]:
+    if "item_id" in attributes:
+        raise ValueError("an attribute cannot be named item_id")
+    return attributes
+
+
+class ItemBody(Message):
+    """An item as a whole."""
+
+    attributes: Annotated[dict[Id, Value], AfterValidator(_no_second_id)]
+    """Texts and numbers by name; `title` must be among them."""
+    hidden: bool = False
+    """Leave it out of all answers."""
+    available_until: AwareDatetime | None = None
+    """When it leaves all answers."""
+
+    @model_validator(mode="after")
+    def _has_a_title(self) -> Self:
+        if not self.attributes.get("title", "").strip():
+            raise ValueError("attributes must hold a title that is not empty")
+        return self
+
+
+class NewItem(ItemBody):
+    """An item as a whole, with its id."""
+
+    item_id: Id
+
+
+class ItemsRequest(Message):
+    """Items to add or replace: all or none."""
+
+    items: list[NewItem] = Field(min_length=1)
+
+
+class ItemPatch(Message):
+    """What changes of an item; the rest stays."""
+
+    attributes: Annotated[dict[Id, Value | None], AfterValidator(_no_second_id)] = {}
+    """New values; null takes an attribute away."""
+    hidden: bool = False
+    available_until: AwareDatetime | None = None
+    """Null for no end."""
+
+    @model_validator(mode="after")
+    def _keeps_a_title(self) -> Self:
+        if "title" in self.attributes and not (self.attributes["title"] or "").strip():
+            raise ValueError("the title cannot be taken away")
+        return self
+
+
+class ItemAnswer(Message):
+    """An item of the catalogue."""
+
+    item_id: str
+    title: str
+    attributes: dict[str, str]
+    hidden: bool
+    available_until: AwareDatetime | None
+
+
+class ItemsAnswer(Message):
+    """Items of the catalogue."""
+
+    items: list[ItemAnswer]
+
+
+class SimilarItem(Message):
+    """An item like another."""
+
+    item_id: str
+    title: str
+    attributes: dict[str, str]
+    score: float
+    """Cosine of the two items' vectors."""
+
+
+class SimilarAnswer(Message):
+    """The items most like another, best first."""
+
+    items: list[SimilarItem]
+
+
+class NewModel(Message):
+    """A model to load, beside the others or in place of the one of the same name."""
+
+    source: Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00]+$")]
+    """Folder of a run or of a model on the service's machine, or `hf:owner/name`."""
+    name: Id = "default"
+    share: float = Field(1.0, ge=0, le=1e6)
+    """Its weight among the shares of all models; users are kept to one model by a hash."""
+
+
+class ModelAnswer(Message):
+    """A model that answers, and what followed from its answers."""
+
+    name: str
+    version: str
+    share: float
+    """Part of the users that it answers, from 0 to 1."""
+    answers: int
+    """Recommendations that it gave."""
+    hits: int
+    """Those among them that an event of interest followed, sent with their `recommendation_id`."""
+    rate: float
+    """Hits of an answer."""
+    low: float
+    """Lower end of the rate's 95 % interval, after Wilson."""
+    high: float
+    """Upper end."""
+
+
+class ModelsAnswer(Message):
+    """The models that answer."""
+
+    models: list[ModelAnswer]
+
+
+class ErrorAnswer(Message):
+    """Why a request was not answered."""
+
+    error: Literal[
+        "invalid",
+        "too_large",
+        "not_found",
+        "unauthorised",
+        "forbidden",
+        "method_not_allowed",
+        "too_many_requests",
+        "deadline",
+        "not_ready",
+        "store",
+        "internal",
+    ]
+    message: str
+
+
+class Readiness(Message):
+    """Whether requests are answered, and what is missing."""
+
+    ready: bool
+    missing: list[str]

@@ -1,0 +1,79 @@
+"""Code and documents are free of phrases that nobody speaks.
+
+`python tests/house/test_prose.py` lists what is left anywhere, with its line.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+# Each is wrong wherever it stands; in brackets is what to write.
+PHRASES = (
+    r"in (?:the|its|their) place of",  # instead of; or what replaces what
+    r"takes? the place of",  # replaces
+    r"whole or not at all",  # atomically
+    r"nobody took",  # without interactions
+    r"(?:is|are|be|being|was|were) told(?! apart)",  # reports, returns, shows; the user sees
+    r"tells? of",  # describes, reports
+    r"told (?:how many|of|to)",  # called with the number of; said about
+    r"stand-ins?",  # nearest warm items
+    r"takes? it for",  # counts it as
+    r"evening out",  # partial whitening
+    r"nothing is held out",  # with hold_out = 0
+    r"nobody else's business",  # private
+)
+WORN = re.compile(rf"\b(?:{'|'.join(PHRASES)})\b".replace(" ", r"[\s#]+"), re.IGNORECASE)
+# Rooms and documents that are free of them; add what you have rewritten.
+FINISHED = (
+    "laserrec/comparison",
+    "laserrec/evaluation",
+    "laserrec/layers",
+    "laserrec/llm",
+    "laserrec/report",
+    "laserrec/sequential",
+    "experiments",
+    "benchmarks",
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/architecture.md",
+    "docs/method.md",
+    "docs/performance.md",
+    "docs/results.md",
+)
+EVERYTHING = ("laserrec", "experiments", "benchmarks", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs")
+
+
+def files(names: tuple[str, ...]) -> Iterator[Path]:
+    """Yield the Python files and documents among names; the log keeps what was written on its day."""
+    for name in names:
+        path = REPOSITORY / name
+        found = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.suffix in {".py", ".md"})
+        yield from (file for file in found if file != REPOSITORY / "docs" / "log.md")
+
+
+def worn(text: str) -> list[str]:
+    """Return the worn phrases of a text with their lines; of a changelog only what is not released yet counts."""
+    text = text.split("\n## [0")[0]
+    return [f"{text.count(chr(10), 0, found.start()) + 1}: {' '.join(found[0].split())}" for found in WORN.finditer(text)]
+
+
+@pytest.mark.parametrize("path", list(files(FINISHED)), ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_no_worn_phrases(path: Path) -> None:
+    assert worn(path.read_text(encoding="utf-8")) == []
+
+
+def test_worn_phrases_are_found_across_lines_and_in_comments() -> None:
+    text = "A sum in the\nplace of a mean.\n    # what is\n    # told to users\nThey are told apart.\n## [0.1.0]\nwhole or not at all\n"
+    assert worn(text) == ["1: in the place of", "3: is # told"]
+
+
+if __name__ == "__main__":
+    for path in files(EVERYTHING):
+        for place in worn(path.read_text(encoding="utf-8")):
+            sys.stdout.write(f"{path.relative_to(REPOSITORY)}:{place}\n")
