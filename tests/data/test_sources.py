@@ -10,6 +10,7 @@ import pytest
 
 from laserrec.data.options import FLAGS, ReadOptions
 from laserrec.data.raw import RawTables
+from laserrec.data.reading.files import table_files
 from laserrec.data.sources import infer_format, read_source
 from laserrec.data.sources.recbole import divide_texts
 from laserrec.errors import DataError
@@ -287,10 +288,12 @@ def test_recformer(tmp_path: Path) -> None:
 
 
 def test_formats_are_told_from_files(tmp_path: Path, real_data: Callable[[str], Path]) -> None:
-    assert infer_format(real_data("scientific"), ReadOptions()) == "recbole"
-    assert infer_format(real_data("office"), ReadOptions()) == "table"
+    for name, form in (("scientific", "recbole"), ("office", "table")):
+        folder = real_data(name)
+        assert infer_format(folder, table_files(folder), ReadOptions()) == form
+    (tmp_path / "log.xlsx").touch()
     with pytest.raises(DataError, match="--format"):
-        infer_format(tmp_path / "log.xlsx", ReadOptions())
+        read_source(tmp_path / "log.xlsx", None, ReadOptions())
     with pytest.raises(DataError, match="does not exist"):
         read_source(tmp_path / "absent", None, ReadOptions())
 

@@ -11,9 +11,8 @@ from typing import Any
 import polars as pl
 
 from laserrec.data.options import ReadOptions
-from laserrec.data.reading.files import PlainFile
+from laserrec.data.reading.contents import TextFile
 from laserrec.data.reading.rows import MOST_LETTERS, Places, Rows, check_width
-from laserrec.data.reading.text import check_encoding, lines, raw_lines
 from laserrec.data.reading.typed import from_python, joined
 from laserrec.data.tables import BadRow
 from laserrec.errors import DataError
@@ -27,14 +26,12 @@ def first_keys(path: Path, options: ReadOptions) -> list[str]:
     Raises:
         DataError: the file cannot be read.
     """
-    for _, line in lines(path, options.encoding, options.max_unpacked_gib):
-        if line.strip():
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError):
-                return []
-            return list(row) if isinstance(row, dict) else []
-    return []
+    _, line = TextFile(path, options.encoding, options.max_unpacked_gib).first_line()
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return []
+    return list(row) if isinstance(row, dict) else []
 
 
 class JsonLines:
@@ -55,10 +52,7 @@ class JsonLines:
             DataError: the file cannot be read, or holds no object.
         """
         self.name = path.name
-        self._path = path
-        self._encoding = options.encoding
-        self._plain = PlainFile(path, options.max_unpacked_gib)
-        check_encoding(path, self._plain, options.encoding)
+        self._text = TextFile(path, options.encoding, options.max_unpacked_gib)
         self._keys: dict[str, str] = {}  # as columns are called, and as the file has them
         known: set[str] = set()
         for number, row in self._objects([]):
@@ -81,7 +75,7 @@ class JsonLines:
         check_width(self.name, len(known))
 
     def read(self, wanted: Sequence[str], numbers: Collection[str] = ()) -> Rows:
-        """Return some columns; see `laserrec.data.reading.table.Table.read`."""
+        """Return some columns; see `laserrec.data.reading.rows.AnyTable.read`."""
         bad: list[BadRow] = []
         places = array("q")
         chunks: dict[str, list[pl.Series]] = {name: [pl.Series(name, [], dtype=pl.String)] for name in wanted}
@@ -102,7 +96,7 @@ class JsonLines:
         return Rows(pl.DataFrame([joined(parts) for parts in chunks.values()]), (Places(self.name, places),), bad)
 
     def _objects(self, bad: list[BadRow]) -> Iterator[tuple[int, dict[str, Any]]]:
-        for number, line in raw_lines(self._path, self._plain, self._encoding):
+        for number, line in self._text.lines():
             if not line.strip():
                 continue
             try:

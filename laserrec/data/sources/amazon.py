@@ -20,13 +20,13 @@ from typing import Any
 
 import polars as pl
 
-from laserrec.data.columns import listed
+from laserrec.data.columns import LogColumns, listed
 from laserrec.data.logs import read_log
 from laserrec.data.options import ReadOptions
 from laserrec.data.raw import RawTables
+from laserrec.data.reading.contents import TextFile
 from laserrec.data.reading.files import file_kind
 from laserrec.data.reading.table import Table
-from laserrec.data.reading.text import lines
 from laserrec.data.tables import ITEM, TITLE, BadRow, SourceFile, empty_items, repeated, tidy_items
 from laserrec.data.values import as_text, ids, why_no_id
 from laserrec.errors import DataError
@@ -51,7 +51,8 @@ def read_amazon(source: Path, options: ReadOptions) -> RawTables:
     reviews, metadata = _files(source, options)
     table = Table.open(reviews, options)
     user, item, time = _shape(table)
-    log = read_log(table, dataclasses.replace(options, user=user, item=item, time=time))
+    options = dataclasses.replace(options, user=user, item=item, time=time)
+    log = read_log(table, LogColumns.of(table.name, table.columns, options), options)
     problems: list[BadRow] = []
     items, read, notes = _metadata(metadata, options, problems) if metadata else (empty_items(), 0, _NO_METADATA)
     return RawTables(
@@ -96,7 +97,7 @@ def _metadata(file: Path, options: ReadOptions, problems: list[BadRow]) -> tuple
     """Return the items, the number of rows read, and notes."""
     found: list[tuple[str | None, ...]] = []
     read = 0
-    for line, text in lines(file, options.encoding):
+    for line, text in TextFile(file, options.encoding).lines():
         if not text.strip():
             continue
         read += 1

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import polars as pl
 
+from laserrec.data.columns import LogColumns
 from laserrec.data.logs import read_log
 from laserrec.data.options import ReadOptions
 from laserrec.data.raw import RawTables
+from laserrec.data.reading.contents import plain_rows
+from laserrec.data.reading.files import TableFile
 from laserrec.data.reading.rows import Places, Rows
-from laserrec.data.reading.text import plain_rows
 from laserrec.data.sources.tabular import read_tabular
 from laserrec.data.tables import ITEM, TITLE, BadRow, SourceFile, empty_items, one_row_each, repeated, tidy_items
 from laserrec.errors import DataError
@@ -66,7 +68,8 @@ def read_movielens(source: Path, options: ReadOptions) -> RawTables:
         ratings, movies, separators = folder / "u.data", folder / "u.item", ("\t", "|")
     else:
         ratings, movies, separators = folder / "ratings.dat", folder / "movies.dat", ("::", "::")
-    log = read_log(_Ratings(ratings, separators[0]), options)
+    table = _Ratings(ratings, separators[0])
+    log = read_log(table, LogColumns.of(table.name, table.columns, options), options)
     problems: list[BadRow] = []
     items, read, notes = _movies(movies, separators[1], problems) if movies.is_file() else (empty_items(), 0, _NO_MOVIES)
     return RawTables(
@@ -88,7 +91,8 @@ def read_movielens(source: Path, options: ReadOptions) -> RawTables:
 def _read_csv(folder: Path, options: ReadOptions) -> RawTables:
     movies = folder / "movies.csv"
     named = dataclasses.replace(options, user="userId", item="movieId", time="timestamp")
-    raw = read_tabular(folder / "ratings.csv", dataclasses.replace(named, items=movies if movies.is_file() else None))
+    ratings = folder / "ratings.csv"
+    raw = read_tabular(ratings, [TableFile(ratings, "csv")], dataclasses.replace(named, items=movies if movies.is_file() else None))
     items = raw.items.to_dicts()
     for item in items:
         item.update(_film(item[TITLE], (item.get("genres") or "").replace("(no genres listed)", "").split("|")))

@@ -18,15 +18,15 @@ from pathlib import Path
 import polars as pl
 
 from laserrec.data.advice import Advice
-from laserrec.data.columns import guess, listed, untyped
+from laserrec.data.columns import LogColumns, guess, listed, untyped
 from laserrec.data.events import Events
 from laserrec.data.logs import read_log
 from laserrec.data.options import ReadOptions
 from laserrec.data.raw import RawTables
+from laserrec.data.reading.contents import plain_rows
 from laserrec.data.reading.files import file_kind
 from laserrec.data.reading.rows import Places, Rows
 from laserrec.data.reading.table import Table
-from laserrec.data.reading.text import plain_rows
 from laserrec.data.sources.tabular import Items, table_items
 from laserrec.data.tables import (
     ITEM,
@@ -181,10 +181,10 @@ class _Log:
 def _events(tables: list[Atomic], options: ReadOptions) -> _Log:
     """Read one event a row; the order of the file stands for the moments where no column says them."""
     notes: tuple[str, ...] = ()
-    if options.time is None and not options.file_order and guess("time", tables[0].columns) is None:
+    if not options.given(("time", "time_format", "clock", "file_order")) and guess("time", tables[0].columns) is None:
         options = replace(options, file_order=True)
         notes = (f"{tables[0].name}: no column says when, so each user's events are in the order of the file",)
-    logs = [read_log(table, options) for table in tables]
+    logs = [read_log(table, LogColumns.of(table.name, table.columns, options), options) for table in tables]
     frames = []
     start = 1
     for log, part in zip(logs, PARTS if len(logs) == 3 else [None], strict=True):

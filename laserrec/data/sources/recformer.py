@@ -14,7 +14,7 @@ import polars as pl
 from laserrec.data.events import Events
 from laserrec.data.options import ReadOptions
 from laserrec.data.raw import RawTables
-from laserrec.data.reading.files import readable
+from laserrec.data.reading.contents import readable
 from laserrec.data.tables import (
     ITEM,
     MICROSECONDS,
