@@ -24,7 +24,7 @@ from laserrec.data.files import write_parquet
 from laserrec.data.ids import places_among
 from laserrec.data.ragged import Ragged
 from laserrec.data.splits import SplitInfo, SplitKind, fingerprint
-from laserrec.data.tables import ITEM, PART, PART_TYPE, PARTS, TIME, TITLE, USER, SourceFile
+from laserrec.data.tables import EVENT_TYPES, ITEM, PART, PARTS, TITLE, SourceFile
 from laserrec.errors import DataError, UnknownIdError, shown
 from laserrec.system.atomic_folder import FolderKind
 
@@ -33,7 +33,6 @@ CasesPart = Literal["valid", "test"]
 """Parts that are evaluated."""
 _TABLES = ("items.parquet", "interactions.parquet")
 _KIND = FolderKind("dataset", ("manifest.json", *_TABLES), mark="manifest.json", error=DataError)
-_EVENTS = {USER: pl.String, ITEM: pl.String, TIME: pl.Int64, PART: PART_TYPE}
 
 
 @dataclass(frozen=True)
@@ -326,11 +325,11 @@ def _checked_items(items: pl.DataFrame) -> pl.DataFrame:
 
 
 def _checked_events(table: pl.DataFrame, items: pl.DataFrame) -> Events:
-    for name, kind in _EVENTS.items():
+    for name, kind in EVENT_TYPES.items():
         # Parts were an enumeration without history once; its codes are the same.
         if table.schema.get(name) not in ((kind, pl.Enum(PARTS)) if name == PART else (kind,)):
             raise DataError(f"The interactions need a column {name!r} of type {kind}; received {table.schema.get(name, 'none')}.")
-    table = table.select(list(_EVENTS))
+    table = table.select(list(EVENT_TYPES))
     if not table.height:
         raise DataError("No interaction is left.")
     if any(table.null_count().row(0)):

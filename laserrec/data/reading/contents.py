@@ -164,13 +164,6 @@ class TextFile(PlainFile):
         )
 
 
-def plain_rows(path: Path, separator: str, encoding: str = "utf-8") -> Iterator[tuple[int, list[str]]]:
-    """Yield (line, fields) of a file without quoting; blank lines are passed over."""
-    for number, line in TextFile(path, encoding).lines():
-        if line.strip():
-            yield number, line.rstrip("\r\n").split(separator)
-
-
 def zip_member(path: Path) -> str:
     """Return the name of the one file in a zip.
 

@@ -103,7 +103,7 @@ class JsonLines:
                 row = _READER.decode(line.rstrip("\r\n"))
                 if not isinstance(row, dict):
                     raise ValueError("not a JSON object")
-                if "\\ud" in line.lower():
+                if "\\u" in line and "\\ud" in line.lower():
                     row = _writable(row)
                 if len(line) > MOST_LETTERS and any(isinstance(value, str) and len(value) > MOST_LETTERS for value in row.values()):
                     raise ValueError(f"a value of more than {MOST_LETTERS:,} characters")

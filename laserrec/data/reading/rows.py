@@ -30,6 +30,11 @@ def check_width(table: str, columns: int) -> None:
         raise DataError(f"{table} has {columns:,} columns or more; at most {MOST_COLUMNS:,} are read. Write one row an event, or an item.")
 
 
+def wrong_width(found: int, expected: int) -> str:
+    """Return what is wrong with a row of some fields where another number is expected."""
+    return f"{found} column{'' if found == 1 else 's'} instead of {expected}"
+
+
 def named(table: str, columns: Sequence[str]) -> tuple[dict[str, int], tuple[str, ...]]:
     """Return the places of the columns that have names, and a note about the others.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -13,34 +13,19 @@ from laserrec.data.columns import LogColumns
 from laserrec.data.logs import read_log
 from laserrec.data.options import ReadOptions
 from laserrec.data.raw import RawTables
-from laserrec.data.reading.contents import plain_rows
 from laserrec.data.reading.files import TableFile
-from laserrec.data.reading.rows import Places, Rows
+from laserrec.data.reading.plain import PlainTable, plain_rows
 from laserrec.data.sources.tabular import read_tabular
 from laserrec.data.tables import ITEM, TITLE, BadRow, SourceFile, empty_items, one_row_each, repeated, tidy_items
 from laserrec.errors import DataError
 
+# fmt: off
 _GENRES = (
-    "unknown",
-    "Action",
-    "Adventure",
-    "Animation",
-    "Children's",
-    "Comedy",
-    "Crime",
-    "Documentary",
-    "Drama",
-    "Fantasy",
-    "Film-Noir",
-    "Horror",
-    "Musical",
-    "Mystery",
-    "Romance",
-    "Sci-Fi",
-    "Thriller",
-    "War",
-    "Western",
+    "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy",
+    "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
 )
+# fmt: on
+_RATINGS = ("user id", "item id", "rating", "timestamp")
 _HONOURED = ("keep", "min_rating", "null_marks")
 _NO_MOVIES = ("no file of films: items have no text",)
 _YEAR = re.compile(r"\s*\((\d{4})\)\s*$")
@@ -68,7 +53,7 @@ def read_movielens(source: Path, options: ReadOptions) -> RawTables:
         ratings, movies, separators = folder / "u.data", folder / "u.item", ("\t", "|")
     else:
         ratings, movies, separators = folder / "ratings.dat", folder / "movies.dat", ("::", "::")
-    table = _Ratings(ratings, separators[0])
+    table = PlainTable(ratings.name, _RATINGS, plain_rows(ratings, separators[0]))
     log = read_log(table, LogColumns.of(table.name, table.columns, options), options)
     problems: list[BadRow] = []
     items, read, notes = _movies(movies, separators[1], problems) if movies.is_file() else (empty_items(), 0, _NO_MOVIES)
@@ -101,31 +86,8 @@ def _read_csv(folder: Path, options: ReadOptions) -> RawTables:
     return dataclasses.replace(raw, name=folder.name or "movielens", format="movielens", items=films)
 
 
-class _Ratings:
-    """Ratings without a header, as a table."""
-
-    def __init__(self, file: Path, separator: str) -> None:
-        self.name, self.columns = file.name, ["user id", "item id", "rating", "timestamp"]
-        self.notes: tuple[str, ...] = ()
-        lines: list[int] = []
-        kept: list[list[str]] = []
-        bad: list[BadRow] = []
-        for line, row in plain_rows(file, separator):
-            if len(row) == 4:
-                lines.append(line)
-                kept.append(row)
-            else:
-                bad.append(BadRow(file.name, line, f"{len(row)} columns where user, item, rating and time should be"))
-        frame = pl.DataFrame(kept, schema=dict.fromkeys(self.columns, pl.String), orient="row")
-        self._rows = Rows(frame, (Places(file.name, lines),), bad)
-
-    def read(self, wanted: Sequence[str], numbers: Collection[str] = ()) -> Rows:
-        """Return the rows with some columns."""
-        return dataclasses.replace(self._rows, frame=self._rows.frame.select(wanted))
-
-
 def _encoding(file: Path) -> str:
-    """Return in which encoding films are told: UTF-8 since the release of 10 M ratings, Latin-1 before, which is rarely UTF-8 by chance."""
+    """Return the encoding of films: UTF-8 since the release of 10 M ratings, Latin-1 before, which is rarely UTF-8 by chance."""
     try:
         file.read_bytes().decode("utf-8")
     except UnicodeDecodeError:

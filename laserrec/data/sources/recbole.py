@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,12 +23,12 @@ from laserrec.data.events import Events
 from laserrec.data.logs import read_log
 from laserrec.data.options import ReadOptions
 from laserrec.data.raw import RawTables
-from laserrec.data.reading.contents import plain_rows
 from laserrec.data.reading.files import file_kind
-from laserrec.data.reading.rows import Places, Rows
+from laserrec.data.reading.plain import PlainTable, plain_rows
 from laserrec.data.reading.table import Table
 from laserrec.data.sources.tabular import Items, table_items
 from laserrec.data.tables import (
+    EVENT_TYPES,
     ITEM,
     MICROSECONDS,
     PART,
@@ -40,7 +40,6 @@ from laserrec.data.tables import (
     BadRow,
     SourceFile,
     empty_items,
-    event_table,
     repeated,
     tidy_items,
 )
@@ -64,7 +63,7 @@ def read_recbole(source: Path, options: ReadOptions) -> RawTables:
     options.refuse_all_but((*_HONOURED, *of_items), "RecBole's atomic files")
     files, name = _files(source)
     folder = files[0].parent
-    tables = [Atomic(file, options.encoding) for file in files]
+    tables = [_atomic(file, options.encoding) for file in files]
     stitched = "item_id_list" in tables[0].columns
     if stitched and len(files) == 1:
         raise DataError(f"{files[0]} holds histories, which are stitched together from .train.inter, .valid.inter and .test.inter.")
@@ -111,57 +110,21 @@ def _files(source: Path) -> tuple[list[Path], str]:
     return _files(files[0]) if len(files) == 1 else (files, files[0].name.removesuffix(".train.inter"))
 
 
-class Atomic:
-    """One atomic file as a table: fields without their types, and every value as text.
+def _atomic(path: Path, encoding: str) -> PlainTable:
+    """Open a file whose header names fields with their types.
 
-    Attributes:
-        name: the file's.
-        columns: its fields.
-        notes: none.
-        rows: (line, fields) of each well-formed row.
-        problems: the others.
+    Raises:
+        DataError: it cannot be read, or its first line does not name the columns once each.
     """
-
-    notes: tuple[str, ...] = ()
-
-    def __init__(self, path: Path, encoding: str) -> None:
-        """Read a file.
-
-        Raises:
-            DataError: it cannot be read, or its first line does not name the columns once each.
-        """
-        rows = plain_rows(path, "\t", encoding)
-        header = next(rows, None)
-        self.name, self.columns = path.name, [untyped(field) for field in header[1]] if header else []
-        if not all(self.columns) or len(set(self.columns)) < len(self.columns) or len(self.columns) < 2:
-            raise DataError(
-                f"{path} is no atomic file: its first line must name the columns once each, as in 'user_id:token<TAB>item_id:token'; "
-                f"received {listed(self.columns)}."
-            )
-        self.rows: list[tuple[int, list[str]]] = []
-        self.problems: list[BadRow] = []
-        for line, values in rows:
-            if len(values) == len(self.columns):
-                self.rows.append((line, values))
-            else:
-                self.problems.append(BadRow(path.name, line, f"{len(values)} columns where the header has {len(self.columns)}"))
-
-    def read(self, wanted: Sequence[str], numbers: Collection[str] = ()) -> Rows:
-        """Return the rows with some columns."""
-        columns = {name: [values[self.column(name)] for _, values in self.rows] for name in wanted}
-        frame = pl.DataFrame(columns, schema=dict.fromkeys(wanted, pl.String))
-        return Rows(frame, (Places(self.name, [line for line, _ in self.rows]),), list(self.problems))
-
-    def column(self, name: str) -> int:
-        """Return a column's place.
-
-        Raises:
-            DataError: the file has no such column.
-        """
-        try:
-            return self.columns.index(name)
-        except ValueError:
-            raise DataError(f"{self.name} has no column {name!r}; it has {listed(self.columns)}.") from None
+    rows = plain_rows(path, "\t", encoding)
+    _, header = next(rows, (0, []))
+    columns = [untyped(field) for field in header]
+    if not all(columns) or len(set(columns)) < len(columns) or len(columns) < 2:
+        raise DataError(
+            f"{path} is no atomic file: its first line must name the columns once each, as in 'user_id:token<TAB>item_id:token'; "
+            f"received {listed(columns)}."
+        )
+    return PlainTable(path.name, columns, rows)
 
 
 @dataclass
@@ -178,7 +141,7 @@ class _Log:
     advice: tuple[Advice, ...] = ()
 
 
-def _events(tables: list[Atomic], options: ReadOptions) -> _Log:
+def _events(tables: list[PlainTable], options: ReadOptions) -> _Log:
     """Read one event a row; the order of the file stands for the moments where no column says them."""
     notes: tuple[str, ...] = ()
     if not options.given(("time", "time_format", "clock", "file_order")) and guess("time", tables[0].columns) is None:
@@ -205,7 +168,7 @@ def _events(tables: list[Atomic], options: ReadOptions) -> _Log:
     )
 
 
-def _stitched(tables: list[Atomic], options: ReadOptions) -> _Log:
+def _stitched(tables: list[PlainTable], options: ReadOptions) -> _Log:
     """Stitch each user's sequence from rows that hold a history and what came next."""
     idle = options.given(("user", "item", "time", "time_format", "file_order", "clock", "keep", "min_rating"))
     if idle:
@@ -216,15 +179,15 @@ def _stitched(tables: list[Atomic], options: ReadOptions) -> _Log:
     return _Log(events, columns, [bad for table in tables for bad in table.problems], rows)
 
 
-def _sequences(tables: list[Atomic]) -> pl.DataFrame:
+def _sequences(tables: list[PlainTable]) -> pl.DataFrame:
     """Stitch each user's sequence from rows of (last items before, next item)."""
     sequences: dict[str, list[str]] = {}
     parts: dict[str, list[str]] = {}
     for table, part in zip(tables, PARTS, strict=True):
-        user_at, history_at, item_at = table.column("user_id"), table.column("item_id_list"), table.column("item_id")
+        columns = (table.column(name) for name in ("user_id", "item_id_list", "item_id"))
         grouped: dict[str, list[tuple[int, list[str], str]]] = {}
-        for line, row in table.rows:
-            grouped.setdefault(row[user_at].strip(), []).append((line, row[history_at].split(), row[item_at].strip()))
+        for (line, _), user, history, item in zip(table.rows, *columns, strict=True):
+            grouped.setdefault(user.strip(), []).append((line, history.split(), item.strip()))
         for user, rows in grouped.items():
             sequence, named = sequences.setdefault(user, []), parts.setdefault(user, [])
             for line, history, item in _oldest_first(rows):
@@ -233,12 +196,12 @@ def _sequences(tables: list[Atomic]) -> pl.DataFrame:
                     table.problems.append(BadRow(table.name, line, reason))
                 # What stands before valid's or test's first target is history, so it is train's.
                 named.extend(["train"] * (len(sequence) - len(named) - 1) + [part] * (len(sequence) > len(named)))
-    return event_table(
-        (user for user, sequence in sequences.items() for _ in sequence),
-        (item for sequence in sequences.values() for item in sequence),
-        (step * MICROSECONDS for sequence in sequences.values() for step in range(len(sequence))),
-        (part for named in parts.values() for part in named),
-    )
+    events = [
+        (user, item, step * MICROSECONDS, part)
+        for user, sequence in sequences.items()
+        for step, (item, part) in enumerate(zip(sequence, parts[user], strict=True))
+    ]
+    return pl.DataFrame(events, schema=EVENT_TYPES, orient="row")
 
 
 def _oldest_first(rows: list[tuple[int, list[str], str]]) -> list[tuple[int, list[str], str]]:
@@ -262,7 +225,7 @@ def _extend(sequence: list[str], history: list[str], item: str) -> str | None:
 
 
 def _rename(folder: Path, name: str, events: pl.DataFrame, encoding: str) -> tuple[pl.DataFrame, tuple[BadRow, ...], list[Path]]:
-    """Put the ids of `.item2index` and `.user2index` in the place of row numbers."""
+    """Replace row numbers by the ids of `.item2index` and `.user2index`."""
     read: list[Path] = []
     problems: list[BadRow] = []
     for column, ending in ((USER, "user2index"), (ITEM, "item2index")):
@@ -304,25 +267,18 @@ def _items(folder: Path, name: str, item: str, options: ReadOptions) -> tuple[It
         return Items(empty_items(), notes=("no file of items: items have no text",)), []
     if file_kind(file) is not None:
         return table_items(Table.open(file, options), item, options), [file]
-    table = Atomic(file, options.encoding)
+    table = _atomic(file, options.encoding)
     if file.suffix != ".text":
         return table_items(table, item, options, may_repeat=True), [file]
+    rows = list(zip(table.rows, table.column("item_id"), table.column("text"), strict=True))
+    named = [(name.strip(), text) for _, name, text in rows if name.strip()]
+    problems = [*table.problems, *(BadRow(file.name, line, "no item id") for (line, _), name, _ in rows if not name.strip())]
+    divided = divide_texts(text for _, text in named)
+    found = [(name, title, brand, category) for (name, _), (title, category, brand) in zip(named, divided, strict=True)]
+    frame = tidy_items(pl.DataFrame(found, schema=dict.fromkeys((ITEM, TITLE, "brand", "category"), pl.String), orient="row"))
     note = "texts of the form 'title. category. brand.' were divided into title, brand and category"
-    rows = len(table.rows) + len(table.problems)
-    at = table.column("item_id")
-    table.problems += [BadRow(file.name, line, "no item id") for line, row in table.rows if not row[at].strip()]
-    table.rows = [(line, row) for line, row in table.rows if row[at].strip()]
-    frame = _divided(table)
-    notes = (note, *repeated(file.name, len(table.rows), frame))
-    return Items(frame, table.problems, rows, notes=notes), [file]
-
-
-def _divided(table: Atomic) -> pl.DataFrame:
-    at = table.column("text")
-    texts = divide_texts([row[at] for _, row in table.rows])
-    names = [row[table.column("item_id")].strip() for _, row in table.rows]
-    columns = {ITEM: names, TITLE: [t[0] for t in texts], "brand": [t[2] for t in texts], "category": [t[1] for t in texts]}
-    return tidy_items(pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String)))
+    notes = (note, *repeated(file.name, len(found), frame))
+    return Items(frame, problems, len(rows) + len(table.problems), notes=notes), [file]
 
 
 def divide_texts(texts: Iterable[str]) -> list[tuple[str, str | None, str | None]]:
