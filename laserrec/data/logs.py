@@ -31,6 +31,7 @@ class Log:
     """The events of a table, and what happened to its rows.
 
     Attributes:
+        table: its name.
         events: the usable ones, in the order of the rows, times in microseconds.
         columns: which column was read as what.
         ignored: the others.
@@ -41,14 +42,15 @@ class Log:
         advice: what may be chosen otherwise.
     """
 
+    table: str
     events: Events
     columns: dict[str, str]
-    ignored: tuple[str, ...]
     problems: tuple[BadRow, ...]
     rows: int
-    left_out: int
-    notes: tuple[str, ...]
-    advice: tuple[Advice, ...]
+    notes: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+    left_out: int = 0
+    advice: tuple[Advice, ...] = ()
 
 
 def read_log(table: AnyTable, columns: LogColumns, options: ReadOptions) -> Log:
@@ -85,6 +87,7 @@ def read_log(table: AnyTable, columns: LogColumns, options: ReadOptions) -> Log:
         advice = [*_on_users(table, columns.user, without_user, options), *more, *advice]
         events = events.take(sound).compact()
     return Log(
+        table=table.name,
         events=events,
         columns={
             "user": columns.user,
@@ -97,7 +100,7 @@ def read_log(table: AnyTable, columns: LogColumns, options: ReadOptions) -> Log:
         problems=tuple(problems),
         rows=rows.frame.height + len(rows.bad) + entries.frame.height - kept.frame.height,
         left_out=left_out,
-        notes=(moments.how,) if moments.how else (),
+        notes=(*table.notes, *([moments.how] if moments.how else [])),
         advice=tuple(advice),
     )
 

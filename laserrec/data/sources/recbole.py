@@ -12,21 +12,20 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 
-from laserrec.data.advice import Advice
 from laserrec.data.columns import LogColumns, guess, listed, untyped
 from laserrec.data.events import Events
-from laserrec.data.logs import read_log
+from laserrec.data.logs import Log, read_log
 from laserrec.data.options import ReadOptions
-from laserrec.data.raw import RawTables
+from laserrec.data.raw import Items, RawTables
 from laserrec.data.reading.files import file_kind
 from laserrec.data.reading.plain import PlainTable, plain_rows
 from laserrec.data.reading.table import Table
-from laserrec.data.sources.tabular import Items, table_items
+from laserrec.data.sources.tabular import table_items
 from laserrec.data.tables import (
     EVENT_TYPES,
     ITEM,
@@ -67,24 +66,12 @@ def read_recbole(source: Path, options: ReadOptions) -> RawTables:
     stitched = "item_id_list" in tables[0].columns
     if stitched and len(files) == 1:
         raise DataError(f"{files[0]} holds histories, which are stitched together from .train.inter, .valid.inter and .test.inter.")
-    log = _stitched(tables, options) if stitched else _events(tables, options)
-    events, problems, read = _rename(folder, name, log.events, options.encoding)
+    events, log = _stitched(tables, options) if stitched else _events(tables, options)
+    events, problems, read = _rename(folder, name, events, options.encoding)
     items, item_files = _items(folder, name, log.columns["item"], options)
-    return RawTables(
-        name=name.lower(),
-        format="recbole",
-        events=Events.of(events),
-        items=items.frame,
-        problems=(*log.problems, *problems, *items.problems),
-        rows=log.rows + items.rows,
-        sources=tuple(SourceFile.of(file) for file in [*files, *read, *item_files]),
-        columns={**log.columns, **items.columns},
-        own_split=len(files) == 3,
-        notes=(*log.notes, *items.notes),
-        ignored={table: names for table, names in ((tables[0].name, log.ignored), *items.ignored.items()) if names},
-        left_out=log.left_out,
-        advice=log.advice,
-    )
+    log = replace(log, events=Events.of(events), problems=(*log.problems, *problems))
+    sources = (SourceFile.of(file) for file in [*files, *read, *item_files])
+    return RawTables.of(name.lower(), "recbole", log, items, sources, own_split=len(files) == 3)
 
 
 def _files(source: Path) -> tuple[list[Path], str]:
@@ -127,21 +114,7 @@ def _atomic(path: Path, encoding: str) -> PlainTable:
     return PlainTable(path.name, columns, rows)
 
 
-@dataclass
-class _Log:
-    """The events of all parts, as a table, and what happened to the rows."""
-
-    events: pl.DataFrame
-    columns: dict[str, str]
-    problems: list[BadRow]
-    rows: int
-    left_out: int = 0
-    ignored: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    advice: tuple[Advice, ...] = ()
-
-
-def _events(tables: list[PlainTable], options: ReadOptions) -> _Log:
+def _events(tables: list[PlainTable], options: ReadOptions) -> tuple[pl.DataFrame, Log]:
     """Read one event a row; the order of the file stands for the moments where no column says them."""
     notes: tuple[str, ...] = ()
     if not options.given(("time", "time_format", "clock", "file_order")) and guess("time", tables[0].columns) is None:
@@ -156,19 +129,17 @@ def _events(tables: list[PlainTable], options: ReadOptions) -> _Log:
             frame = frame.with_columns(pl.col(TIME) + start * MICROSECONDS)
             start += log.rows  # a part's steps go on where those of the part before ended
         frames.append(frame if part is None else frame.with_columns(pl.lit(part, PART_TYPE).alias(PART)))
-    return _Log(
-        events=pl.concat(frames),
-        columns=logs[0].columns,
-        problems=[bad for log in logs for bad in log.problems],
+    return pl.concat(frames), replace(
+        logs[0],
+        problems=tuple(bad for log in logs for bad in log.problems),
         rows=sum(log.rows for log in logs),
         left_out=sum(log.left_out for log in logs),
-        ignored=logs[0].ignored,
         notes=(*notes, *dict.fromkeys(note for log in logs for note in log.notes)),
         advice=tuple(dict.fromkeys(advice for log in logs for advice in log.advice)),
     )
 
 
-def _stitched(tables: list[PlainTable], options: ReadOptions) -> _Log:
+def _stitched(tables: list[PlainTable], options: ReadOptions) -> tuple[pl.DataFrame, Log]:
     """Stitch each user's sequence from rows that hold a history and what came next."""
     idle = options.given(("user", "item", "time", "time_format", "file_order", "clock", "keep", "min_rating"))
     if idle:
@@ -176,7 +147,8 @@ def _stitched(tables: list[PlainTable], options: ReadOptions) -> _Log:
     rows = sum(len(table.rows) + len(table.problems) for table in tables)
     events = _sequences(tables)
     columns = {"user": "user_id", "item": "item_id", "time": "order of the file"}
-    return _Log(events, columns, [bad for table in tables for bad in table.problems], rows)
+    problems = tuple(bad for table in tables for bad in table.problems)
+    return events, Log(tables[0].name, Events.of(events), columns, problems, rows)
 
 
 def _sequences(tables: list[PlainTable]) -> pl.DataFrame:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import polars as pl
@@ -12,12 +11,12 @@ import polars as pl
 from laserrec.data.columns import LogColumns, attribute_names, guess, guess_item_id, item_columns
 from laserrec.data.logs import read_log
 from laserrec.data.options import ReadOptions
-from laserrec.data.raw import RawTables
+from laserrec.data.raw import Items, RawTables
 from laserrec.data.reading.files import TableFile, tables_in
 from laserrec.data.reading.memory import Frame, Tables
 from laserrec.data.reading.rows import AnyTable
 from laserrec.data.reading.table import Table
-from laserrec.data.tables import ITEM, TIME, TITLE, USER, BadRow, SourceFile, empty_items, one_row_each, repeated
+from laserrec.data.tables import ITEM, TIME, TITLE, USER, SourceFile, empty_items, one_row_each, repeated
 from laserrec.data.values import ids, texts, why_no_id
 from laserrec.errors import DataError
 
@@ -47,7 +46,7 @@ def read_tabular(source: Path, files: Sequence[TableFile] | None, options: ReadO
     if idle:
         raise DataError(f"{', '.join(idle)} would be ignored: {log.files[0].path.name} is no such text file. Leave it out.")
     named = source if source.exists() else source.parent  # a pattern is no name
-    return _read(named.name.split(".")[0] or "dataset", log, items, [file.path for file in opened], options)
+    return _read(named.name.split(".")[0] or "dataset", "table", log, items, [file.path for file in opened], options)
 
 
 def read_frames(tables: Tables, options: ReadOptions) -> RawTables:
@@ -64,10 +63,10 @@ def read_frames(tables: Tables, options: ReadOptions) -> RawTables:
     if idle:
         raise DataError(f"{', '.join(idle)} would be ignored: these are tables in memory, not files. Leave it out; items are Tables.items.")
     items = None if tables.items is None else Frame("items", tables.items)
-    return replace(_read(tables.name, Frame("interactions", tables.interactions), items, (), options), format="frames")
+    return _read(tables.name, "frames", Frame("interactions", tables.interactions), items, (), options)
 
 
-def _read(name: str, log: AnyTable, items: AnyTable | None, files: Sequence[Path], options: ReadOptions) -> RawTables:
+def _read(name: str, form: str, log: AnyTable, items: AnyTable | None, files: Sequence[Path], options: ReadOptions) -> RawTables:
     idle = options.given(("item_id", "title", "attributes")) if items is None else ()
     if idle:
         raise DataError(f"{', '.join(idle)} would be ignored: there is no table of items. Name one with --items FILE, or leave it out.")
@@ -77,42 +76,7 @@ def _read(name: str, log: AnyTable, items: AnyTable | None, files: Sequence[Path
         hashes = pool.map(SourceFile.of, files)
         catalogue = pool.submit(table_items, items, columns.item, options)
         events = read_log(log, columns, options)
-    texts = catalogue.result()
-    return RawTables(
-        name=name,
-        format="table",
-        events=events.events,
-        items=texts.frame,
-        problems=(*events.problems, *texts.problems),
-        rows=events.rows + texts.rows,
-        sources=tuple(hashes),
-        columns={**events.columns, **texts.columns},
-        notes=(*log.notes, *events.notes, *texts.notes),
-        ignored={table: names for table, names in ((log.name, events.ignored), *texts.ignored.items()) if names},
-        left_out=events.left_out,
-        advice=events.advice,
-    )
-
-
-@dataclass(frozen=True)
-class Items:
-    """Items of a source, and what is to be said of how they were read.
-
-    Attributes:
-        frame: `item_id`, `title` and further attributes.
-        problems: rows that could not be used.
-        rows: rows read.
-        columns: which column was read as what.
-        notes: what a user should know.
-        ignored: columns of the table that were not read.
-    """
-
-    frame: pl.DataFrame
-    problems: Sequence[BadRow] = ()
-    rows: int = 0
-    columns: Mapping[str, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    ignored: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    return RawTables.of(name, form, events, catalogue.result(), hashes)
 
 
 def table_items(table: AnyTable | None, item: str, options: ReadOptions, *, may_repeat: bool = False) -> Items:
