@@ -149,7 +149,7 @@ class Dataset:
 
         Args:
             path: the folder.
-            replace: take the place of a dataset, or of an empty folder.
+            replace: overwrite a dataset that is there, or an empty folder.
 
         Raises:
             DataError: the folder exists and `replace` is false, something else than a dataset stands there, or the disk refuses.
@@ -169,7 +169,7 @@ class Dataset:
 
     @property
     def details(self) -> dict[str, Any]:
-        """What the manifest tells beyond what every dataset's does: sources, options."""
+        """Entries of the manifest beyond those of every dataset: sources, options."""
         return _details(self.manifest)
 
     @cached_property
@@ -235,7 +235,7 @@ class Dataset:
         return self._histories
 
     def history(self, user_id: str, before: Literal["valid", "test"] | None = None) -> list[str]:
-        """Return the ids of a user's items in order, as `Laser.recommend` takes them.
+        """Return the ids of a user's items in order, as `Laser.recommend` accepts them.
 
         Args:
             user_id: whose.
@@ -284,7 +284,7 @@ def check_place(path: Path, replace: bool, sources: Iterable[Path] = ()) -> None
 
     Args:
         path: the folder to write.
-        replace: it may take the place of a dataset that is there.
+        replace: a dataset that is there may be overwritten.
         sources: files and folders that the dataset is made from, and that must outlive it.
 
     Raises:
@@ -294,7 +294,7 @@ def check_place(path: Path, replace: bool, sources: Iterable[Path] = ()) -> None
         raise DataError(f"{path} exists already. Choose another folder, or replace it with --force (replace=True).")
     for source in sources if path.exists() else ():
         if any(place.exists() and path.samefile(place) for place in (source, *source.resolve().parents)):
-            raise DataError(f"{path} would take the place of {source}, from which it is made. Choose another folder.")
+            raise DataError(f"{path} would replace {source}, from which it is made. Choose another folder.")
     _KIND.check_place(path)
 
 

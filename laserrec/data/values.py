@@ -59,7 +59,7 @@ def ids(values: pl.Series, marks: Collection[str] = NULL_MARKS) -> pl.Series:
 
 def why_no_id(value: object, marks: Collection[str] = NULL_MARKS) -> str | None:
     """Return why a value is no id, or None where `ids` reads it as one."""
-    value = _decoded(value)
+    value = decoded(value)
     never = _why_never(value)
     if never is not None:
         return never
@@ -119,6 +119,16 @@ def as_text(value: Any, depth: int = 0) -> str | None:  # noqa: ANN401 - whateve
         return value.decode("utf-8", "replace")
     # Escapes such as \ud800 give text that no encoding can write.
     return str(value).encode("utf-8", "replace").decode("utf-8")
+
+
+def decoded(value: object) -> object:
+    """Return bytes that are UTF-8 as text: some programs write Parquet's texts without saying that they are."""
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return value
+    return value
 
 
 def item_attributes(item: Mapping[str, object], columns: Sequence[str]) -> dict[str, str]:
@@ -212,20 +222,10 @@ def _why_never(value: object) -> str | None:
 
 def _written(value: object) -> str | None:
     """Return an id of a column of several types as text; None for what is no id whatever the marks are."""
-    value = _decoded(value)
+    value = decoded(value)
     if _why_never(value) is not None:
         return None
     return str(int(value)) if isinstance(value, float) and value == int(value) else str(value)
-
-
-def _decoded(value: object) -> object:
-    """Return bytes that are UTF-8 as text: some programs write Parquet's texts without saying that they are."""
-    if isinstance(value, bytes):
-        try:
-            return value.decode()
-        except UnicodeDecodeError:
-            return value
-    return value
 
 
 def _endless(value: object) -> bool:

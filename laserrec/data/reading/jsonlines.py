@@ -56,23 +56,19 @@ class JsonLines:
         self._keys: dict[str, str] = {}  # as columns are called, and as the file has them
         known: set[str] = set()
         for number, row in self._objects([]):
-            if not row.keys() <= known:
-                for key in row:
-                    self._learn(key, known, number)
+            if row.keys() <= known:
+                continue
+            for key in (key for key in row if key not in known):
+                known.add(key)
+                name = key.strip()
+                if name in self._keys:
+                    raise DataError(f"{self.name}:{number}: the keys {self._keys[name]!r} and {key!r} differ in white space alone.")
+                if name:
+                    self._keys[name] = key
+            check_width(self.name, len(known))
         if not known:
             raise DataError(f"{path.name}: expected one JSON object a line; found none.")
         self.columns = list(self._keys)
-
-    def _learn(self, key: str, known: set[str], line: int) -> None:
-        if key in known:
-            return
-        known.add(key)
-        name = key.strip()
-        if name in self._keys:
-            raise DataError(f"{self.name}:{line}: the keys {self._keys[name]!r} and {key!r} differ in white space alone.")
-        if name:
-            self._keys[name] = key
-        check_width(self.name, len(known))
 
     def read(self, wanted: Sequence[str], numbers: Collection[str] = ()) -> Rows:
         """Return some columns; see `laserrec.data.reading.rows.AnyTable.read`."""

@@ -24,7 +24,7 @@ class ArrowTable(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """Interactions and perhaps items, in memory; `prepare` takes them where it takes a path.
+    """Interactions and perhaps items, in memory; `prepare` accepts them instead of a path.
 
     Attributes:
         interactions: one row an event; columns as in a file, of any names.
