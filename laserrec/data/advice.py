@@ -57,30 +57,3 @@ def tied_events(share: float, order: str) -> Advice:
         f"{decides}; figures on such data say little about order",
         (("ties", other),),
     )
-
-
-def small_core(dropped: int, events: int, min_user: int, min_item: int) -> Advice:
-    """Say that the core costs much of the log."""
-    lower = (("min_user", str(max(1, min_user // 2))), ("min_item", str(max(1, min_item // 2))))
-    return Advice(
-        f"{dropped:,} of {events:,} events ({dropped / events:.0%}) were dropped because their user has fewer than {min_user} events or "
-        f"their item fewer than {min_item}; keep more with lower limits",
-        tuple(option for option, limit in zip(lower, (min_user, min_item), strict=True) if limit > 1),
-    )
-
-
-def unmatched_items(known: int, items: int, of_log: str, of_items: str) -> Advice:
-    """Say that few or none of the log's items have a text, which is rarely meant.
-
-    Args:
-        known: items of the log that the table of items holds.
-        items: items of the log.
-        of_log: an id as the log writes it.
-        of_items: an id as the table of items writes it.
-    """
-    found = "NONE" if not known else f"ONLY {known:,}"
-    return Advice(
-        f"{found} of the log's {items:,} items {'are' if known != 1 else 'is'} in the table of items, so the others have no text: the log "
-        f"writes ids such as {of_log!r}, the table of items {of_items!r}; check which column holds the ids",
-        (("item", "COLUMN"), ("item_id", "COLUMN")),
-    )

@@ -1,12 +1,13 @@
-"""Which column of a table is the user, the item, the moment, the title: as told, or by common names; and what the others seem to be."""
+"""Decides which column of a table is the user, the item, the moment, the title: the one that options name, or one with a common name."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
-from laserrec.data.options import FLAGS
+from laserrec.data.options import FLAGS, ReadOptions
 from laserrec.errors import DataError
 
 Role = Literal["user", "item", "time", "title", "clock", "rating", "event"]
@@ -58,20 +59,20 @@ def plain_name(column: str) -> str:
 
 
 def is_index(column: str) -> bool:
-    """Tell the names that pandas gives to an index without one: what stands there are numbers of rows."""
+    """Return whether a name is one that pandas gives to an index without a name; such a column holds numbers of rows."""
     return not column.strip() or _INDEX.fullmatch(column.strip()) is not None
 
 
 def candidates(role: Role, columns: Sequence[str]) -> list[str]:
     """Return the columns whose names are usual for a role, the most usual first; names behind a prefix, as in `info:title`, come last."""
-    named: dict[str, list[str]] = {}
+    found: dict[str, list[str]] = {}
     for column in columns:
-        named.setdefault(plain_name(column), []).append(column)
+        found.setdefault(plain_name(column), []).append(column)
     for column in columns:
         short = plain_name(_PREFIX.sub("", untyped(column)))
         if short != plain_name(column):
-            named.setdefault(f"…{short}", []).append(column)
-    return [column for mark in ("", "…") for name in _COMMON[role] for column in named.get(mark + name, ())]
+            found.setdefault(f"…{short}", []).append(column)
+    return [column for mark in ("", "…") for name in _COMMON[role] for column in found.get(mark + name, ())]
 
 
 def guess(role: Role, columns: Sequence[str]) -> str | None:
@@ -79,7 +80,7 @@ def guess(role: Role, columns: Sequence[str]) -> str | None:
     return next(iter(candidates(role, columns)), None)
 
 
-def told(column: str, columns: Sequence[str], option: str, file: str) -> str:
+def named(column: str, columns: Sequence[str], option: str, table: str) -> str:
     """Return a column that the user named, with or without RecBole's `:type`.
 
     Raises:
@@ -88,20 +89,122 @@ def told(column: str, columns: Sequence[str], option: str, file: str) -> str:
     for candidate in columns:
         if column in (candidate, untyped(candidate)):
             return candidate
-    raise DataError(f"{file} has no column {column!r} (from {option}); it has {listed(columns)}.")
+    raise DataError(f"{table} has no column {column!r} (from {option}); it has {listed(columns)}.")
 
 
-def resolve(role: Literal["user", "item", "time"], chosen: str | None, columns: Sequence[str], file: str, hint: str = "") -> str:
-    """Return the column of a role: the chosen one, else the one with a common name.
+@dataclass(frozen=True)
+class LogColumns:
+    """Which columns of a log are read, and as what.
+
+    Attributes:
+        user: of the user's id.
+        item: of the item's id.
+        moments: those that may say when, the most usual first; none where the order of the rows does.
+        clocks: those that may say the time of day.
+        kept: the values of each column that a row is kept with.
+        rating: of the rating; None where rows of any rating are kept.
+        times: columns of moments and of times of day, each once.
+        conditions: columns that decide whether a row is kept.
+    """
+
+    user: str
+    item: str
+    moments: tuple[str, ...]
+    clocks: tuple[str, ...]
+    kept: dict[str, tuple[str, ...]]
+    rating: str | None
+    times: tuple[str, ...]
+    conditions: tuple[str, ...]
+
+    @classmethod
+    def of(cls, table: str, columns: Sequence[str], options: ReadOptions) -> LogColumns:
+        """Find the columns that options name, and the others by common names.
+
+        Args:
+            table: what messages call it.
+            columns: its columns.
+            options: those about columns, moments and the rows to keep.
+
+        Raises:
+            DataError: a column cannot be found, or is named for two things.
+        """
+        user = _of_role("user", options.user, columns, table)
+        item = _of_role("item", options.item, columns, table)
+        moments, clocks = _times(table, columns, options)
+        if len({user, item, *moments}) < 2 + len(moments):
+            when = moments[0] if moments else None
+            raise DataError(f"{table}: user, item and time must be three columns; received {user!r}, {item!r} and {when!r}.")
+        kept: dict[str, tuple[str, ...]] = {}
+        for condition in options.keep:
+            name, sign, values = condition.partition("=")
+            if not sign or not values.strip():
+                raise DataError(f"Received {FLAGS['keep']} {condition!r}; expected is COLUMN=VALUE or COLUMN=VALUE,VALUE.")
+            column = named(name.strip(), columns, FLAGS["keep"], table)
+            kept[column] = (*kept.get(column, ()), *(value.strip() for value in values.split(",")))
+        rating = None if options.min_rating is None else guess("rating", columns)
+        if options.min_rating is not None and rating is None:
+            raise DataError(
+                f"{table}: cannot tell which column is the rating for {FLAGS['min_rating']}; it has {listed(columns)}. "
+                "Leave the option out, or name the column 'rating'."
+            )
+        times = tuple(dict.fromkeys((*moments, *clocks)))
+        return cls(user, item, moments, clocks, kept, rating, times, (*kept, *([rating] if rating else [])))
+
+
+def _of_role(role: Literal["user", "item", "time"], chosen: str | None, columns: Sequence[str], table: str, hint: str = "") -> str:
+    column = named(chosen, columns, FLAGS[role], table) if chosen is not None else guess(role, columns)
+    if column is None:
+        raise DataError(
+            f"{table}: cannot tell which column is the {role}; it has {listed(columns)}. Name it with {FLAGS[role]} COLUMN{hint}."
+        )
+    return column
+
+
+def _times(table: str, columns: Sequence[str], options: ReadOptions) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the columns of moments and those of times of day."""
+    if options.file_order:
+        if moments := options.given(("time", "time_format", "clock")):
+            raise DataError(f"{FLAGS['file_order']} says that there are no moments, and {moments[0]} what they are. Give one of the two.")
+        return (), ()
+    if options.clock is not None:
+        clock = named(options.clock, columns, FLAGS["clock"], table)
+        return (_of_role("time", options.time, [name for name in columns if name != clock], table),), (clock,)
+    if options.time is not None:
+        return (named(options.time, columns, FLAGS["time"], table),), ()
+    _of_role("time", None, columns, table, f", or pass {FLAGS['file_order']} if each user's rows are in order already")
+    return tuple(candidates("time", columns)), tuple(candidates("clock", columns))
+
+
+def guess_item_id(columns: Sequence[str]) -> str | None:
+    """Return the column of the ids in a table of items: one that is usual for items, else one that is called `id`."""
+    return guess("item", columns) or next((name for name in columns if plain_name(name) == "id"), None)
+
+
+def item_columns(table: str, columns: Sequence[str], item: str, options: ReadOptions) -> tuple[str, str | None, list[str]]:
+    """Return the columns of id, title and further attributes; an index is none of them unless it is named.
+
+    Args:
+        table: what messages call it.
+        columns: its columns.
+        item: the log's column of items, which is preferred.
+        options: those about columns of items.
 
     Raises:
-        DataError: neither is there.
+        DataError: a column cannot be found.
     """
-    option = FLAGS[role]
-    column = told(chosen, columns, option, file) if chosen is not None else guess(role, columns)
-    if column is None:
-        raise DataError(f"{file}: cannot tell which column is the {role}; it has {listed(columns)}. Name it with {option} COLUMN{hint}.")
-    return column
+    names = [name for name in columns if not is_index(name)]
+    if options.item_id is not None:
+        key: str | None = named(options.item_id, columns, FLAGS["item_id"], table)
+    else:
+        key = item if item in names else guess_item_id(names)
+    if key is None:
+        raise DataError(
+            f"{table}: cannot tell which column is the item's id; it has {listed(columns)}. Name it with {FLAGS['item_id']} COLUMN."
+        )
+    left = [name for name in names if name != key]
+    title = named(options.title, columns, FLAGS["title"], table) if options.title is not None else guess("title", left)
+    chosen = left if options.attributes is None else [named(name, columns, FLAGS["attributes"], table) for name in options.attributes]
+    return key, title, [name for name in dict.fromkeys(chosen) if name not in (key, title)]
 
 
 def attribute_names(columns: Sequence[str], taken: Sequence[str]) -> dict[str, str]:

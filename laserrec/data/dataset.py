@@ -24,7 +24,7 @@ from laserrec.data.files import write_parquet
 from laserrec.data.ids import places_among
 from laserrec.data.ragged import Ragged
 from laserrec.data.splits import SplitInfo, SplitKind, fingerprint
-from laserrec.data.tables import ITEM, PART, PART_TYPE, PARTS, TIME, TITLE, USER, SourceFile
+from laserrec.data.tables import EVENT_TYPES, ITEM, PART, PARTS, TITLE, SourceFile
 from laserrec.errors import DataError, UnknownIdError, shown
 from laserrec.system.atomic_folder import FolderKind
 
@@ -33,7 +33,6 @@ CasesPart = Literal["valid", "test"]
 """Parts that are evaluated."""
 _TABLES = ("items.parquet", "interactions.parquet")
 _KIND = FolderKind("dataset", ("manifest.json", *_TABLES), mark="manifest.json", error=DataError)
-_EVENTS = {USER: pl.String, ITEM: pl.String, TIME: pl.Int64, PART: PART_TYPE}
 
 
 @dataclass(frozen=True)
@@ -150,7 +149,7 @@ class Dataset:
 
         Args:
             path: the folder.
-            replace: take the place of a dataset, or of an empty folder.
+            replace: overwrite a dataset that is there, or an empty folder.
 
         Raises:
             DataError: the folder exists and `replace` is false, something else than a dataset stands there, or the disk refuses.
@@ -170,7 +169,7 @@ class Dataset:
 
     @property
     def details(self) -> dict[str, Any]:
-        """What the manifest tells beyond what every dataset's does: sources, options."""
+        """Entries of the manifest beyond those of every dataset: sources, options."""
         return _details(self.manifest)
 
     @cached_property
@@ -236,7 +235,7 @@ class Dataset:
         return self._histories
 
     def history(self, user_id: str, before: Literal["valid", "test"] | None = None) -> list[str]:
-        """Return the ids of a user's items in order, as `Laser.recommend` takes them.
+        """Return the ids of a user's items in order, as `Laser.recommend` accepts them.
 
         Args:
             user_id: whose.
@@ -285,7 +284,7 @@ def check_place(path: Path, replace: bool, sources: Iterable[Path] = ()) -> None
 
     Args:
         path: the folder to write.
-        replace: it may take the place of a dataset that is there.
+        replace: a dataset that is there may be overwritten.
         sources: files and folders that the dataset is made from, and that must outlive it.
 
     Raises:
@@ -295,7 +294,7 @@ def check_place(path: Path, replace: bool, sources: Iterable[Path] = ()) -> None
         raise DataError(f"{path} exists already. Choose another folder, or replace it with --force (replace=True).")
     for source in sources if path.exists() else ():
         if any(place.exists() and path.samefile(place) for place in (source, *source.resolve().parents)):
-            raise DataError(f"{path} would take the place of {source}, from which it is made. Choose another folder.")
+            raise DataError(f"{path} would replace {source}, from which it is made. Choose another folder.")
     _KIND.check_place(path)
 
 
@@ -326,11 +325,11 @@ def _checked_items(items: pl.DataFrame) -> pl.DataFrame:
 
 
 def _checked_events(table: pl.DataFrame, items: pl.DataFrame) -> Events:
-    for name, kind in _EVENTS.items():
+    for name, kind in EVENT_TYPES.items():
         # Parts were an enumeration without history once; its codes are the same.
         if table.schema.get(name) not in ((kind, pl.Enum(PARTS)) if name == PART else (kind,)):
             raise DataError(f"The interactions need a column {name!r} of type {kind}; received {table.schema.get(name, 'none')}.")
-    table = table.select(list(_EVENTS))
+    table = table.select(list(EVENT_TYPES))
     if not table.height:
         raise DataError("No interaction is left.")
     if any(table.null_count().row(0)):

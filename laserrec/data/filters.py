@@ -1,4 +1,4 @@
-"""What is taken out of a log before it is split: duplicates, repeats, and users and items with too few events; and the order it gets."""
+"""What is removed from a log before it is split: duplicates, repeats, and users and items with too few events; and the order it gets."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def distinct(ids: pl.Series) -> tuple[pl.Series, NDArray[np.int64]]:
         example = np.empty(size, dtype=np.int64)
         example[codes] = np.arange(len(codes))
         found = gather(ids, example)
-        # Two ids may share a hash, however rarely; then another hash is taken.
+        # Two ids may share a hash, however rarely; then another hash is tried.
         if (gather(found, codes) == ids).all():
             break
     order = found.arg_sort().to_numpy().astype(np.int64)

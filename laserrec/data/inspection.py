@@ -126,6 +126,8 @@ def inspect(dataset: Dataset) -> Inspection:
     published = known_split(dataset.fingerprint)
     texts = items.drop(ITEM)
     titles = items[TITLE].drop_nulls()
+    seen = [target in history for history, target in zip(test.histories, test.targets, strict=True)]
+    counts = {part: int((events[PART] == part).sum()) for part in (*PARTS, HISTORY)}
     order = dataset.details.get("source", {}).get("order", {})
     ties = float(events.select((pl.len().over(USER, TIME) > 1).mean()).item())
     # Moments are stored in seconds; the source may have told them apart more finely.
@@ -138,7 +140,7 @@ def inspect(dataset: Dataset) -> Inspection:
         users=len(dataset.user_ids),
         items=items.height,
         interactions=events.height,
-        part_interactions={part: int((events[PART] == part).sum()) for part in PARTS} | _read_only(events),
+        part_interactions={part: count for part, count in counts.items() if count or part in PARTS},
         cases={"valid": len(dataset.cases("valid")), "test": len(test)},
         density=events.height / (len(dataset.user_ids) * items.height),
         history_length=Distribution.of(histories.lengths),
@@ -149,7 +151,7 @@ def inspect(dataset: Dataset) -> Inspection:
         without_text=float(items.select(pl.all_horizontal(pl.exclude(ITEM).is_null()).mean()).item()),
         shared_titles=int(titles.is_duplicated().sum()),
         repeats=1 - events.n_unique([USER, ITEM]) / events.height,
-        seen_targets=_seen(dataset),
+        seen_targets=float(np.mean(seen)) if seen else 0.0,
         ties=ties,
         leaks=leaks(dataset),
         advice=(tied_events(tied, str(order.get("ties", "file"))),) if tied > MANY_TIES else (),
@@ -168,15 +170,3 @@ def leaks(dataset: Dataset) -> Leaks:
     test = held_out.filter(pl.col(PART) == "test")
     older = float((test[TIME].to_numpy() < train[TIME].to_numpy().max()).mean()) if train.height and test.height else 0.0
     return Leaks(same, later, after, older)
-
-
-def _read_only(events: pl.DataFrame) -> dict[str, int]:
-    """Return how many events are read and not trained on, where there are any: most datasets have none."""
-    count = int((events[PART] == HISTORY).sum())
-    return {HISTORY: count} if count else {}
-
-
-def _seen(dataset: Dataset) -> float:
-    cases = dataset.cases("test")
-    seen = [target in history for history, target in zip(cases.histories, cases.targets, strict=True)]
-    return float(np.mean(seen)) if seen else 0.0

@@ -1,4 +1,4 @@
-"""Which columns of a table say when: the finest that can be read, a day with its time of day, or none, where the rows are in order."""
+"""When the events of a log were: the finest of its columns that can be read, a day with its time of day, or the order of the rows."""
 
 from __future__ import annotations
 
@@ -7,49 +7,12 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from laserrec.data.columns import candidates, resolve, told
-from laserrec.data.options import FLAGS, ReadOptions
+from laserrec.data.columns import LogColumns
+from laserrec.data.options import ReadOptions
 from laserrec.data.tables import MICROSECONDS
-from laserrec.data.times import ACCEPTED, RESOLUTIONS, Resolution, clock, microseconds, resolution
+from laserrec.data.times import ACCEPTED, RESOLUTIONS, clock, microseconds, resolution
 
 _USABLE = 0.99  # of what the best column has; a column with gaps is not finer than one without
-
-
-@dataclass(frozen=True)
-class TimeColumns:
-    """Columns that may say when.
-
-    Attributes:
-        moments: those of moments, the most usual first.
-        clocks: those of times of day.
-    """
-
-    moments: tuple[str, ...] = ()
-    clocks: tuple[str, ...] = ()
-
-    @classmethod
-    def among(cls, columns: Sequence[str], file: str, options: ReadOptions) -> TimeColumns:
-        """Return what is to be read: the columns that were named, else those with common names.
-
-        Raises:
-            DataError: a column that was named is absent, or there is none.
-        """
-        if options.file_order:
-            return cls()
-        if options.clock is not None:
-            clocks = (told(options.clock, columns, FLAGS["clock"], file),)
-            days = [name for name in columns if name not in clocks]
-            return cls((resolve("time", options.time, days, file),), clocks)
-        if options.time is not None:
-            return cls((told(options.time, columns, FLAGS["time"], file),))
-        first = resolve("time", None, columns, file, f", or pass {FLAGS['file_order']} if each user's rows are in order already")
-        moments = tuple(dict.fromkeys((first, *candidates("time", columns))))
-        return cls(moments, tuple(candidates("clock", columns)))
-
-    @property
-    def wanted(self) -> tuple[str, ...]:
-        """All of them."""
-        return tuple(dict.fromkeys((*self.moments, *self.clocks)))
 
 
 @dataclass(frozen=True)
@@ -67,7 +30,7 @@ class Moments:
     how: str | None = None
 
     @classmethod
-    def of(cls, frame: pl.DataFrame, among: TimeColumns, options: ReadOptions) -> Moments:
+    def of(cls, frame: pl.DataFrame, among: LogColumns, options: ReadOptions) -> Moments:
         """Read the finest of the columns that can be read.
 
         Args:
@@ -77,22 +40,21 @@ class Moments:
         """
         if not among.moments:
             return cls((), pl.int_range(frame.height, dtype=pl.Int64, eager=True) * MICROSECONDS)
-        if len(among.wanted) == 1:
-            return cls(among.moments, microseconds(frame[among.moments[0]], options.time_format))
-        clocks = {name: clock(frame[name]) for name in among.clocks}
-        if options.clock is not None:
-            return _together(among.moments[0], options.clock, microseconds(frame[among.moments[0]], options.time_format), clocks)
-        read = {name: _read(frame[name], options.time_format) for name in among.moments}
-        known = {name: len(values) - values.null_count() for name, values in read.items()}
-        usable = [name for name in read if known[name] >= _USABLE * max(known.values())]
-        times = {name for name, values in clocks.items() if len(values) - values.null_count() >= _USABLE * max(known.values())}
-        fineness: dict[str, Resolution] = {name: resolution(read[name]) for name in usable if name not in times}
+        first = among.moments[0]
+        if options.clock is not None or len(among.times) == 1:
+            values = microseconds(frame[first], options.time_format)
+            return cls((first,), values) if options.clock is None else _together(frame, first, values, among.clocks[0])
+        # Of several columns some may be dates already, which a format says nothing about.
+        read = {name: microseconds(frame[name], None if frame[name].dtype.is_temporal() else options.time_format) for name in among.moments}
+        enough = _USABLE * max(map(_known, read.values()))
+        usable = [name for name in read if _known(read[name]) >= enough]
+        clocks = [name for name in among.clocks if _known(clock(frame[name])) >= enough]
+        fineness = {name: resolution(read[name]) for name in usable if name not in clocks}
         if not fineness:
             return cls((usable[0],), read[usable[0]])
         finest = max(fineness, key=lambda name: RESOLUTIONS.index(fineness[name]))
-        with_day = next((name for name in among.clocks if name in times), None)
-        if fineness[finest] == "day" and with_day is not None:
-            return _together(finest, with_day, read[finest], clocks)
+        if fineness[finest] == "day" and clocks:
+            return _together(frame, finest, read[finest], clocks[0])
         others = ", ".join(repr(name) for name in among.moments if name != finest)
         fine = "fraction of a second" if fineness[finest] == "fraction" else fineness[finest]
         how = f"moments are read from {finest!r} (to the {fine}); beside it stands {others}"
@@ -105,9 +67,9 @@ def why_no_moment(given: Sequence[object]) -> str:
     return f"the time {shown[:40]!r} is not {ACCEPTED}" if shown else "no time"
 
 
-def _read(values: pl.Series, time_format: str | None) -> pl.Series:
-    return microseconds(values, None if values.dtype.is_temporal() else time_format)
+def _known(values: pl.Series) -> int:
+    return len(values) - values.null_count()
 
 
-def _together(day: str, time: str, days: pl.Series, clocks: dict[str, pl.Series]) -> Moments:
-    return Moments((day, time), days + clocks[time], f"moments are read from {day!r} and {time!r} together")
+def _together(frame: pl.DataFrame, day: str, days: pl.Series, time: str) -> Moments:
+    return Moments((day, time), days + clock(frame[time]), f"moments are read from {day!r} and {time!r} together")

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from laserrec.data.advice import MANY_TIES, Advice, small_core, tied_events, unmatched_items
+from laserrec.data.advice import MANY_TIES, Advice, tied_events
 from laserrec.data.dataset import Dataset
 from laserrec.data.events import Events
 from laserrec.data.filters import Ties, count_repeats, drop_duplicates, drop_repeats, in_order, k_core, sorted_by_item, tied_share
@@ -28,7 +28,7 @@ from laserrec.errors import BadRowsError, DataError
 SHOWN_PROBLEMS = 10
 _FEW, _MUCH = 0.1, 1 / 3  # of the log's items in the table of items; of the events outside the core
 SHARE = 0.1
-"""Of all events, that the parts valid and test of a global-time split get each unless told otherwise."""
+"""Of all events, that the parts valid and test of a global-time split get each by default."""
 
 
 @dataclass(frozen=True)
@@ -232,15 +232,26 @@ def _ordered(raw: RawTables, options: PrepareOptions) -> tuple[Events, Ties, flo
 
 
 def _advice(raw: RawTables, counts: dict[str, int], ties: Ties, tied: float) -> Iterator[Advice]:
-    """Say what of a log makes figures mean less than they seem to."""
+    """Yield what makes figures on this log mean less than they seem to."""
     log, items = raw.events.items, raw.items[ITEM]
     known = int(log.is_in(items.implode()).sum())
     if len(items) and known < _FEW * len(log):
-        yield unmatched_items(known, len(log), log[0], items[0])
+        found = f"ONLY {known:,}" if known else "NONE"
+        text = (
+            f"{found} of the log's {len(log):,} items {'is' if known == 1 else 'are'} in the table of items, so the others have no text: "
+            f"the log writes ids such as {log[0]!r}, the table of items {items[0]!r}; check which column holds the ids"
+        )
+        yield Advice(text, (("item", "COLUMN"), ("item_id", "COLUMN")))
     if tied > MANY_TIES:
         yield tied_events(tied, ties)
-    if counts["core_dropped"] > _MUCH * len(raw.events):
-        yield small_core(counts["core_dropped"], len(raw.events), counts["min_user"], counts["min_item"])
+    dropped, events = counts["core_dropped"], len(raw.events)
+    if dropped > _MUCH * events:
+        limits = {name: counts[name] for name in ("min_user", "min_item")}
+        text = (
+            f"{dropped:,} of {events:,} events ({dropped / events:.0%}) were dropped because their user has fewer than "
+            f"{limits['min_user']} events or their item fewer than {limits['min_item']}; keep more with lower limits"
+        )
+        yield Advice(text, tuple((name, str(limit // 2)) for name, limit in limits.items() if limit > 1))
 
 
 def _filtered(raw: RawTables, events: Events, options: PrepareOptions, counts: dict[str, int]) -> tuple[Events, pl.DataFrame]:
@@ -251,7 +262,7 @@ def _filtered(raw: RawTables, events: Events, options: PrepareOptions, counts: d
         return after
 
     items = raw.items
-    # A source's own split is somebody's decision down to the event: it is taken as it is.
+    # A source's own split is somebody's decision down to the event: it stays as it is.
     events = keep("duplicates", events, events if events.part is not None else drop_duplicates(events))
     counts["repeats"] = count_repeats(events)
     events = events if options.keep_repeats else drop_repeats(events)
@@ -297,7 +308,7 @@ def _divided(events: Events, options: PrepareOptions) -> tuple[Events, SplitInfo
 
 
 def _plain(options: PrepareOptions) -> dict[str, Any]:
-    """Return the options that differ from the defaults, without paths, which are nobody else's business."""
+    """Return the options that differ from the defaults, without paths, which are private."""
     values, defaults = dataclasses.asdict(options), dataclasses.asdict(PrepareOptions())
     values["read"] = {key: value for key, value in values["read"].items() if value != defaults["read"][key] and key != "items"}
     return {key: value for key, value in values.items() if value != defaults[key] and value != {}}

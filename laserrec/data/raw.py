@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
 
 from laserrec.data.advice import Advice
 from laserrec.data.events import Events
+from laserrec.data.logs import Log
 from laserrec.data.tables import BadRow, SourceFile
+
+
+@dataclass(frozen=True)
+class Items:
+    """Items of a source, and what is to be said of how they were read.
+
+    Attributes:
+        frame: `item_id`, `title` and further attributes.
+        problems: rows that could not be used.
+        rows: rows read.
+        columns: which column was read as what.
+        notes: what a user should know.
+        ignored: columns of the table that were not read.
+    """
+
+    frame: pl.DataFrame
+    problems: Sequence[BadRow] = ()
+    rows: int = 0
+    columns: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    ignored: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -46,6 +68,25 @@ class RawTables:
     ignored: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     left_out: int = 0
     advice: tuple[Advice, ...] = ()
+
+    @classmethod
+    def of(cls, name: str, form: str, log: Log, items: Items, sources: Iterable[SourceFile], *, own_split: bool = False) -> RawTables:
+        """Put together what was read of the interactions and of the items."""
+        return cls(
+            name=name,
+            format=form,
+            events=log.events,
+            items=items.frame,
+            problems=(*log.problems, *items.problems),
+            rows=log.rows + items.rows,
+            sources=tuple(sources),
+            columns={**log.columns, **items.columns},
+            own_split=own_split,
+            notes=(*log.notes, *items.notes),
+            ignored={table: names for table, names in ((log.table, log.ignored), *items.ignored.items()) if names},
+            left_out=log.left_out,
+            advice=log.advice,
+        )
 
     @property
     def interactions(self) -> pl.DataFrame:

@@ -48,7 +48,7 @@ def keep_users(data: Dataset, share: float, seed: int = 0) -> Dataset:
 
 
 def hide_items(data: Dataset, share: float, seed: int = 0) -> Dataset:
-    """Take every event with some items out of training and validation: in test their texts alone tell who takes them.
+    """Remove every event with some items from training and validation, so that only their texts can predict them in test.
 
     Test events stay, so their targets may be hidden items; histories lack them, as they would if the items had just come. The items stay in
     the catalogue, where they are no wrong answers to what knows items by their texts alone; models of ids, which could not tell one of

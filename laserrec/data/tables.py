@@ -6,7 +6,7 @@ Knows nothing of file formats.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,8 @@ PARTS = ("train", "valid", "test")
 HISTORY = "history"
 """The part of events that cases are read with and nothing is trained on: of users, or of a time, that a dataset leaves out of training."""
 PART_TYPE = pl.Enum((*PARTS, HISTORY))
+EVENT_TYPES: dict[str, pl.DataType] = {USER: pl.String(), ITEM: pl.String(), TIME: pl.Int64(), PART: PART_TYPE}
+"""Columns of interactions with their types."""
 MICROSECONDS = 1_000_000
 """Readers give times in microseconds, so that events within one second keep their order; a dataset stores seconds."""
 
@@ -59,14 +61,6 @@ class SourceFile:
         with path.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         return cls(path.name, path.stat().st_size, digest)
-
-
-def event_table(users: Iterable[str], items: Iterable[str], times: Iterable[int], parts: Iterable[str] | None = None) -> pl.DataFrame:
-    """Return a table of interactions from its columns, times in microseconds."""
-    columns = {USER: pl.Series(users, dtype=pl.String), ITEM: pl.Series(items, dtype=pl.String), TIME: pl.Series(times, dtype=pl.Int64)}
-    if parts is not None:
-        columns[PART] = pl.Series(parts, dtype=PART_TYPE)
-    return pl.DataFrame(columns)
 
 
 def empty_items() -> pl.DataFrame:

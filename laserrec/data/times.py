@@ -161,11 +161,10 @@ def _from_text(text: pl.Series) -> pl.Series:
 
 def _in_zone(local: pl.Series, zone: str) -> pl.Series:
     """Return what moments on a zone's clocks are, Int64 microseconds; null for a zone whose name says no offset."""
-    offset = 0 if zone.upper() in ("Z", "UTC", "GMT", "UT") else None
-    if offset is None and (fixed := parsedate_tz(f"1 Jan 2000 00:00 {zone}")) and zone.isupper():
-        offset = fixed[9]  # the zones of mail headers: EST, EDT, … PDT
-    if offset is not None and (offset or zone.upper() in ("Z", "UTC", "GMT", "UT")):
-        return local - offset * MICROSECONDS
+    if zone.upper() in ("Z", "UTC", "GMT", "UT"):
+        return local
+    if zone.isupper() and (mail := parsedate_tz(f"1 Jan 2000 00:00 {zone}")) and mail[9]:
+        return local - mail[9] * MICROSECONDS  # the zones of mail headers: EST, EDT, … PDT
     if zone not in available_timezones():
         return pl.Series(local.name, [None] * len(local), dtype=pl.Int64)
     moments = local.cast(pl.Datetime("us")).dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")

@@ -27,6 +27,7 @@ EXACT = 2**53
 """Whole numbers from here on share their float64 with neighbours, so a float from here on may stand for several ids."""
 REFERENCE = r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});"
 """A character reference of HTML, such as shops' exports are full of; only with its semicolon, for "AT&T" is none."""
+_BLANKS = "".join(filter(str.isspace, map(chr, range(0x3001))))  # Python's; Polars' own lack the separators \x1c to \x1f
 _DEEPEST = 20
 _MOST_BITS = 4096  # Python refuses to write whole numbers much longer than these
 _LONGEST = len("-9007199254740991.0")
@@ -47,33 +48,21 @@ def ids(values: pl.Series, marks: Collection[str] = NULL_MARKS) -> pl.Series:
     kind = values.dtype
     if kind == pl.String:
         return _text_ids(values, marks)
-    if kind.is_integer():
-        return values.cast(pl.String)
-    if kind.is_temporal():
-        return _dates(values)
-    if kind.is_float():
-        exact = values.set(~(values.abs() < EXACT).fill_null(False), None)
-        whole = exact == exact.floor()
-        if whole.all():  # but for nulls
-            return exact.cast(pl.Int64).cast(pl.String)
-        return pl.Series(values.name, [_written(value) for value in exact], dtype=pl.String)
-    if kind == pl.Object:
-        return _text_ids(pl.Series(values.name, [_written(value) for value in values], dtype=pl.String), marks)
-    return pl.Series(values.name, [None] * len(values), dtype=pl.String)
+    if kind.is_integer() or kind.is_temporal():
+        written = _dates(values) if kind.is_temporal() else values.cast(pl.String)
+        return written.set(written.is_in(list(marks)), None)
+    if kind.is_float() and (whole := _whole(values)) is not None:
+        return whole.set(whole.is_in(list(marks)), None)
+    given = values if kind.is_float() or kind == pl.Object else [None] * len(values)
+    return _text_ids(pl.Series(values.name, [_written(value) for value in given], dtype=pl.String), marks)
 
 
 def why_no_id(value: object, marks: Collection[str] = NULL_MARKS) -> str | None:
-    """Return why a value is no id, or None where it is one."""
-    if value is None or value != value:
-        return "missing"
-    value = _decoded(value)
-    kinds: dict[type, str] = {bool: "a truth value", list: "a list", tuple: "a list", dict: "an object", bytes: "bytes that are no text"}
-    if type(value) in kinds:
-        return f"{str(value).lower()}, {kinds[bool]}" if isinstance(value, bool) else kinds[type(value)]
-    if _endless(value):
-        return "a number of more than a thousand digits"
-    if isinstance(value, float) and abs(value) >= EXACT:
-        return f"the float {value!r}; from 2^53 on several whole numbers are the same float"
+    """Return why a value is no id, or None where `ids` reads it as one."""
+    value = decoded(value)
+    never = _why_never(value)
+    if never is not None:
+        return never
     text = str(value).strip()
     if not text:
         return "missing"
@@ -132,6 +121,16 @@ def as_text(value: Any, depth: int = 0) -> str | None:  # noqa: ANN401 - whateve
     return str(value).encode("utf-8", "replace").decode("utf-8")
 
 
+def decoded(value: object) -> object:
+    """Return bytes that are UTF-8 as text: some programs write Parquet's texts without saying that they are."""
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return value
+    return value
+
+
 def item_attributes(item: Mapping[str, object], columns: Sequence[str]) -> dict[str, str]:
     """Return an item's attributes as a catalogue would hold them: the same words, under the same names, in the same order.
 
@@ -175,7 +174,7 @@ def attribute_order(items: Iterable[Mapping[str, object]]) -> list[str]:
 
 
 def _text_ids(values: pl.Series, marks: Collection[str]) -> pl.Series:
-    values = values.str.strip_chars()
+    values = values.str.strip_chars(_BLANKS)
     missing = values.is_in(["", *marks]) | values.str.contains(_SCIENTIFIC)
     whole = values.str.contains(_WHOLE)
     if whole.any():
@@ -196,24 +195,37 @@ def _dates(values: pl.Series) -> pl.Series:
     return values.set(~inside, None).cast(pl.String).zip_with(inside, raw.cast(pl.String))
 
 
+def _whole(values: pl.Series) -> pl.Series | None:
+    """Return floats as the integers they are, null where an id cannot be one; None where some have fractions."""
+    exact = values.set(~(values.abs() < EXACT).fill_null(False), None)
+    return exact.cast(pl.Int64).cast(pl.String) if (exact == exact.floor()).all() else None  # but for nulls
+
+
+def _why_never(value: object) -> str | None:
+    """Return why a value is no id whatever the marks are, or None."""
+    if value is None or value != value:
+        return "missing"
+    if isinstance(value, bool):
+        return f"{str(value).lower()}, a truth value"
+    if isinstance(value, list | tuple):
+        return "a list"
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, bytes):
+        return "bytes that are no text"
+    if _endless(value):
+        return "a number of more than a thousand digits"
+    if isinstance(value, float) and abs(value) >= EXACT:
+        return f"the float {value!r}; from 2^53 on several whole numbers are the same float"
+    return None
+
+
 def _written(value: object) -> str | None:
     """Return an id of a column of several types as text; None for what is no id whatever the marks are."""
-    value = _decoded(value)
-    if value is None or isinstance(value, bool | list | tuple | dict | bytes) or _endless(value):
+    value = decoded(value)
+    if _why_never(value) is not None:
         return None
-    if isinstance(value, float):
-        return None if not abs(value) < EXACT else str(int(value)) if value == int(value) else repr(value)
-    return str(value)
-
-
-def _decoded(value: object) -> object:
-    """Return bytes that are UTF-8 as text: some programs write Parquet's texts without saying that they are."""
-    if isinstance(value, bytes):
-        try:
-            return value.decode()
-        except UnicodeDecodeError:
-            return value
-    return value
+    return str(int(value)) if isinstance(value, float) and value == int(value) else str(value)
 
 
 def _endless(value: object) -> bool:

@@ -243,7 +243,7 @@ def test_conditions_that_cannot_be_met_are_refused(tmp_path: Path, options: dict
 
 
 def test_a_lowest_rating_needs_a_rating(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="cannot tell which column is the rating that --min-rating speaks of"):
+    with pytest.raises(DataError, match="cannot tell which column is the rating for --min-rating"):
         read(tmp_path / "log.csv", "user,item,time\nu,a,1\n", min_rating=4.0)
 
 

@@ -269,9 +269,9 @@ def test_force_never_replaces_the_source(shop: Path, tmp_path: Path) -> None:
         ("prepare", out / "interactions.parquet", "--out", out),
         ("prepare", shop / "log.csv", "--items", out / "items.parquet", "--out", out),
     ):
-        with pytest.raises(DataError, match=r"would take the place of .*, from which it is made"):
+        with pytest.raises(DataError, match=r"would replace .*, from which it is made"):
             run(*words, *core)
-    with pytest.raises(DataError, match="would take the place of"):
+    with pytest.raises(DataError, match="would replace"):
         run("restrict", out, "--users", 0.5, "--out", out, "--force")
     with pytest.raises(DataError, match="holds other files"):
         run("restrict", out, "--users", 0.5, "--out", shop, "--force")

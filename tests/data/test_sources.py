@@ -10,6 +10,7 @@ import pytest
 
 from laserrec.data.options import FLAGS, ReadOptions
 from laserrec.data.raw import RawTables
+from laserrec.data.reading.files import table_files
 from laserrec.data.sources import infer_format, read_source
 from laserrec.data.sources.recbole import divide_texts
 from laserrec.errors import DataError
@@ -65,7 +66,7 @@ def test_unisrec_rows_that_contradict_one_another_are_reported(tmp_path: Path) -
         file.write("1\t3\n")
     raw = read(tmp_path)
     assert [str(problem) for problem in raw.problems] == [
-        "Toy.valid.inter:5: 2 columns where the header has 3",
+        "Toy.valid.inter:5: 2 columns instead of 3",
         "Toy.valid.inter:4: its history contradicts the user's other rows",
     ]
 
@@ -104,7 +105,7 @@ def test_the_inter_file_that_was_named_is_read(tmp_path: Path) -> None:
         (tmp_path / f"c.{part}.inter").write_text(header + f"w\t{part}\n")
     raw = read(tmp_path / "a.inter")
     assert (raw.name, raw.interactions.rows(), raw.items.rows()) == ("a", [("u", "x", 1_000_000)], [("x", "One")])
-    assert [str(problem) for problem in raw.problems] == ["a.item:3: 1 columns where the header has 2"]
+    assert [str(problem) for problem in raw.problems] == ["a.item:3: 1 column instead of 2"]
     assert [file.name for file in raw.sources] == ["a.inter", "a.item"]
     raw = read(tmp_path / "b.inter")
     assert (raw.name, raw.interactions.rows(), raw.items.height) == ("b", [("v", "y", 1_000_000)], 0)
@@ -206,7 +207,7 @@ def test_ml_100k(tmp_path: Path) -> None:
     (tmp_path / "u.item").write_bytes(films.encode("latin-1"))
     raw = read(tmp_path)
     assert raw.interactions.height == 2
-    assert [str(problem) for problem in raw.problems] == ["u.data:3: 2 columns where user, item, rating and time should be"]
+    assert [str(problem) for problem in raw.problems] == ["u.data:3: 2 columns instead of 4"]
     assert raw.items.rows() == [("242", "Misérables, Les", "1995", "Comedy, Romance"), ("1", "The Net", "1995", None)]
 
 
@@ -287,10 +288,12 @@ def test_recformer(tmp_path: Path) -> None:
 
 
 def test_formats_are_told_from_files(tmp_path: Path, real_data: Callable[[str], Path]) -> None:
-    assert infer_format(real_data("scientific"), ReadOptions()) == "recbole"
-    assert infer_format(real_data("office"), ReadOptions()) == "table"
+    for name, form in (("scientific", "recbole"), ("office", "table")):
+        folder = real_data(name)
+        assert infer_format(folder, table_files(folder), ReadOptions()) == form
+    (tmp_path / "log.xlsx").touch()
     with pytest.raises(DataError, match="--format"):
-        infer_format(tmp_path / "log.xlsx", ReadOptions())
+        read_source(tmp_path / "log.xlsx", None, ReadOptions())
     with pytest.raises(DataError, match="does not exist"):
         read_source(tmp_path / "absent", None, ReadOptions())
 

@@ -69,11 +69,11 @@ def test_bad_rows_have_the_line_they_start_at(tmp_path: Path) -> None:
     assert raw.rows == 9
     reasons = {problem.line: problem.reason for problem in raw.problems}
     assert sorted(reasons) == [5, 6, 7, 8, 9, 10]
-    assert reasons[5] == "2 columns where the header has 4"
+    assert reasons[5] == "2 columns instead of 4"
     assert reasons[6] == "no user id"
     assert reasons[7] == "no item id"
     assert reasons[8].startswith("the time 'soon' is not a number")
-    assert reasons[9] == "5 columns where the header has 4"
+    assert reasons[9] == "5 columns instead of 4"
     assert reasons[10].startswith("malformed")
 
 

@@ -11,9 +11,8 @@ from typing import Any
 import polars as pl
 
 from laserrec.data.options import ReadOptions
-from laserrec.data.reading.files import PlainFile
+from laserrec.data.reading.contents import TextFile
 from laserrec.data.reading.rows import MOST_LETTERS, Places, Rows, check_width
-from laserrec.data.reading.text import check_encoding, lines, raw_lines
 from laserrec.data.reading.typed import from_python, joined
 from laserrec.data.tables import BadRow
 from laserrec.errors import DataError
@@ -27,14 +26,12 @@ def first_keys(path: Path, options: ReadOptions) -> list[str]:
     Raises:
         DataError: the file cannot be read.
     """
-    for _, line in lines(path, options.encoding, options.max_unpacked_gib):
-        if line.strip():
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError):
-                return []
-            return list(row) if isinstance(row, dict) else []
-    return []
+    _, line = TextFile(path, options.encoding, options.max_unpacked_gib).first_line()
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return []
+    return list(row) if isinstance(row, dict) else []
 
 
 class JsonLines:
@@ -55,33 +52,26 @@ class JsonLines:
             DataError: the file cannot be read, or holds no object.
         """
         self.name = path.name
-        self._path = path
-        self._encoding = options.encoding
-        self._plain = PlainFile(path, options.max_unpacked_gib)
-        check_encoding(path, self._plain, options.encoding)
+        self._text = TextFile(path, options.encoding, options.max_unpacked_gib)
         self._keys: dict[str, str] = {}  # as columns are called, and as the file has them
         known: set[str] = set()
         for number, row in self._objects([]):
-            if not row.keys() <= known:
-                for key in row:
-                    self._learn(key, known, number)
+            if row.keys() <= known:
+                continue
+            for key in (key for key in row if key not in known):
+                known.add(key)
+                name = key.strip()
+                if name in self._keys:
+                    raise DataError(f"{self.name}:{number}: the keys {self._keys[name]!r} and {key!r} differ in white space alone.")
+                if name:
+                    self._keys[name] = key
+            check_width(self.name, len(known))
         if not known:
             raise DataError(f"{path.name}: expected one JSON object a line; found none.")
         self.columns = list(self._keys)
 
-    def _learn(self, key: str, known: set[str], line: int) -> None:
-        if key in known:
-            return
-        known.add(key)
-        name = key.strip()
-        if name in self._keys:
-            raise DataError(f"{self.name}:{line}: the keys {self._keys[name]!r} and {key!r} differ in white space alone.")
-        if name:
-            self._keys[name] = key
-        check_width(self.name, len(known))
-
     def read(self, wanted: Sequence[str], numbers: Collection[str] = ()) -> Rows:
-        """Return some columns; see `laserrec.data.reading.table.Table.read`."""
+        """Return some columns; see `laserrec.data.reading.rows.AnyTable.read`."""
         bad: list[BadRow] = []
         places = array("q")
         chunks: dict[str, list[pl.Series]] = {name: [pl.Series(name, [], dtype=pl.String)] for name in wanted}
@@ -102,14 +92,14 @@ class JsonLines:
         return Rows(pl.DataFrame([joined(parts) for parts in chunks.values()]), (Places(self.name, places),), bad)
 
     def _objects(self, bad: list[BadRow]) -> Iterator[tuple[int, dict[str, Any]]]:
-        for number, line in raw_lines(self._path, self._plain, self._encoding):
+        for number, line in self._text.lines():
             if not line.strip():
                 continue
             try:
                 row = _READER.decode(line.rstrip("\r\n"))
                 if not isinstance(row, dict):
                     raise ValueError("not a JSON object")
-                if "\\ud" in line.lower():
+                if "\\u" in line and "\\ud" in line.lower():
                     row = _writable(row)
                 if len(line) > MOST_LETTERS and any(isinstance(value, str) and len(value) > MOST_LETTERS for value in row.values()):
                     raise ValueError(f"a value of more than {MOST_LETTERS:,} characters")

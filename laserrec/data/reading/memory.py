@@ -24,7 +24,7 @@ class ArrowTable(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """Interactions and perhaps items, in memory; `prepare` takes them where it takes a path.
+    """Interactions and perhaps items, in memory; `prepare` accepts them instead of a path.
 
     Attributes:
         interactions: one row an event; columns as in a file, of any names.
@@ -62,12 +62,12 @@ class Frame:
         except (pl.exceptions.PolarsError, ImportError, TypeError, ValueError) as error:  # ImportError: pandas' columns may need pyarrow
             raise DataError(f"The {name} cannot be read as a table: {error}") from error
         self.name = name
-        self._names, self.notes = named(name, self._table.columns)
-        self.columns = list(self._names)
+        self._places, self.notes = named(name, self._table.columns)
+        self.columns = list(self._places)
 
     def read(self, wanted: Sequence[str], numbers: Collection[str] = ()) -> Rows:
-        """Return some columns; see `laserrec.data.reading.table.Table.read`."""
-        return well_formed(self.name, self._table.select(pl.col(self._names[name]).alias(name) for name in wanted))
+        """Return some columns; see `laserrec.data.reading.rows.AnyTable.read`."""
+        return well_formed(self.name, self._table.select(pl.nth(self._places[name]).alias(name) for name in wanted))
 
 
 def well_formed(table: str, frame: pl.DataFrame) -> Rows:

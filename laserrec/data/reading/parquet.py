@@ -16,7 +16,7 @@ from typing import Any
 import polars as pl
 
 from laserrec.data.options import ReadOptions
-from laserrec.data.reading.files import PlainFile, readable
+from laserrec.data.reading.contents import PlainFile, readable
 from laserrec.data.reading.memory import well_formed
 from laserrec.data.reading.rows import Rows, named
 from laserrec.errors import DataError
@@ -46,14 +46,16 @@ class Parquet:
         with readable(path):
             self._size = self._plain.path.stat().st_size
         answer = _WORKER.ask(self.name, self._size, {"path": str(self._plain.path.absolute()), "columns": None, "out": None})
-        self._names, self.notes = named(self.name, answer["columns"])
-        self.columns = list(self._names)
+        self._names: list[str] = answer["columns"]
+        self._places, self.notes = named(self.name, self._names)
+        self.columns = list(self._places)
 
     def read(self, wanted: Sequence[str], numbers: Collection[str] = ()) -> Rows:
-        """Return some columns; see `laserrec.data.reading.table.Table.read`."""
+        """Return some columns; see `laserrec.data.reading.rows.AnyTable.read`."""
         with tempfile.TemporaryDirectory(prefix="laserrec-", ignore_cleanup_errors=True) as folder:
             out = Path(folder) / "columns.arrow"
-            request = {"path": str(self._plain.path.absolute()), "columns": [self._names[name] for name in wanted], "out": str(out)}
+            columns = [self._names[self._places[name]] for name in wanted]
+            request = {"path": str(self._plain.path.absolute()), "columns": columns, "out": str(out)}
             _WORKER.ask(self.name, self._size, request)
             frame = pl.read_ipc(out)
         frame.columns = list(wanted)

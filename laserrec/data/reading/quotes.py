@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from laserrec.data.reading.rows import MOST_LETTERS
+from laserrec.data.reading.rows import MOST_LETTERS, wrong_width
 
 Reading = Literal["doubled", "backslash", "none"]
 Lines = Iterator[tuple[int, str]]
@@ -88,14 +88,10 @@ def records(lines: Lines, layout: Layout) -> Iterator[Record]:
 
 def _trouble(line: str, fields: list[str], width: int) -> str | None:
     if len(fields) != width:
-        return f"{_columns(len(fields))} where the header has {width}"
+        return wrong_width(len(fields), width)
     if len(line) > MOST_LETTERS and (longest := max(map(len, fields))) > MOST_LETTERS:
         return f"a value of {longest:,} characters; at most {MOST_LETTERS:,} are read"
     return None
-
-
-def _columns(count: int) -> str:
-    return "1 column" if count == 1 else f"{count} columns"
 
 
 def _broken(error: csv.Error, feed: _Feed) -> str:

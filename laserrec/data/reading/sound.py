@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from laserrec.data.reading.quotes import Layout
 from laserrec.data.reading.rows import MOST_LETTERS
 
 _BLOCK = 2**18  # bytes; small enough for the caches
@@ -33,16 +34,17 @@ class Regular:
     quoted: bool
 
 
-def prove_regular(path: Path, separator: str, width: int, quoting: bool) -> Regular | None:
+def prove_regular(path: Path, layout: Layout) -> Regular | None:
     r"""Read a file's bytes once, and return what they prove, or None where they do not.
 
     Args:
         path: the file.
-        separator: one ASCII character.
-        width: fields of each line.
-        quoting: quotes enclose fields; otherwise they are characters like others.
+        layout: the separator, an ASCII character; the fields of each line; and what quotes mean.
     """
-    line = separator.encode() * (width - 1) + b"\n"
+    width, quoting = layout.width, layout.reading != "none"
+    if width < 2:
+        return None  # blank lines, which are no rows, would pass for rows of one field
+    line = layout.separator.encode() * (width - 1) + b"\n"
     others = bytes(set(range(256)) - set(line) - set(b'\0\n\r"' if quoting else b"\0\n\r"))
     lines, quoted = 0, False
     for block in _whole_lines(path):
@@ -51,10 +53,12 @@ def prove_regular(path: Path, separator: str, width: int, quoting: bool) -> Regu
         # Without all other characters regular lines without quotes are one pattern, repeated: the quickest proof there is.
         ends = block.translate(None, others)
         if ends != line * (len(ends) // width):
-            ends = _outside_quotes(block, separator) if quoting else block.replace(b"\r\n", b"\n").translate(None, others)
+            ends = _outside_quotes(block, layout.separator) if quoting else block.replace(b"\r\n", b"\n").translate(None, others)
             if not ends or ends != line * (len(ends) // width):
                 return None
             quoted = quoting and (quoted or b'"' in block)
+            if quoted and layout.reading == "backslash":
+                return None
         lines += len(ends) // width
     return Regular(lines, quoted)
 

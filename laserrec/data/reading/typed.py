@@ -7,7 +7,8 @@ from decimal import Decimal
 
 import polars as pl
 
-_EXACT = 2**53  # whole numbers beyond are not exact as floats
+from laserrec.data.values import EXACT, decoded
+
 _LONG = range(-(2**63), 2**63)
 _KEPT = (pl.String, pl.Int64, pl.Float64, pl.Boolean, pl.Date, pl.Time, pl.Object)
 
@@ -26,7 +27,7 @@ def from_python(name: str, values: Sequence[object]) -> pl.Series:
         return pl.Series(name, values, dtype=pl.Boolean)
     if kinds == {int} and all(value in _LONG for value in values if isinstance(value, int)):
         return pl.Series(name, values, dtype=pl.Int64)
-    if float in kinds <= {int, float} and all(abs(value) <= _EXACT for value in values if isinstance(value, int)):
+    if float in kinds <= {int, float} and all(abs(value) <= EXACT for value in values if isinstance(value, int)):
         return pl.Series(name, values, dtype=pl.Float64)
     return pl.Series(name, values, dtype=pl.Object)
 
@@ -52,7 +53,7 @@ def from_polars(values: pl.Series) -> pl.Series:
         try:
             return values.cast(pl.String)
         except pl.exceptions.PolarsError:
-            return pl.Series(values.name, [_decoded(value) for value in values], dtype=pl.Object)
+            return pl.Series(values.name, [decoded(value) for value in values], dtype=pl.Object)
     return _python(values)
 
 
@@ -65,13 +66,6 @@ def _from_decimals(values: pl.Series) -> pl.Series:
 
 def _number(value: Decimal) -> int | float:
     return int(value) if value == value.to_integral_value() else float(value)
-
-
-def _decoded(value: bytes | None) -> str | bytes | None:
-    try:
-        return value if value is None else value.decode()
-    except UnicodeDecodeError:
-        return value
 
 
 def _python(values: pl.Series) -> pl.Series:

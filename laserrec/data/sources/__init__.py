@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
 from laserrec.data.columns import plain_name
 from laserrec.data.options import ReadOptions
 from laserrec.data.raw import RawTables
-from laserrec.data.reading.files import file_kind, parts_of
+from laserrec.data.reading.files import TableFile, table_files, tables_in
 from laserrec.data.reading.jsonlines import first_keys
 from laserrec.data.reading.memory import Tables
 from laserrec.data.sources.amazon import read_amazon
@@ -44,13 +45,14 @@ def read_source(source: Path | Tables, form: Format | None, options: ReadOptions
 
 
 def _read_path(source: Path, form: Format | None, options: ReadOptions) -> RawTables:
-    if not source.exists() and parts_of(source) is None:
+    files = table_files(source) if form in (None, "table") else None
+    if files is None and not source.exists():
         raise DataError(f"{source} does not exist.")
-    form = form or infer_format(source, options)
-    if options.items is not None and parts_of(options.items) is None:
+    if options.items is not None and table_files(options.items) is None:
         raise DataError(f"--items {options.items}: no such file.")
+    form = form or infer_format(source, files, options)
     if form == "table":
-        return read_tabular(source, options)
+        return read_tabular(source, files, options)
     if form == "movielens":
         return read_movielens(source, options)
     if form == "amazon":
@@ -62,12 +64,18 @@ def _read_path(source: Path, form: Format | None, options: ReadOptions) -> RawTa
     raise DataError(f"Unknown format {form!r}; allowed are table, movielens, amazon, recbole and recformer.")
 
 
-def infer_format(source: Path, options: ReadOptions) -> Format:
-    """Tell a source's format from the names of its files and, for reviews, of their columns."""
-    parts = parts_of(source) or [source]
-    if parts != [source]:
-        return "table"
-    if source.is_dir():
+def infer_format(source: Path, files: Sequence[TableFile] | None, options: ReadOptions) -> Format:
+    """Find out a source's format from the names of its files and, for reviews, of their columns.
+
+    Args:
+        source: a file or a folder.
+        files: what `laserrec.data.reading.files.table_files` finds there.
+        options: those of text files.
+
+    Raises:
+        DataError: the file's ending is none of the known ones.
+    """
+    if source.is_dir() and files is None:
         names = {file.name for file in source.iterdir() if file.is_file()}
         if {"train.json", "val.json", "test.json"} <= names:
             return "recformer"
@@ -77,15 +85,16 @@ def infer_format(source: Path, options: ReadOptions) -> Format:
             return "recbole"
         if any(name.startswith("meta_") for name in names):
             return "amazon"
-        reviews = [source / name for name in sorted(names) if file_kind(source / name) == "jsonl"]
-        return "amazon" if len(reviews) == 1 and _is_reviews(reviews[0], options) else "table"
+        lines = [file.path for file in tables_in(source) if file.kind == "jsonl"]
+        return "amazon" if len(lines) == 1 and _is_reviews(lines[0], options) else "table"
     if source.name in {"u.data", "ratings.dat"}:
         return "movielens"
     if source.suffix == ".inter":
         return "recbole"
-    if file_kind(source) is None:
+    kinds = {file.kind for file in files or ()}
+    if kinds <= {None}:
         raise DataError(f"{source.name}: cannot tell the format from its ending. Name it with --format {'|'.join(get_args(Format))}.")
-    return "amazon" if file_kind(source) == "jsonl" and _is_reviews(source, options) else "table"
+    return "amazon" if source.is_file() and kinds == {"jsonl"} and _is_reviews(source, options) else "table"
 
 
 def _is_reviews(file: Path, options: ReadOptions) -> bool:

@@ -20,13 +20,13 @@ from typing import Any
 
 import polars as pl
 
-from laserrec.data.columns import listed
+from laserrec.data.columns import LogColumns, listed
 from laserrec.data.logs import read_log
 from laserrec.data.options import ReadOptions
-from laserrec.data.raw import RawTables
+from laserrec.data.raw import Items, RawTables
+from laserrec.data.reading.contents import TextFile
 from laserrec.data.reading.files import file_kind
 from laserrec.data.reading.table import Table
-from laserrec.data.reading.text import lines
 from laserrec.data.tables import ITEM, TITLE, BadRow, SourceFile, empty_items, repeated, tidy_items
 from laserrec.data.values import as_text, ids, why_no_id
 from laserrec.errors import DataError
@@ -51,23 +51,11 @@ def read_amazon(source: Path, options: ReadOptions) -> RawTables:
     reviews, metadata = _files(source, options)
     table = Table.open(reviews, options)
     user, item, time = _shape(table)
-    log = read_log(table, dataclasses.replace(options, user=user, item=item, time=time))
-    problems: list[BadRow] = []
-    items, read, notes = _metadata(metadata, options, problems) if metadata else (empty_items(), 0, _NO_METADATA)
-    return RawTables(
-        name=reviews.name.split(".")[0].removeprefix("reviews_").lower(),
-        format="amazon",
-        events=log.events,
-        items=items,
-        problems=(*log.problems, *problems),
-        rows=log.rows + read,
-        sources=tuple(SourceFile.of(file) for file in (reviews, metadata) if file),
-        columns=log.columns,
-        notes=(*table.notes, *notes),
-        ignored={reviews.name: log.ignored},
-        left_out=log.left_out,
-        advice=log.advice,
-    )
+    options = dataclasses.replace(options, user=user, item=item, time=time)
+    log = read_log(table, LogColumns.of(table.name, table.columns, options), options)
+    items = _metadata(metadata, options) if metadata else Items(empty_items(), notes=_NO_METADATA)
+    name = reviews.name.split(".")[0].removeprefix("reviews_").lower()
+    return RawTables.of(name, "amazon", log, items, (SourceFile.of(file) for file in (reviews, metadata) if file))
 
 
 def _files(source: Path, options: ReadOptions) -> tuple[Path, Path | None]:
@@ -92,11 +80,11 @@ def _shape(reviews: Table) -> tuple[str, str, str]:
     raise DataError(f"{reviews.name} holds none of Amazon's reviews; it has {listed(reviews.columns)}, expected {expected}.")
 
 
-def _metadata(file: Path, options: ReadOptions, problems: list[BadRow]) -> tuple[pl.DataFrame, int, tuple[str, ...]]:
-    """Return the items, the number of rows read, and notes."""
+def _metadata(file: Path, options: ReadOptions) -> Items:
     found: list[tuple[str | None, ...]] = []
+    problems: list[BadRow] = []
     read = 0
-    for line, text in lines(file, options.encoding):
+    for line, text in TextFile(file, options.encoding).lines():
         if not text.strip():
             continue
         read += 1
@@ -118,7 +106,7 @@ def _metadata(file: Path, options: ReadOptions, problems: list[BadRow]) -> tuple
         found.append((as_text(given), _title(entry.get("title")), _clean(brand), _clean(_category(entry))))
     frame = pl.DataFrame(found, schema=dict.fromkeys(_COLUMNS, pl.String), orient="row")
     items = tidy_items(frame.with_columns(ids(frame[ITEM], options.null_marks)), options.null_marks)
-    return items, read, repeated(file.name, len(found), items)
+    return Items(items, problems, read, notes=repeated(file.name, len(found), items))
 
 
 def _literal(text: str) -> Any:  # noqa: ANN401 - whatever the line holds
@@ -140,7 +128,7 @@ def _category(entry: dict[str, Any]) -> str | None:
 
 
 def _title(value: object) -> str | None:
-    """Return a cleaned title; the release of 2018 holds scraps of JavaScript in the place of some."""
+    """Return a cleaned title; the release of 2018 holds scraps of JavaScript instead of some."""
     title = _clean(value)
     return None if title is None or "getTime" in title else title
 

@@ -4,41 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import polars as pl
 
+from laserrec.data.columns import LogColumns
 from laserrec.data.logs import read_log
 from laserrec.data.options import ReadOptions
-from laserrec.data.raw import RawTables
-from laserrec.data.reading.rows import Places, Rows
-from laserrec.data.reading.text import plain_rows
+from laserrec.data.raw import Items, RawTables
+from laserrec.data.reading.files import TableFile
+from laserrec.data.reading.plain import PlainTable, plain_rows
+from laserrec.data.reading.rows import wrong_width
 from laserrec.data.sources.tabular import read_tabular
 from laserrec.data.tables import ITEM, TITLE, BadRow, SourceFile, empty_items, one_row_each, repeated, tidy_items
 from laserrec.errors import DataError
 
+# fmt: off
 _GENRES = (
-    "unknown",
-    "Action",
-    "Adventure",
-    "Animation",
-    "Children's",
-    "Comedy",
-    "Crime",
-    "Documentary",
-    "Drama",
-    "Fantasy",
-    "Film-Noir",
-    "Horror",
-    "Musical",
-    "Mystery",
-    "Romance",
-    "Sci-Fi",
-    "Thriller",
-    "War",
-    "Western",
+    "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy",
+    "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
 )
+# fmt: on
+_RATINGS = ("user id", "item id", "rating", "timestamp")
 _HONOURED = ("keep", "min_rating", "null_marks")
 _NO_MOVIES = ("no file of films: items have no text",)
 _YEAR = re.compile(r"\s*\((\d{4})\)\s*$")
@@ -66,29 +53,18 @@ def read_movielens(source: Path, options: ReadOptions) -> RawTables:
         ratings, movies, separators = folder / "u.data", folder / "u.item", ("\t", "|")
     else:
         ratings, movies, separators = folder / "ratings.dat", folder / "movies.dat", ("::", "::")
-    log = read_log(_Ratings(ratings, separators[0]), options)
-    problems: list[BadRow] = []
-    items, read, notes = _movies(movies, separators[1], problems) if movies.is_file() else (empty_items(), 0, _NO_MOVIES)
-    return RawTables(
-        name="ml-100k" if ratings.name == "u.data" else folder.name or "movielens",
-        format="movielens",
-        events=log.events,
-        items=items,
-        problems=(*log.problems, *problems),
-        rows=log.rows + read,
-        sources=tuple(SourceFile.of(file) for file in (ratings, movies) if file.is_file()),
-        columns=log.columns,
-        notes=notes,
-        ignored={ratings.name: log.ignored},
-        left_out=log.left_out,
-        advice=log.advice,
-    )
+    table = PlainTable(ratings.name, _RATINGS, plain_rows(ratings, separators[0]))
+    log = read_log(table, LogColumns.of(table.name, table.columns, options), options)
+    items = _movies(movies, separators[1]) if movies.is_file() else Items(empty_items(), notes=_NO_MOVIES)
+    name = "ml-100k" if ratings.name == "u.data" else folder.name or "movielens"
+    return RawTables.of(name, "movielens", log, items, (SourceFile.of(file) for file in (ratings, movies) if file.is_file()))
 
 
 def _read_csv(folder: Path, options: ReadOptions) -> RawTables:
     movies = folder / "movies.csv"
     named = dataclasses.replace(options, user="userId", item="movieId", time="timestamp")
-    raw = read_tabular(folder / "ratings.csv", dataclasses.replace(named, items=movies if movies.is_file() else None))
+    ratings = folder / "ratings.csv"
+    raw = read_tabular(ratings, [TableFile(ratings, "csv")], dataclasses.replace(named, items=movies if movies.is_file() else None))
     items = raw.items.to_dicts()
     for item in items:
         item.update(_film(item[TITLE], (item.get("genres") or "").replace("(no genres listed)", "").split("|")))
@@ -97,31 +73,8 @@ def _read_csv(folder: Path, options: ReadOptions) -> RawTables:
     return dataclasses.replace(raw, name=folder.name or "movielens", format="movielens", items=films)
 
 
-class _Ratings:
-    """Ratings without a header, as a table."""
-
-    def __init__(self, file: Path, separator: str) -> None:
-        self.name, self.columns = file.name, ["user id", "item id", "rating", "timestamp"]
-        self.notes: tuple[str, ...] = ()
-        lines: list[int] = []
-        kept: list[list[str]] = []
-        bad: list[BadRow] = []
-        for line, row in plain_rows(file, separator):
-            if len(row) == 4:
-                lines.append(line)
-                kept.append(row)
-            else:
-                bad.append(BadRow(file.name, line, f"{len(row)} columns where user, item, rating and time should be"))
-        frame = pl.DataFrame(kept, schema=dict.fromkeys(self.columns, pl.String), orient="row")
-        self._rows = Rows(frame, (Places(file.name, lines),), bad)
-
-    def read(self, wanted: Sequence[str], numbers: Collection[str] = ()) -> Rows:
-        """Return the rows with some columns."""
-        return dataclasses.replace(self._rows, frame=self._rows.frame.select(wanted))
-
-
 def _encoding(file: Path) -> str:
-    """Return in which encoding films are told: UTF-8 since the release of 10 M ratings, Latin-1 before, which is rarely UTF-8 by chance."""
+    """Return the encoding of films: UTF-8 since the release of 10 M ratings, Latin-1 before, which is rarely UTF-8 by chance."""
     try:
         file.read_bytes().decode("utf-8")
     except UnicodeDecodeError:
@@ -129,24 +82,21 @@ def _encoding(file: Path) -> str:
     return "utf-8"
 
 
-def _movies(file: Path, separator: str, problems: list[BadRow]) -> tuple[pl.DataFrame, int, tuple[str, ...]]:
-    """Return the films, the number of rows read, and notes."""
-    rows = list(plain_rows(file, separator, _encoding(file)))
-    found = list(_films(file, rows, problems))
-    items = tidy_items(pl.DataFrame(found, schema=dict.fromkeys((ITEM, TITLE, "year", "genres"), pl.String)))
-    return items, len(rows), repeated(file.name, len(found), items)
-
-
-def _films(file: Path, rows: list[tuple[int, list[str]]], problems: list[BadRow]) -> Iterator[dict[str, str | None]]:
-    for line, row in rows:
-        if file.name == "u.item" and len(row) == 24 and row[0].strip():
-            genres = [name for name, flag in zip(_GENRES, row[5:], strict=True) if flag.strip() == "1" and name != "unknown"]
-            yield {ITEM: row[0].strip(), **_film(row[1] if row[1] != "unknown" else None, genres)}
-        elif file.name != "u.item" and len(row) == 3 and row[0].strip():
-            yield {ITEM: row[0].strip(), **_film(row[1], row[2].split("|"))}
+def _movies(file: Path, separator: str) -> Items:
+    """Read `u.item`, whose last fields are one flag a genre, or `movies.dat`, whose third field names them."""
+    width = 24 if file.name == "u.item" else 3
+    found: list[dict[str, str | None]] = []
+    problems: list[BadRow] = []
+    for line, row in plain_rows(file, separator, _encoding(file)):
+        if len(row) != width or not row[0].strip():
+            problems.append(BadRow(file.name, line, f"no id, or {wrong_width(len(row), width)}"))
+        elif width == 3:
+            found.append({ITEM: row[0].strip(), **_film(row[1], row[2].split("|"))})
         else:
-            expected = 24 if file.name == "u.item" else 3
-            problems.append(BadRow(file.name, line, f"{len(row)} columns, or no id, where {expected} columns should be"))
+            genres = [name for name, flag in zip(_GENRES, row[5:], strict=True) if flag.strip() == "1" and name != "unknown"]
+            found.append({ITEM: row[0].strip(), **_film(row[1] if row[1] != "unknown" else None, genres)})
+    items = tidy_items(pl.DataFrame(found, schema=dict.fromkeys((ITEM, TITLE, "year", "genres"), pl.String)))
+    return Items(items, problems, len(found) + len(problems), notes=repeated(file.name, len(found), items))
 
 
 def _film(title: str | None, genres: list[str]) -> dict[str, str | None]:

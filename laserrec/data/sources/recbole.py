@@ -11,24 +11,23 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 
-from laserrec.data.advice import Advice
-from laserrec.data.columns import guess, listed, untyped
+from laserrec.data.columns import LogColumns, guess, listed, untyped
 from laserrec.data.events import Events
-from laserrec.data.logs import read_log
+from laserrec.data.logs import Log, read_log
 from laserrec.data.options import ReadOptions
-from laserrec.data.raw import RawTables
+from laserrec.data.raw import Items, RawTables
 from laserrec.data.reading.files import file_kind
-from laserrec.data.reading.rows import Places, Rows
+from laserrec.data.reading.plain import PlainTable, plain_rows
 from laserrec.data.reading.table import Table
-from laserrec.data.reading.text import plain_rows
-from laserrec.data.sources.tabular import Items, table_items
+from laserrec.data.sources.tabular import table_items
 from laserrec.data.tables import (
+    EVENT_TYPES,
     ITEM,
     MICROSECONDS,
     PART,
@@ -40,7 +39,6 @@ from laserrec.data.tables import (
     BadRow,
     SourceFile,
     empty_items,
-    event_table,
     repeated,
     tidy_items,
 )
@@ -64,28 +62,16 @@ def read_recbole(source: Path, options: ReadOptions) -> RawTables:
     options.refuse_all_but((*_HONOURED, *of_items), "RecBole's atomic files")
     files, name = _files(source)
     folder = files[0].parent
-    tables = [Atomic(file, options.encoding) for file in files]
+    tables = [_atomic(file, options.encoding) for file in files]
     stitched = "item_id_list" in tables[0].columns
     if stitched and len(files) == 1:
         raise DataError(f"{files[0]} holds histories, which are stitched together from .train.inter, .valid.inter and .test.inter.")
-    log = _stitched(tables, options) if stitched else _events(tables, options)
-    events, problems, read = _rename(folder, name, log.events, options.encoding)
+    events, log = _stitched(tables, options) if stitched else _events(tables, options)
+    events, problems, read = _rename(folder, name, events, options.encoding)
     items, item_files = _items(folder, name, log.columns["item"], options)
-    return RawTables(
-        name=name.lower(),
-        format="recbole",
-        events=Events.of(events),
-        items=items.frame,
-        problems=(*log.problems, *problems, *items.problems),
-        rows=log.rows + items.rows,
-        sources=tuple(SourceFile.of(file) for file in [*files, *read, *item_files]),
-        columns={**log.columns, **items.columns},
-        own_split=len(files) == 3,
-        notes=(*log.notes, *items.notes),
-        ignored={table: names for table, names in ((tables[0].name, log.ignored), *items.ignored.items()) if names},
-        left_out=log.left_out,
-        advice=log.advice,
-    )
+    log = replace(log, events=Events.of(events), problems=(*log.problems, *problems))
+    sources = (SourceFile.of(file) for file in [*files, *read, *item_files])
+    return RawTables.of(name.lower(), "recbole", log, items, sources, own_split=len(files) == 3)
 
 
 def _files(source: Path) -> tuple[list[Path], str]:
@@ -111,80 +97,30 @@ def _files(source: Path) -> tuple[list[Path], str]:
     return _files(files[0]) if len(files) == 1 else (files, files[0].name.removesuffix(".train.inter"))
 
 
-class Atomic:
-    """One atomic file as a table: fields without their types, and every value as text.
+def _atomic(path: Path, encoding: str) -> PlainTable:
+    """Open a file whose header names fields with their types.
 
-    Attributes:
-        name: the file's.
-        columns: its fields.
-        notes: none.
-        rows: (line, fields) of each well-formed row.
-        problems: the others.
+    Raises:
+        DataError: it cannot be read, or its first line does not name the columns once each.
     """
-
-    notes: tuple[str, ...] = ()
-
-    def __init__(self, path: Path, encoding: str) -> None:
-        """Read a file.
-
-        Raises:
-            DataError: it cannot be read, or its first line does not name the columns once each.
-        """
-        rows = plain_rows(path, "\t", encoding)
-        header = next(rows, None)
-        self.name, self.columns = path.name, [untyped(field) for field in header[1]] if header else []
-        if not all(self.columns) or len(set(self.columns)) < len(self.columns) or len(self.columns) < 2:
-            raise DataError(
-                f"{path} is no atomic file: its first line must name the columns once each, as in 'user_id:token<TAB>item_id:token'; "
-                f"received {listed(self.columns)}."
-            )
-        self.rows: list[tuple[int, list[str]]] = []
-        self.problems: list[BadRow] = []
-        for line, values in rows:
-            if len(values) == len(self.columns):
-                self.rows.append((line, values))
-            else:
-                self.problems.append(BadRow(path.name, line, f"{len(values)} columns where the header has {len(self.columns)}"))
-
-    def read(self, wanted: Sequence[str], numbers: Collection[str] = ()) -> Rows:
-        """Return the rows with some columns."""
-        columns = {name: [values[self.column(name)] for _, values in self.rows] for name in wanted}
-        frame = pl.DataFrame(columns, schema=dict.fromkeys(wanted, pl.String))
-        return Rows(frame, (Places(self.name, [line for line, _ in self.rows]),), list(self.problems))
-
-    def column(self, name: str) -> int:
-        """Return a column's place.
-
-        Raises:
-            DataError: the file has no such column.
-        """
-        try:
-            return self.columns.index(name)
-        except ValueError:
-            raise DataError(f"{self.name} has no column {name!r}; it has {listed(self.columns)}.") from None
+    rows = plain_rows(path, "\t", encoding)
+    _, header = next(rows, (0, []))
+    columns = [untyped(field) for field in header]
+    if not all(columns) or len(set(columns)) < len(columns) or len(columns) < 2:
+        raise DataError(
+            f"{path} is no atomic file: its first line must name the columns once each, as in 'user_id:token<TAB>item_id:token'; "
+            f"received {listed(columns)}."
+        )
+    return PlainTable(path.name, columns, rows)
 
 
-@dataclass
-class _Log:
-    """The events of all parts, as a table, and what happened to the rows."""
-
-    events: pl.DataFrame
-    columns: dict[str, str]
-    problems: list[BadRow]
-    rows: int
-    left_out: int = 0
-    ignored: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    advice: tuple[Advice, ...] = ()
-
-
-def _events(tables: list[Atomic], options: ReadOptions) -> _Log:
+def _events(tables: list[PlainTable], options: ReadOptions) -> tuple[pl.DataFrame, Log]:
     """Read one event a row; the order of the file stands for the moments where no column says them."""
     notes: tuple[str, ...] = ()
-    if options.time is None and not options.file_order and guess("time", tables[0].columns) is None:
+    if not options.given(("time", "time_format", "clock", "file_order")) and guess("time", tables[0].columns) is None:
         options = replace(options, file_order=True)
         notes = (f"{tables[0].name}: no column says when, so each user's events are in the order of the file",)
-    logs = [read_log(table, options) for table in tables]
+    logs = [read_log(table, LogColumns.of(table.name, table.columns, options), options) for table in tables]
     frames = []
     start = 1
     for log, part in zip(logs, PARTS if len(logs) == 3 else [None], strict=True):
@@ -193,19 +129,17 @@ def _events(tables: list[Atomic], options: ReadOptions) -> _Log:
             frame = frame.with_columns(pl.col(TIME) + start * MICROSECONDS)
             start += log.rows  # a part's steps go on where those of the part before ended
         frames.append(frame if part is None else frame.with_columns(pl.lit(part, PART_TYPE).alias(PART)))
-    return _Log(
-        events=pl.concat(frames),
-        columns=logs[0].columns,
-        problems=[bad for log in logs for bad in log.problems],
+    return pl.concat(frames), replace(
+        logs[0],
+        problems=tuple(bad for log in logs for bad in log.problems),
         rows=sum(log.rows for log in logs),
         left_out=sum(log.left_out for log in logs),
-        ignored=logs[0].ignored,
         notes=(*notes, *dict.fromkeys(note for log in logs for note in log.notes)),
         advice=tuple(dict.fromkeys(advice for log in logs for advice in log.advice)),
     )
 
 
-def _stitched(tables: list[Atomic], options: ReadOptions) -> _Log:
+def _stitched(tables: list[PlainTable], options: ReadOptions) -> tuple[pl.DataFrame, Log]:
     """Stitch each user's sequence from rows that hold a history and what came next."""
     idle = options.given(("user", "item", "time", "time_format", "file_order", "clock", "keep", "min_rating"))
     if idle:
@@ -213,18 +147,19 @@ def _stitched(tables: list[Atomic], options: ReadOptions) -> _Log:
     rows = sum(len(table.rows) + len(table.problems) for table in tables)
     events = _sequences(tables)
     columns = {"user": "user_id", "item": "item_id", "time": "order of the file"}
-    return _Log(events, columns, [bad for table in tables for bad in table.problems], rows)
+    problems = tuple(bad for table in tables for bad in table.problems)
+    return events, Log(tables[0].name, Events.of(events), columns, problems, rows)
 
 
-def _sequences(tables: list[Atomic]) -> pl.DataFrame:
+def _sequences(tables: list[PlainTable]) -> pl.DataFrame:
     """Stitch each user's sequence from rows of (last items before, next item)."""
     sequences: dict[str, list[str]] = {}
     parts: dict[str, list[str]] = {}
     for table, part in zip(tables, PARTS, strict=True):
-        user_at, history_at, item_at = table.column("user_id"), table.column("item_id_list"), table.column("item_id")
+        columns = (table.column(name) for name in ("user_id", "item_id_list", "item_id"))
         grouped: dict[str, list[tuple[int, list[str], str]]] = {}
-        for line, row in table.rows:
-            grouped.setdefault(row[user_at].strip(), []).append((line, row[history_at].split(), row[item_at].strip()))
+        for (line, _), user, history, item in zip(table.rows, *columns, strict=True):
+            grouped.setdefault(user.strip(), []).append((line, history.split(), item.strip()))
         for user, rows in grouped.items():
             sequence, named = sequences.setdefault(user, []), parts.setdefault(user, [])
             for line, history, item in _oldest_first(rows):
@@ -233,12 +168,12 @@ def _sequences(tables: list[Atomic]) -> pl.DataFrame:
                     table.problems.append(BadRow(table.name, line, reason))
                 # What stands before valid's or test's first target is history, so it is train's.
                 named.extend(["train"] * (len(sequence) - len(named) - 1) + [part] * (len(sequence) > len(named)))
-    return event_table(
-        (user for user, sequence in sequences.items() for _ in sequence),
-        (item for sequence in sequences.values() for item in sequence),
-        (step * MICROSECONDS for sequence in sequences.values() for step in range(len(sequence))),
-        (part for named in parts.values() for part in named),
-    )
+    events = [
+        (user, item, step * MICROSECONDS, part)
+        for user, sequence in sequences.items()
+        for step, (item, part) in enumerate(zip(sequence, parts[user], strict=True))
+    ]
+    return pl.DataFrame(events, schema=EVENT_TYPES, orient="row")
 
 
 def _oldest_first(rows: list[tuple[int, list[str], str]]) -> list[tuple[int, list[str], str]]:
@@ -262,7 +197,7 @@ def _extend(sequence: list[str], history: list[str], item: str) -> str | None:
 
 
 def _rename(folder: Path, name: str, events: pl.DataFrame, encoding: str) -> tuple[pl.DataFrame, tuple[BadRow, ...], list[Path]]:
-    """Put the ids of `.item2index` and `.user2index` in the place of row numbers."""
+    """Replace row numbers by the ids of `.item2index` and `.user2index`."""
     read: list[Path] = []
     problems: list[BadRow] = []
     for column, ending in ((USER, "user2index"), (ITEM, "item2index")):
@@ -304,25 +239,18 @@ def _items(folder: Path, name: str, item: str, options: ReadOptions) -> tuple[It
         return Items(empty_items(), notes=("no file of items: items have no text",)), []
     if file_kind(file) is not None:
         return table_items(Table.open(file, options), item, options), [file]
-    table = Atomic(file, options.encoding)
+    table = _atomic(file, options.encoding)
     if file.suffix != ".text":
         return table_items(table, item, options, may_repeat=True), [file]
+    rows = list(zip(table.rows, table.column("item_id"), table.column("text"), strict=True))
+    named = [(name.strip(), text) for _, name, text in rows if name.strip()]
+    problems = [*table.problems, *(BadRow(file.name, line, "no item id") for (line, _), name, _ in rows if not name.strip())]
+    divided = divide_texts(text for _, text in named)
+    found = [(name, title, brand, category) for (name, _), (title, category, brand) in zip(named, divided, strict=True)]
+    frame = tidy_items(pl.DataFrame(found, schema=dict.fromkeys((ITEM, TITLE, "brand", "category"), pl.String), orient="row"))
     note = "texts of the form 'title. category. brand.' were divided into title, brand and category"
-    rows = len(table.rows) + len(table.problems)
-    at = table.column("item_id")
-    table.problems += [BadRow(file.name, line, "no item id") for line, row in table.rows if not row[at].strip()]
-    table.rows = [(line, row) for line, row in table.rows if row[at].strip()]
-    frame = _divided(table)
-    notes = (note, *repeated(file.name, len(table.rows), frame))
-    return Items(frame, table.problems, rows, notes=notes), [file]
-
-
-def _divided(table: Atomic) -> pl.DataFrame:
-    at = table.column("text")
-    texts = divide_texts([row[at] for _, row in table.rows])
-    names = [row[table.column("item_id")].strip() for _, row in table.rows]
-    columns = {ITEM: names, TITLE: [t[0] for t in texts], "brand": [t[2] for t in texts], "category": [t[1] for t in texts]}
-    return tidy_items(pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String)))
+    notes = (note, *repeated(file.name, len(found), frame))
+    return Items(frame, problems, len(rows) + len(table.problems), notes=notes), [file]
 
 
 def divide_texts(texts: Iterable[str]) -> list[tuple[str, str | None, str | None]]:

@@ -14,20 +14,8 @@ import polars as pl
 from laserrec.data.events import Events
 from laserrec.data.options import ReadOptions
 from laserrec.data.raw import RawTables
-from laserrec.data.reading.files import readable
-from laserrec.data.tables import (
-    ITEM,
-    MICROSECONDS,
-    PART,
-    PART_TYPE,
-    TIME,
-    TITLE,
-    USER,
-    BadRow,
-    SourceFile,
-    empty_items,
-    tidy_items,
-)
+from laserrec.data.reading.contents import readable
+from laserrec.data.tables import EVENT_TYPES, ITEM, MICROSECONDS, TITLE, BadRow, SourceFile, empty_items, tidy_items
 from laserrec.data.values import as_text
 from laserrec.errors import DataError
 
@@ -66,7 +54,7 @@ def read_recformer(folder: Path, options: ReadOptions) -> RawTables:
     return RawTables(
         name=folder.name or "recformer",
         format="recformer",
-        events=Events.of(pl.DataFrame(events, schema={USER: pl.String, ITEM: pl.String, TIME: pl.Int64, PART: PART_TYPE}, orient="row")),
+        events=Events.of(pl.DataFrame(events, schema=EVENT_TYPES, orient="row")),
         items=items,
         problems=tuple(problems),
         rows=rows,

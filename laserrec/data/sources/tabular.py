@@ -2,42 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import polars as pl
 
-from laserrec.data.columns import attribute_names, guess, is_index, listed, plain_name, told
-from laserrec.data.logs import Rowed, read_log
+from laserrec.data.columns import LogColumns, attribute_names, guess, guess_item_id, item_columns
+from laserrec.data.logs import read_log
 from laserrec.data.options import ReadOptions
-from laserrec.data.raw import RawTables
-from laserrec.data.reading.files import file_kind, parts_of, tables_in
+from laserrec.data.raw import Items, RawTables
+from laserrec.data.reading.files import TableFile, tables_in
 from laserrec.data.reading.memory import Frame, Tables
+from laserrec.data.reading.rows import AnyTable
 from laserrec.data.reading.table import Table
-from laserrec.data.tables import ITEM, TIME, TITLE, USER, BadRow, SourceFile, empty_items, one_row_each, repeated
+from laserrec.data.tables import ITEM, TIME, TITLE, USER, SourceFile, empty_items, one_row_each, repeated
 from laserrec.data.values import ids, texts, why_no_id
 from laserrec.errors import DataError
 
 _ROW = "\0row"  # beside columns of any name
 
 
-def read_tabular(source: Path, options: ReadOptions) -> RawTables:
+def read_tabular(source: Path, files: Sequence[TableFile] | None, options: ReadOptions) -> RawTables:
     """Read a table of interactions and, if there is one, a table of items.
 
     Args:
-        source: the interactions in whatever `Table.open` accepts, or a folder that holds them and perhaps the items, each in one file.
+        source: where the files lie.
+        files: those of the interactions; None for a folder that holds them and perhaps the items, each in one file.
         options: columns that were named; the others are found by common names.
 
     Raises:
         DataError: files or columns cannot be told apart, a file cannot be read, or an option says nothing about these files.
     """
-    events, items = _tables(source, options)
-    _refuse_idle(options, [*events.files, *(items.files if items else ())])
+    items = None if options.items is None else Table.open(options.items, options)
+    if files is None:
+        log, items = _log_and_items(source, items, options)
+    else:
+        log = Table(source.name, files, options)
+    opened = [*log.files, *(items.files if items else ())]
+    kinds = {file.kind for file in opened}
+    idle = options.given(("delimiter", "quoting")) if not kinds & {"csv", "tsv"} else ()
+    idle = idle or (options.given(("encoding",)) if kinds == {"parquet"} else ())
+    if idle:
+        raise DataError(f"{', '.join(idle)} would be ignored: {log.files[0].path.name} is no such text file. Leave it out.")
     named = source if source.exists() else source.parent  # a pattern is no name
-    name = named.name.split(".")[0] or "dataset"
-    return _read(name, events, items, options)
+    return _read(named.name.split(".")[0] or "dataset", "table", log, items, [file.path for file in opened], options)
 
 
 def read_frames(tables: Tables, options: ReadOptions) -> RawTables:
@@ -53,58 +62,24 @@ def read_frames(tables: Tables, options: ReadOptions) -> RawTables:
     idle = options.given(("items", "encoding", "delimiter", "quoting", "max_unpacked_gib"))
     if idle:
         raise DataError(f"{', '.join(idle)} would be ignored: these are tables in memory, not files. Leave it out; items are Tables.items.")
-    events = Table.open(Frame("interactions", tables.interactions), options)
-    items = None if tables.items is None else Table.open(Frame("items", tables.items), options)
-    return replace(_read(tables.name, events, items, options), format="frames")
+    items = None if tables.items is None else Frame("items", tables.items)
+    return _read(tables.name, "frames", Frame("interactions", tables.interactions), items, (), options)
 
 
-def _read(name: str, log: Table, catalogue: Table | None, options: ReadOptions) -> RawTables:
-    _refuse_contradictions(options, catalogue)
+def _read(name: str, form: str, log: AnyTable, items: AnyTable | None, files: Sequence[Path], options: ReadOptions) -> RawTables:
+    idle = options.given(("item_id", "title", "attributes")) if items is None else ()
+    if idle:
+        raise DataError(f"{', '.join(idle)} would be ignored: there is no table of items. Name one with --items FILE, or leave it out.")
+    columns = LogColumns.of(log.name, log.columns, options)
     with ThreadPoolExecutor(2) as pool:
         # What needs one core is done while the events, which need two only in parts, are read.
-        hashed = [pool.submit(SourceFile.of, file) for file in (*log.files, *(catalogue.files if catalogue else ()))]
-        item = options.item or guess("item", log.columns) or ITEM
-        texts = pool.submit(table_items, catalogue, item, options)
-        events = read_log(log, options)
-    items = texts.result()
-    return RawTables(
-        name=name,
-        format="table",
-        events=events.events,
-        items=items.frame,
-        problems=(*events.problems, *items.problems),
-        rows=events.rows + items.rows,
-        sources=tuple(file.result() for file in hashed),
-        columns={**events.columns, **items.columns},
-        notes=(*log.notes, *events.notes, *items.notes),
-        ignored={table: names for table, names in ((log.name, events.ignored), *items.ignored.items()) if names},
-        left_out=events.left_out,
-        advice=events.advice,
-    )
+        hashes = pool.map(SourceFile.of, files)
+        catalogue = pool.submit(table_items, items, columns.item, options)
+        events = read_log(log, columns, options)
+    return RawTables.of(name, form, events, catalogue.result(), hashes)
 
 
-@dataclass(frozen=True)
-class Items:
-    """Items of a source, and what is to be said of how they were read.
-
-    Attributes:
-        frame: `item_id`, `title` and further attributes.
-        problems: rows that could not be used.
-        rows: rows read.
-        columns: which column was read as what.
-        notes: what a user should know.
-        ignored: columns of the table that were not read.
-    """
-
-    frame: pl.DataFrame
-    problems: Sequence[BadRow] = ()
-    rows: int = 0
-    columns: Mapping[str, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    ignored: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-
-def table_items(table: Rowed | None, item: str, options: ReadOptions, *, may_repeat: bool = False) -> Items:
+def table_items(table: AnyTable | None, item: str, options: ReadOptions, *, may_repeat: bool = False) -> Items:
     """Read a table of items.
 
     Args:
@@ -118,7 +93,7 @@ def table_items(table: Rowed | None, item: str, options: ReadOptions, *, may_rep
     """
     if table is None:
         return Items(empty_items(), notes=("no table of items: items have no text (give one with --items FILE, or as items of Tables)",))
-    key, title, attributes = _item_columns(table.columns, table.name, item, options)
+    key, title, attributes = item_columns(table.name, table.columns, item, options)
     names = {key: ITEM} | ({title: TITLE} if title else {}) | attribute_names(attributes, (ITEM, TITLE, USER, TIME))
     rows = table.read(list(names))
     read = {names[name]: rows.frame[name] for name in names}
@@ -141,77 +116,39 @@ def table_items(table: Rowed | None, item: str, options: ReadOptions, *, may_rep
     return Items(
         frame=items,
         problems=problems,
-        rows=rows.read,
+        rows=rows.frame.height + len(rows.bad),
         columns={"item id": key, "title": title or "none", "attributes": ", ".join(attributes) or "none"},
         notes=(*table.notes, *notes),
         ignored={table.name: tuple(name for name in table.columns if name not in names)},
     )
 
 
-def _item_columns(columns: list[str], file: str, item: str, options: ReadOptions) -> tuple[str, str | None, list[str]]:
-    """Return the columns of id, title and further attributes; an index is none of them unless it is named."""
-    names = [name for name in columns if not is_index(name)]
-    if options.item_id is not None:
-        key: str | None = told(options.item_id, columns, "--item-id-column", file)
-    else:
-        key = item if item in names else guess("item", names) or _named_id(names)
-    if key is None:
-        raise DataError(
-            f"{file}: cannot tell which column is the item's id; it has {listed(columns)}. Name it with --item-id-column COLUMN."
-        )
-    left = [name for name in names if name != key]
-    title = told(options.title, columns, "--title-column", file) if options.title is not None else guess("title", left)
-    chosen = left if options.attributes is None else [told(name, columns, "--attribute", file) for name in options.attributes]
-    return key, title, [name for name in dict.fromkeys(chosen) if name not in (key, title)]
+def _log_and_items(folder: Path, items: Table | None, options: ReadOptions) -> tuple[Table, Table | None]:
+    """Open the tables in a folder; interactions and items are told apart by their columns.
 
-
-def _named_id(names: list[str]) -> str | None:
-    return next((name for name in names if plain_name(name) == "id"), None)
-
-
-def _refuse_contradictions(options: ReadOptions, items: Table | None) -> None:
-    """Refuse options that contradict another, or speak of items that are not there."""
-    moments = options.given(("time", "time_format", "clock"))
-    if options.file_order and moments:
-        raise DataError(f"--file-order says that there are no moments, and {moments[0]} what they are. Give one of the two.")
-    idle = options.given(("item_id", "title", "attributes")) if items is None else ()
-    if idle:
-        raise DataError(f"{', '.join(idle)} would be ignored: there is no table of items. Name one with --items FILE, or leave it out.")
-
-
-def _refuse_idle(options: ReadOptions, files: Sequence[Path]) -> None:
-    """Refuse options of text files where there is none."""
-    kinds = {file_kind(file) for file in files}
-    idle = options.given(("delimiter", "quoting")) if not kinds & {"csv", "tsv"} else ()
-    idle = idle or (options.given(("encoding",)) if kinds == {"parquet"} else ())
-    if idle:
-        raise DataError(f"{', '.join(idle)} would be ignored: {files[0].name} is no such text file. Leave it out.")
-
-
-def _tables(source: Path, options: ReadOptions) -> tuple[Table, Table | None]:
-    """Open the interactions and the items; in a folder of several tables they are told apart by their columns."""
-    items = None if options.items is None else Table.open(options.items, options)
-    if parts_of(source) is not None:
-        return Table.open(source, options), items
-    tables = [Table.open(file, options) for file in tables_in(source) if file != options.items]
-    events: list[Table] = []
+    Args:
+        folder: holds them.
+        items: the items, if they were named.
+        options: columns that were named, and how files are read.
+    """
+    tables = [Table(file.path.name, [file], options) for file in tables_in(folder) if file.path != options.items]
+    logs: list[Table] = []
     others: list[Table] = []
     for table in tables:
-        names = table.columns
-        user = options.user in names if options.user else guess("user", names) is not None
-        item = options.item in names if options.item else guess("item", names) is not None
-        (events if user and item else others).append(table)
-    if len(events) != 1:
-        found = ", ".join(table.name for table in events) or "none"
+        user = options.user in table.columns if options.user else guess("user", table.columns) is not None
+        item = options.item in table.columns if options.item else guess("item", table.columns) is not None
+        (logs if user and item else others).append(table)
+    if len(logs) != 1:
+        found = ", ".join(table.name for table in logs) or "none"
         raise DataError(
-            f"{source} must hold one table of interactions, with a user's and an item's column; found {found} among "
+            f"{folder} must hold one table of interactions, with a user's and an item's column; found {found} among "
             f"{', '.join(table.name for table in tables) or 'no tables'}. Give the file itself, or a pattern such as "
-            f"'{source.name}/*.csv' for several files that are one table; name columns with --user-column and --item-column."
+            f"'{folder.name}/*.csv' for several files that are one table; name columns with --user-column and --item-column."
         )
-    if items is not None or not others:
-        return events[0], items
-    with_id = [table for table in others if guess("item", table.columns) or _named_id(table.columns)]
+    if items is not None:
+        return logs[0], items
+    with_id = [table for table in others if guess_item_id(table.columns)]
     if len(with_id) > 1:
         found = ", ".join(table.name for table in with_id)
-        raise DataError(f"{source} holds several tables that may be the items: {found}. Choose one with --items FILE.")
-    return events[0], with_id[0] if with_id else None
+        raise DataError(f"{folder} holds several tables that may be the items: {found}. Choose one with --items FILE.")
+    return logs[0], with_id[0] if with_id else None
