@@ -56,6 +56,8 @@ class ServingSettings(BaseModel):
     """Most recommendations, events or items that one request holds."""
     history: int = Field(1000, ge=1)
     """Most items or texts of a history in a request, and ids in `only` or `without`."""
+    explained_history: int = Field(50, ge=1)
+    """Most different items of a history after which scores are explained: it is read once without each of them."""
     stored_history: int = Field(10_000, ge=1)
     """Latest events of a user that are read from the store."""
     list_length: int = Field(200, ge=1)
