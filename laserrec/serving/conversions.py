@@ -12,6 +12,7 @@ from laserrec.errors import LaserrecError
 from laserrec.laser.explanation import Explanation
 from laserrec.serving.messages import ItemAnswer, MoveOfItem, RecommendedItem, Requirement, StoredEvent, TermsOfScore, Why
 from laserrec.serving.ranking import Pick, title_of
+from laserrec.serving.settings import CountsAs
 from laserrec.serving.shelf import Condition
 from laserrec.serving.store import Event, Item
 
@@ -46,12 +47,13 @@ def why(explanation: Explanation) -> Why:
     )
 
 
-def stored(event: Event, item: Item | None) -> StoredEvent:
+def stored(event: Event, item: Item | None, counts_as: CountsAs) -> StoredEvent:
     """Return an event as it is answered, with its item where the catalogue holds it."""
     return StoredEvent(
         item_id=event.item_id,
         title=None if item is None else title_of(item),
         kind=event.kind,
+        counts_as=counts_as,
         time=moment_of(event.time),
         event_id=event.event_id,
         recommendation_id=event.recommendation_id,

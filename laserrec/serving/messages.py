@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from laserrec.serving.ranking import Reason
+from laserrec.serving.settings import CountsAs
 
 LONGEST_ID = 256
 """Characters of an id, of a kind of event, of an attribute's name."""
@@ -226,6 +227,8 @@ class StoredEvent(Message):
     title: str | None
     """Null where the catalogue does not hold the item."""
     kind: str
+    counts_as: CountsAs
+    """What this service's settings make of the kind: `interest` is part of the history, and an item with a `dislike` does not come back."""
     time: AwareDatetime
     event_id: str | None
     recommendation_id: str | None

@@ -365,7 +365,8 @@ class Service:
         """Return a user's latest events."""
         self._limit("limit", limit, self.settings.stored_history)
         events = await self._timed("store", phases, self._store.history, user_id, limit)
-        return UserHistory(user_id=user_id, events=[stored(event, self._ranking.shelf.get(event.item_id)) for event in events])
+        shelf, counts_as = self._ranking.shelf, self.settings.counts_as
+        return UserHistory(user_id=user_id, events=[stored(one, shelf.get(one.item_id), counts_as(one.kind)) for one in events])
 
     async def latest_users(self, query: str, k: int, phases: Phases) -> UsersAnswer:
         """Return users among the latest events whose ids begin with a query, the latest first."""

@@ -7,7 +7,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -16,6 +16,7 @@ from laserrec.errors import ConfigError
 PREFIX = "LASERREC_SERVE_"
 """How environment variables begin that set something here: `LASERREC_SERVE_PORT=8080`."""
 DEFAULT_STORE = "sqlite:///laserrec.db"
+CountsAs = Literal["interest", "nothing", "dislike"]
 
 
 class ServingSettings(BaseModel):
@@ -79,6 +80,10 @@ class ServingSettings(BaseModel):
         if self.batch > self.queue_requests:
             raise ValueError(f"batch must not exceed queue_requests; received {self.batch} and {self.queue_requests}")
         return self
+
+    def counts_as(self, kind: str) -> CountsAs:
+        """Return what an event of a kind says of the user."""
+        return "dislike" if kind in self.dislike else "nothing" if kind in self.not_interest else "interest"
 
     @classmethod
     def gather(

@@ -60,7 +60,10 @@ def test_stored_histories_and_batches_are_explained_and_what_is_popular_is_not(c
 def test_explanations_have_bounds(laser: Laser, tmp_path: Path) -> None:
     with running(laser, f"sqlite:///{tmp_path / 'a.db'}", explained_history=2) as client:
         assert ask(client, items=["tent", "map", "tent"], explain=True)["items"][0]["why"] is not None
-        for body, said in (({"items": HISTORY}, "= 3; at most 2 are allowed"), ({"texts": ["Boat"]}, "explain needs a history of item ids")):
+        for body, said in (
+            ({"items": HISTORY}, "= 3; at most 2 are allowed"),
+            ({"texts": ["Boat"]}, "explain needs a history of item ids"),
+        ):
             answer = client.post("/v1/recommendations", json={**body, "explain": True})
             assert (answer.status_code, answer.json()["error"]) == (422, "invalid")
             assert said in answer.json()["message"]
@@ -78,6 +81,13 @@ def test_a_named_model_answers_and_a_preview_is_not_counted(client: TestClient, 
     time.sleep(0.5)  # answers are written every 0.2 s
     models = client.get("/v1/models").json()["models"]
     assert {model["name"]: model["answers"] for model in models} == {"default": 1, "second": 1}
+
+
+def test_a_history_says_what_counts(client: TestClient) -> None:
+    for kind in ("buy", "impression", "dislike"):
+        assert client.post("/v1/events", json={"events": [{"user_id": "anna", "item_id": "tent", "kind": kind}]}).status_code == 200
+    events = client.get("/v1/users/anna/history").json()["events"]
+    assert [event["counts_as"] for event in events] == ["interest", "nothing", "dislike"]
 
 
 def test_users_are_found_by_how_their_ids_begin(client: TestClient) -> None:
