@@ -20,7 +20,10 @@ const fresh = newItemPanel({ present: () => ({ ...panel.request(), model: chosen
 async function begin() {
   try {
     const [ready, models] = await Promise.all([api.readiness(), api.models()]);
-    byId("key-panel").hidden = true;
+    if (!byId("key-panel").hidden) {
+      byId("key-panel").hidden = true;
+      byId("history-heading").focus();
+    }
     byId("forget-key").hidden = !api.heldKey();
     tellReady(ready);
     chooseModels(models.map((model) => model.name));
@@ -78,7 +81,7 @@ function view() {
   byId("try-view").hidden = isStatus;
   byId("to-status")[isStatus ? "setAttribute" : "removeAttribute"]("aria-current", "page");
   byId("to-try")[isStatus ? "removeAttribute" : "setAttribute"]("aria-current", "page");
-  if (isStatus) status.start(refused);
+  if (isStatus) status.start({ tellReady, refused });
   else status.stop();
 }
 

@@ -87,10 +87,12 @@ export function historyPanel(changed) {
   const added = () => entries.filter((entry) => entry.eventId);
   const isStored = () => entries.length === stored.length && entries.every((entry, place) => entry.item_id === stored[place].item_id && !entry.eventId);
 
-  function ask(anew) {
-    const without = [...new Set([...disliked, ...older])].filter((id) => !entries.some((entry) => entry.item_id === id)).slice(0, 1000);
-    changed({ items: entries.slice(-MOST).map((entry) => entry.item_id), without }, { anew, stored: stored.length > 0 });
+  function request() {
+    const without = [...new Set([...disliked, ...older])].filter((id) => !entries.some((entry) => entry.item_id === id));
+    return { items: entries.slice(-MOST).map((entry) => entry.item_id), without };
   }
+
+  const ask = (anew) => changed(request(), { anew, stored: stored.length > 0 });
 
   function draw(note = "") {
     byId("history-heading").replaceChildren(...(user === null ? ["History"] : ["History of ", titled(user)]));
@@ -147,7 +149,7 @@ export function historyPanel(changed) {
   byId("open-save").addEventListener("click", () => openSave(byId("save-form").hidden));
   byId("save-form").addEventListener("submit", save);
 
-  return { load, clear, add, again: () => ask(false), request: () => ({ items: entries.slice(-MOST).map((entry) => entry.item_id) }) };
+  return { load, clear, add, again: () => ask(false), request };
 }
 
 function button(className, sign, label, click, disabled = false) {

@@ -42,8 +42,7 @@ export function lists({ names, add, onAnswer }) {
       if (anew) before.clear();
       draw(models, answers, stored);
       models.forEach((model, place) => {
-        if (anew || !stored) before.set(model, answers[place].items);
-        else if (!before.has(model)) before.set(model, answers[place].items);
+        if (anew || !stored || !before.has(model)) before.set(model, answers[place].items);
       });
       onAnswer(answers);
     } catch (problem) {
@@ -88,7 +87,7 @@ export function lists({ names, add, onAnswer }) {
 
   function card(model, item, rank, mark, inBoth) {
     const key = `${model}\n${item.item_id}`;
-    const why = make("div", { className: "why", id: `why-${models_place(model)}-${rank}`, hidden: true });
+    const why = make("div", { className: "why", id: `why-${names().indexOf(model)}-${rank}`, hidden: true });
     const details = Object.entries(item.attributes).filter(([name]) => name !== "title").slice(0, ATTRIBUTES);
     const ask = make("button", { type: "button", className: "quiet", "aria-expanded": "false", "aria-controls": why.id, "aria-label": `Why ${item.title}` }, "Why");
     const plus = make("button", { type: "button", className: "quiet plus", "aria-label": `Add ${item.title} to the history` }, "+");
@@ -111,27 +110,23 @@ export function lists({ names, add, onAnswer }) {
             REASONS[item.reason] ? make("span", { className: `tag ${item.reason}` }, REASONS[item.reason]) : null,
             inBoth ? make("span", { className: "tag both" }, "in both") : null,
             ...details.map(([name, value]) => make("span", { className: "attribute", title: name }, make("bdi", {}, value))),
-            make("span", { className: "id" }, make("bdi", {}, item.item_id)))),
+            item.title === item.item_id ? null : make("span", { className: "id" }, make("bdi", {}, item.item_id)))),
         ask, plus),
       why);
   }
 
-  const models_place = (model) => names().indexOf(model);
-
   // The list is drawn anew; whoever stood on a button of it stays at that place.
   function focusedPlace() {
-    const active = document.activeElement;
-    if (!root.contains(active)) return null;
-    return { buttons: [...root.querySelectorAll("button")].indexOf(active) };
+    return root.contains(document.activeElement) ? [...root.querySelectorAll("button")].indexOf(document.activeElement) : null;
   }
 
-  function restore(focused) {
-    if (!focused) return;
+  function restore(place) {
+    if (place === null) return;
     const buttons = root.querySelectorAll("button");
-    (buttons[Math.min(focused.buttons, buttons.length - 1)] ?? byId("list-heading")).focus?.({ preventScroll: true });
+    (buttons[Math.min(place, buttons.length - 1)] ?? byId("list-heading")).focus({ preventScroll: true });
   }
 
-  return { show, forget: () => before.clear() };
+  return { show };
 }
 
 /** Say how a list differs from the one before: a mark an item, and what went. Popular items are no list to compare with. */
@@ -160,7 +155,7 @@ function compare(before, now) {
 
 function gone(items) {
   if (!items.length) return null;
-  const rows = items.map((item) => make("li", {}, titled(item.title), make("span", { className: "hint" }, ` was ${item.rank + 1}`)));
+  const rows = items.map((item) => make("li", {}, titled(item.title), make("span", { className: "hint" }, ` was number ${item.rank + 1}`)));
   return make("div", { className: "gone" }, make("h4", {}, "Went out of the list"), make("ul", {}, ...rows));
 }
 

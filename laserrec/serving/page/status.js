@@ -7,18 +7,20 @@ const EVERY = 5000; // milliseconds between two looks
 const QUANTILES = [0.5, 0.95, 0.99];
 let timer = 0, begun = null;
 
-/** Show the figures, and keep them up to date until `stop`. */
-export async function start(refused) {
+/** Show the figures, and keep them up to date until `stop`; `about.tellReady` gets what /readyz says, `about.refused` a refused key. */
+export async function start(about) {
   clearTimeout(timer);
   try {
     const [ready, models, text] = await Promise.all([api.readiness(), api.models(), api.metrics()]);
+    about.tellReady(ready);
     draw(ready, models, read(text));
     byId("status-error").textContent = "";
   } catch (problem) {
-    if (problem.status === 401) return refused(problem);
+    if (problem.status === 401) return about.refused(problem);
+    about.tellReady(null, problem.message);
     byId("status-error").textContent = problem.message;
   }
-  timer = setTimeout(() => start(refused), EVERY);
+  timer = setTimeout(() => start(about), EVERY);
 }
 
 export const stop = () => { clearTimeout(timer); timer = 0; begun = null; };
