@@ -21,6 +21,7 @@ from laserrec import __version__
 from laserrec.serving.access import allows, scope_of
 from laserrec.serving.guard import Guard
 from laserrec.serving.messages import (
+    LONGEST_ID,
     BatchAnswer,
     Erased,
     ErrorAnswer,
@@ -40,6 +41,7 @@ from laserrec.serving.messages import (
     RecommendationRequest,
     SimilarAnswer,
     UserHistory,
+    UsersAnswer,
 )
 from laserrec.serving.problems import ForbiddenError, UnauthorisedError, handle_problems
 from laserrec.serving.service import Phases, Service
@@ -120,6 +122,17 @@ async def recommend_batch(body: RecommendationBatch, service: TheService, phases
 async def add_events(body: EventsRequest, service: TheService, phases: ThePhases) -> Receipt:
     """Keep events. What the receipt counts as accepted is durable, and the next recommendation sees it."""
     return await service.add_events(body.events, phases)
+
+
+@reading.get("/users", tags=["users"])
+async def latest_users(
+    service: TheService,
+    phases: ThePhases,
+    query: Annotated[str, Query(max_length=LONGEST_ID, description="How their ids begin.")] = "",
+    k: Annotated[int, Query(ge=1)] = 10,
+) -> UsersAnswer:
+    """Return users among the latest events, the latest first."""
+    return await service.latest_users(query, k, phases)
 
 
 @reading.get("/users/{user_id}/history", tags=["users"])

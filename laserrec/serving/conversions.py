@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from laserrec.errors import LaserrecError
-from laserrec.serving.messages import ItemAnswer, RecommendedItem, Requirement
+from laserrec.laser.explanation import Explanation
+from laserrec.serving.messages import ItemAnswer, MoveOfItem, RecommendedItem, Requirement, StoredEvent, TermsOfScore, Why
 from laserrec.serving.ranking import Pick, title_of
+from laserrec.serving.settings import CountsAs
 from laserrec.serving.shelf import Condition
-from laserrec.serving.store import Item
+from laserrec.serving.store import Event, Item
 
 
 class LimitError(LaserrecError):
@@ -23,7 +25,38 @@ def picked(pick: Pick) -> RecommendedItem:
     """Return a recommended item as it is answered."""
     item = pick.item
     return RecommendedItem(
-        item_id=item.item_id, title=title_of(item), attributes=dict(item.attributes), score=pick.score, reason=pick.reason
+        item_id=item.item_id,
+        title=title_of(item),
+        attributes=dict(item.attributes),
+        score=pick.score,
+        reason=pick.reason,
+        why=None if pick.explanation is None else why(pick.explanation),
+    )
+
+
+def why(explanation: Explanation) -> Why:
+    """Return an explanation as it is answered."""
+    return Why(
+        sentence=explanation.sentence,
+        terms=TermsOfScore(**vars(explanation.terms)),
+        moves=[MoveOfItem(**vars(move)) for move in explanation.moves],
+        without_prefix=explanation.without_prefix,
+        prefix_moves=explanation.prefix_moves,
+        expert=explanation.expert,
+        expert_probability=explanation.expert_probability,
+    )
+
+
+def stored(event: Event, item: Item | None, counts_as: CountsAs) -> StoredEvent:
+    """Return an event as it is answered, with its item where the catalogue holds it."""
+    return StoredEvent(
+        item_id=event.item_id,
+        title=None if item is None else title_of(item),
+        kind=event.kind,
+        counts_as=counts_as,
+        time=moment_of(event.time),
+        event_id=event.event_id,
+        recommendation_id=event.recommendation_id,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from laserrec.serving.ranking import Reason
+from laserrec.serving.settings import CountsAs
 
 LONGEST_ID = 256
 """Characters of an id, of a kind of event, of an attribute's name."""
@@ -71,6 +72,12 @@ class RecommendationRequest(Message):
     """Item ids to choose from."""
     without: list[Id] = []
     """Item ids to leave out."""
+    explain: bool = False
+    """Say why each item has its score; for histories of item ids alone."""
+    model: Id | None = None
+    """Name of the model that answers; by the shares of the models when unset."""
+    preview: bool = False
+    """Show what would be recommended: the answer does not count as one that a user saw."""
     page: str | None = Field(None, max_length=2**20)
     """`next_page` of an earlier answer to the same request: none of its items comes again."""
 
@@ -78,6 +85,8 @@ class RecommendationRequest(Message):
     def _one_history(self) -> Self:
         if sum(history is not None for history in (self.user_id, self.items, self.texts)) != 1:
             raise ValueError("give exactly one of user_id, items and texts")
+        if self.explain and self.texts is not None:
+            raise ValueError("explain needs a history of item ids; give user_id or items, or leave explain out")
         return self
 
 
@@ -85,6 +94,49 @@ class RecommendationBatch(Message):
     """Several requests, answered in order."""
 
     requests: list[RecommendationRequest] = Field(min_length=1)
+
+
+class TermsOfScore(Message):
+    """The terms of a score; they add up to it. Null for one that the model does not have."""
+
+    language_model: float
+    """How near the item is to what the language model read, scaled."""
+    nearness: float | None
+    """How near it is to the items of the history by text."""
+    collaborative: float | None
+    """The sequential recommender's score; for a cold item that of its nearest warm items."""
+    cold_start_bonus: float | None
+    """What an item without interactions gets beyond that."""
+    seen_penalty: float | None
+    """Below 0 for an item of the history."""
+
+
+class MoveOfItem(Message):
+    """How far one item of the history moves a score."""
+
+    item_id: str
+    title: str
+    by: float
+    """The score, less the score after the history without this item."""
+    cosine: float
+    """How near the two items' texts are, from -1 to 1."""
+
+
+class Why(Message):
+    """Why an item has its score. It describes the model, not why people buy."""
+
+    sentence: str
+    terms: TermsOfScore
+    moves: list[MoveOfItem]
+    """One for each different item of the history, in its order. They do not add up to the score."""
+    without_prefix: float | None
+    """The score if the language model's prefix knew nothing of the history; null where the model has no such prefix."""
+    prefix_moves: float | None
+    """The score, less that one."""
+    expert: int | None
+    """Number of the query expert that read the history, from 0; null where there is no router."""
+    expert_probability: float | None
+    """The router's mean probability of that expert."""
 
 
 class RecommendedItem(Message):
@@ -98,6 +150,8 @@ class RecommendedItem(Message):
     reason: Reason
     """`personal`: from the history. `new_item`: from the history, and the item is known from its text alone. `popular`: the history held
     nothing that could be used."""
+    why: Why | None
+    """With `explain`; null for a popular item."""
 
 
 class ModelName(Message):
@@ -173,6 +227,8 @@ class StoredEvent(Message):
     title: str | None
     """Null where the catalogue does not hold the item."""
     kind: str
+    counts_as: CountsAs
+    """What this service's settings make of the kind: `interest` is part of the history, and an item with a `dislike` does not come back."""
     time: AwareDatetime
     event_id: str | None
     recommendation_id: str | None
@@ -183,6 +239,12 @@ class UserHistory(Message):
 
     user_id: str
     events: list[StoredEvent]
+
+
+class UsersAnswer(Message):
+    """Users among the latest events."""
+
+    user_ids: list[str]
 
 
 class Erased(Message):

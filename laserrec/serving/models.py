@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from laserrec.errors import ConfigError
+from laserrec.serving.conversions import LimitError
 from laserrec.serving.ranking import Answer, Question, Ranking
 
 CONFIDENCE = 1.96
@@ -50,6 +51,17 @@ class Models:
         """
         if not sum(model.share for model in self.all) > 0:
             raise ConfigError("The shares of all models together are 0, so nobody would be answered; give one of them a share.")
+
+    def named(self, name: str) -> Model:
+        """Return the model of a name.
+
+        Raises:
+            LimitError: there is none.
+        """
+        for model in self.all:
+            if model.name == name:
+                return model
+        raise LimitError(f"No model has this name; there are: {', '.join(model.name for model in self.all)}.")
 
     def of(self, user: str) -> Model:
         """Return the model that answers a user: always the same one while shares stay as they are."""

@@ -17,6 +17,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from laserrec.laser.explanation import Explanation
 from laserrec.recommender import Laser
 from laserrec.serving.shelf import Condition, Shelf
 from laserrec.serving.store import Item
@@ -36,6 +37,7 @@ class Question:
         only: ids to choose from; all when None.
         without: ids that are left out.
         conditions: what items must be like.
+        explain: whether to say why each item has its score; for histories of ids.
     """
 
     history: tuple[str, ...]
@@ -45,6 +47,7 @@ class Question:
     only: frozenset[str] | None = None
     without: frozenset[str] = frozenset()
     conditions: tuple[Condition, ...] = ()
+    explain: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,11 +58,13 @@ class Pick:
         item: with its attributes.
         score: what it was ranked by; of a popular one its number of events.
         reason: why it is there.
+        explanation: why it has its score, where that was asked for.
     """
 
     item: Item
     score: float
     reason: Reason
+    explanation: Explanation | None = None
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,8 @@ class Ranking:
         self._by_popularity: list[str] | None = None
         prompt = laser.config.prompt
         self._read, self._item_tokens = prompt.max_history, prompt.max_item_tokens
+        # Leaving out an item that neither model looks at gives nothing to read again.
+        self._moving = max(prompt.max_history, laser.config.collaborative.max_history)
 
     @property
     def embeddings(self) -> int:
@@ -115,9 +122,10 @@ class Ranking:
 
     def cost(self, question: Question) -> int:
         """Return the tokens that a question costs at most; 1 where its history was read before."""
-        if not question.texts and self._key(question.history) in self._states:
-            return 1
-        return max(1, min(len(question.history), self._read) * self._item_tokens)
+        tokens = max(1, min(len(question.history), self._read) * self._item_tokens)
+        if question.explain:  # the history once more, without its prefix, and without each item
+            return tokens * (min(len(set(question.history)), self._moving) + 3)
+        return 1 if not question.texts and self._key(question.history) in self._states else tokens
 
     def count(self, popularity: Mapping[str, int]) -> None:
         """Set how popular items are."""
@@ -179,7 +187,12 @@ class Ranking:
             for place, row in zip(places, found, strict=True):
                 question = questions[place]
                 kept = [entry for entry in row if entry.item_id not in question.without][: question.k]
-                picks = [Pick(self.shelf[entry.item_id], entry.score, self._reason(entry.item_id)) for entry in kept]
+                chosen = [entry.item_id for entry in kept]
+                explanations = self._laser.explain([usable[place]], [chosen])[0] if question.explain and chosen else [None] * len(chosen)
+                picks = [
+                    Pick(self.shelf[entry.item_id], entry.score, self._reason(entry.item_id), explanation)
+                    for entry, explanation in zip(kept, explanations, strict=True)
+                ]
                 _, expert, cached = read.get(place, (None, None, False))
                 answers[place] = Answer(picks, self._unknown(question), expert, cached)
         return [answers[place] for place in range(len(questions))]

@@ -17,7 +17,7 @@ from uuid import uuid4
 
 from laserrec.errors import DeadlineError, LaserrecError
 from laserrec.recommender import Laser
-from laserrec.serving.conversions import LimitError, answered, condition_of, microseconds_of, moment_of, picked, read_page, write_page
+from laserrec.serving.conversions import LimitError, answered, condition_of, microseconds_of, picked, read_page, stored, write_page
 from laserrec.serving.engine import Engine, Timed
 from laserrec.serving.messages import (
     Erased,
@@ -35,8 +35,8 @@ from laserrec.serving.messages import (
     RefusedEvent,
     SimilarAnswer,
     SimilarItem,
-    StoredEvent,
     UserHistory,
+    UsersAnswer,
 )
 from laserrec.serving.metrics import Metrics
 from laserrec.serving.models import Model, Models, answer_together, interval
@@ -58,6 +58,8 @@ WARM_UP_SECONDS = 3600.0
 """Seconds that one of them may take: texts that no cache holds yet are encoded meanwhile."""
 RECORD_SECONDS = 0.2
 """Seconds between two writes of what was recommended: it is written for many answers at once, and none waits for it."""
+LATEST_USERS = 5000
+"""Users that a search looks through; the ids of others must be known."""
 RECORDS = 10_000
 """Answers that may wait to be written."""
 LOG = logging.getLogger("laserrec.serving")
@@ -232,10 +234,12 @@ class Service:
             self._limit("the number of items on earlier pages", len(before), self.settings.history)
             question = await self._question(request, before, phases)
             # A session has no user; its first item stays the same while it goes on.
-            asked.append((self.models.of(request.user_id or next(iter(question.history), "")), question))
+            user = request.user_id or next(iter(question.history), "")
+            asked.append((self.models.of(user) if request.model is None else self.models.named(request.model), question))
             shown.append(before)
         answers = await self._ask([(model.ranking, question) for model, question in asked], phases, deadline)
-        return [self._answer(*one, answer, before) for one, answer, before in zip(asked, answers, shown, strict=True)]
+        together = zip(requests, asked, answers, shown, strict=True)
+        return [self._answer(*one, answer, before, record=not request.preview) for request, one, answer, before in together]
 
     async def search(self, query: str, by: str, k: int, phases: Phases) -> list[ItemAnswer]:
         """Find items by words of their titles, or by what the model recommends after the words as a text."""
@@ -284,6 +288,8 @@ class Service:
             ignored = {*self.settings.not_interest, *self.settings.dislike}
             history = [event.item_id for event in events if event.kind not in ignored]
             without |= {event.item_id for event in events if event.kind in self.settings.dislike}
+        if request.explain:
+            self._limit("the number of different items of an explained history", len(set(history)), self.settings.explained_history)
         return Question(
             tuple(request.texts if request.texts is not None else history),
             request.k,
@@ -292,19 +298,14 @@ class Service:
             only=None if request.only is None else frozenset(request.only),
             without=frozenset(without),
             conditions=tuple(condition_of(name, requirement) for name, requirement in sorted(request.filter.items())),
+            explain=request.explain,
         )
 
-    def _answer(self, model: Model, question: Question, answer: Answer, before: Sequence[str]) -> RecommendationAnswer:
+    def _answer(self, model: Model, question: Question, answer: Answer, before: Sequence[str], *, record: bool) -> RecommendationAnswer:
         recommendation_id = uuid4().hex
         ids = [pick.item.item_id for pick in answer.picks]
-        for pick in answer.picks:
-            self.metrics.reasons.labels(pick.reason).inc()
-        if answer.expert is not None:
-            self.metrics.experts.labels(str(answer.expert)).inc()
-        if len(self._records) < RECORDS:
-            self._records.append(Shown(recommendation_id, model.full_name, time.time_ns() // 1000, ids))
-        else:
-            self.metrics.unrecorded.inc()
+        if record:
+            self._record_later(Shown(recommendation_id, model.full_name, time.time_ns() // 1000, ids), answer)
         more = len(ids) == question.k and len(before) + len(ids) < self.settings.history
         return RecommendationAnswer(
             recommendation_id=recommendation_id,
@@ -313,6 +314,16 @@ class Service:
             unknown_items=answer.unknown,
             next_page=write_page([*before, *ids]) if more else None,
         )
+
+    def _record_later(self, shown: Shown, answer: Answer) -> None:
+        for pick in answer.picks:
+            self.metrics.reasons.labels(pick.reason).inc()
+        if answer.expert is not None:
+            self.metrics.experts.labels(str(answer.expert)).inc()
+        if len(self._records) < RECORDS:
+            self._records.append(shown)
+        else:
+            self.metrics.unrecorded.inc()
 
     async def _ask(self, questions: Sequence[tuple[Ranking, Question]], phases: Phases, deadline: float) -> list[Answer]:
         """Let the engine answer questions before a deadline."""
@@ -354,18 +365,14 @@ class Service:
         """Return a user's latest events."""
         self._limit("limit", limit, self.settings.stored_history)
         events = await self._timed("store", phases, self._store.history, user_id, limit)
-        return UserHistory(user_id=user_id, events=[self._stored(event) for event in events])
+        shelf, counts_as = self._ranking.shelf, self.settings.counts_as
+        return UserHistory(user_id=user_id, events=[stored(one, shelf.get(one.item_id), counts_as(one.kind)) for one in events])
 
-    def _stored(self, event: Event) -> StoredEvent:
-        item = self._ranking.shelf.get(event.item_id)
-        return StoredEvent(
-            item_id=event.item_id,
-            title=None if item is None else title_of(item),
-            kind=event.kind,
-            time=moment_of(event.time),
-            event_id=event.event_id,
-            recommendation_id=event.recommendation_id,
-        )
+    async def latest_users(self, query: str, k: int, phases: Phases) -> UsersAnswer:
+        """Return users among the latest events whose ids begin with a query, the latest first."""
+        self._limit("k", k, self.settings.list_length)
+        users = await self._timed("store", phases, self._store.latest_users, LATEST_USERS)
+        return UsersAnswer(user_ids=[user for user in users if user.startswith(query)][:k])
 
     async def erase(self, user_id: str, phases: Phases) -> Erased:
         """Erase a user."""

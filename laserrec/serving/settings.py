@@ -7,7 +7,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -16,6 +16,7 @@ from laserrec.errors import ConfigError
 PREFIX = "LASERREC_SERVE_"
 """How environment variables begin that set something here: `LASERREC_SERVE_PORT=8080`."""
 DEFAULT_STORE = "sqlite:///laserrec.db"
+CountsAs = Literal["interest", "nothing", "dislike"]
 
 
 class ServingSettings(BaseModel):
@@ -56,6 +57,8 @@ class ServingSettings(BaseModel):
     """Most recommendations, events or items that one request holds."""
     history: int = Field(1000, ge=1)
     """Most items or texts of a history in a request, and ids in `only` or `without`."""
+    explained_history: int = Field(50, ge=1)
+    """Most different items of a history after which scores are explained: it is read once without each of them."""
     stored_history: int = Field(10_000, ge=1)
     """Latest events of a user that are read from the store."""
     list_length: int = Field(200, ge=1)
@@ -77,6 +80,10 @@ class ServingSettings(BaseModel):
         if self.batch > self.queue_requests:
             raise ValueError(f"batch must not exceed queue_requests; received {self.batch} and {self.queue_requests}")
         return self
+
+    def counts_as(self, kind: str) -> CountsAs:
+        """Return what an event of a kind says of the user."""
+        return "dislike" if kind in self.dislike else "nothing" if kind in self.not_interest else "interest"
 
     @classmethod
     def gather(
