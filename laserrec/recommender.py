@@ -23,7 +23,6 @@ from laserrec.data.ragged import Ragged
 from laserrec.errors import DataError, shown
 from laserrec.evaluation.metrics import Evaluation, evaluate
 from laserrec.evaluation.ranking import best
-from laserrec.laser.catalogue import Catalogue
 from laserrec.laser.explanation import Explanation, explain
 from laserrec.laser.folder import ModelFolder, upload
 from laserrec.laser.item_texts import ItemTexts
@@ -297,8 +296,7 @@ class Laser:
     ) -> list[list[Explanation]]:
         """Explain scores after histories of item ids: the terms of each, and what each item of the history moves.
 
-        The language model reads a history with M different items M + 2 times in one batch: as it is, without the collaborative prefix, and
-        without each item. It reads it once more to find what to recommend. The number of explained items costs no reading.
+        A history of M different items costs M + 3 readings by the language model (M + 2 with `item_ids`), however many are explained.
 
         Args:
             histories: item ids in time order, at least one each.
@@ -310,23 +308,12 @@ class Laser:
 
         Raises:
             UnknownIdError: an id that the catalogue does not hold, or no longer; the message names the closest known ones.
-            DataError: an empty history, k below 1, not one collection of items a history, items beside `only` or `without`, or too many
-                items in histories times items to explain.
-
-        Example:
-            >>> laser.explain([["B001", "B007"]], k=1)[0][0].sentence
-            'Gas stove moves the score by +0.42, the most of your 2 items; Two-person tent has the nearest text.'
+            DataError: an empty history, k below 1, items beside `only` or `without`, or too many items in histories times items to explain.
         """
         given = check_request(histories, k)
         system = self._current
-        catalogue = system.catalogue
-        narrowed = only is not None or without is not None
-        asked = check_explained(given, item_ids, min(k, len(catalogue)), narrowed=narrowed)
-        rows = [[catalogue.find(item_id) for item_id in history] for history in given]
-        if asked is None:
-            found = recommend(catalogue, system.scores, rows, k, barred_items(catalogue, only, without), exclude_seen=exclude_seen)
-            asked = [[item.item_id for item in row] for row in found]
-        return explain(system, rows, [[catalogue.find(item_id) for item_id in ids] for ids in asked])
+        asked = check_explained(given, item_ids, min(k, len(system.catalogue)), narrowed=only is not None or without is not None)
+        return explain(system, given, asked, k, barred_items(system.catalogue, only, without), exclude_seen=exclude_seen)
 
     def similar_items(self, item_id: str, k: int = 10) -> list[Recommendation]:
         """Return the items most similar to one of the catalogue, by the directions that items are compared by; scores are cosines.
@@ -341,7 +328,7 @@ class Laser:
         """
         check_request([[item_id]], k)
         catalogue = self._current.catalogue
-        place, directions = catalogue.find(item_id), self._directions(catalogue)
+        place, directions = catalogue.find(item_id), catalogue.unit_vectors
         cosines = products(directions[place : place + 1], directions).masked_fill(catalogue.removed, -torch.inf)
         cosines[:, place] = -torch.inf
         return described(catalogue, best(cosines, k))[0]
@@ -407,13 +394,12 @@ class Laser:
     def item_vectors(self) -> NDArray[np.float32]:
         """Return the unit vectors by which items are compared with a history, [N, H] in the order of `item_ids`."""
         catalogue = self._system.catalogue
-        return np.array(self._directions(catalogue)[~catalogue.removed].cpu().numpy(), np.float32)
+        return np.array(catalogue.unit_vectors[~catalogue.removed].cpu().numpy(), np.float32)
 
     def experts(self, histories: Sequence[Sequence[str]]) -> list[int] | None:
         """Return which of the M-Former's query experts reads each history of item ids; None where it has none."""
-        given = check_request(histories, k=1)
         system = self._current
-        rows = Ragged.from_rows([[system.catalogue.find(item_id) for item_id in history] for history in given])
+        rows = Ragged.from_rows([[system.catalogue.find(item_id) for item_id in history] for history in check_request(histories, k=1)])
         chosen = system.experts(*padded(rows, system.device))
         return None if chosen is None else [int(expert) for expert in chosen.tolist()]
 
@@ -512,8 +498,3 @@ class Laser:
         """The present snapshot, for computing with; a fork of the process that loaded the model is refused."""
         self._process.require()
         return self._system
-
-    @staticmethod
-    def _directions(catalogue: Catalogue) -> torch.Tensor:
-        assert catalogue.directions is not None, "a catalogue that answers requests has them"
-        return catalogue.directions

@@ -108,7 +108,7 @@ def show_explanations(explained: Sequence[Explanation]) -> None:
             computed.append(f"Expert {one.expert} read your history (the router's probability: {one.expert_probability:.2f})")
         console.print(Text(f"{rank}. {one.title}", style="bold"))
         for line in [one.sentence, *bars, *computed]:
-            console.print(Padding(Text(line), (0, 0, 0, 3)))
+            console.print(Padding(Text(line), (0, 0, 0, 3), expand=False))
         console.print()
 
 

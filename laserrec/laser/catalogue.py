@@ -48,6 +48,12 @@ class Catalogue:
     def __len__(self) -> int:
         return len(self.collaborative.known)
 
+    @property
+    def unit_vectors(self) -> Tensor:
+        """The directions, [N, H], of a catalogue that answers requests."""
+        assert self.directions is not None, "a catalogue that answers requests has them"
+        return self.directions
+
     @cached_property
     def index(self) -> Mapping[str, int]:
         """Index of each item that is not removed, by id, in index order."""

@@ -19,8 +19,7 @@ from torch import Tensor
 
 from laserrec.data.ragged import Ragged
 from laserrec.evaluation.ranking import rows_at_once
-from laserrec.laser.catalogue import Catalogue
-from laserrec.laser.ranking_requests import Recommendation
+from laserrec.laser.ranking_requests import Recommendation, recommend
 from laserrec.laser.scoring import Evidence
 from laserrec.laser.system import LaserSystem
 from laserrec.layers.histories import padded, recent
@@ -106,7 +105,10 @@ class Explanation(Recommendation):
 
     @property
     def sentence(self) -> str:
-        """The largest moves in one sentence."""
+        """The largest moves in one sentence.
+
+        Example: `Gas stove moves the score by +0.42, the most of your 2 items; Tent has the nearest text.`
+        """
         strongest, count = max(self.moves, key=lambda move: abs(move.by)), len(self.moves)
         if count == 1:
             how_far = f"{strongest.by:+.2f}" if abs(strongest.by) >= SHOWN else "less than 0.01"
@@ -126,12 +128,42 @@ class Explanation(Recommendation):
         return asdict(self) | {"moves": [asdict(move) for move in self.moves], "prefix_moves": self.prefix_moves, "sentence": self.sentence}
 
 
-@torch.no_grad()
-def explain(system: LaserSystem, histories: Sequence[Sequence[int]], asked: Sequence[Sequence[int]]) -> list[list[Explanation]]:
-    """Explain scores; the language model reads all variants of all histories in one pass.
+def explain(
+    system: LaserSystem,
+    histories: Sequence[Sequence[str]],
+    item_ids: Sequence[Sequence[str]] | None,
+    k: int,
+    barred: Tensor,
+    *,
+    exclude_seen: bool,
+) -> list[list[Explanation]]:
+    """Explain scores after histories of ids, from one state of the catalogue.
 
     Args:
         system: one whose catalogue answers requests.
+        histories: item ids, at least one each.
+        item_ids: for each history the items to explain; the k best when None.
+        k: how many of those.
+        barred: items that are not among the k best, bool [N].
+        exclude_seen: nor are each history's own.
+
+    Raises:
+        UnknownIdError: an id that the catalogue does not hold.
+    """
+    catalogue = system.catalogue
+    rows = [[catalogue.find(item_id) for item_id in history] for history in histories]
+    if item_ids is None:
+        found = recommend(catalogue, system.scores, rows, k, barred, exclude_seen=exclude_seen)
+        item_ids = [[item.item_id for item in row] for row in found]
+    return explain_rows(system, rows, [[catalogue.find(item_id) for item_id in ids] for ids in item_ids])
+
+
+@torch.no_grad()
+def explain_rows(system: LaserSystem, histories: Sequence[Sequence[int]], asked: Sequence[Sequence[int]]) -> list[list[Explanation]]:
+    """Explain scores; the language model reads all variants of all histories in one pass.
+
+    Args:
+        system: as in `explain`.
         histories: of item indices, at least one each.
         asked: for each history, the indices of the items whose scores are explained.
     """
@@ -144,8 +176,8 @@ def explain(system: LaserSystem, histories: Sequence[Sequence[int]], asked: Sequ
         variants += [[item for item in history if item != left_out] for left_out in dict.fromkeys(history)]
         starts.append(len(variants))
     items, mask = padded(Ragged.from_rows(variants), system.device)
-    informed = torch.ones(len(items), dtype=torch.bool, device=system.device)
-    informed[[start + 1 for start in starts[:-1]]] = False
+    bare = torch.tensor([start + 1 for start in starts[:-1]], device=system.device)
+    informed = torch.ones_like(mask[:, 0]).index_fill_(0, bare, value=False)
     users, routed = _read(system, items, mask, informed)
     found = []
     for history, wanted, (start, end) in zip(histories, asked, pairwise(starts), strict=True):
@@ -174,7 +206,7 @@ def _read(system: LaserSystem, items: Tensor, mask: Tensor, informed: Tensor) ->
 def _terms(system: LaserSystem, users: Tensor, items: Tensor, mask: Tensor, asked: Tensor) -> Tensor:
     """Return the terms of the scores of some items, int64 [A], after histories: float64 [5, V, A] on the CPU, as in `Scorer.terms`."""
     scorer, catalogue = system.model.scorer, system.catalogue
-    every = scorer.directing()(users) @ _directions(catalogue)[asked].T
+    every = scorer.directing()(users) @ catalogue.unit_vectors[asked].T
     parts, rows = [], rows_at_once(len(catalogue))
     for cosines, here, real in zip(every.split(rows), items.split(rows), mask.split(rows), strict=True):
         near, collaborative = (None if term is None else term[:, asked] for term in system.beside(here, real, bonus=0.0))
@@ -198,7 +230,7 @@ def _explained(
     """
     scorer, catalogue, view = system.model.scorer, system.catalogue, system.collaborative
     has = (scorer.nearness is not None, scorer.trust is not None, scorer.trust is not None, scorer.penalty is not None)
-    directions = _directions(catalogue)
+    directions = catalogue.unit_vectors
     cosines = (directions[asked] @ directions[torch.tensor(history, device=asked.device)].T).tolist()
     whole, without_prefix, *without_item = terms.sum(0)
     found = []
@@ -222,8 +254,3 @@ def _explained(
             )
         )
     return found
-
-
-def _directions(catalogue: Catalogue) -> Tensor:
-    assert catalogue.directions is not None, "a catalogue that answers requests has them"
-    return catalogue.directions

@@ -121,7 +121,7 @@ class LaserSystem:
         histories = [tuple(row[real].tolist()) for row, real in zip(items.cpu(), mask.cpu(), strict=True)]
         new = {history: row for row, history in enumerate(histories) if history not in kept}
         if new:
-            rows = list(new.values())
+            rows = torch.tensor(list(new.values()), device=items.device)
             kept.update(zip(new, self.embed(items[rows], mask[rows])[0], strict=True))
         return torch.stack([kept[history] for history in histories])
 
@@ -296,8 +296,8 @@ class LaserSystem:
         Those that the sequential recommender was built with keep their index, empty; those that came later are gone.
         """
         old = self.catalogue
-        gone = torch.zeros_like(old.removed)
-        gone[[old.find(item_id) for item_id in ids]] = True
+        found = torch.tensor([old.find(item_id) for item_id in ids], dtype=torch.int64, device=self.device)
+        gone = torch.zeros_like(old.removed).index_fill_(0, found, value=True)
         own = torch.arange(len(old), device=self.device) < old.collaborative.model.catalogue_size
         order = (own | ~gone).nonzero()[:, 0]
         removed = (old.removed | gone)[order]

@@ -41,7 +41,7 @@ def llm(tmp_path: Path) -> Path:
 
 
 def answers(laser: Laser) -> dict[str, float]:
-    found = laser.recommend(HISTORIES, 12, exclude_seen=False)
+    found = laser.recommend(HISTORIES, 13, exclude_seen=False)
     return {f"{row}: {item.item_id}": item.score for row, items in enumerate(found) for item in items}
 
 
@@ -60,6 +60,10 @@ def test_trained_there_and_served_here(elsewhere: torch.device, llm: Path, tmp_p
         again.add_items([{"item_id": "new", "title": "Ice axe"}])
         assert again.item_vectors().shape == (13, tiny.WIDTH)
         assert again.experts(HISTORIES) == there.experts(HISTORIES)
+        scored = answers(again)
+        for row, explained in enumerate(again.explain(HISTORIES, [["new", "tent"], ["kite"]])):
+            for one in explained:
+                assert one.terms.total == pytest.approx(scored[f"{row}: {one.item_id}"], abs=1e-3)
     assert elsewhere.type not in (tmp_path / "model" / "config.json").read_text() + (tmp_path / "model" / "laser.json").read_text()
 
 

@@ -12,7 +12,7 @@ import tiny
 import torch
 from torch.nn.functional import cosine_similarity
 
-from laserrec.laser.explanation import Explanation, Move, Terms, explain
+from laserrec.laser.explanation import Explanation, Move, Terms, explain_rows
 from laserrec.laser.system import LaserSystem
 
 COLD = (2, 7)
@@ -64,7 +64,7 @@ def scores(system: LaserSystem, history: Sequence[int]) -> list[float]:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_terms_add_up_to_the_score_and_moves_are_those_of_shorter_histories(variant: str) -> None:
     system = serving(variant)
-    found = explain(system, HISTORIES, [EVERY] * len(HISTORIES))
+    found = explain_rows(system, HISTORIES, [EVERY] * len(HISTORIES))
     for history, explained in zip(HISTORIES, found, strict=True):
         assert [one.item_id for one in explained] == IDS
         different = list(dict.fromkeys(history))
@@ -80,7 +80,7 @@ def test_terms_add_up_to_the_score_and_moves_are_those_of_shorter_histories(vari
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_term_that_the_model_does_not_have_is_none(variant: str) -> None:
-    (((one, *_),)) = explain(serving(variant), [[0, 1]], [EVERY])
+    (((one, *_),)) = explain_rows(serving(variant), [[0, 1]], [EVERY])
     off = VARIANTS[variant].get("score", {})
     assert one.terms.language_model != 0
     assert (one.terms.nearness is None) == (off.get("nearest") is False)
@@ -97,7 +97,7 @@ def test_each_term_by_hand() -> None:
     assert scorer.penalty is not None
     assert catalogue.neighbours is not None
     history = [3, 1, 3]
-    (found,) = explain(system, [history], [EVERY])
+    (found,) = explain_rows(system, [history], [EVERY])
     items, mask = tiny.batch([history])
     user = scorer.directing()(system.embed(items, mask)[0])
     cosines = cosine_similarity(user, scorer.directing()(catalogue.states))
@@ -115,7 +115,7 @@ def test_each_term_by_hand() -> None:
 
 
 def test_a_history_without_warm_items_gets_no_bonus_and_no_prefix_of_its_own() -> None:
-    (found,) = explain(serving(), [list(COLD)], [EVERY])
+    (found,) = explain_rows(serving(), [list(COLD)], [EVERY])
     for one in found:
         assert one.terms.cold_start_bonus == 0
         assert one.prefix_moves == pytest.approx(0, abs=1e-5)
@@ -123,7 +123,7 @@ def test_a_history_without_warm_items_gets_no_bonus_and_no_prefix_of_its_own() -
 
 def test_no_item_is_placed_where_none_is_warm() -> None:
     system = serving(known=torch.zeros(len(EVERY), dtype=torch.bool))
-    (found,) = explain(system, [[0, 1]], [EVERY])
+    (found,) = explain_rows(system, [[0, 1]], [EVERY])
     for score, one in zip(scores(system, [0, 1]), found, strict=True):
         assert (one.terms.collaborative, one.terms.cold_start_bonus, one.cold) == (0, 0, True)
         assert one.score == pytest.approx(score, abs=1e-4)
@@ -138,7 +138,7 @@ def test_without_the_prefix_the_same_texts_are_read_with_the_memory_of_no_histor
     user = scorer.directing()(system.catalogue.texts.reader.read(items, mask, virtual))
     assert system.catalogue.directions is not None
     expected = scorer.scale * (user @ system.catalogue.directions.T)[0]
-    (found,) = explain(system, [history], [EVERY])
+    (found,) = explain_rows(system, [history], [EVERY])
     for item, one in zip(EVERY, found, strict=True):
         assert one.without_prefix == pytest.approx(one.score - one.terms.language_model + float(expected[item]), abs=1e-4)
         assert one.prefix_moves == pytest.approx(one.terms.language_model - float(expected[item]), abs=1e-4)
@@ -146,9 +146,9 @@ def test_without_the_prefix_the_same_texts_are_read_with_the_memory_of_no_histor
 
 
 def test_a_prefix_that_is_not_made_from_states_has_no_counterpart() -> None:
-    ((one,),) = explain(serving("plain"), [[0, 1]], [[3]])
+    ((one,),) = explain_rows(serving("plain"), [[0, 1]], [[3]])
     assert (one.without_prefix, one.prefix_moves, one.expert, one.expert_probability) == (None, None, None, None)
-    ((linear,),) = explain(serving("linear"), [[0, 1]], [[3]])
+    ((linear,),) = explain_rows(serving("linear"), [[0, 1]], [[3]])
     assert (linear.expert, linear.expert_probability) == (None, None)
     assert linear.prefix_moves
 
@@ -158,7 +158,7 @@ def test_the_expert_is_the_one_with_the_highest_mean_probability() -> None:
     system = serving()
     router = system.model.source.router  # type: ignore[union-attr]
     histories = ([9, 8, 1], [3, 0], [5])
-    for history, ((one,),) in ((history, explain(system, [history], [[4]])) for history in histories):
+    for history, ((one,),) in ((history, explain_rows(system, [history], [[4]])) for history in histories):
         states = system.collaborative.model.states(*tiny.batch([history]))[0]
         means = (states @ router.linear.weight.T).softmax(-1).mean(0)  # type: ignore[union-attr, operator]
         assert one.expert == int(means.argmax())
@@ -170,7 +170,7 @@ def test_the_expert_is_the_one_with_the_highest_mean_probability() -> None:
 def test_nearest_by_text_are_the_cosines_of_directions_without_the_item_itself() -> None:
     system = serving()
     directions = system.model.scorer.directing()(system.catalogue.states)
-    ((one,),) = explain(system, [[4, 6, 9, 4]], [[6]])
+    ((one,),) = explain_rows(system, [[4, 6, 9, 4]], [[6]])
     expected = {IDS[other]: float(cosine_similarity(directions[other], directions[6], dim=0)) for other in (4, 6, 9)}
     assert {move.item_id: move.cosine for move in one.moves} == pytest.approx(expected, abs=1e-5)
     assert [move.item_id for move in one.nearest] == sorted((IDS[4], IDS[9]), key=lambda item_id: -expected[item_id])
@@ -186,14 +186,14 @@ def test_what_is_too_old_to_be_read_is_no_further_reading(monkeypatch: pytest.Mo
         return really(items, mask, virtual)
 
     monkeypatch.setattr(reader, "read", noted)
-    explain(system, [[0, 1, 2], [9, 8, 1, 6, 5, 4, 3, 0]], [EVERY, [2]])
+    explain_rows(system, [[0, 1, 2], [9, 8, 1, 6, 5, 4, 3, 0]], [EVERY, [2]])
     # All in one batch: 2 + 3, and of eight items 2 + the last five, for the sequential recommender reads so many.
     assert read == [5 + 7]
 
 
 def test_nothing_asked() -> None:
-    assert explain(serving(), [], []) == []
-    assert explain(serving(), [[0], [1]], [[], [2]])[0] == []
+    assert explain_rows(serving(), [], []) == []
+    assert explain_rows(serving(), [[0], [1]], [[], [2]])[0] == []
 
 
 def told(*moves: tuple[str, float, float], about: str = "Lamp") -> str:
@@ -222,13 +222,13 @@ def test_the_sentence_says_the_largest_moves() -> None:
 def test_no_sentence_claims_a_cause() -> None:
     causal = re.compile(r"\b(because|since|due to|cause[sd]?|why|reason|leads? to|makes?|so that|therefore)\b", re.IGNORECASE)
     assert causal.search("It leads to more.")
-    for row in explain(serving(), HISTORIES, [EVERY] * len(HISTORIES)):
+    for row in explain_rows(serving(), HISTORIES, [EVERY] * len(HISTORIES)):
         for one in row:
             assert not causal.search(one.sentence)
 
 
 def test_as_json() -> None:
-    ((one,),) = explain(serving(), [[5, 3]], [[7]])
+    ((one,),) = explain_rows(serving(), [[5, 3]], [[7]])
     read = json.loads(json.dumps(one.as_dict()))
     assert list(read) == [
         "item_id",

@@ -112,7 +112,7 @@ def test_unknown_and_removed_items(laser: Laser) -> None:
     ("arguments", "message"),
     [
         ({"histories": [["tent"], []]}, "empty history"),
-        ({"histories": ["tent"]}, "the history 'tent'; expected is a list of histories"),
+        ({"histories": ["tent"]}, "Received 'tent'; expected is a list of histories"),
         ({"histories": [["tent"]], "k": 0}, "k = 0"),
         ({"histories": [["tent"]], "item_ids": ["map"]}, r"Received item_ids\[0\] = 'map'; expected is a collection of item ids"),
         ({"histories": [["tent"]], "item_ids": [["map"], ["map"]]}, "Received 1 histories and item_ids for 2; give one collection"),

@@ -178,9 +178,9 @@ def test_an_empty_history_is_refused(trained: Laser) -> None:
 def test_a_bare_string_is_not_taken_for_a_history_of_letters(trained: Laser) -> None:
     with pytest.raises(DataError, match=r"Received 'tent'; expected is a list of histories"):
         trained.recommend(["tent"])
-    with pytest.raises(DataError, match=r"the history 'Tent'; expected is a list of histories"):
+    with pytest.raises(DataError, match=r"Received 'Tent'; expected is a list of histories"):
         trained.recommend_texts(["Tent"])
-    with pytest.raises(DataError, match=r"the history 'Tent'; expected is a list of histories"):
+    with pytest.raises(DataError, match=r"Received 'Tent'; expected is a list of histories"):
         trained.recommend_texts("Tent")
 
 

@@ -113,12 +113,12 @@ def test_filters_give_all_that_match(client: TestClient, condition: dict[str, An
 
 
 def test_k_asked_is_k_given_where_one_item_in_a_thousand_matches(client: TestClient) -> None:
-    many = [{"item_id": f"n{place}", "attributes": {"title": f"Thing {place}", "price": place % 1000}} for place in range(3000)]
-    for start in range(0, 3000, 250):
+    many = [{"item_id": f"n{place}", "attributes": {"title": f"Thing {place}", "price": place % 1000}} for place in range(2000)]
+    for start in range(0, 2000, 250):
         assert client.post("/v1/items", json={"items": many[start : start + 250]}).status_code == 200
     for history in (["tent", "map"], []):
-        found = ask(client, items=history, k=3, filter={"price": {"at_least": 6.5, "at_most": 7}})
-        assert sorted(ids(found)) == ["n1007", "n2007", "n7"]
+        found = ask(client, items=history, k=2, filter={"price": {"at_least": 6.5, "at_most": 7}})
+        assert sorted(ids(found)) == ["n1007", "n7"]
     assert {item["reason"] for item in ask(client, items=["tent"], k=3, only=["n1", "n2", "n3"])["items"]} == {"new_item"}
 
 
