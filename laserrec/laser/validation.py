@@ -178,7 +178,7 @@ def _item(item: object, columns: Sequence[str]) -> tuple[str, dict[str, str]]:
     except DataError as error:
         raise DataError(f": {error}") from error
     if not attributes.keys() & set(columns):
-        raise DataError(f", {shown(item_id)}, has no text; give at least its title.")
+        raise DataError(f" ({shown(item_id)}) has no text; give at least its title.")
     return item_id, attributes
 
 

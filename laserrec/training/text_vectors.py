@@ -24,6 +24,8 @@ from laserrec.system.files import read_tensors, write_tensors
 from laserrec.system.progress import Observer, watched
 
 PHASE = "text vectors"
+FORMAT = 2
+"""Of a file of vectors: the first that is sealed."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,8 @@ def text_vectors(texts: Sequence[str], prompt: PromptConfig, backbone: Backbone,
 def vectors_source(texts: Sequence[str], prompt: PromptConfig, backbone: Backbone) -> dict[str, Any]:
     """Return what vectors follow from: the LLM's fingerprint, the texts' checksum, where texts are cut."""
     checksum = hashlib.sha256(json.dumps(texts).encode()).hexdigest()
-    return {"llm": backbone.fingerprint(), "texts": checksum, "max_tokens": prompt.max_item_tokens}
+    # Files of another format are not looked at, so an estimate does not count on them.
+    return {"format": FORMAT, "llm": backbone.fingerprint(), "texts": checksum, "max_tokens": prompt.max_item_tokens}
 
 
 def vectors_file(source: Mapping[str, Any]) -> Path:

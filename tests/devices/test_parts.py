@@ -14,9 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from laserrec.baselines.last_text import LastItemText
-from laserrec.baselines.neighbours import ItemNeighbours
-from laserrec.baselines.seen import SeenPenalty
+from laserrec.baselines.base import Fitted
+from laserrec.baselines.seen_penalty import choose_penalty
 from laserrec.config import CollaborativeConfig, FitConfig
 from laserrec.data.dataset import Cases
 from laserrec.data.ragged import Ragged
@@ -108,17 +107,21 @@ def test_ranking(elsewhere: torch.device) -> None:
         assert torch.equal(other.cpu(), one)
 
 
-@pytest.mark.parametrize("build", [
-    lambda device: LastItemText(torch.arange(48.0).view(COUNT, 4).sin().to(device)),
-    lambda device: ItemNeighbours(count_neighbours(TRAINING, COUNT).to(device)),
-])  # fmt: skip
-def test_baselines_and_their_penalty(elsewhere: torch.device, build: Callable[[torch.device], LastItemText | ItemNeighbours]) -> None:
-    ranks, strengths = [], []
+def by_cosine(device: torch.device) -> Fitted:
+    directions = torch.arange(48.0).view(COUNT, 4).sin().to(device)
+    return Fitted("cosine", lambda items, mask: directions[items.gather(1, mask.sum(1, keepdim=True) - 1)[:, 0]] @ directions.T)
+
+
+def by_counts(device: torch.device) -> Fitted:
+    return Fitted("counts", count_neighbours(TRAINING, COUNT).to(device).scores)
+
+
+@pytest.mark.parametrize("build", [by_cosine, by_counts])
+def test_baselines_and_their_penalty(elsewhere: torch.device, build: Callable[[torch.device], Fitted]) -> None:
+    ranks = []
     for device in (CPU, elsewhere):
-        chosen = SeenPenalty.choose(build(device), VALID, device=device)
-        strengths.append(chosen.strength)
+        chosen = choose_penalty(build(device), VALID, device)
         ranks.append(evaluate(chosen.scores, VALID, popularity=np.ones(COUNT, np.int64), device=device).ranks)
-    assert strengths[0] == strengths[1]
     assert all(np.array_equal(ranks[0][protocol], ranks[1][protocol]) for protocol in PROTOCOLS)
 
 

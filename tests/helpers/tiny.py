@@ -26,6 +26,7 @@ from laserrec.data.ragged import Ragged
 from laserrec.laser.collaborative_view import CollaborativeView
 from laserrec.laser.item_texts import ItemTexts
 from laserrec.laser.model import LaserModel
+from laserrec.laser.scoring import GAIN
 from laserrec.laser.system import LaserSystem
 from laserrec.llm.backbone import Backbone
 from laserrec.sequential.sasrec import SASRec
@@ -166,3 +167,11 @@ def batch(rows: Sequence[Sequence[int]], longest: int | None = None, fill: int =
 def llm_of(laser: LaserSystem) -> Backbone:
     """The frozen LLM that a system reads with."""
     return laser.catalogue.texts.backbone
+
+
+def start_at(laser: LaserSystem, **scalars: float) -> LaserSystem:
+    """Let scalars of the score, by name, begin elsewhere than at their constants."""
+    with torch.no_grad():
+        for name, value in scalars.items():
+            getattr(laser.model.scorer, name).fill_(value / GAIN)
+    return laser

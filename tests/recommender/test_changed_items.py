@@ -125,7 +125,7 @@ def test_everything_may_go_but_the_last(laser: Laser) -> None:
     [
         ({"item_id": "tnt", "title": "TNT"}, UnknownIdError, "'tnt'"),
         ({"item_id": "tent", "title": "Tent again"}, DataError, "give each item once"),
-        ({"item_id": "map", "title": ""}, DataError, "'map' has no text"),
+        ({"item_id": "map", "title": ""}, DataError, r"'map'\) has no text"),
         ({"title": "Nobody"}, DataError, "Item 2 has no item_id"),
     ],
 )

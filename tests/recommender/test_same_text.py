@@ -32,8 +32,8 @@ def test_an_added_item_has_the_text_that_a_prepared_one_has(laser: Laser, tmp_pa
     data, _ = prepare(tmp_path / "log.csv", options)
     laser.add_items([item])
     assert laser.item_ids[-1] == "new"
-    template = laser._texts.template  # what the language model reads
-    text = template.item_text(laser._texts.items[-1])
+    template = laser._system.catalogue.texts.template  # what the language model reads
+    text = template.item_text(laser._system.catalogue.texts.items[-1])
     assert text == Template(laser.config.prompt).item_text(data.attributes()[0]) == "Café table & chair (brand: Alp)"
     laser.add_items([SPELLINGS[0] | {"item_id": "again"}])
     (row,) = laser.recommend([["tent"]], k=20)
@@ -47,11 +47,11 @@ def test_what_the_catalogue_lacks_is_kept_but_not_read_also_after_loading(laser:
     laser.save(tmp_path / "model")
     again = Laser.load(tmp_path / "model")
     assert again.catalogue == laser.catalogue
-    assert again._texts.template.columns == laser._texts.template.columns == ("title", "brand")
+    assert again._system.catalogue.texts.template.columns == laser._system.catalogue.texts.template.columns == ("title", "brand")
     later = {"item_id": "later", "brand": "Alp", "title": "Raft", "colour": "red"}
     for model in (laser, again):
         model.add_items([later])
-        assert model._texts.template.item_text(model._texts.items[-1]) == "Raft (brand: Alp)"
+        assert model._system.catalogue.texts.template.item_text(model._system.catalogue.texts.items[-1]) == "Raft (brand: Alp)"
 
 
 def test_a_recommended_text_is_read_as_a_title_is(laser: Laser) -> None:

@@ -32,7 +32,7 @@ def objective(laser: LaserSystem, case: tuple[torch.Tensor, torch.Tensor], targe
 
 
 def test_the_trust_is_the_best_of_a_grid() -> None:
-    laser = system(penalty=2.0, trust=1.0, nearest=False, learn_temperature=False)
+    laser = system(nearest=False, learn_temperature=False)
     laser.model.scorer.penalty.requires_grad_(False)  # type: ignore[union-attr]
     case = tiny.batch([[0, 1, 2], [3, 4], [5], [6, 7, 8], [2, 9], [1, 5]])
     collaborative = laser.collaborative.scores(*case)
@@ -51,7 +51,7 @@ def test_the_start_is_worth_as_much_with_few_cases() -> None:
 
 def test_few_cases_do_not_turn_the_score_around() -> None:
     """One case whose answer is the farthest from the history and last by the collaborative score; without a pull both weights turn."""
-    laser = system(penalty=2.0, trust=1.0, nearness=1.0)
+    laser = tiny.start_at(system(), nearness=1.0)
     case = tiny.batch([[0, 1, 2]])
     evidence = laser.evidence(*case)
     assert evidence.collaborative is not None
@@ -68,7 +68,7 @@ def test_items_left_out_do_not_count() -> None:
     case, targets = tiny.batch([[0, 1, 2], [3, 4], [5], [6, 7, 8]]), torch.tensor([3, 0, 1, 2])
     found = []
     for unpopular in (0.0, 30.0):
-        laser = system(penalty=2.0, trust=1.0, nearest=False)
+        laser = system(nearest=False)
         plain = laser.collaborative.scores
         lower = torch.zeros(len(tiny.ITEMS)).index_fill_(0, torch.tensor([9, 10, 11]), unpopular)
         laser.collaborative.scores = lambda items, mask, lift, plain=plain, lower=lower: plain(items, mask, lift) - lower  # type: ignore[method-assign]

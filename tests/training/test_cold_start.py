@@ -48,7 +48,7 @@ def fitted(laser: LaserSystem, monkeypatch: pytest.MonkeyPatch, *, long: bool = 
 
 @pytest.mark.parametrize("long", [False, True])
 def test_it_is_the_best_of_a_grid(monkeypatch: pytest.MonkeyPatch, long: bool) -> None:
-    laser = system(trust=1.5)
+    laser = tiny.start_at(system(), trust=1.5)
     taken = fitted(laser, monkeypatch, long=long)
     assert len(taken) == (2 if long else 4)
     assert sorted(taken[0] + taken[1]) == [item for item in range(len(tiny.ITEMS)) if item not in NEW]
@@ -92,7 +92,7 @@ def test_where_no_item_taken_for_new_is_wanted_nothing_is_said(monkeypatch: pyte
 def test_where_nothing_is_fused_or_hardly_anything_known_it_stays() -> None:
     for laser in (
         system(fuse_collaborative=False),
-        system(trust=-1.0),
+        tiny.start_at(system(), trust=-1.0),
         tiny.system(tiny.config(), known=torch.arange(len(tiny.ITEMS)) < 9),
     ):
         laser.refresh()
