@@ -127,7 +127,7 @@ def test_bfloat16_is_off_by_what_is_documented(order: Order) -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch about itself, while it imports its compiler
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # its compiler looks at all that a tensor has
-@pytest.mark.skipif(not can_compile(), reason="llm.compiled needs a C++ compiler on a CPU")
+@pytest.mark.skipif(not can_compile(), reason="runtime.compiled needs a C++ compiler on a CPU")
 @pytest.mark.parametrize("order", ORDERS)
 def test_compiled_from_end_to_end(order: Order) -> None:
     for found, expected in zip(read(order, torch.float32, compiled=True), read(order, torch.float32), strict=True):
