@@ -303,3 +303,17 @@ def test_nothing_that_can_be_used_is_refused_with_its_reasons(tmp_path: Path) ->
         BadRowsError, match=r"2 of 2 rows .*no event is left.*\n.*'NA', which stands for a missing value[\s\S]*--null-marks none"
     ):
         prepare(tmp_path / "log.csv", PrepareOptions(max_bad_share=1.0))
+
+
+def test_a_clock_is_named_with_or_without_the_type_of_its_field(tmp_path: Path) -> None:
+    for name in ("hhmm", "hhmm:token"):
+        raw = read(tmp_path / "log.csv", "user:token,item:token,day:token,hhmm:token\nu,a,1970-01-02,0130\n", clock=name)
+        assert raw.interactions["timestamp"].to_list() == [(86_400 + 90 * 60) * 1_000_000]
+
+
+def test_moments_and_the_order_of_the_file_contradict_each_other_in_atomic_files_too(tmp_path: Path) -> None:
+    (tmp_path / "a.inter").write_text("user_id:token\titem_id:token\nu\ta\n")
+    with pytest.raises(DataError, match="--file-order says that there are no moments"):
+        read_source(tmp_path / "a.inter", None, ReadOptions(file_order=True, time_format="%Y"))
+    with pytest.raises(DataError, match="cannot tell which column is the time"):
+        read_source(tmp_path / "a.inter", None, ReadOptions(time_format="%Y"))

@@ -91,11 +91,6 @@ class Rows:
     bad: list[BadRow] = field(default_factory=list)
     picked: NDArray[np.int64] | None = None
 
-    @property
-    def lines(self) -> pl.Series:
-        """Line of each row in its file, Int64."""
-        return pl.concat([pl.Series("line", list(place.lines), dtype=pl.Int64) for place in self.places])
-
     def bad_row(self, row: int, reason: str) -> BadRow:
         """Return a record that a row of the frame, counted from 0, cannot be used."""
         row = row if self.picked is None else int(self.picked[row])
