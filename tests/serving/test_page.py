@@ -144,7 +144,7 @@ def test_the_journey_by_keyboard(visit: Callable[..., Page], served: Served) -> 
     for place, title in enumerate(second):
         mark = page.get_by_role("list", name="Recommendations of default").locator("li.card").nth(place).locator(".mark")
         by = first.index(title) - place if title in first else None
-        wanted = "" if by == 0 else "newcame into the list" if by is None else f"▲{by}rose by {by}" if by > 0 else f"▼{-by}fell by {-by}"
+        wanted = "" if by == 0 else "camecame into the list" if by is None else f"▲{by}rose by {by}" if by > 0 else f"▼{-by}fell by {-by}"
         assert (mark.text_content() or "") == wanted, title
     went = [title for title in first if title not in second]
     assert page.locator(".column").first.locator(".gone .title").all_inner_texts() == went

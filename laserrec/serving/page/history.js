@@ -54,12 +54,18 @@ export function historyPanel(changed) {
     entries = stored.map((item) => ({ ...item }));
     byId("save-user").value = user ?? "";
     draw(note);
+    showLatest();
     ask(true);
   }
 
   function add(item) {
     entries.push({ item_id: item.item_id, title: item.title, known: true, eventId: `page-${randomId()}` });
     edited(`${item.title} is added.`);
+    showLatest();
+  }
+
+  function showLatest() {
+    byId("history").scrollTop = byId("history").scrollHeight;
   }
 
   function remove(place) {

@@ -142,7 +142,7 @@ function compare(before, now) {
     counts[kind] += 1;
     const by = Math.abs((old ?? 0) - rank);
     marks.set(item.item_id, { kind, ...{
-      came: { sign: "new", words: "came into the list" },
+      came: { sign: "came", words: "came into the list" },
       rose: { sign: `▲${by}`, words: `rose by ${by}` },
       fell: { sign: `▼${by}`, words: `fell by ${by}` },
     }[kind] });

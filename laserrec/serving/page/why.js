@@ -1,7 +1,7 @@
 // Why an item has its score, in levels: a sentence, the items of the history as bars, the terms and the expert.
 
 import { recommend } from "./api.js";
-import { make, plain, signed, titled } from "./dom.js";
+import { count, make, plain, signed, titled } from "./dom.js";
 
 const TERMS = [
   ["language_model", "Language model", "how near the item is to what it read in the history"],
@@ -10,6 +10,7 @@ const TERMS = [
   ["cold_start_bonus", "Cold-start bonus", "what an item without interactions gets beyond that"],
   ["seen_penalty", "Seen", "for an item of the history"],
 ];
+const STRONGEST = 8; // bars that are shown at once
 const open = { items: true, computed: false }; // as the reader left the levels of the card before
 
 /** Ask why one item has its score after a history, and show it in an element. */
@@ -54,8 +55,10 @@ function bars(moves) {
     bar.style.setProperty("--part", `${(50 * Math.abs(move.by)) / widest}%`);
     return make("li", {}, titled(move.title), make("span", { className: "track", "aria-hidden": "true" }, bar), make("span", { className: "number" }, signed(move.by)));
   });
+  const [first, rest] = [rows.slice(0, STRONGEST), rows.slice(STRONGEST)];
+  const others = rest.length ? make("details", {}, make("summary", {}, `The other ${count(rest.length, "item")}`), make("ul", { className: "bars" }, ...rest)) : null;
   const note = "Each bar is the score, less the score after the history without that item. Bars need not add up to the score.";
-  return make("div", {}, make("ul", { className: "bars" }, ...rows), make("p", { className: "hint" }, note));
+  return make("div", {}, make("ul", { className: "bars" }, ...first), others, make("p", { className: "hint" }, note));
 }
 
 function computed(score, why) {
