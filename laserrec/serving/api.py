@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import FileResponse, JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -48,7 +48,7 @@ from laserrec.serving.service import Phases, Service
 from laserrec.serving.store import Scope
 
 PAGE = Path(__file__).parent / "page"
-"""Files of the page at `/`, served as they are."""
+"""Files of the page, served as they are."""
 SUMMARIES = {
     400: "The body is no JSON.",
     401: "A key is needed, and none that is valid was sent.",
@@ -237,6 +237,12 @@ async def metrics(service: TheService) -> Response:
     return Response(generate_latest(service.metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
+@operating.get("/", include_in_schema=False)
+async def page() -> FileResponse:
+    """Return the page; its other files are below /page."""
+    return FileResponse(PAGE / "index.html")
+
+
 def create_app(service: Service) -> FastAPI:
     """Return the application over a service; while it runs, so does the service."""
 
@@ -261,7 +267,6 @@ def create_app(service: Service) -> FastAPI:
     for router in (reading, writing, managing, operating):
         app.include_router(router)
     handle_problems(app)
-    if PAGE.is_dir():
-        app.mount("/", StaticFiles(directory=PAGE, html=True))
+    app.mount("/page", StaticFiles(directory=PAGE))  # not at /: there it would answer for every method that a route does not have
     app.add_middleware(Guard, service=service)
     return app

@@ -303,7 +303,7 @@ def test_what_does_not_exist_is_said_in_words(client: TestClient) -> None:
 WRONG: list[tuple[str, str, Any, str]] = [
     ("post", "/v1/recommendations", {}, "exactly one of user_id, items and texts"),
     ("post", "/v1/recommendations", {"items": ["tent"], "texts": ["a"]}, "exactly one of user_id, items and texts"),
-    ("post", "/v1/recommendations", {"items": ["tent"], "explain": True}, "body.explain: Extra inputs are not permitted"),
+    ("post", "/v1/recommendations", {"items": ["tent"], "explained": True}, "body.explained: Extra inputs are not permitted"),
     ("post", "/v1/recommendations", {"items": ["tent"], "k": 0}, "body.k: Input should be greater than or equal to 1"),
     ("post", "/v1/recommendations", {"items": ["tent"], "k": 201}, "Received k = 201; at most 200 are allowed."),
     ("post", "/v1/recommendations", {"items": ["tent"] * 1001}, "the length of items = 1001; at most 1000"),
