@@ -6,7 +6,7 @@ Speaks the caller's own item ids and titles; indices and tensors stay below.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.data.ragged import Ragged
-from laserrec.errors import DataError, shown
+from laserrec.errors import DataError
 from laserrec.evaluation.metrics import Evaluation, evaluate
 from laserrec.evaluation.ranking import best
 from laserrec.laser.explanation import Explanation, explain
@@ -342,14 +342,12 @@ class Laser:
         Raises:
             DataError: an item has no id, no text, or an id that is in use; then none is added.
         """
-        undone = "No item was added."
-        with self._changing:
-            system = self._current
-            added = check_items(items, system.catalogue.texts.template.columns, undone)
-            for item_id in added:
-                if item_id in system.catalogue.index:
-                    raise DataError(f"The id {shown(item_id)} is in use; choose another, or call update_items. {undone}")
-            self._system = system.with_items(added)
+
+        def grown(system: LaserSystem) -> LaserSystem:
+            columns, used = system.catalogue.texts.template.columns, system.catalogue.index
+            return system.with_items(check_items(items, columns, "No item was added.", used))
+
+        self._change(grown)
 
     def update_items(self, items: Sequence[Mapping[str, Any]]) -> None:
         """Replace the attributes of items; only texts that change are encoded again.
@@ -361,9 +359,9 @@ class Laser:
             UnknownIdError: the catalogue does not hold an id; then no item is changed.
             DataError: an item has no id or no text, or is given twice; then no item is changed.
         """
-        with self._changing:
-            system = self._current
-            self._system = system.with_changes(check_items(items, system.catalogue.texts.template.columns, "No item was changed."))
+        self._change(
+            lambda system: system.with_changes(check_items(items, system.catalogue.texts.template.columns, "No item was changed."))
+        )
 
     def remove_items(self, item_ids: Collection[str]) -> None:
         """Take items out of the catalogue: they are unknown from then on.
@@ -378,9 +376,7 @@ class Laser:
             DataError: not a collection of strings.
         """
         gone = list(dict.fromkeys(check_ids("item_ids", item_ids)))
-        with self._changing:
-            if gone:
-                self._system = self._current.without_items(gone)
+        self._change(lambda system: system.without_items(gone))
 
     def title(self, item_id: str) -> str:
         """Return an item's title, or its id where it has none.
@@ -401,7 +397,7 @@ class Laser:
         system = self._current
         rows = Ragged.from_rows([[system.catalogue.find(item_id) for item_id in history] for history in check_request(histories, k=1)])
         chosen = system.experts(*padded(rows, system.device))
-        return None if chosen is None else [int(expert) for expert in chosen.tolist()]
+        return None if chosen is None else chosen.tolist()
 
     @property
     def device(self) -> torch.device:
@@ -428,8 +424,7 @@ class Laser:
     @new_items.setter
     def new_items(self, deviations: float) -> None:
         bonus = check_lift(deviations)
-        with self._changing:
-            self._system = self._system.with_bonus(bonus)
+        self._change(lambda system: system.with_bonus(bonus))
 
     @property
     def trained_parameters(self) -> int:
@@ -492,6 +487,11 @@ class Laser:
             model = Path(folder) / "model"
             self.save(model)
             return upload(model, repository, private=private, token=token)
+
+    def _change(self, change: Callable[[LaserSystem], LaserSystem]) -> None:
+        self._process.require()  # before the lock: in a fork the thread that had it may be gone
+        with self._changing:
+            self._system = change(self._system)
 
     @property
     def _current(self) -> LaserSystem:

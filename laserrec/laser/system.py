@@ -62,7 +62,7 @@ class LaserSystem:
         self.catalogue = Catalogue(texts, collaborative, model.item_states, model.neighbours)
         self._users: dict[tuple[int, ...], Tensor] | None = None
         self._projection: Callable[[Tensor], Tensor] | None = None  # of a system that is prepared: making one costs milliseconds
-        model.register_load_state_dict_post_hook(lambda *_: self._take_weights())  # type: ignore[no-untyped-call]
+        self._on_load = model.register_load_state_dict_post_hook(lambda *_: self._take_weights())  # type: ignore[no-untyped-call]
 
     def _take_weights(self) -> None:
         """Find what follows from weights anew when a checkpoint brings others: cold items' places, and histories that were read."""
@@ -265,6 +265,7 @@ class LaserSystem:
             view = catalogue.collaborative.placed(lambda: self._standard_directions(catalogue.states), live=~gone)
             catalogue = replace(catalogue, collaborative=view)
         self.model.hand_over_items()
+        self._on_load.remove()  # it would keep this system, and with it the first item matrix, as long as the model
         return system._over(catalogue)
 
     def with_items(self, items: Mapping[str, Attributes]) -> LaserSystem:

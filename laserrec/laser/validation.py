@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence, Set
 from numbers import Integral, Real
 from typing import Any
 
@@ -131,16 +131,19 @@ def check_lift(deviations: float) -> float:
     return float(deviations)
 
 
-def check_items(items: Iterable[Mapping[str, Any]], columns: Sequence[str] | None, undone: str) -> dict[str, dict[str, str]]:
+def check_items(
+    items: Iterable[Mapping[str, Any]], columns: Sequence[str] | None, undone: str, used: Container[str] = ()
+) -> dict[str, dict[str, str]]:
     """Return the attributes of items that are to be added or changed, by id, as a prepared catalogue would hold them.
 
     Args:
         items: for each its `item_id` and attributes: text, numbers, lists of them; None where unknown.
         columns: the catalogue's attributes, in its order.
         undone: says, as a sentence, that nothing has happened.
+        used: ids that none of them may have.
 
     Raises:
-        DataError: an item has no id, no text, or what cannot be written as text, or two have one id.
+        DataError: an item has no id, no text, or what cannot be written as text, two have one id, or one has an id that is in use.
     """
     if not isinstance(items, Iterable) or isinstance(items, str | bytes | Mapping):
         raise DataError(f"Received the items {shown(items)}; expected is a list of objects, each with an item_id and a title. {undone}")
@@ -153,6 +156,8 @@ def check_items(items: Iterable[Mapping[str, Any]], columns: Sequence[str] | Non
             raise DataError(f"Item {place}{error} {undone}") from error
         if item_id in found:
             raise DataError(f"Item {place} has the id {shown(item_id)}, as one before it has; give each item once. {undone}")
+        if item_id in used:
+            raise DataError(f"The id {shown(item_id)} is in use; choose another, or call update_items. {undone}")
         found[item_id] = attributes
     return found
 

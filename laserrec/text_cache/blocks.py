@@ -1,8 +1,9 @@
 """The blocks of all texts that somebody reads: in memory, else in the store, else encoded. Safe to use from many threads.
 
 Texts are numbered; several lists of texts (`cache.TextCache`) share the blocks of those that they have in common, and a number is free
-again when the last list that has it is gone. One lock guards what stands where. It is held while blocks are looked up and copied, never
-while the language model reads: two threads that lack the same text at the same time both encode it, and one of them is a little late.
+again when the last list that has it is gone. One lock guards what stands where. It is held while blocks are looked up and copied. It is
+not held while the language model reads: two threads that lack the same text at the same time both encode it, and one of them is a little
+late. Only where the store's own files are damaged, and may be replaced, do all wait until that is done.
 
 Dimensions: B batch, S blocks of a history, G key/value heads, C head width.
 """
@@ -260,7 +261,8 @@ class SharedBlocks:
         try:
             missing, damaged = self._hold_kept(blocks[real].unique().numpy(), slots)
             if damaged and self._writes:
-                self.write(self._live(), lambda _: None)
+                with self._lock:  # also while it encodes: others must not read a store that is written to
+                    self.write(self._live(), lambda _: None)
                 missing, _ = self._hold_kept(missing, slots)
             for part, rows in self._encoded(missing):
                 with self._lock:

@@ -23,7 +23,7 @@ from torch import Tensor
 from laserrec.llm.backbone import Backbone
 from laserrec.llm.buckets import CachedContext
 from laserrec.text_cache.arena import Slot
-from laserrec.text_cache.blocks import INSTRUCTION, Blocks, SharedBlocks
+from laserrec.text_cache.blocks import INSTRUCTION, Blocks, Held, SharedBlocks
 from laserrec.text_cache.encoder import Numbers, cache_bytes
 from laserrec.text_cache.store import OpenStore
 
@@ -179,6 +179,17 @@ class TextCache:
         blocks = torch.cat([start + INSTRUCTION, torch.where(mask, self._of_item[items], INSTRUCTION)], dim=1)
         lengths = torch.cat([start + self._head, torch.where(mask, self._lengths[items], 0)], dim=1)
         held = self._shared.hold(blocks, lengths > 0)
+        try:
+            found = self._laid(held, items, lengths)
+        except BaseException:  # Ctrl-C and a full GPU as well: nobody else would release them
+            self._shared.release(held.slots)
+            raise
+        # As long as its rows are read, their blocks stay in place, and this list's texts keep their numbers.
+        weakref.finalize(found, _release, self, held.slots).atexit = False
+        return found
+
+    def _laid(self, held: Held, items: Tensor, lengths: Tensor) -> CachedContext:
+        """Lay held blocks of `lengths` tokens, int64 [B, 1 + S], one after the other; `items` as in `gather`."""
         ends = lengths.cumsum(1)
         totals = ends[:, -1:]
         places = torch.arange(int(totals.max()) if len(totals) else 0).expand(len(items), -1).contiguous()
@@ -189,10 +200,7 @@ class TextCache:
         zero = torch.zeros((), dtype=torch.int64)
         parts = *(torch.where(real, part, zero) for part in (index, stride, places)), real
         index, stride, places, mask = (part.to(held.rows.device) for part in parts)
-        found = CachedContext(held.rows, index, stride, places, mask, padded=not bool(real.all()))
-        # As long as its rows are read, their blocks stay in place, and this list's texts keep their numbers.
-        weakref.finalize(found, _release, self, held.slots).atexit = False
-        return found
+        return CachedContext(held.rows, index, stride, places, mask, padded=not bool(real.all()))
 
 
 def _release(cache: TextCache, slots: list[Slot]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,15 @@ NEW = [
 
 def table(laser: Laser, *histories: list[str]) -> list[dict[str, float]]:
     return [{found.item_id: found.score for found in row} for row in laser.recommend(histories, k=100, exclude_seen=False)]
+
+
+def test_the_catalogue_before_is_let_go(laser: Laser) -> None:
+    before = laser._system.catalogue
+    gone = [weakref.ref(part) for part in (before, before.states, before.texts)]
+    del before
+    laser.add_items(NEW)
+    gc.collect()
+    assert [part() for part in gone] == [None, None, None]
 
 
 def test_new_items_are_recommended_and_read_at_once(laser: Laser) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.queues import Queue
 from typing import Any
@@ -108,23 +110,33 @@ def test_an_unknown_id_among_long_ones_takes_no_time() -> None:
     assert len(message) < 1000
 
 
-def ask(laser: Laser, answers: Queue[str]) -> None:
+def ask(call: Callable[[], object], answers: Queue[str]) -> None:
     try:
-        answers.put(str(laser.recommend([HISTORY], 3)))
+        answers.put(str(call()))
     except LaserrecError as error:
         answers.put(f"{type(error).__name__}: {error}")
 
 
-def test_a_fork_gets_an_error_at_once(trained: Laser) -> None:
+CALLS: dict[str, Callable[[Laser], object]] = {
+    "recommend": lambda laser: laser.recommend([HISTORY], 3),
+    "add": lambda laser: laser.add_items([{"item_id": "canoe", "title": "Canoe"}]),
+    "update": lambda laser: laser.update_items([{"item_id": "tent", "title": "Marquee"}]),
+    "remove": lambda laser: laser.remove_items(["tent"]),
+    "new_items": lambda laser: setattr(laser, "new_items", 1.0),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_fork_gets_an_error_at_once(trained: Laser, name: str) -> None:
     """Even while another thread changes the catalogue, whose lock nobody in the fork would ever give back."""
     trained.recommend([HISTORY], 3)  # so that torch has threads
     context = get_context("fork")
     answers: Queue[str] = context.Queue()
     with trained._changing:
-        fork = context.Process(target=ask, args=(trained, answers))
+        fork = context.Process(target=ask, args=(partial(CALLS[name], trained), answers))
         fork.start()
     try:
-        assert answers.get(timeout=60).startswith("ForkedProcessError: This model was loaded in process")
+        assert answers.get(timeout=20).startswith("ForkedProcessError: This model was loaded in process")
     finally:
         fork.kill()
         fork.join()

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from laserrec.llm.backbone import Backbone
 from laserrec.llm.buckets import CachedContext
+from laserrec.text_cache import blocks
 from laserrec.text_cache.blocks import SharedBlocks
 from laserrec.text_cache.cache import TextCache
 from laserrec.text_cache.disk import DiskStore
@@ -22,6 +23,13 @@ INSTRUCTION = LLM.tokenize("Buys:\n")
 LINES = LLM.tokenize_all([f">> {title}{' new' * (place % 3)}\n" for place, title in enumerate(tiny.TITLES * 3)])
 HISTORIES = [[0, 1, 3], [2], [5, 30, 1, 0], [3, 2, 35], [], [17, 17]]
 TOKEN = 2 * 2 * 2 * 8 * 4  # 2 layers · key and value · 2 heads · 8 numbers · 4 bytes
+
+
+class Full:
+    """A context for which there is no memory left."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        raise MemoryError
 
 
 def cache(root: Path | None = None, *, memory: int | None = None, numbers: Numbers = "exact", llm: Backbone = LLM) -> TextCache:
@@ -113,6 +121,16 @@ def test_rows_stay_while_they_are_read(tmp_path: Path) -> None:
     gc.collect()
     few.extended([])  # what was released meanwhile is taken account of
     assert not any(slot.holders for block, slot in few._shared._arena._slots.items() if block)
+
+
+def test_a_reader_that_fails_holds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = cache(memory=80 * TOKEN)
+    monkeypatch.setattr("laserrec.text_cache.cache.CachedContext", Full)
+    with pytest.raises(MemoryError):
+        gather(few, [[0, 1, 2]])
+    few.extended([])  # what was released meanwhile is taken account of
+    held = [block for block, slot in few._shared._arena._slots.items() if slot.holders]
+    assert held == [blocks.INSTRUCTION]
 
 
 def test_new_texts_come_and_go(tmp_path: Path) -> None:
