@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import html
 import json
 import re
 import warnings
@@ -135,4 +134,4 @@ def _title(value: object) -> str | None:
 
 def _clean(value: object) -> str | None:
     text = as_text(value)
-    return _TAG.sub(" ", html.unescape(text)) if text else None
+    return _TAG.sub(" ", text) if text else None  # HTML references are read where every text is cleaned
