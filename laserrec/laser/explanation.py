@@ -20,7 +20,7 @@ from torch import Tensor
 from laserrec.data.ragged import Ragged
 from laserrec.evaluation.ranking import rows_at_once
 from laserrec.laser.ranking_requests import Recommendation, recommend
-from laserrec.laser.scoring import Evidence
+from laserrec.laser.scoring import ScoreTerms
 from laserrec.laser.system import LaserSystem
 from laserrec.layers.histories import padded, recent
 
@@ -212,7 +212,7 @@ def _terms(system: LaserSystem, users: Tensor, items: Tensor, mask: Tensor, aske
         near, collaborative = (None if term is None else term[:, asked] for term in system.beside(here, real, bonus=0.0))
         bonus = system.bonus * system.collaborative.gets_bonus(here, real, asked)
         seen = ((here[..., None] == asked) & real[..., None]).any(1)
-        parts.append(scorer.terms(Evidence(cosines, near, collaborative), bonus, seen))
+        parts.append(scorer.terms(ScoreTerms(cosines, near, collaborative), bonus, seen))
     return torch.cat(parts, dim=1).cpu().double()
 
 

@@ -31,7 +31,7 @@ NEARNESS, TRUST, PENALTY = 0.1, 1.0, 2.0
 """κ, γ and δ at the start; all three are trained, and first fitted on training targets."""
 
 
-class Evidence(NamedTuple):
+class ScoreTerms(NamedTuple):
     """What a score is made of; None for a term that is switched off.
 
     Attributes:
@@ -44,10 +44,10 @@ class Evidence(NamedTuple):
     near: Tensor | None
     collaborative: Tensor | None
 
-    def of(self, items: Tensor) -> Evidence:
+    def of(self, items: Tensor) -> ScoreTerms:
         """Return what the scores of some items, int64 [n], are made of."""
         near, collaborative = (None if term is None else term[:, items] for term in (self.near, self.collaborative))
-        return Evidence(self.cosines[:, items], near, collaborative)
+        return ScoreTerms(self.cosines[:, items], near, collaborative)
 
 
 class Scorer(nn.Module):
@@ -143,9 +143,9 @@ class Scorer(nn.Module):
             Scores [B, N]; their softmax is the model's distribution over the next item.
         """
         direct = self.directing()
-        return self.combine(Evidence(direct(users) @ direct(items).T, near, collaborative), history, mask)
+        return self.combine(ScoreTerms(direct(users) @ direct(items).T, near, collaborative), history, mask)
 
-    def combine(self, evidence: Evidence, history: Tensor, mask: Tensor) -> Tensor:
+    def combine(self, evidence: ScoreTerms, history: Tensor, mask: Tensor) -> Tensor:
         """Add up the terms of a score [B, N]; everything else as in `forward`."""
         scores = self.scale * evidence.cosines
         for weight, term in ((self.nearness, evidence.near), (self.trust, evidence.collaborative)):
@@ -153,7 +153,7 @@ class Scorer(nn.Module):
                 scores = torch.addcmul(scores, GAIN * weight, term)
         return scores if self.penalty is None else lower_seen(scores, history, mask, GAIN * self.penalty)
 
-    def terms(self, evidence: Evidence, bonus: Tensor, seen: Tensor) -> Tensor:
+    def terms(self, evidence: ScoreTerms, bonus: Tensor, seen: Tensor) -> Tensor:
         """Return one by one what `combine` adds up, for some items.
 
         Args:

@@ -26,7 +26,7 @@ from laserrec.laser.collaborative_view import CollaborativeView
 from laserrec.laser.experts import Routing
 from laserrec.laser.item_texts import Attributes, ItemTexts
 from laserrec.laser.model import LaserModel
-from laserrec.laser.scoring import Evidence
+from laserrec.laser.scoring import ScoreTerms
 from laserrec.layers.histories import recent
 from laserrec.layers.products import products
 from laserrec.llm.backbone import Backbone
@@ -207,17 +207,17 @@ class LaserSystem:
         return nearness, self.collaborative.scores(items, mask, self.bonus if bonus is None else bonus)
 
     @torch.no_grad()
-    def evidence(self, items: Tensor, mask: Tensor) -> Evidence:
+    def evidence(self, items: Tensor, mask: Tensor) -> ScoreTerms:
         """Return what scores are made of."""
         if self.catalogue.directions is None:
             self.model.eval()
         return self._evidence(self.users(items, mask), items, mask)
 
-    def _evidence(self, users: Tensor, items: Tensor, mask: Tensor) -> Evidence:
+    def _evidence(self, users: Tensor, items: Tensor, mask: Tensor) -> ScoreTerms:
         direct, directions = self._projection or self.model.scorer.directing(), self.catalogue.directions
         users = direct(users)
         cosines = users @ direct(self.catalogue.states).T if directions is None else products(users, directions)
-        return Evidence(cosines, *self.beside(items, mask))
+        return ScoreTerms(cosines, *self.beside(items, mask))
 
     @torch.no_grad()
     def scores(self, items: Tensor, mask: Tensor, states: Tensor | None = None) -> Tensor:
