@@ -19,8 +19,9 @@ help:
 demo: $(VENV)/demo.stamp
 	$(BIN)/laserrec demo
 
+# One process a core, each with one thread: threads that share a core wait for each other.
 test: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical
 
 test-all: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -m "not gpu"

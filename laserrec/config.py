@@ -129,7 +129,7 @@ class ScoreConfig(_Section):
     fuse_collaborative: bool = True
     """Add γ · (standardised score of the collaborative model), γ trained; the paper does not."""
     new_items: float | None = Field(None, ge=-LARGEST_LIFT, le=LARGEST_LIFT)
-    """What an item that the collaborative model does not know gets beyond the mean score of its stand-ins, in deviations; where it is unset
+    """Bonus of an item without interactions over the mean score of its nearest warm items, in standard deviations; where it is unset
     and scalars are calibrated, it is fitted on known items that are taken for new."""
     seen_penalty: bool = True
     """Subtract a trained δ from the items of the history; the paper does not."""

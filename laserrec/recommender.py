@@ -37,7 +37,7 @@ from laserrec.laser.validation import (
     check_lift,
     check_request,
     check_states,
-    check_text,
+    check_texts,
 )
 from laserrec.layers.histories import padded
 from laserrec.layers.products import products
@@ -276,7 +276,7 @@ class Laser:
             DataError: histories that are not lists of strings, an empty one, a blank text, or k that is no whole number from 1.
             ForkedProcessError: this process is a fork of the one that loaded the model.
         """
-        histories = [[check_text(text) for text in history] for history in check_request(texts, k)]
+        histories = check_texts(check_request(texts, k))
         system = self._current
         barred = barred_items(system.catalogue, only, without)
         given = system.catalogue.texts.of([item for history in histories for item in history])

@@ -1,4 +1,4 @@
-"""The cache: each asset in a folder of its own, there whole or not at all."""
+"""The cache: each asset in a separate folder, which appears only when it is complete."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def clean_texts(
     unused_days: Annotated[float | None, typer.Option(min=0, help="Remove encoded texts that no run used for so many days.")] = None,
     remove_all: Annotated[bool, typer.Option("--all", help="Remove all encoded texts.")] = False,
 ) -> None:
-    """Show how much room encoded texts take, and remove them if told to; a run that needs them encodes them again."""
+    """Show how much room encoded texts take, and remove them if asked; a run that needs them encodes them again."""
     from laserrec.system.cache import texts_folder
     from laserrec.text_cache.kept import kept_texts, remove_texts
 

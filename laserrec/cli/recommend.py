@@ -55,13 +55,13 @@ def recommend(
     ] = False,
     include_seen: Annotated[bool, typer.Option("--include-seen", help="Items of the history may be recommended too.")] = False,
     new_items: Annotated[
-        float | None, typer.Option(help="Deviations that items nobody took get beyond the score of those like them; as fitted by default.")
+        float | None, typer.Option(help="Score bonus for items without interactions, in standard deviations. [the fitted value]")
     ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Show what each score is made of, and which items of the history move it.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    data: Annotated[Path | None, typer.Option(help="Dataset that users are looked up in, in the place of the run's.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Dataset to look users up in. [the run's]")] = None,
     out: Annotated[Path | None, typer.Option(help="A .parquet, .csv or .jsonl file, for --all-users.")] = None,
     device: Device = None,
 ) -> None:

@@ -148,6 +148,11 @@ def item_attributes(item: Mapping[str, object], columns: Sequence[str]) -> dict[
         >>> item_attributes({"Brand": "Alp ", "year": 1999.0, "title": "Caf&eacute;"}, ["title", "brand"])
         {'title': 'Café', 'brand': 'Alp', 'year': '1999'}
     """
+    return read_attributes([named_attributes(item, columns)])[0]
+
+
+def named_attributes(item: Mapping[str, object], columns: Sequence[str]) -> dict[str, object]:
+    """Return an item's values under the catalogue's names, those first and in its order; arguments and errors as in `item_attributes`."""
     alike = {name.casefold(): name for name in columns}
     named: dict[str, object] = {}
     for key, value in item.items():
@@ -156,8 +161,15 @@ def item_attributes(item: Mapping[str, object], columns: Sequence[str]) -> dict[
             raise DataError(f"{name!r} is given twice, as {key!r} too.")
         named[name] = value
     order = [*(name for name in columns if name in named), *(name for name in named if name not in columns)]
-    read = texts(pl.Series([as_text(named[name]) for name in order], dtype=pl.String)).to_list()
-    return {name: text for name, text in zip(order, read, strict=True) if text is not None}
+    return {name: named[name] for name in order}
+
+
+def read_attributes(named: Sequence[Mapping[str, object]]) -> list[dict[str, str]]:
+    """Return as text what `named_attributes` gave of each item, without what says nothing; all are read in one column."""
+    values = [as_text(value) for item in named for value in item.values()]
+    read = iter(texts(pl.Series(values, dtype=pl.String)).to_list())
+    found = [{name: next(read) for name in item} for item in named]
+    return [{name: text for name, text in item.items() if text is not None} for item in found]
 
 
 def attribute_order(items: Iterable[Mapping[str, object]]) -> list[str]:

@@ -253,7 +253,7 @@ def _check_numbers(tensors: Mapping[str, Tensor], count: int) -> None:
 
 
 def _check_masks(known: Tensor, scored: Tensor, size: object) -> None:
-    """Refuse masks [N] that tell of items beyond the id-based recommender's own, of which there are `size`."""
+    """Refuse masks [N] that name items beyond the id-based recommender's own, of which there are `size`."""
     if not isinstance(size, int) or not 1 <= size <= len(known):
         raise ValueError(f"the recommender's size is {size!r}; allowed is 1 to {len(known)}")
     for mask in (known, scored):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from laserrec.config import LARGEST_LIFT, LaserConfig
 from laserrec.data.dataset import Dataset
-from laserrec.data.values import ids, item_attributes, why_no_id
+from laserrec.data.values import ids, named_attributes, read_attributes, why_no_id
 from laserrec.errors import ConfigError, DataError, shown
 
 EXPECTED = "expected is a list of histories, each a list of strings in time order: [['...', '...']]."
@@ -148,12 +148,19 @@ def check_items(
     if not isinstance(items, Iterable) or isinstance(items, str | bytes | Mapping):
         raise DataError(f"Received the items {shown(items)}; expected is a list of objects, each with an item_id and a title. {undone}")
     read = ["title", *(name for name in columns or () if name != "title")]
-    found: dict[str, dict[str, str]] = {}
+    given_ids, named = [], []
     for place, item in enumerate(items, start=1):
         try:
-            item_id, attributes = _item(item, read)
+            given_id, values = _item(item, read)
         except DataError as error:
             raise DataError(f"Item {place}{error} {undone}") from error
+        given_ids.append(given_id)
+        named.append(values)
+    found: dict[str, dict[str, str]] = {}
+    item_ids = ids(pl.Series(given_ids, dtype=pl.Object)).to_list()
+    for place, (item_id, attributes) in enumerate(zip(item_ids, read_attributes(named), strict=True), start=1):
+        if not attributes.keys() & set(read):
+            raise DataError(f"Item {place} ({shown(item_id)}) has no text; give at least its title. {undone}")
         if item_id in found:
             raise DataError(f"Item {place} has the id {shown(item_id)}, as one before it has; give each item once. {undone}")
         if item_id in used:
@@ -162,8 +169,8 @@ def check_items(
     return found
 
 
-def _item(item: object, columns: Sequence[str]) -> tuple[str, dict[str, str]]:
-    """Return an item's id and the attributes that texts show.
+def _item(item: object, columns: Sequence[str]) -> tuple[object, dict[str, object]]:
+    """Return an item's id as it was given, and its values under the catalogue's names.
 
     Raises:
         DataError: what is wrong, as the end of a sentence that begins with the item.
@@ -177,26 +184,25 @@ def _item(item: object, columns: Sequence[str]) -> tuple[str, dict[str, str]]:
     given_id = next((item[key] for key, name in named.items() if name == "item_id"), None)
     if why_no_id(given_id) is not None:
         raise DataError(f" has no item_id: received {shown(given_id)}; give it one that is not in use.")
-    item_id = str(ids(pl.Series([given_id], dtype=pl.Object))[0])
     try:
-        attributes = item_attributes({key: value for key, value in item.items() if named[key] != "item_id"}, columns)
+        return given_id, named_attributes({key: value for key, value in item.items() if named[key] != "item_id"}, columns)
     except DataError as error:
         raise DataError(f": {error}") from error
-    if not attributes.keys() & set(columns):
-        raise DataError(f" ({shown(item_id)}) has no text; give at least its title.")
-    return item_id, attributes
 
 
-def check_text(text: str) -> dict[str, str]:
-    """Return a text as an item that has it as its title; refuse a blank one.
+def check_texts(histories: Sequence[Sequence[str]]) -> list[list[dict[str, str]]]:
+    """Return texts as items that have them as their titles; refuse a blank one.
 
     Raises:
         DataError: what was received.
     """
-    attributes = item_attributes({"title": text}, ["title"])
-    if not attributes:
-        raise DataError(f"Received the text {shown(text)}, which says nothing; expected is a text such as a title.")
-    return attributes
+    read = iter(read_attributes([{"title": text} for history in histories for text in history]))
+    found = [[next(read) for _ in history] for history in histories]
+    for history, items in zip(histories, found, strict=True):
+        for text, item in zip(history, items, strict=True):
+            if not item:
+                raise DataError(f"Received the text {shown(text)}, which says nothing; expected is a text such as a title.")
+    return found
 
 
 def _ordered(values: object) -> list[Any]:

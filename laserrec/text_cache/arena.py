@@ -148,7 +148,7 @@ class Arena:
             self._together, self._expected = frozenset(), 0
 
     def _let_go(self, block: int) -> None:
-        self._first[block] = GONE  # first of all: nobody is told of rows that are given away
+        self._first[block] = GONE  # first of all: nobody may find rows that are given away
         slot = self._slots.pop(block, None)
         if slot is not None:
             slot.block = GONE

@@ -4,7 +4,7 @@
         manifest.json               the identity: format, LLM, layers, type of the numbers, instruction
         shard-000000.safetensors    blocks end to end, their keys and checksums
 
-A block's key is a hash of the text's tokens. A shard is written whole or not at all and never changed, so a reader needs no lock: the
+A block's key is a hash of the text's tokens. A shard is written atomically and never changed, so a reader needs no lock: the
 folder's shards are what there is. Writers take turns by a lock. A file that is no whole shard (cut short, a header or index that does not
 match its checksum) counts as absent, and a writer removes it; one that cannot be opened or read is an error, for it may be whole. A block's
 own checksum is compared when the block is read for the first time. What is damaged is encoded again into a new shard, and of two blocks

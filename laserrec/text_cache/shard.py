@@ -48,7 +48,7 @@ class Stamp:
 
     @classmethod
     def of(cls, status: os.stat_result) -> Stamp:
-        """Take it from what the system tells of a file."""
+        """Read it from a file's status."""
         return cls(status.st_ino, status.st_size, status.st_mtime_ns)
 
 
@@ -155,7 +155,7 @@ def checksum(*parts: memoryview) -> int:
 def write_shard(
     path: Path, identity: str, keys: NDArray[np.bytes_], sizes: NDArray[np.int64], rows: Tensor, numbers: Numbers, seconds: float
 ) -> None:
-    """Write a shard, whole or not at all.
+    """Write a shard atomically.
 
     Args:
         path: the file.

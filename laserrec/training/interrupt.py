@@ -1,4 +1,4 @@
-"""Ctrl-C between two steps in the place of in the middle of one."""
+"""Delay Ctrl-C until the current optimiser step has finished."""
 
 from __future__ import annotations
 

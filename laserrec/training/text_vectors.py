@@ -1,4 +1,4 @@
-"""Each item's text as one vector, for models that read vectors in the place of words; computed once and kept beside the encoded texts."""
+"""Each item's text as one vector, for models that read vectors instead of words; computed once and kept beside the encoded texts."""
 
 from __future__ import annotations
 
