@@ -1,10 +1,10 @@
 """How much a new item is worth beside those that the collaborative model knows: the lift of its score.
 
-A new item has the mean score of its nearest warm items, and the mean of several scores is seldom as high as one of them can be: new
-items would hardly ever be among the first (docs/log.md). Known items tell how much is missing. A tenth of them is taken for new, and the lift is where
-cross-entropy is smallest then: where the model expects those items as often as validation has them. Each tenth has its turn with every
-case; with a long catalogue, with a tenth of the cases. Items that are really new are left out of it: validation seldom shows what they are
-worth.
+A new item has the mean score of its nearest warm items, and the mean of several scores is seldom as high as one of them can be: new items
+would hardly ever be among the first (docs/log.md). Known items tell how much is missing. A tenth of them is taken for new, and the lift
+is where cross-entropy is smallest then: where the model expects those items as often as validation has them. Each tenth has its turn with
+every case; with a long catalogue, with a tenth of the cases. Items that are really new are left out of it: validation seldom shows what
+they are worth.
 
 Dimensions: R cases, S history, N catalogue.
 """
