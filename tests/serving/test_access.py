@@ -34,6 +34,7 @@ ROUTES: list[tuple[str, str, object, Scope]] = [
     ("post", "/v1/events", {"events": [{"user_id": "a", "item_id": "b"}]}, "write"),
     ("delete", "/v1/users/anna", None, "write"),
     ("post", "/v1/items", {"items": [{"item_id": "boat", "attributes": {"title": "Boat"}}]}, "write"),
+    ("get", "/v1/users?query=a", None, "read"),
     ("put", "/v1/items/kayak", {"attributes": {"title": "Kayak"}}, "write"),
     ("patch", "/v1/items/tent", {"hidden": False}, "write"),
     ("post", "/v1/models", {"source": "absent"}, "admin"),
