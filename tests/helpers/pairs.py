@@ -75,7 +75,7 @@ def batch(device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def gradients(laser: LaserSystem) -> dict[str, Tensor]:
-    """Return what every trained tensor is told by a loss of all scores."""
+    """Return every trained tensor's gradient of a loss of all scores."""
     torch.manual_seed(5)  # of dropped states
     laser.model.train()
     logits, routing = laser.logits(*batch(laser.device))
