@@ -463,7 +463,7 @@ class Laser:
         items = [{key: value for key, value in item.items() if key != "item_id"} for item in stored.catalogue]
         texts = ItemTexts(backbone, config.prompt, items, config.virtual.read_out, config.llm, stored.columns, config.runtime.text_memory)
         texts.reuse(texts_folder())
-        system = build_laser(config, backbone, texts, stored.collaborative)
+        system = build_laser(config, backbone, texts, stored.collaborative, stored.idf(backbone.vocabulary))
         stored.restore(system.model)
         laser = cls(config, [item.get("item_id", "") for item in stored.catalogue], system, stored.provenance, stored.removed)
         laser.costs = dict(stored.costs)

@@ -43,6 +43,8 @@ RENAMED = {
     "scorer.mixing": "scorer.whitening",
 }
 """Names of trained tensors in folders of earlier versions."""
+IDF = "lexical.idf"
+"""How rare each token was in the first catalogue, float [V]."""
 NEIGHBOURS = "neighbours.items"
 """How the name of a table of neighbours ends."""
 NOT_NEGATIVE, LARGEST = ("neighbours.weights", "scorer.shares"), 1e6
@@ -123,6 +125,8 @@ class ModelFolder:
         about = _read_about(folder)
         trained, _ = read_tensors(folder / "laser.safetensors", sealed=False)  # laser.json has the sha256 of the files
         weights = {RENAMED.get(name, name): tensor for name, tensor in trained.items()}
+        if "scorer.lexical_weight" not in weights:  # of an earlier version, which counted no words
+            config = config.model_copy(update={"score": config.score.model_copy(update={"lexical": False})})
         tensors, _ = read_tensors(folder / "collaborative.safetensors", sealed=False)
         try:
             known, scored, removed = tensors.pop("known"), tensors.pop("scored"), tensors.pop("removed", None)
@@ -157,6 +161,18 @@ class ModelFolder:
                 "Use the same model, layers and dtype."
             )
 
+    def idf(self, vocabulary: int) -> Tensor | None:
+        """Return how rare each of the LLM's tokens was in the first catalogue, float [V]; None where the score counts no words.
+
+        Raises:
+            CheckpointError: the model has not that many tokens, or none where its settings count words.
+        """
+        idf = self.weights.get(IDF)
+        if self.config.score.lexical and (idf is None or idf.shape != (vocabulary,)):
+            received = "none" if idf is None else str(list(idf.shape))
+            raise CheckpointError(f"The model folder's {IDF} must hold {vocabulary} numbers, one a token; received {received}.")
+        return idf
+
     def restore(self, model: LaserModel) -> None:
         """Load the trained weights into a model of these settings.
 
@@ -169,7 +185,7 @@ class ModelFolder:
                 model.item_states.device
             )
         try:
-            model.load_state_dict(dict(self.weights))
+            model.load_state_dict({name: weight for name, weight in self.weights.items() if name != IDF})
         except RuntimeError as error:
             raise CheckpointError(f"The weights do not fit the settings beside them: {error}") from error
 

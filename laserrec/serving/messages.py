@@ -103,6 +103,8 @@ class TermsOfScore(Message):
     """How near the item is to what the language model read, scaled."""
     neighbours: float | None
     """How near it is to the items of the history by text."""
+    lexical: float | None
+    """How many rare words it shares with the items of the history."""
     collaborative: float | None
     """The sequential recommender's score; for a cold item that of its nearest warm items."""
     cold_start_bonus: float | None

@@ -184,7 +184,7 @@ NOBODY = torch.zeros(1, 1, dtype=torch.int64), torch.zeros(1, 1, dtype=torch.boo
 
 def test_cosine_over_temperature() -> None:
     scorer = Scorer(ScoreConfig(temperature=0.05, **OFF), 2)
-    assert scorer(USERS, ITEMS, None, None, *NOBODY)[0].tolist() == pytest.approx([20, 0, 12], rel=1e-5)
+    assert scorer(USERS, ITEMS, (None, None, None), *NOBODY)[0].tolist() == pytest.approx([20, 0, 12], rel=1e-5)
     assert not any(parameter.requires_grad for parameter in scorer.parameters())
 
 
@@ -228,7 +228,7 @@ def test_all_terms_of_the_score(collaborative_weight: float, seen_penalty: float
             weight.fill_(value / GAIN)
     collaborative, near = torch.tensor([[1.0, -2.0, 4.0]]), torch.tensor([[0.0, 3.0, 1.0]])
     history, mask = torch.tensor([[2, 2, 0, 7]]), torch.tensor([[True, True, False, True]])
-    found = scorer(USERS, ITEMS, near, collaborative, history, mask)[0].tolist()
+    found = scorer(USERS, ITEMS, (near, None, collaborative), history, mask)[0].tolist()
     # 2 · (1, 0, .6) + κ n + γ c − δ (0, 0, 1): a repeat counts once, padding and an item beyond the catalogue not at all.
     expected = [
         2 + collaborative_weight,
@@ -295,12 +295,12 @@ def test_constant_coordinates_do_not_divide_by_zero() -> None:
 
 def test_linear_read_out_starts_at_the_identity_and_turns_both_sides() -> None:
     scorer = Scorer(ScoreConfig(temperature=1.0, **OFF | {"linear_read_out": True}), 2)
-    assert scorer(USERS, ITEMS, None, None, *NOBODY)[0].tolist() == pytest.approx([1, 0, 0.6])
+    assert scorer(USERS, ITEMS, (None, None, None), *NOBODY)[0].tolist() == pytest.approx([1, 0, 0.6])
     assert scorer.read_out is not None
     with torch.no_grad():
         scorer.read_out.copy_(torch.tensor([[1.0, 0.0], [0.0, 0.5]]))
     # (3, 4) becomes (3, 2).
-    assert scorer(USERS, ITEMS, None, None, *NOBODY)[0].tolist() == pytest.approx([1, 0, 3 / math.sqrt(13)])
+    assert scorer(USERS, ITEMS, (None, None, None), *NOBODY)[0].tolist() == pytest.approx([1, 0, 3 / math.sqrt(13)])
 
 
 def test_words_start_the_virtual_tokens() -> None:
