@@ -3,8 +3,8 @@
     score(u, i) = scale · cos(A ĥ_u, A ĥ_i) + κ · n(u, i) + ω · l(u, i) + γ · c(u, i) − δ · [i in u's history]
 
 ĥ is the standardised state, A the linear read-out, n how near the item is to those of the history by their ĥ (`neighbours`), l how many
-words they share (`lexical`), c the collaborative score, for a cold item with its cold-start bonus (`collaborative`). With everything switched off this is the paper's
-cos(h_u, h_i) / τ.
+words they share (`lexical`), c the collaborative score, for a cold item with its cold-start bonus (`collaborative`). With everything
+switched off this is the paper's cos(h_u, h_i) / τ.
 
 Dimensions: B batch, S history, N catalogue, H width of the LLM.
 """

@@ -267,7 +267,9 @@ class LaserSystem:
         virtual, _ = self.model.virtual(*self.collaborative.states(beyond, mask))
         users = texts.reader.read(*recent(items, mask, self.max_history), virtual)
         lexical = self.catalogue.lexical
-        words = None if lexical is None else lexical.of(texts.words(texts.items), len(lexical.idf), self.device, lexical.idf).query(items, mask)
+        words = (
+            None if lexical is None else lexical.of(texts.words(texts.items), len(lexical.idf), self.device, lexical.idf).query(items, mask)
+        )
         return self.model.scorer.combine(self._score_terms(users, beyond, mask, words), beyond, mask)
 
     @torch.no_grad()

@@ -17,7 +17,7 @@ from laserrec.training.candidates import OTHERS, Candidates
 
 CASES = 1000
 """With up to some ten thousand candidates each."""
-SCORES_HELD = 30_000_000
+SCORES_HELD = 40_000_000
 """Made at a time while score terms are gathered: a case has `TERMS` for each item of the catalogue."""
 TERMS = 4
 """Cosine, neighbours, words and collaborative score."""
