@@ -28,6 +28,7 @@ EXACT = 2**53
 REFERENCE = r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});"
 """A character reference of HTML, such as shops' exports are full of; only with its semicolon, for "AT&T" is none."""
 _BLANKS = "".join(filter(str.isspace, map(chr, range(0x3001))))  # Python's; Polars' own lack the separators \x1c to \x1f
+_BLANK = r"[\s\x1c-\x1f]+"  # the same
 _DEEPEST = 20
 _MOST_BITS = 4096  # Python refuses to write whole numbers much longer than these
 _LONGEST = len("-9007199254740991.0")
@@ -93,7 +94,7 @@ def texts(values: pl.Series, marks: Collection[str] = NULL_MARKS) -> pl.Series:
     found = values.str.extract_all(REFERENCE).explode(empty_as_null=True).drop_nulls().unique().sort()
     if len(found):
         values = values.str.replace_many({reference: _character(reference) for reference in found})
-    values = values.str.replace_all(r"\s+", " ").str.strip_chars()
+    values = values.str.replace_all(_BLANK, " ").str.strip_chars()
     values = values.str.replace(r"^(-?(?:0|[1-9][0-9]{0,15}))\.0$", "$1")
     return values.set(values.is_in(["", *marks]), None)
 

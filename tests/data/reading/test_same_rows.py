@@ -28,7 +28,7 @@ from laserrec.data.reading.memory import Tables
 from laserrec.errors import BadRowsError, DataError
 
 EXAMPLES = int(os.environ.get("LASERREC_EXAMPLES", "40"))
-WHITE = "\t\n\x0b\x0c\r \x85\xa0\u2028\u2029\u3000"
+WHITE = "\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f \x85\xa0\u2028\u2029\u3000"
 MARKS = ["NA", "NULL", "None", "nan", "\\N", "N/A"]
 LETTERS = "ab7.0 ,;\t\"'\\|\n\r\u2028\x0b\x1cé椅"
 Row = dict[str, Any]
