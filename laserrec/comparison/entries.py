@@ -160,7 +160,7 @@ def _read(path: Path, part: Part) -> _Read:
     if owner.path == path:
         if not owner.ranks(part).is_file():
             if (path / "model").is_dir():
-                raise DataError(f"{path} was not evaluated on {part}. Run: laserrec evaluate {path} --split {part}")
+                raise DataError(f"{path} was not evaluated on {part}. Evaluate it there with `laserrec evaluate`.")
             raise DataError(f"{path} holds no ranks of {part}: it has not got so far, or its dataset has no such cases. {to_finish(path)}")
         result = read_result(owner, part)
         # A demonstration's peak is that of all its models.
@@ -169,7 +169,7 @@ def _read(path: Path, part: Part) -> _Read:
     ranks = path / f"ranks-{part}.parquet"
     if not ranks.is_file():
         raise DataError(
-            f"{path} holds no ranks of {part}. Give folders of `laserrec train --out` or `laserrec baseline --out`, or of models below one."
+            f"{path} holds no ranks of {part}. Give folders of `laserrec train` or `laserrec baseline`, or of models below one."
         )
     evaluation = Evaluation.load(ranks)
     about = evaluation.about
@@ -208,11 +208,11 @@ def dataset_path(entries: Sequence[Entry]) -> Path:
 def _owner(path: Path) -> RunFolder:
     """Open the run that a folder is, or lies in."""
     if not path.exists():
-        raise CheckpointError(f"There is no folder {path}. Give the folder that `laserrec train --out` wrote.")
+        raise CheckpointError(f"There is no folder {path}. Give the folder that `laserrec train` wrote.")
     owner = path if (path / "run.json").is_file() else path.resolve().parent
     if not (owner / "run.json").is_file():
         raise CheckpointError(
             f"{path} is neither a run nor a model below one: neither it nor {owner} holds a run.json. Give a folder that "
-            "`laserrec train --out`, `laserrec baseline --out` or `laserrec demo --out` wrote."
+            "`laserrec train`, `laserrec baseline` or `laserrec demo` wrote."
         )
     return RunFolder.open(owner)
