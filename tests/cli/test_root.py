@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 import laserrec as package
+from laserrec.cli.support import option
 
 Run = Callable[..., tuple[int, str, str]]
 HEAVY = ("torch", "transformers", "polars", "numpy", "safetensors", "huggingface_hub", "optuna", "plotly", "scipy")
@@ -61,7 +63,8 @@ def test_errors_of_the_library_end_a_process_with_1() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "flag"), [("user", "--user-column"), ("attributes", "--attribute"), ("max_bad_share", "--max-bad-share"), ("llm.layers", "--set llm.layers=…")]
+    ("name", "flag"),
+    [("user", "--user-column"), ("attributes", "--attribute"), ("max_bad_share", "--max-bad-share"), ("llm.layers", "--set llm.layers=…")],
 )
 def test_parameters_of_python_have_names_on_the_command_line(name: str, flag: str) -> None:
     assert option(name) == flag

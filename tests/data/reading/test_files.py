@@ -143,3 +143,25 @@ def test_json_lines_that_cannot_be_used(tmp_path: Path) -> None:
     assert values[0] != values[0]
     assert values[1:4] == [123456789012345678901234567890, "?", 1]
     assert rows.frame["late"].to_list()[-1] is True
+
+
+def test_empty_parts_are_passed_over_and_named(tmp_path: Path) -> None:
+    (tmp_path / "part-00000.csv").write_bytes(b"")
+    (tmp_path / "part-00001.csv.gz").write_bytes(gzip.compress(b""))
+    with pytest.raises(DataError, match="is empty"):
+        Table.open(tmp_path, ReadOptions())
+    (tmp_path / "part-00002.csv.gz").write_bytes(gzip.compress(HEADER.encode() + b"a,x,1\n"))
+    (tmp_path / "part-00003.csv").write_text(HEADER)
+    table = Table.open(tmp_path, ReadOptions())
+    assert table.read(["user", "item", "time"]).frame.rows() == [("a", "x", "1")]
+    assert table.notes == ("part-00000.csv is empty", "part-00001.csv.gz is empty")
+
+
+def test_parts_of_json_may_lack_keys(tmp_path: Path) -> None:
+    """Spark leaves out nulls, so a part in which all are null has no such key."""
+    (tmp_path / "part-0.json").write_text('{"user": "a", "item": "x", "time": 1}\n')
+    (tmp_path / "part-1.json").write_text("")
+    (tmp_path / "part-2.json").write_text('{"user": "b", "time": 2, "note": "n"}\n')
+    table = Table.open(tmp_path, ReadOptions())
+    assert table.columns == ["user", "item", "time", "note"]
+    assert table.read(["user", "item", "note"]).frame.rows() == [("a", "x", None), ("b", None, "n")]

@@ -35,7 +35,7 @@ Row = dict[str, Any]
 Made = tuple[str, list[tuple[str, str, int, str]], dict[str, dict[str, str]], int, list[int]]
 
 IDS = st.one_of(
-    st.sampled_from(["7", "7.0", "8", "007", "12345678901234567", "x", "x ", "\u3000x", '"x"', "a,b", "true", *MARKS]),
+    st.sampled_from(["7", "7.0", "7.00", "8", "007", "12345678901234567", "x", "x ", "\u3000x", '"x"', "a,b", "true", *MARKS]),
     st.text(LETTERS, max_size=6),
     st.none(),
 )
@@ -62,7 +62,7 @@ def known(value: str | None) -> str | None:
     text = (value or "").strip(WHITE)
     if not text or text in MARKS:
         return None
-    return text[:-2] if re.fullmatch(r"-?(0|[1-9]\d*)\.0", text) else text
+    return text.partition(".")[0] if re.fullmatch(r"-?(0|[1-9]\d*)\.0+", text) else text
 
 
 def said(value: str | None) -> str | None:
@@ -72,7 +72,7 @@ def said(value: str | None) -> str | None:
 
 
 def expected(log: Sequence[Row], items: Sequence[Row]) -> Made:
-    """Work out fingerprint, events with their parts, texts, rows and bad rows."""
+    """Work out fingerprint, events with their splits, texts, rows and bad rows."""
     bad, users = [], {}
     for place, row in enumerate(log):
         user, item = known(row["user"]), known(row["item"])
@@ -83,10 +83,10 @@ def expected(log: Sequence[Row], items: Sequence[Row]) -> Made:
     events = []
     for user in sorted(users, key=str.encode):
         sequence = sorted(users[user])
-        parts = ["train"] * len(sequence)
+        splits = ["train"] * len(sequence)
         if len(sequence) >= 3:
-            parts[-2:] = ["valid", "test"]
-        events += [(user, item, when, part) for (when, item), part in zip(sequence, parts, strict=True)]
+            splits[-2:] = ["valid", "test"]
+        events += [(user, item, when, split) for (when, item), split in zip(sequence, splits, strict=True)]
     names = sorted({item for _, item, _, _ in events}, key=str.encode)
     texts = {known(row["item"]): {name: text for name in ("title", "late") if (text := said(row[name]))} for row in items}
     order, people = (
