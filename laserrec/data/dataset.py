@@ -291,7 +291,7 @@ def check_place(path: Path, replace: bool, sources: Iterable[Path] = ()) -> None
         DataError: the folder exists and `replace` is false, something else than a dataset stands there, or it is, or holds, a source.
     """
     if path.exists() and not replace:
-        raise DataError(f"{path} exists already. Choose another folder, or replace it with --force (replace=True).")
+        raise DataError(f"{path} exists already. Choose another folder, or replace it (replace=True).", parameters=["force"])
     for source in sources if path.exists() else ():
         if any(place.exists() and path.samefile(place) for place in (source, *source.resolve().parents)):
             raise DataError(f"{path} would replace {source}, from which it is made. Choose another folder.")
@@ -345,7 +345,7 @@ def _checked_events(table: pl.DataFrame, items: pl.DataFrame) -> Events:
 def _read_manifest(path: Path) -> dict[str, Any]:
     file = path / "manifest.json"
     if not file.is_file():
-        raise DataError(f"{path} is not a prepared dataset (no manifest.json). Make one: laserrec data prepare SOURCE --out {path}")
+        raise DataError(f"{path} is not a prepared dataset (no manifest.json). Make one with `laserrec data prepare`.")
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

@@ -99,7 +99,7 @@ def test_saved_and_loaded(dataset: Dataset, tmp_path: Path) -> None:
     assert loaded.interactions.equals(dataset.interactions)
     assert (loaded.fingerprint, loaded.manifest, loaded.split) == (dataset.fingerprint, dataset.manifest, dataset.split)
     assert [path.name for path in folder.parent.iterdir()] == ["toy"]
-    with pytest.raises(DataError, match="--force"):
+    with pytest.raises(DataError, match=r"replace it \(replace=True\)"):
         dataset.save(folder)
     dataset.save(folder, replace=True)
     assert [path.name for path in folder.parent.iterdir()] == ["toy"]
