@@ -1,6 +1,9 @@
-"""Score items by fixed weights between them and those of a history, recent ones counting more as in `layers.neighbours`.
+"""Score items by fixed weights between them and those of a history, recent ones counting more.
 
-    s(u, i) = Σ_h decay^age(h) · w(h, i),  0 for the history's own items
+    s(u, i) = asinh(Σ_h decay^age(h) · w(h, i) / floor),  0 for the history's own items
+
+asinh is a logarithm far from 0, as `layers.neighbours` has it, and a line near 0, so weights may be negative; what is added up with
+other scores should be like a logarithm of odds (docs/log.md).
 
 Dimensions: B batch, S history, N catalogue. Knows nothing of where weights come from.
 """
@@ -21,19 +24,22 @@ class ItemWeights(nn.Module):
 
     Attributes:
         weights: from an item of the history, the row, to one that may follow, float [N, N].
+        floor: a sum that counts as little.
     """
 
     weights: Tensor
 
-    def __init__(self, weights: Tensor) -> None:
+    def __init__(self, weights: Tensor, floor: float) -> None:
         """Keep the weights."""
         super().__init__()
+        self.floor = floor
         self.register_buffer("weights", weights)
 
     def scores(self, items: Tensor, mask: Tensor) -> Tensor:
         """Score every item after histories, int64 [B, S] under mask bool [B, S]: float [B, N]."""
         last, shares = fading(items, mask)
-        return without_own(embedding_bag(last, self.weights, per_sample_weights=shares, mode="sum"), items, mask)
+        sums = embedding_bag(last, self.weights, per_sample_weights=shares, mode="sum")
+        return without_own(sums, items, mask).div_(self.floor).asinh_()
 
 
 class SparseWeights(nn.Module):
@@ -42,13 +48,14 @@ class SparseWeights(nn.Module):
     The product, float [N, N], has a row for each item that may follow.
 
     Attributes:
+        floor: a sum that counts as little.
         decay: weight of an item relative to the next, more recent one.
     """
 
-    def __init__(self, factors: Sequence[Tensor], decay: float = DECAY) -> None:
+    def __init__(self, factors: Sequence[Tensor], floor: float, decay: float = DECAY) -> None:
         """Keep the factors, from the left."""
         super().__init__()
-        self.decay, self.count = decay, len(factors)
+        self.floor, self.decay, self.count = floor, decay, len(factors)
         for number, factor in enumerate(factors):
             self.register_buffer(f"factor{number}", factor)
 
@@ -60,7 +67,7 @@ class SparseWeights(nn.Module):
     def scores(self, items: Tensor, mask: Tensor) -> Tensor:
         """Score every item after histories, int64 [B, S] under mask bool [B, S]: float [B, N]."""
         last, shares = fading(items, mask, self.decay)
-        found = shares.new_zeros(len(items), self.factors[-1].shape[1]).scatter_add_(1, last, shares).T
+        sums = shares.new_zeros(len(items), self.factors[-1].shape[1]).scatter_add_(1, last, shares).T
         for factor in reversed(self.factors):
-            found = torch.sparse.mm(factor, found)
-        return without_own(found.T.contiguous(), items, mask)
+            sums = torch.sparse.mm(factor, sums)
+        return without_own(sums.T.contiguous(), items, mask).div_(self.floor).asinh_()

@@ -22,6 +22,8 @@ from laserrec.layers.item_weights import ItemWeights, SparseWeights
 
 STRENGTH = 50.0
 """λ, in users: a pair of items that fewer took together weighs little."""
+FLOOR = 0.02
+"""Sum of weights that counts as little: two rare items with one common user have about as much."""
 EXACT = 20_000
 """Items up to which the whole matrix is inverted: 1.6 GB in float32 once it is made, 10 GB meanwhile."""
 TOP = 100
@@ -59,7 +61,7 @@ def exact(histories: Ragged, count: int, strength: float) -> ItemWeights:
     system.diagonal().add_(strength)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(system))
     weights = (inverse / -inverse.diagonal()).float()
-    return ItemWeights(weights.fill_diagonal_(0))
+    return ItemWeights(weights.fill_diagonal_(0), FLOOR)
 
 
 def restricted(histories: Ragged, count: int, top: int, strength: float) -> SparseWeights:
@@ -88,7 +90,7 @@ def restricted(histories: Ragged, count: int, top: int, strength: float) -> Spar
         weights[part] = torch.linalg.solve(system, wanted[..., None])[..., 0].float()
     row, place = real.nonzero(as_tuple=True)
     matrix = torch.sparse_coo_tensor(torch.stack([row, among[row, place]]), weights[row, place], (count, count), check_invariants=True)
-    return SparseWeights([matrix.coalesce()])
+    return SparseWeights([matrix.coalesce()], FLOOR)
 
 
 def _taken(histories: Ragged, count: int) -> tuple[Tensor, Tensor]:

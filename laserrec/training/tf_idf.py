@@ -19,6 +19,8 @@ from laserrec.layers.item_weights import SparseWeights
 
 DECAY = 0.75
 """Of an item's weight with each more recent one; chosen on Scientific's validation (docs/log.md)."""
+FLOOR = 0.1
+"""Sum of cosines that counts as little: of two texts that share a usual word."""
 WORD = r"\b\w\w+\b"
 
 
@@ -43,4 +45,4 @@ def tf_idf(texts: Sequence[str]) -> Tensor:
 def text_kernel(texts: Sequence[str]) -> SparseWeights:
     """Return a scorer of items by the cosines of their texts with those of a history's last ones."""
     vectors = tf_idf(texts)
-    return SparseWeights([vectors, vectors.T], DECAY)
+    return SparseWeights([vectors, vectors.T], FLOOR, DECAY)

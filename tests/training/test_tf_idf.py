@@ -40,5 +40,5 @@ def test_scores_are_cosines_faded_by_age() -> None:
     kernel = text_kernel(["red pen", "blue pen", "red ink", "blue ink", "oil"])
     items, mask = torch.tensor([[0, 1, 1], [4, 0, 0]]), torch.tensor([[True, True, False], [True, False, False]])
     # Each word but "oil" stands in two of five texts, so all weigh the same: two texts with a common word have a cosine of a half.
-    expected = [[0, 0, 0.75 * 0.5, 0.5, 0], [0, 0, 0, 0, 0]]
+    expected = [[0, 0, math.asinh(0.75 * 0.5 / 0.1), math.asinh(0.5 / 0.1), 0], [0, 0, 0, 0, 0]]
     assert kernel.scores(items, mask).tolist() == [pytest.approx(row, abs=1e-6) for row in expected]
