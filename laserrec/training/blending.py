@@ -67,8 +67,7 @@ class Blend:
 
     def scores(self, items: Tensor, mask: Tensor) -> Tensor:
         """Score every item after histories, items int64 [B, S] under a mask bool [B, S]: float [B, N]."""
-        first, *others = zip(self.parts, self.weights, strict=True)
-        total = first[1] * first[0](items, mask)
-        for part, weight in others:
+        total = self.weights[0] * self.parts[0](items, mask)
+        for part, weight in zip(self.parts[1:], self.weights[1:], strict=True):  # one by one: not all are ever held
             total.addcmul_(weight, part(items, mask))
         return total

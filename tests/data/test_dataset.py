@@ -93,7 +93,7 @@ def test_attributes_leave_out_what_is_unknown(dataset: Dataset) -> None:
 
 def test_attributes_as_numbers_are_those_that_several_items_share() -> None:
     brands, own = ["x", "y", None, "y", "z", "x"], list("abcdef")
-    items = pl.DataFrame({"item_id": own, "title": ["A"] * 6, "sku": own, "brand": brands, "size": [7, 7, 8, None, None, 8]})
+    items = pl.DataFrame({"item_id": own, "title": ["A"] * 6, "sku": own, "brand": brands, "size": ["7", "7", "8", None, None, "8"]})
     data = Dataset.build("toy", items, EVENTS, SplitInfo("source", {}))
     # A number of its own, or "z", says nothing about another item.
     assert data.attribute_codes().tolist() == [[1, 1], [2, 1], [0, 2], [2, 0], [0, 0], [1, 2]]
