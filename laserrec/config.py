@@ -421,7 +421,7 @@ PAPER: dict[str, Any] = {
         "hold_out": 0,
     },
     # Silent in the paper: what BERT4Rec needs (baselines/sequential.py).
-    "fit_collaborative": {"batch_size": 256, "learning_rate": 3e-3, "patience": 6},
+    "fit_collaborative": {"batch_size": 256, "learning_rate": 3e-3, "patience": 6, "patience_steps": 160, "epochs": 250},
     "stage1": {"epochs": 15, "patience": 15, "batch_size": 4, "learning_rate": 1e-4},
     "stage2": {"epochs": 5, "patience": 5, "batch_size": 4, "learning_rate": 1e-4},
 }
