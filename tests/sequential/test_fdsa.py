@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from laserrec.config import CollaborativeConfig
+from laserrec.sequential.build import build_recommender
 from laserrec.sequential.fdsa import FDSA
 from laserrec.sequential.item_table import FeatureTable, TextTable
 from laserrec.sequential.sasrec import SASRec
@@ -118,6 +120,17 @@ def test_the_attention_is_trained_and_fixed_with_the_features() -> None:
     model.fix_items()
     torch.testing.assert_close(model.scores(ITEMS, MASK), before, atol=1e-6, rtol=0)
     fdsa().load_state_dict(model.state_dict())  # as it is built where no text is at hand
+
+
+def test_the_settings_build_an_attention_where_items_have_attributes() -> None:
+    settings = CollaborativeConfig(model="fdsa", width=D)
+    model = build_recommender(settings, N, texts(), ATTRIBUTES)
+    assert isinstance(model, FDSA)
+    assert isinstance(model.feature_stream.items, FeatureTable)
+    assert torch.equal(model.feature_stream.items.attributes, ATTRIBUTES)
+    alone = build_recommender(settings, N, texts(), ATTRIBUTES[:, :0])
+    assert isinstance(alone, FDSA)
+    assert isinstance(alone.feature_stream.items, TextTable)
 
 
 def test_trained_parameters() -> None:
