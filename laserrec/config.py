@@ -178,6 +178,8 @@ class CollaborativeConfig(_Section):
     """Once Laser is trained, train one of each on all positions, and fuse the mean score of all, or of a kind, that validates best."""
     neighbours: bool = True
     """Blend neighbours, items that were taken together, into what is fused then; how much is fitted on validation."""
+    ease: bool = True
+    """Blend EASE, each item predicted from the others that a user took, into it likewise."""
 
     @property
     def name(self) -> str:
@@ -188,7 +190,7 @@ class CollaborativeConfig(_Section):
     @property
     def architecture(self) -> dict[str, Any]:
         """What the recommender itself depends on, as JSON holds it: all but what it is trained on and what is fused with it."""
-        return self.model_dump(mode="json", exclude={"hold_out", "refits", "neighbours"})
+        return self.model_dump(mode="json", exclude={"hold_out", "refits", "neighbours", "ease"})
 
     @property
     def reads_texts(self) -> bool:

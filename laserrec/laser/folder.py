@@ -19,6 +19,7 @@ from typing import Any, Self
 import polars as pl
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from laserrec.assets.hub import HUB, fetch_repository, hub_errors
 from laserrec.config import LaserConfig
@@ -45,9 +46,9 @@ RENAMED = {
 """Names of trained tensors in folders of earlier versions."""
 IDF = "lexical.idf"
 """How rare each token was in the first catalogue, float [V]."""
-NEIGHBOURS = "neighbours.items"
+NEIGHBOURS, EASE = "neighbours.items", "ease.items"
 """How the name of a table of neighbours ends."""
-NOT_NEGATIVE, LARGEST = ("neighbours.weights", "scorer.shares"), 1e6
+NOT_NEGATIVE, LARGEST = ("neighbours.weights", "ease.weights", "scorer.shares"), 1e6
 """How names of what neighbours weigh end, and what is far beyond all that counting and fitting give: more would end in infinity."""
 SEALED = ("laser.safetensors", "collaborative.safetensors", "items.parquet")
 """Files whose sha256 laser.json holds; the settings beside them may be edited, say to name another place of the LLM."""
@@ -263,7 +264,7 @@ def _read_items(path: Path) -> list[dict[str, str]]:
 
 def _check_numbers(tensors: Mapping[str, Tensor], count: int) -> None:
     """Refuse weights that are not finite float32, and tables of neighbours that name other items than the first `count`."""
-    tables = {name: tensor for name, tensor in tensors.items() if name.endswith(NEIGHBOURS)}
+    tables = {name: tensor for name, tensor in tensors.items() if name.endswith((NEIGHBOURS, EASE))}
     wrong = [
         name for name, tensor in tensors.items() if name not in tables and not (tensor.dtype == torch.float32 and tensor.isfinite().all())
     ]
@@ -297,12 +298,16 @@ def _recommender(config: LaserConfig, catalogue_size: int, prefix: str, tensors:
 
 
 def _ensemble(config: LaserConfig, catalogue_size: int, tensors: Mapping[str, Tensor]) -> Ensemble:
-    parts = {name.split(".")[1] for name in tensors if name.startswith("scorer.")} - {"neighbours", "shares"}
+    parts = {name.split(".")[1] for name in tensors if name.startswith("scorer.")} - {"neighbours", "ease", "shares"}
     members = [
         _recommender(config, catalogue_size, f"scorer.{member}.", tensors) for member in sorted(parts, key=lambda part: (len(part), part))
     ]
-    ensemble = Ensemble(members, Neighbours(catalogue_size, EVENTS_FLOOR) if f"scorer.{NEIGHBOURS}" in tensors else None)
-    ensemble.load_state_dict({name.removeprefix("scorer."): tensor for name, tensor in tensors.items() if name.startswith("scorer.")})
+    tables = (Neighbours(catalogue_size, EVENTS_FLOOR) if f"scorer.{name}" in tensors else None for name in (NEIGHBOURS, EASE))
+    ensemble = Ensemble(members, *tables)
+    own = {name.removeprefix("scorer."): tensor for name, tensor in tensors.items() if name.startswith("scorer.")}
+    if len(own["shares"]) < len(ensemble.shares):  # of an earlier version, which knew no EASE
+        own["shares"] = pad(own["shares"], (0, len(ensemble.shares) - len(own["shares"])))
+    ensemble.load_state_dict(own)
     return ensemble
 
 
