@@ -59,19 +59,21 @@ def table(compared: Mapping[str, Any], names: Sequence[str]) -> str:
     shown = [*rows, *published] if names == ["*"] else names
     if unknown := set(shown) - rows.keys() - published.keys():
         raise SystemExit(f"No row of the results is named {sorted(unknown)}; there are {[*rows, *published]}.")
-    head = [f"{TITLES[protocol]}: {SHORT[metric]}" if metric == METRICS[0] else SHORT[metric] for protocol in PROTOCOLS for metric in METRICS]
+    titles = [f"{TITLES[protocol]}: {SHORT[METRICS[0]]}" for protocol in PROTOCOLS]
+    head = [column for title in titles for column in (title, *(SHORT[metric] for metric in METRICS[1:]))]
     lines = [["", *head], ["---"] * (1 + len(head))]
     for name in sorted(set(shown) & rows.keys(), key=lambda name: rows[name]["ndcg@10"]["mean"]):
         values = [text(figures[protocol][name][metric]) for protocol in PROTOCOLS for metric in METRICS]
         lines.append([f"**{name}**" if name == "Laser" else name, *values])
-    for name in [name for name in published if name in shown]:
-        lines.append([f"*published:* {name.removeprefix('published ')}", *(f"{published[name][metric]:.4f}"[1:] for metric in METRICS), *[""] * 3])
+    for name in (name for name in published if name in shown):
+        values = [f"{published[name][metric]:.4f}"[1:] for metric in METRICS]
+        lines += [[f"*published:* {name.removeprefix('published ')}", *values, *[""] * len(METRICS)]]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def text(figure: Mapping[str, float | None]) -> str:
     """Return a mean, with its deviation over seeds where there are several."""
-    deviation = f" ± {figure['deviation']:.4f}".replace("± 0", "± ") if figure["deviation"] else ""
+    deviation = f" ± {figure['deviation']:.4f}".replace("± 0", "±\N{NO-BREAK SPACE}") if figure["deviation"] else ""
     return f"{figure['mean']:.4f}"[1:] + deviation
 
 

@@ -1,4 +1,4 @@
-"""Make the README the home page of the documentation: its links below `docs/` become links between pages, the others go to the repository."""
+"""Make the README the home page: its links below `docs/` and to notebooks become links between pages, others plain names of files."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ NOTEBOOK = re.compile(r"\]\(notebooks/([\w-]+)\.ipynb\)")
 BELOW = re.compile(r"(\]\(|src=\")docs/")
 BESIDE = re.compile(r"\[([^\]]+)\]\((?!https?:|docs/|notebooks/|#)[^)]+\)")
 
+HEAD = "---\nhide: [navigation]\n---\n\n"
+
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the home page."""
@@ -22,4 +24,4 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def home(readme: str) -> str:
     """Return the README as a page of the site."""
-    return BELOW.sub(r"\1", NOTEBOOK.sub(r"](tutorial/\1.md)", BESIDE.sub(r"`\1`", readme)))
+    return HEAD + BELOW.sub(r"\1", NOTEBOOK.sub(r"](tutorial/\1.md)", BESIDE.sub(r"`\1`", readme)))

@@ -37,7 +37,7 @@ def page(notebook: Mapping[str, Any], name: str) -> str:
             parts.append(f"```python\n{source}\n```")
             parts += [shown for output in cell["outputs"] if (shown := printed(output))]
     title, *rest = parts
-    note = f'!!! note\n\n    This page is the notebook `notebooks/{name}` of the repository. Open it there to change and run it.'
+    note = f"!!! note\n\n    This page is the notebook `notebooks/{name}` of the repository. Open it there to change and run it."
     return "\n\n".join([title, note, *rest]) + "\n"
 
 

@@ -22,7 +22,7 @@ from laserrec.serving.service import Service
 from laserrec.serving.settings import PREFIX, ServingSettings
 
 PYTHON = {
-    "Laser": [f"laserrec.recommender.{name}" for name in ("Laser",)],
+    "Laser": ["laserrec.recommender.Laser"],
     "Data": [
         "laserrec.data.dataset.Dataset",
         "laserrec.data.prepare.prepare",
@@ -41,6 +41,9 @@ PYTHON = {
 }
 """What the page on Python describes, under its headings."""
 
+SHOWN_LIMIT = 2**53
+"""Limits beyond which no float tells neighbours apart say nothing to a reader."""
+
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages of the reference."""
@@ -55,7 +58,7 @@ def pages() -> dict[str, str]:
         "command-line": command_line(),
         "settings": settings(),
         "service-settings": service_settings(),
-        "baselines": "# Baselines\n\nNames that `laserrec baseline`, `laserrec tune` and `laserrec.baselines` know.\n\n" + baselines_table(),
+        "baselines": f"# Baselines\n\nNames that `laserrec baseline` and `laserrec tune` know.\n\n{baselines_table()}",
         "python": python(),
         "http": http(),
     }
@@ -64,7 +67,7 @@ def pages() -> dict[str, str]:
 def command_line() -> str:
     """Return the help of every command."""
     command = typer.main.get_command(app)
-    text = get_docs_for_click(obj=command, ctx=cast(typer.Context, typer.Context(command, info_name="laserrec")), name="laserrec")
+    text = get_docs_for_click(obj=command, ctx=typer.Context(command, info_name="laserrec"), name="laserrec")
     return "# Command line\n" + text.replace("\n* `--help`: Show this message and exit.", "").partition("\n")[2]
 
 
@@ -76,7 +79,8 @@ def settings() -> str:
         "# Settings",
         "",
         "Set them in a TOML file (`--config laser.toml`), on the command line (`--set stage1.epochs=3`) or in Python",
-        "(`LaserConfig.build(\"default\", {\"stage1\": {\"epochs\": 3}}, \"mine\")`). `--preset paper` starts from the paper's values, shown where they differ.",
+        '(`LaserConfig.build("default", {"stage1": {"epochs": 3}}, "mine")`).',
+        "`--preset paper` starts from the paper's values, shown where they differ.",
         "",
         "## Top level",
         "",
@@ -96,14 +100,15 @@ def settings_table(usual: BaseModel, paper: BaseModel) -> Iterator[str]:
     for name, field in type(usual).model_fields.items():
         value = getattr(usual, name)
         if not isinstance(value, BaseModel):
-            differs = getattr(paper, name) != value
-            yield f"| `{name}` | {shown(value)} | {shown(getattr(paper, name)) if differs else ''} | {cell(field.description or '')}{bounds(field)} |"
+            papers = shown(getattr(paper, name)) if getattr(paper, name) != value else ""
+            yield f"| `{name}` | {shown(value)} | {papers} | {cell(field.description or '')}{bounds(field)} |"
 
 
 def bounds(field: FieldInfo) -> str:
     """Return the limits of a number as text in brackets, empty where there are none."""
     signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
-    found = [f"{sign} {getattr(limit, name):g}" for limit in field.metadata for name, sign in signs.items() if hasattr(limit, name)]
+    limits = [(sign, getattr(limit, name)) for limit in field.metadata for name, sign in signs.items() if hasattr(limit, name)]
+    found = [f"{sign} {value:g}" for sign, value in limits if value < SHOWN_LIMIT]
     return f" ({', '.join(found)})" if found else ""
 
 
@@ -122,7 +127,8 @@ def service_settings() -> str:
     lines = [
         "# Service settings",
         "",
-        f"Give them as `--set NAME=VALUE`, as a variable such as `{PREFIX}DEADLINE`, or in a table `[serve]` of the TOML file of `--config`. The first of them wins.",
+        f"Give them as `--set NAME=VALUE`, as a variable such as `{PREFIX}DEADLINE`, or in a table `[serve]` of the TOML file of",
+        "`--config`. The first of them wins.",
         "",
         "| setting | default | meaning |",
         "|---|---|---|",

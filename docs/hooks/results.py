@@ -16,6 +16,8 @@ from laserrec.comparison.layout import SHORT, TITLES, p_text
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results"
+FIGURES = {"scientific": "main", "office": "cost", "cold_items": "cold-items", "low_resource": "low-resource", "experts": "experts"}
+"""Which files have a figure, drawn by `experiments/figures.py`."""
 EXPERIMENTS = {"arms": "run", "datasets": "restricted", "rows": "transfer", "runs": "experts"}
 """Which experiment's own table shows a file, by a key that its files alone have."""
 
@@ -28,8 +30,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         name = path.relative_to(RESULTS).with_suffix("").as_posix().replace("/", "-")
         found = json.loads(path.read_text(encoding="utf-8"))
         files.append(File.generated(config, f"reference/results/{name}.md", content=page(path.relative_to(ROOT).as_posix(), found)))
-        lines.append(f"| [{path.relative_to(RESULTS).as_posix()}]({name}.md) | {dataset(found)} | {question(found)} |")
-    files.append(File.generated(config, "reference/results/index.md", content="\n".join(lines) + "\n"))
+        lines.append(f"| [{path.relative_to(RESULTS).as_posix()}](results/{name}.md) | {dataset(found)} | {question(found)} |")
+    files.append(File.generated(config, "reference/results.md", content="\n".join(lines) + "\n"))
     return files
 
 
@@ -51,7 +53,9 @@ def page(name: str, found: Mapping[str, Any]) -> str:
     }
     head = [f"# {Path(name).relative_to('results').with_suffix('')}", "", question(found), ""]
     head += [f"- **{key}**: `{value}`" for key, value in facts.items() if value]
-    return "\n".join([*head, "", *tables(found), f"The file is `{name}`."]) + "\n"
+    drawn = FIGURES.get(str(Path(name).relative_to("results").with_suffix("")))
+    figure = [f"![The same figures, drawn](../../figures/{drawn}.svg)", ""] if drawn else []
+    return "\n".join([*head, "", *figure, *tables(found), f"The file is `{name}`."]) + "\n"
 
 
 def question(found: Mapping[str, Any]) -> str:
@@ -108,4 +112,4 @@ def compared(found: Mapping[str, Any]) -> Iterator[str]:
 def figure(value: Mapping[str, Any]) -> str:
     """Return a mean, with its deviation over seeds where there are several."""
     deviation = value["deviation"]
-    return f"{value['mean']:.4f}"[1:] + (f" ± {deviation:.4f}".replace("± 0", "± ") if deviation else "")
+    return f"{value['mean']:.4f}"[1:] + (f" ± {deviation:.4f}".replace("± 0", "±\N{NO-BREAK SPACE}") if deviation else "")

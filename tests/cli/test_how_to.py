@@ -41,7 +41,8 @@ def fresh(shop: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (shop / "atomic").mkdir()
     fields = [f"{user}\t{item}\t{1_700_000_000 + place}" for place, row in enumerate(rows) for user, item, _ in [row.split(",")]]
     (shop / "atomic" / "shop.inter").write_text("\n".join(["user_id:token\titem_id:token\ttimestamp:float", *fields]) + "\n")
-    (shop / "atomic" / "shop.item").write_text("\n".join(["item_id:token\ttitle:token_seq", *(f"{item}\tTent {item}" for item in ids)]) + "\n")
+    titles = ["item_id:token\ttitle:token_seq", *(f"{item}\tTent {item}" for item in ids)]
+    (shop / "atomic" / "shop.item").write_text("\n".join(titles) + "\n")
     (shop / "rectools.csv").write_text("\n".join(["user_id,item_id,datetime,weight", *(f"{row},1" for row in rows)]) + "\n")
     (shop / "wishes.txt").write_text("warm socks\nhiking boots\n")
     (shop / "in-stock.txt").write_text("B001\nB008\nB009\n")

@@ -55,8 +55,11 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     assert built.returncode == 0, built.stderr
     assert built.stderr.strip() == ""
     reference = tmp_path / "site" / "reference"
-    assert "stage1.epochs" in (reference / "settings.html").read_text() or "epochs" in (reference / "settings.html").read_text()
+    assert "max_item_tokens" in (reference / "settings.html").read_text()
     assert "/v1/recommendations" in (reference / "http.html").read_text()
     assert "laserrec train" in (reference / "command-line.html").read_text()
     assert "add_items" in (reference / "python.html").read_text()
-    assert not re.findall(r"(?:src|href)=\"https?://(?!github\.com|arxiv\.org|pypi\.org|squidfunk)[^\"]+\.(?:js|css|woff2?)\"", (tmp_path / "site" / "index.html").read_text())
+    loaded = re.findall(
+        r"<(?:script|link rel=.stylesheet.)[^>]+(?:src|href)=.https?:[^>]+>", (tmp_path / "site" / "index.html").read_text()
+    )
+    assert loaded == []  # a page asks no other machine for anything

@@ -26,7 +26,12 @@ def write_results(folder: Path) -> None:
 
     def compared(rows: dict[str, float], **more: object) -> dict[str, Any]:
         models = [
-            {"name": name, "seconds": 100 * mean, "seeds": 3 if name == "Laser" else 1, "figures": {"ndcg@10": figure(mean), "recall@50": figure(2 * mean)}}
+            {
+                "name": name,
+                "seconds": 100 * mean,
+                "seeds": 3 if name == "Laser" else 1,
+                "figures": {"ndcg@10": figure(mean), "recall@50": figure(2 * mean)},
+            }
             for name, mean in rows.items()
         ]
         tables = [{"protocol": "full", "rows": models, "published": [], **more}]

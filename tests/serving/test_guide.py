@@ -62,4 +62,3 @@ def test_the_commands_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyP
         if served.process is not None:
             served.kill()
     assert (done.count("laserrec"), done.count("curl")) == (5, 16)
-
