@@ -50,6 +50,13 @@ def fresh(shop: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return shop
 
 
+def shortened(line: str) -> list[str]:
+    """Return a command's words after the program, with fewer trials and epochs where it trains."""
+    words = shlex.split(line.replace("--trials 20", "--trials 2"))[1:]
+    few = [word for fit in ("fit_collaborative", "stage1") for word in ("--set", f"{fit}.epochs=2")]
+    return [*words, *few] if words[0] in {"train", "baseline", "tune"} and "--resume" not in words else words
+
+
 def run_pages(pages: tuple[str, ...], shop: Path, laserrec: Run) -> None:
     """Run pages one after the other, Python in one namespace."""
     names: dict[str, object] = {"__name__": "page"}
@@ -61,7 +68,7 @@ def run_pages(pages: tuple[str, ...], shop: Path, laserrec: Run) -> None:
                 exec(compile(block, f"{page}.md", "exec"), names)
             else:
                 for line in block.splitlines():
-                    code, out, err = laserrec(*shlex.split(line.replace("--trials 20", "--trials 2"))[1:])
+                    code, out, err = laserrec(*shortened(line))
                     assert code == 0, f"{page}.md: {line}: {err}"
                     assert out.strip(), line
 
