@@ -73,7 +73,7 @@ def table(compared: Mapping[str, Any], names: Sequence[str]) -> str:
 
 def text(figure: Mapping[str, float | None]) -> str:
     """Return a mean, with its deviation over seeds where there are several."""
-    deviation = f" ± {figure['deviation']:.4f}".replace("± 0", "±\N{NO-BREAK SPACE}") if figure["deviation"] else ""
+    deviation = f"±{figure['deviation']:.4f}".replace("±0", "±") if figure["deviation"] else ""
     return f"{figure['mean']:.4f}"[1:] + deviation
 
 
