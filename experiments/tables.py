@@ -2,9 +2,9 @@
 
     python experiments/tables.py
 
-A table stands between two comments. The first one names the file and the rows, `*` for all:
+A table stands between two comments. The first one names the files, of one split, and the rows, `*` for all:
 
-    <!-- table of results/scientific.json: Laser; SASRec; published VQ-Rec -->
+    <!-- table of results/scientific.json and results/scientific-closed-forms.json: Laser; SASRec; published VQ-Rec -->
     <!-- end of the table -->
 """
 
@@ -20,7 +20,7 @@ from laserrec.comparison.layout import SHORT, TITLES
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = ("README.md", "docs/explanation/results.md")
-PLACE = re.compile(r"(<!-- table of (\S+): (.*?) -->\n).*?(<!-- end of the table -->)", re.DOTALL)
+PLACE = re.compile(r"(<!-- table of ([^:]+): (.*?) -->\n).*?(<!-- end of the table -->)", re.DOTALL)
 METRICS = ("recall@10", "ndcg@10", "recall@50")
 PROTOCOLS = ("full", "filter_seen")
 
@@ -36,10 +36,21 @@ def filled(document: str) -> str:
     """Return a document with every table made from its file."""
 
     def fill(found: re.Match[str]) -> str:
-        compared = json.loads((ROOT / found[2]).read_text(encoding="utf-8"))
-        return f"{found[1]}{table(compared, found[3].split('; '))}{found[4]}"
+        first, *others = (json.loads((ROOT / path).read_text(encoding="utf-8")) for path in found[2].split(" and "))
+        for other in others:
+            add_rows(first, other)
+        return f"{found[1]}{table(first, found[3].split('; '))}{found[4]}"
 
     return PLACE.sub(fill, document)
+
+
+def add_rows(first: dict[str, Any], other: Mapping[str, Any]) -> None:
+    """Add the models of another file on the same split that the first one lacks."""
+    if first["fingerprint"] != other["fingerprint"]:
+        raise SystemExit(f"Results on different splits make no table: {first['fingerprint']} and {other['fingerprint']}.")
+    for mine, theirs in zip(first["tables"], other["tables"], strict=True):
+        known = {row["name"] for row in mine["rows"]}
+        mine["rows"] += [row for row in theirs["rows"] if row["name"] not in known]
 
 
 def table(compared: Mapping[str, Any], names: Sequence[str]) -> str:
