@@ -34,3 +34,14 @@ def test_a_star_is_every_row() -> None:
 def test_a_row_that_is_not_there_is_an_error() -> None:
     with pytest.raises(SystemExit, match="No row of the results is named \\['EASE'\\]"):
         tables.table(compared(), ["Laser", "EASE"])
+
+
+def test_rows_of_a_second_file_are_added_once_and_of_one_split_alone() -> None:
+    first, other = compared(), compared()
+    for each in other["tables"]:
+        each["rows"].append({**each["rows"][0], "name": "EASE"})
+    first["fingerprint"] = other["fingerprint"] = "ab"
+    tables.add_rows(first, other)
+    assert [row["name"] for row in first["tables"][1]["rows"]] == ["Laser", "SASRec", "FDSA", "EASE"]
+    with pytest.raises(SystemExit, match="different splits make no table: ab and cd"):
+        tables.add_rows(first, {**other, "fingerprint": "cd"})
