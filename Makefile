@@ -6,13 +6,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 
-.PHONY: help demo test test-all check format clean
+.PHONY: help demo test test-all check docs format clean
 
 help:
 	@echo "make demo      install into .venv and run the demonstration on public data"
 	@echo "make test      run the tests"
 	@echo "make test-all  run the slow tests and those that use the network as well"
 	@echo "make check     lint, formatting, types, worn phrases"
+	@echo "make docs      build the documentation into build/docs"
 	@echo "make format    format and mend what the linter can"
 	@echo "make clean     remove .venv and caches"
 
@@ -31,6 +32,9 @@ check: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/house/test_prose.py
+
+docs: $(VENV)/docs.stamp
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 format: $(VENV)/dev.stamp
 	$(BIN)/ruff check --fix .

@@ -1,4 +1,4 @@
-"""Draw the figures of docs/results.md from the results that are committed.
+"""Draw the figures of docs/explanation/results.md, and of the pages of single results, from the results that are committed.
 
     python experiments/figures.py
 
@@ -46,6 +46,8 @@ MARKERS = "osD^vPX*"
 LASER = COLOURS[1]
 OTHERS = COLOURS[0]
 FAINT = "#767676"
+LEAST_SECONDS = 1.0
+"""What takes less is drawn here, for a logarithm has no zero."""
 LETTERS = 28
 """Of a label from a catalogue."""
 
@@ -70,6 +72,7 @@ def draw(results: Path, out: Path) -> list[str]:
         For each figure a line that says what was done.
     """
     sources: dict[str, tuple[Callable[[Sequence[Mapping[str, Any]]], Figure], Sequence[str]]] = {
+        "cost": (cost, ["office.json"]),
         "main": (main_figure, ["scientific.json"]),
         "cold-items": (cold_items, ["office/cold_items.json", "cold_items.json"]),
         "low-resource": (low_resource, ["low_resource.json"]),
@@ -86,6 +89,28 @@ def draw(results: Path, out: Path) -> list[str]:
             make(found).savefig(out / f"{name}.svg", metadata={"Date": None, "Creator": None}, facecolor="white")
         lines.append(f"{name}: {out / f'{name}.svg'}")
     return lines
+
+
+def cost(found: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draw every model's N@10 over the seconds that it took, on one machine."""
+    (compared,) = found
+    table = next(table for table in compared["tables"] if table["protocol"] == "full")
+    figure = Figure(figsize=(8.2, 4.6))
+    axes = figure.subplots()
+    for row in table["rows"]:
+        value, laser = row["figures"]["ndcg@10"], row["name"] == "Laser"
+        seconds = max(row["seconds"], LEAST_SECONDS)
+        ends = [[value["mean"] - value["low"]], [value["high"] - value["mean"]]]
+        axes.errorbar(seconds, value["mean"], yerr=ends, fmt="o", color=LASER if laser else OTHERS, markersize=7 if laser else 5)
+        place = {"xytext": (6, 3), "textcoords": "offset points", "fontsize": 8, "fontweight": "bold" if laser else "normal"}
+        axes.annotate(row["name"], (seconds, value["mean"]), **place)
+    axes.set_xscale("log")
+    axes.set(xlabel="seconds to train and evaluate (one second and less at the left)", ylabel=SHORT["ndcg@10"], ylim=(0, None))
+    axes.margins(x=0.18)
+    axes.grid(alpha=0.3)
+    title = f"{compared['dataset'].capitalize()}, test, {TITLES['full']}, {compared['cases']:,} users"
+    axes.set_title(f"{title}; bars are 95 % bootstrap intervals over users")
+    return figure
 
 
 def main_figure(found: Sequence[Mapping[str, Any]]) -> Figure:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from laserrec.errors import LaserrecError
     from laserrec.recommender import Laser
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Dataset", "Laser", "LaserConfig", "LaserrecError", "PrepareOptions", "ReadOptions", "Tables", "__version__", "prepare"]
 
 _HOMES = {

@@ -1,7 +1,7 @@
 """Every setting of a run: frozen models, TOML in, JSON beside the weights, unknown keys rejected.
 
 Each setting has one owner, the section it stands in, and is read in one place. Where the paper (arXiv 2409.01605) fixes a value,
-`LaserConfig.preset("paper")` has it; the defaults are what validates best on two cores in minutes (docs/results.md).
+`LaserConfig.preset("paper")` has it; the defaults are what validates best on two cores in minutes (docs/explanation/results.md).
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ LARGEST_BONUS = 1000.0
 
 
 class ScoreConfig(_Section):
-    """How an item is scored against a history (paper §3.1.2; departures in docs/method.md)."""
+    """How an item is scored against a history (paper §3.1.2; departures in docs/explanation/method.md)."""
 
     temperature: float = Field(0.3, gt=0)
     """τ, at the start when it is learnt."""

@@ -43,7 +43,7 @@ TUNABLE = tuple(baseline for baseline in BASELINES if isinstance(baseline, Seque
 
 
 def baselines_table() -> str:
-    """Return all baselines as a Markdown table, as docs/guide.md has it."""
+    """Return all baselines as a Markdown table, as the reference shows it."""
     rows = [f"| `{baseline.name}` | {baseline.label} | {baseline.summary} |" for baseline in BASELINES]
     return "\n".join(["| name | in tables | |", "|---|---|---|", *rows]) + "\n"
 

@@ -1,4 +1,7 @@
-"""UniSRec (Hou et al., KDD 2022): its item encoder in SASRec, trained from scratch on one catalogue; docs/method.md has what differs."""
+"""UniSRec (Hou et al., KDD 2022): its item encoder in SASRec, trained from scratch on one catalogue.
+
+docs/explanation/method.md has what differs.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The trained tokens around the text: prefix and suffix of Bi-Tuning (paper §3.1.2).
 
-Started from words, an untrained prefix and suffix already make the frozen LLM summarise (docs/method.md); started at random, as in the
-paper, they know nothing at first.
+Started from words, an untrained prefix and suffix already make the frozen LLM summarise (docs/explanation/method.md); started at
+random, as in the paper, they know nothing at first.
 
 Dimensions: L prefix tokens, H width of the LLM.
 """

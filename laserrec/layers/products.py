@@ -14,7 +14,7 @@ def products(vectors: Tensor, matrix: Tensor) -> Tensor:
     """Return `vectors @ matrix.T`, float [B, N], of float [B, H] and [N, H], without gradients.
 
     In float32 on a CPU oneDNN multiplies, by the operator that `torch.compile` uses. The library behind `@` halves its speed on processors
-    of other vendors than its own (docs/performance.md).
+    of other vendors than its own (docs/explanation/performance.md).
     """
     by_onednn = (
         vectors.device.type == "cpu"

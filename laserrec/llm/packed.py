@@ -1,7 +1,7 @@
 """Lay out the weights of frozen linear layers once, for a model that only answers requests: no gradient passes through them.
 
 oneDNN multiplies weights in its own layout and converts a weight at every call. With many rows that is cheap. A request has a few rows and
-would spend a quarter of its time on it (docs/performance.md).
+would spend a quarter of its time on it (docs/explanation/performance.md).
 
 Dimensions: I inputs, O outputs of a linear layer. Knows nothing of language models.
 """

@@ -2,7 +2,7 @@
 
 Training computes both ways in one pass, so nothing is made twice; logits of 1,000 positions over 100,000 items, with what autograd keeps of
 them, would take more than a gigabyte. Parts that stay in the processor's cache are also faster than one product that does not
-(docs/performance.md).
+(docs/explanation/performance.md).
 
 Dimensions: P positions, N catalogue, D width, L pairs that are lowered.
 """

@@ -23,7 +23,7 @@ from laserrec.training.laser_task import LaserTask
 ROWS, CASES, ITEMS = 64, 64, 128
 """Of an estimate in text_first; prefix_first reads whole prompts, so an eighth of them tells as much."""
 CACHED_SPEED, DISK_SPEED = 1.5e9, 300e6
-"""Bytes a second at which encoded texts are read out of the system's cache, and from a disk (docs/performance.md)."""
+"""Bytes a second at which encoded texts are read out of the system's cache, and from a disk (docs/explanation/performance.md)."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def reading_again(context: FitContext, learning: FitConfig) -> tuple[float, floa
     """Return the seconds of reading texts that memory does not hold: for an item matrix, and for a history of an epoch.
 
     Of what histories ask for, in an order that is drawn anew, the share is missing that memory has no room for; of items that are read in
-    order about twice that share (docs/performance.md). What the system's own cache has no room for comes from the disk.
+    order about twice that share (docs/explanation/performance.md). What the system's own cache has no room for comes from the disk.
     """
     texts, histories = context.texts, context.histories.before_last(context.config.prompt.max_history)
     if texts.memory >= texts.unlimited_memory or not len(histories):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -13,7 +12,7 @@ import torch
 
 from laserrec.baselines.base import Fitted
 from laserrec.baselines.blends import BlendBaseline
-from laserrec.baselines.collection import BASELINES, TUNABLE, baseline_named, baselines_table
+from laserrec.baselines.collection import BASELINES, TUNABLE, baseline_named
 from laserrec.baselines.item_knn import ItemNeighbours
 from laserrec.baselines.popularity import Popularity
 from laserrec.baselines.seen_penalty import STRENGTHS, choose_penalty, penalised
@@ -128,10 +127,6 @@ def test_one_place_names_every_baseline() -> None:
     assert set(RECIPES) <= {baseline.name for baseline in TUNABLE}
     with pytest.raises(ConfigError, match="Unknown baseline 'knn'; there are popularity, item-knn"):
         baseline_named("knn")
-
-
-def test_the_guide_names_every_baseline() -> None:
-    assert baselines_table() in (Path(__file__).parents[2] / "docs" / "guide.md").read_text()
 
 
 def test_a_baseline_says_what_it_needs_and_depends_on() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -144,13 +143,6 @@ def test_what_is_no_source_is_refused() -> None:
     for options in (ReadOptions(items=Path("x")), ReadOptions(encoding="latin-1"), ReadOptions(delimiter=";")):
         with pytest.raises(DataError, match="would be ignored: these are tables in memory"):
             prepare(Tables(LOG), PrepareOptions(read=options))
-
-
-def test_the_documentations_code_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    text = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
-    (block,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    exec(compile(block, "data.md", "exec"), {"__name__": "data"})
-    assert capsys.readouterr().out == "2 3 ('7', '8')\n"
 
 
 CELLS = st.one_of(st.none(), st.sampled_from(["", " ", "a", " b", "é", "7"]))

@@ -15,7 +15,7 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[2]
 SCRIPT = REPOSITORY / "experiments" / "figures.py"
-FILES = ("main", "cold-items", "low-resource", "experts")
+FILES = ("cost", "main", "cold-items", "low-resource", "experts")
 
 
 def write_results(folder: Path) -> None:
@@ -26,7 +26,12 @@ def write_results(folder: Path) -> None:
 
     def compared(rows: dict[str, float], **more: object) -> dict[str, Any]:
         models = [
-            {"name": name, "seeds": 3 if name == "Laser" else 1, "figures": {"ndcg@10": figure(mean), "recall@50": figure(2 * mean)}}
+            {
+                "name": name,
+                "seconds": 100 * mean,
+                "seeds": 3 if name == "Laser" else 1,
+                "figures": {"ndcg@10": figure(mean), "recall@50": figure(2 * mean)},
+            }
             for name, mean in rows.items()
         ]
         tables = [{"protocol": "full", "rows": models, "published": [], **more}]
@@ -49,6 +54,7 @@ def write_results(folder: Path) -> None:
     (folder / "office").mkdir(parents=True)
     for name, found in {
         "scientific": compared({"SASRec": 0.1, "Laser": 0.2, "FDSA": 0.15}, published=published),
+        "office": compared({"Popularity": 0.001, "Laser": 0.2}),
         "office/cold_items": {"dataset": "office", "datasets": [{"dataset": "a tenth hidden", "kinds": cold}]},
         "cold_items": {"dataset": "shop", "datasets": [{"dataset": "a tenth hidden", "kinds": cold}]},
         "low_resource": {"dataset": "shop", "datasets": low},
@@ -80,6 +86,12 @@ def test_models_are_sorted_and_published_ones_stand_below(drawn: Path) -> None:
     names = [text for text in found if text in {"Laser (3 seeds)", "SASRec", "FDSA", "published: VQ-Rec"}]
     assert names == ["Laser (3 seeds)", "FDSA", "SASRec", "published: VQ-Rec"]
     assert {"N@10", "R@50"} <= set(found)
+    assert "Shop, test, seen items ranked too, 1,234 users; bars are 95 % bootstrap intervals over users" in found
+
+
+def test_what_takes_no_time_stands_at_one_second(drawn: Path) -> None:
+    found = texts(drawn / "out" / "cost.svg")
+    assert {"Popularity", "Laser", "N@10"} <= set(found)
     assert "Shop, test, seen items ranked too, 1,234 users; bars are 95 % bootstrap intervals over users" in found
 
 
@@ -118,11 +130,11 @@ def test_the_same_results_give_the_same_files(figures: SimpleNamespace, drawn: P
 def test_what_has_no_results_is_skipped(figures: SimpleNamespace, drawn: Path, tmp_path: Path) -> None:
     (tmp_path / "experts.json").write_text((drawn / "results" / "experts.json").read_text())
     lines = figures.draw(tmp_path, tmp_path / "out")
-    assert lines[2:] == [
+    assert lines[3:] == [
         f"low-resource: skipped, {tmp_path / 'low_resource.json'} not found",
         f"experts: {tmp_path / 'out' / 'experts.svg'}",
     ]
-    assert [line.partition(",")[0] for line in lines[:2]] == ["main: skipped", "cold-items: skipped"]
+    assert [line.partition(",")[0] for line in lines[:3]] == ["cost: skipped", "main: skipped", "cold-items: skipped"]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["experts.svg"]
 
 
@@ -133,8 +145,8 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_figures_that_the_results_show_say_what_the_results_say(figures: SimpleNamespace, tmp_path: Path) -> None:
-    shown = re.findall(r"!\[[^\]]+\]\(figures/([^)]+)\)", (REPOSITORY / "docs" / "results.md").read_text())
-    assert shown
+    shown = re.findall(r"!\[[^\]]+\]\(../figures/([^)]+)\)", (REPOSITORY / "docs" / "explanation" / "results.md").read_text())
+    assert shown == ["cost.svg"]
     figures.draw(REPOSITORY / "results", tmp_path)
-    for name in shown:
+    for name in (f"{name}.svg" for name in FILES):
         assert texts(REPOSITORY / "docs" / "figures" / name) == texts(tmp_path / name)

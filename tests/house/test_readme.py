@@ -55,7 +55,6 @@ def test_commands_and_python_run(shop: Path, monkeypatch: pytest.MonkeyPatch, ca
         if language == "python":
             exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
     assert (shop / "runs" / "shop-python").is_dir()
-    assert (shop / "runs" / "comparison" / "report.html").is_file()
 
 
 @pytest.mark.parametrize("line", commands("make"))
@@ -73,9 +72,3 @@ def test_installation_names_files_that_exist(line: str) -> None:
 def test_no_command_is_left_out() -> None:
     lines = [line for language, block in BLOCKS if language == "sh" for line in block.splitlines()]
     assert len(lines) == len(commands("laserrec")) + len(commands("make")) + len(commands("pip"))
-
-
-def test_files_named_in_the_tree_exist() -> None:
-    tree = (REPOSITORY / "README.md").read_text().partition("## Files")[2]
-    for name in re.findall(r"^  ([a-z_]+(?:\.py|/)) ", tree, flags=re.MULTILINE):
-        assert (REPOSITORY / "laserrec" / name).exists(), name

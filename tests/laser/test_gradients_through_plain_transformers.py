@@ -118,7 +118,7 @@ def read(order: Order, dtype: torch.dtype, compiled: bool = False) -> tuple[Tens
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_bfloat16_is_off_by_what_is_documented(order: Order) -> None:
-    # docs/performance.md, "What bfloat16 costs".
+    # docs/explanation/performance.md, "What bfloat16 costs".
     (rough, rough_gradient), (exact, exact_gradient) = read(order, torch.bfloat16), read(order, torch.float32)
     assert 1e-3 < off(rough, exact) < 0.05
     assert 1e-3 < off(rough_gradient, exact_gradient) < 0.1

@@ -1,4 +1,4 @@
-"""docs/service.md is true: its commands run, on a small shop and a tiny language model, and its table is the settings'."""
+"""The tutorial of the first service and the page that continues it run, on a small shop and a tiny language model."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ import pytest
 from csv_shop import write_llm, write_shop
 from served import Served
 
-from laserrec.serving.settings import ServingSettings
-
 REPOSITORY = Path(__file__).resolve().parents[2]
-TEXT = (REPOSITORY / "docs" / "service.md").read_text()
+PAGES = ("tutorial/first-service.md", "how-to/run-a-service.md")
+TEXT = "".join((REPOSITORY / "docs" / page).read_text() for page in PAGES)
 LINES = [line for block in re.findall(r"```sh\n(.*?)```", TEXT, flags=re.DOTALL) for line in block.splitlines()]
 
 
@@ -63,15 +62,3 @@ def test_the_commands_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyP
         if served.process is not None:
             served.kill()
     assert (done.count("laserrec"), done.count("curl")) == (5, 16)
-
-
-def test_the_table_of_settings() -> None:
-    found = {
-        name: (default, meaning) for name, default, meaning in re.findall(r"^\| `(\w+)` \| (.*?) \| (.*) \|$", TEXT, flags=re.MULTILINE)
-    }
-    fields = ServingSettings.model_fields
-    assert list(found) == list(fields)
-    for name, (default, meaning) in found.items():
-        assert meaning == fields[name].description
-        shown = "all cores but one" if name == "threads" else fields[name].default
-        assert default == (", ".join(shown) if isinstance(shown, tuple) else str(shown)), name
