@@ -13,7 +13,7 @@ from torch import Tensor
 
 from laserrec.errors import ConfigError
 from laserrec.laser.prefix_first import PrefixFirst
-from laserrec.laser.reader import ReadOut
+from laserrec.laser.read_outs import ReadOutName
 from laserrec.laser.text_first import TextFirst
 from laserrec.llm.backbone import Backbone
 from laserrec.llm.decoder import RotaryDecoder
@@ -245,7 +245,7 @@ def test_too_many_layers() -> None:
 
 @pytest.mark.parametrize("kind", [*tiny.ROTARY, "gpt2"])
 @pytest.mark.parametrize("read_out", ["suffix", "mean", "last"])
-def test_prefix_first_is_the_whole_prompt(kind: str, read_out: ReadOut) -> None:
+def test_prefix_first_is_the_whole_prompt(kind: str, read_out: ReadOutName) -> None:
     llm = BUILT.get(kind) or tiny.backbone(kind)
     virtual = virtual_tokens(len(HISTORIES))
     numbered = [[[*line, number] for number in range(9)] for line in LINES]
