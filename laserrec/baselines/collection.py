@@ -15,21 +15,20 @@ from laserrec.baselines.sequential import SequentialBaseline
 from laserrec.baselines.unisrec import UNISREC, UNISREC_TEXT
 from laserrec.errors import ConfigError
 
+_SIMPLE: tuple[Baseline, ...] = (Popularity(), ItemNeighbours(), LastItemText(), SASREC, BERT4REC)
+_FUSED: tuple[Baseline, ...] = (SASREC_TEXT_ID, EnsembleBaseline())
 BASELINES: tuple[Baseline, ...] = (
-    Popularity(),
-    ItemNeighbours(),
-    LastItemText(),
-    SASREC,
-    BERT4REC,
+    *_SIMPLE,
     GRU4REC,
     SASREC_TEXT,
     GRU4REC_TEXT,
     FDSA,
     UNISREC_TEXT,
     UNISREC,
-    SASREC_TEXT_ID,
-    EnsembleBaseline(),
+    *_FUSED,
 )
+DEMONSTRATED = (*_SIMPLE, *_FUSED)
+"""Those that the demonstration trains beside Laser: simple ones, the usual ones, and what Laser fuses."""
 TUNABLE = tuple(baseline for baseline in BASELINES if isinstance(baseline, SequentialBaseline))
 """Those that are one fit, whose settings can be searched."""
 
