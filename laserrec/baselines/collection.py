@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from laserrec.baselines.base import Baseline
 from laserrec.baselines.bert4rec import BERT4REC
+from laserrec.baselines.blends import ENSEMBLE_TF_IDF_EASE, KNN_TF_IDF, KNN_TF_IDF_EASE
+from laserrec.baselines.ease import Ease
 from laserrec.baselines.ensemble import EnsembleBaseline
 from laserrec.baselines.fdsa import FDSA
 from laserrec.baselines.gru4rec import GRU4REC, GRU4REC_TEXT
@@ -12,22 +14,31 @@ from laserrec.baselines.last_text import LastItemText
 from laserrec.baselines.popularity import Popularity
 from laserrec.baselines.sasrec import SASREC, SASREC_TEXT, SASREC_TEXT_ID
 from laserrec.baselines.sequential import SequentialBaseline
+from laserrec.baselines.tf_idf import TfIdf
 from laserrec.baselines.unisrec import UNISREC, UNISREC_TEXT
 from laserrec.errors import ConfigError
 
-_SIMPLE: tuple[Baseline, ...] = (Popularity(), ItemNeighbours(), LastItemText(), SASREC, BERT4REC)
-_FUSED: tuple[Baseline, ...] = (SASREC_TEXT_ID, EnsembleBaseline())
 BASELINES: tuple[Baseline, ...] = (
-    *_SIMPLE,
+    Popularity(),
+    ItemNeighbours(),
+    Ease(),
+    TfIdf(),
+    KNN_TF_IDF,
+    KNN_TF_IDF_EASE,
+    LastItemText(),
+    SASREC,
+    BERT4REC,
     GRU4REC,
     SASREC_TEXT,
     GRU4REC_TEXT,
     FDSA,
     UNISREC_TEXT,
     UNISREC,
-    *_FUSED,
+    SASREC_TEXT_ID,
+    EnsembleBaseline(),
+    ENSEMBLE_TF_IDF_EASE,
 )
-DEMONSTRATED = (*_SIMPLE, *_FUSED)
+DEMONSTRATED: tuple[Baseline, ...] = (Popularity(), ItemNeighbours(), LastItemText(), SASREC, BERT4REC, SASREC_TEXT_ID, EnsembleBaseline())
 """Those that the demonstration trains beside Laser: simple ones, the usual ones, and what Laser fuses."""
 TUNABLE = tuple(baseline for baseline in BASELINES if isinstance(baseline, SequentialBaseline))
 """Those that are one fit, whose settings can be searched."""
