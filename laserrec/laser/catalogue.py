@@ -7,7 +7,7 @@ Dimensions: N items, H width of the LLM.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -70,6 +70,10 @@ class Catalogue:
         if index is None:
             raise UnknownIdError("item", item_id, self.index)
         return index
+
+    def rows(self, histories: Sequence[Sequence[str]]) -> list[list[int]]:
+        """Return histories of ids as indices; raises as `find` does."""
+        return [[self.find(item_id) for item_id in history] for history in histories]
 
     def title(self, index: int) -> str:
         """Return an item's title, or its id where it has none."""

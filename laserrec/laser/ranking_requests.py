@@ -18,6 +18,7 @@ from laserrec.evaluation.ranking import TopK, best, exclude, rows_at_once
 from laserrec.laser.catalogue import Catalogue
 from laserrec.laser.validation import check_ids
 from laserrec.layers.histories import padded
+from laserrec.layers.products import products
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,14 @@ def recommend(
             scores = exclude(scores, items, mask)
         found += described(catalogue, best(scores, k))
     return found
+
+
+def similar(catalogue: Catalogue, item_id: str, k: int) -> list[Recommendation]:
+    """Return the k items nearest to one by their directions, with their cosines as scores; arguments as in `Laser.similar_items`."""
+    place, directions = catalogue.find(item_id), catalogue.unit_vectors
+    cosines = products(directions[place : place + 1], directions).masked_fill(catalogue.removed, -torch.inf)
+    cosines[:, place] = -torch.inf
+    return described(catalogue, best(cosines, k))[0]
 
 
 def described(catalogue: Catalogue, top: TopK) -> list[list[Recommendation]]:
