@@ -12,8 +12,9 @@ from starlette.exceptions import HTTPException
 
 from laserrec.errors import AssetError, CheckpointError, ConfigError, DataError, DeadlineError, LaserrecError, RefusedError, StoreError
 from laserrec.serving.conversions import LimitError
+from laserrec.serving.core import NotFoundError, NotReadyError
 from laserrec.serving.messages import ErrorAnswer
-from laserrec.serving.service import NotFoundError, NotReadyError, Service
+from laserrec.serving.service import Service
 
 SHOWN = 8
 """Wrong fields that one message lists."""
@@ -72,7 +73,7 @@ async def _ours(request: Request, error: Exception) -> JSONResponse:
             status, word = 503, "not_ready"
     if isinstance(error, NotReadyError):
         headers = {"Retry-After": "1"}
-    service.metrics.refused.labels(error.cause if isinstance(error, RefusedError) else word).inc()
+    service.core.metrics.refused.labels(error.cause if isinstance(error, RefusedError) else word).inc()
     request.scope["laserrec.error"] = str(error) if word in IN_WORDS else word
     return problem(status, word, str(error), **headers)
 

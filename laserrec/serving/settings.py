@@ -81,6 +81,11 @@ class ServingSettings(BaseModel):
             raise ValueError(f"batch must not exceed queue_requests; received {self.batch} and {self.queue_requests}")
         return self
 
+    @property
+    def no_interest(self) -> list[str]:
+        """Kinds of events that are no interest in the item: those of `not_interest` and dislikes."""
+        return [*self.not_interest, *self.dislike]
+
     def counts_as(self, kind: str) -> CountsAs:
         """Return what an event of a kind says of the user."""
         return "dislike" if kind in self.dislike else "nothing" if kind in self.not_interest else "interest"
