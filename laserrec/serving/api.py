@@ -27,7 +27,7 @@ from laserrec.serving.messages import (
     Erased,
     ErrorAnswer,
     EventsRequest,
-    Id,
+    PathId,
     ItemAnswer,
     ItemBody,
     ItemPatch,
@@ -137,13 +137,13 @@ async def latest_users(
 
 
 @reading.get("/users/{user_id}/history", tags=["users"])
-async def history(user_id: Id, service: TheService, phases: ThePhases, limit: Annotated[int, Query(ge=1)] = 100) -> UserHistory:
+async def history(user_id: PathId, service: TheService, phases: ThePhases, limit: Annotated[int, Query(ge=1)] = 100) -> UserHistory:
     """Return a user's latest events, oldest first; a user without events has an empty history."""
     return await service.users.history(user_id, limit, phases)
 
 
 @writing.delete("/users/{user_id}", tags=["users"])
-async def erase(user_id: Id, service: TheService, phases: ThePhases) -> Erased:
+async def erase(user_id: PathId, service: TheService, phases: ThePhases) -> Erased:
     """Erase everything that is kept of a user."""
     return await service.users.erase(user_id, phases)
 
@@ -161,13 +161,13 @@ async def search(
 
 
 @reading.get("/items/{item_id}", tags=["items"], responses=MISSING)
-async def item(item_id: Id, service: TheService) -> ItemAnswer:
+async def item(item_id: PathId, service: TheService) -> ItemAnswer:
     """Return an item."""
     return service.items.get(item_id)
 
 
 @reading.get("/items/{item_id}/similar", tags=["items"], responses=MISSING)
-async def similar(item_id: Id, service: TheService, phases: ThePhases, k: Annotated[int, Query(ge=1)] = 10) -> SimilarAnswer:
+async def similar(item_id: PathId, service: TheService, phases: ThePhases, k: Annotated[int, Query(ge=1)] = 10) -> SimilarAnswer:
     """Return the items most similar to one."""
     return await service.recommending.similar(item_id, k, phases)
 
@@ -179,19 +179,19 @@ async def put_items(body: ItemsRequest, service: TheService, phases: ThePhases) 
 
 
 @writing.put("/items/{item_id}", tags=["items"])
-async def put_item(item_id: Id, body: ItemBody, service: TheService, phases: ThePhases) -> ItemAnswer:
+async def put_item(item_id: PathId, body: ItemBody, service: TheService, phases: ThePhases) -> ItemAnswer:
     """Add or replace an item; the next request may be answered with it."""
     return (await service.items.put([(item_id, body)], phases))[0]
 
 
 @writing.patch("/items/{item_id}", tags=["items"], responses=MISSING)
-async def patch_item(item_id: Id, body: ItemPatch, service: TheService, phases: ThePhases) -> ItemAnswer:
+async def patch_item(item_id: PathId, body: ItemPatch, service: TheService, phases: ThePhases) -> ItemAnswer:
     """Change a part of an item."""
     return await service.items.patch(item_id, body, phases)
 
 
 @writing.delete("/items/{item_id}", tags=["items"], responses=MISSING)
-async def delete_item(item_id: Id, service: TheService, phases: ThePhases) -> ItemAnswer:
+async def delete_item(item_id: PathId, service: TheService, phases: ThePhases) -> ItemAnswer:
     """Delete an item; returns what it was."""
     return await service.items.delete(item_id, phases)
 

@@ -43,6 +43,8 @@ class Guard:
             return
         begun, status = time.monotonic(), 500
         phases = scope["laserrec.phases"] = {}
+        # Routes are found by the path as it was sent, where an id is one segment whatever it holds; `messages.PathId` decodes it.
+        scope["path"] = scope["raw_path"].decode("ascii", "replace")
 
         async def answer(message: Message) -> None:
             nonlocal status

@@ -6,6 +6,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from fastapi.testclient import TestClient
@@ -280,6 +281,43 @@ def test_hidden_items_and_those_past_their_time_are_in_no_answer(client: TestCli
     client.patch("/v1/items/boat", json={"hidden": False})
     client.patch("/v1/items/map", json={"available_until": None})
     assert {"boat", "map"} <= set(ids(ask(client, items=["tent"], k=20)))
+
+
+HOSTILE = (
+    "a/b",
+    "/",
+    "a/similar",
+    "../users/x/history",
+    "100% wool",
+    "%2F",
+    "a%2Fb",
+    "?k=1#x",
+    "x;y=1",
+    "ä日\U0001f9e6",
+    "<b>'\"\\",
+    " x ",
+)
+"""Ids that mean something in a path, in HTML or in SQL."""
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_any_id_is_one_segment_of_a_path(client: TestClient, name: str) -> None:
+    path = quote(name, safe="")
+    assert client.put(f"/v1/items/{path}", json={"attributes": {"title": "Thing"}}).json()["item_id"] == name
+    assert client.get(f"/v1/items/{path}").json()["title"] == "Thing"
+    assert client.get(f"/v1/items/{path}/similar?k=2").json()["items"]
+    assert client.patch(f"/v1/items/{path}", json={"hidden": True}).json()["hidden"]
+    take(client, name, "tent", name)
+    history = client.get(f"/v1/users/{path}/history").json()
+    assert (history["user_id"], [event["item_id"] for event in history["events"]]) == (name, ["tent", name])
+    assert client.delete(f"/v1/users/{path}").json() == {"user_id": name, "events": 2}
+    assert client.delete(f"/v1/items/{path}").json()["item_id"] == name
+    assert client.get(f"/v1/items/{path}").status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/v1/items/%00", "/v1/items/%ff", "/v1/items/a%0Ab", f"/v1/items/{'%41' * 257}"])
+def test_a_path_that_holds_no_id_is_refused(client: TestClient, path: str) -> None:
+    assert client.get(path).status_code == 422
 
 
 def test_searching_by_title_and_by_meaning(client: TestClient, laser: Laser) -> None:
