@@ -26,7 +26,7 @@ from laserrec.evaluation.ranking import best
 from laserrec.laser.explanation import Explanation, explain
 from laserrec.laser.folder import ModelFolder, upload
 from laserrec.laser.item_texts import ItemTexts
-from laserrec.laser.ranking_requests import EncodedHistories, Recommendation, barred_items, described, recommend
+from laserrec.laser.ranking_requests import Choice, EncodedHistories, Recommendation, barred_items, described, recommend
 from laserrec.laser.system import LaserSystem, build_laser
 from laserrec.laser.transfer import Start, provenance_of
 from laserrec.laser.validation import (
@@ -191,7 +191,7 @@ class Laser:
         k: int = 10,
         *,
         exclude_seen: bool = True,
-        only: Collection[str] | None = None,
+        only: Choice | None = None,
         without: Collection[str] | None = None,
         states: NDArray[np.float32] | None = None,
     ) -> list[list[Recommendation]]:
@@ -201,7 +201,8 @@ class Laser:
             histories: item ids in time order, at least one each.
             k: how many items; fewer come back where fewer are left.
             exclude_seen: leave the history's own items out.
-            only: ids to choose from, say those in stock or of a category; the whole catalogue when unset.
+            only: ids to choose from, say those in stock or of a category, or a mask bool [N] in the order of `item_ids`; the whole
+                catalogue when unset.
             without: ids that are never recommended, whatever `only` says.
             states: what `encode_histories` returned for these histories, [B, H]; with it, the language model reads nothing.
 
@@ -260,7 +261,7 @@ class Laser:
         texts: Sequence[Sequence[str]],
         k: int = 10,
         *,
-        only: Collection[str] | None = None,
+        only: Choice | None = None,
         without: Collection[str] | None = None,
     ) -> list[list[Recommendation]]:
         """Recommend after histories of plain texts, say titles, which need not be in the catalogue.
@@ -291,7 +292,7 @@ class Laser:
         k: int = 10,
         *,
         exclude_seen: bool = True,
-        only: Collection[str] | None = None,
+        only: Choice | None = None,
         without: Collection[str] | None = None,
     ) -> list[list[Explanation]]:
         """Explain scores after histories of item ids: the terms of each, and what each item of the history moves.
