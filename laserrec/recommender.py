@@ -201,8 +201,7 @@ class Laser:
             histories: item ids in time order, at least one each.
             k: how many items; fewer come back where fewer are left.
             exclude_seen: leave the history's own items out.
-            only: ids to choose from, say those in stock or of a category, or a mask bool [N] in the order of `item_ids`; the whole
-                catalogue when unset.
+            only: items to choose from, say those in stock: ids, or a mask bool [N] in the order of `item_ids`; all when unset.
             without: ids that are never recommended, whatever `only` says.
             states: what `encode_histories` returned for these histories, [B, H]; with it, the language model reads nothing.
 
