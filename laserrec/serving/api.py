@@ -34,6 +34,7 @@ from laserrec.serving.messages import (
     ItemsRequest,
     ModelsAnswer,
     NewModel,
+    NewModelAnswer,
     PathId,
     Readiness,
     Receipt,
@@ -203,9 +204,10 @@ async def models(service: TheService) -> ModelsAnswer:
 
 
 @managing.post("/models", tags=["models"])
-async def add_model(body: NewModel, service: TheService) -> ModelsAnswer:
+async def add_model(body: NewModel, service: TheService) -> NewModelAnswer:
     """Load a model, beside the others or in place of the one of the same name; requests are answered all the while.
 
+    The answer tests it against the running one, paired, where both were evaluated on the same cases, and says why where they were not.
     It counts for this process until it ends; what is loaded at the next start is what the command line names.
     """
     return await service.add_model(body)

@@ -378,6 +378,33 @@ class ModelsAnswer(Message):
     models: list[ModelAnswer]
 
 
+class PairedTest(Message):
+    """A new model against the one that it joins or replaces, on the test cases of both."""
+
+    metric: str
+    exclude_seen: bool
+    """Whether items of the history were left out of the ranking."""
+    difference: float
+    """The new model's mean, less the running one's."""
+    low: float
+    """Lower end of the difference's 95 % interval."""
+    high: float
+    """Upper end."""
+    p_value: float
+    """Of the two-sided paired randomisation test."""
+
+
+class NewModelAnswer(ModelsAnswer):
+    """The models that answer, and how a new one did beside the running one before."""
+
+    against: ModelName
+    """The model that it replaces; else the first one."""
+    tests: list[PairedTest]
+    """Empty where the two cannot be compared."""
+    not_compared: str | None
+    """Why they cannot; null where they are."""
+
+
 class ErrorAnswer(Message):
     """Why a request was not answered."""
 

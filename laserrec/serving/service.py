@@ -9,11 +9,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from itertools import islice
 
-from laserrec.errors import LaserrecError
+from laserrec.errors import DataError, LaserrecError
 from laserrec.recommender import Laser
+from laserrec.runs.paired import paired_test
 from laserrec.serving.core import Core
 from laserrec.serving.items import Items
-from laserrec.serving.messages import ModelAnswer, ModelsAnswer, NewModel
+from laserrec.serving.messages import ModelAnswer, ModelName, ModelsAnswer, NewModel, NewModelAnswer, PairedTest
 from laserrec.serving.models import Model, Models, interval
 from laserrec.serving.ranking import Question, Ranking
 from laserrec.serving.recommending import Recommending
@@ -150,12 +151,16 @@ class Service:
             found.append(ModelAnswer(**about, answers=answers, hits=hits, rate=hits / max(answers, 1), low=low, high=high))
         return ModelsAnswer(models=found)
 
-    async def add_model(self, new: NewModel) -> ModelsAnswer:
-        """Load a model while the others answer, bring it up to date and warm it, and let it answer its share."""
+    async def add_model(self, new: NewModel) -> NewModelAnswer:
+        """Load a model while the others answer, bring it up to date and warm it, and let it answer its share.
+
+        The answer tests it against the model of the same name, else the first one, on the cases that both were evaluated on.
+        """
         core = self.core
         core.require_ready()
         async with self._loading:
-            core.models.with_model(Model(new.name, "", new.share, core.ranking))  # refuses shares before anything is loaded
+            running = next((model for model in core.models.all if model.name == new.name), core.models.all[0])
+            core.models.with_model(Model(new.name, "", new.share, core.ranking, ""))  # refuses shares before anything is loaded
             model = await asyncio.to_thread(self._loaded, new)
             async with self.items.following:
                 await self.items.bring_up_to_date(model.ranking)
@@ -165,11 +170,25 @@ class Service:
                 await self.items.bring_up_to_date(model.ranking)
                 await core.in_engine(partial(model.ranking.count, popularity))
                 core.models = core.models.with_model(model)
-        return await self.list_models()
+        tests, why_not = await asyncio.to_thread(_tests, new.source, running.source)
+        against = ModelName(name=running.name, version=running.version)
+        listed = await self.list_models()
+        return NewModelAnswer(models=listed.models, against=against, tests=tests, not_compared=why_not)
 
     def _loaded(self, new: NewModel) -> Model:
         laser = self._load(new.source)
-        return Model(new.name, laser.fingerprint()[:12], new.share, Ranking(laser, self._embeddings))
+        return Model(new.name, laser.fingerprint()[:12], new.share, Ranking(laser, self._embeddings), new.source)
+
+
+def _tests(new: str, running: str) -> tuple[list[PairedTest], str | None]:
+    """Return paired tests of two models' sources, or why there are none."""
+    try:
+        found = paired_test(new, running)
+    except DataError as error:
+        return [], str(error)
+    return [
+        PairedTest(metric=metric, exclude_seen=protocol == "filter_seen", **vars(result)) for (protocol, metric), result in found.items()
+    ], None
 
 
 async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
