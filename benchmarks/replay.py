@@ -1,7 +1,7 @@
 """Replay a run's test cases over HTTP, and hold the figures against those of `laserrec evaluate`.
 
-`python benchmarks/replay.py RUN` starts `laserrec serve RUN` over an empty SQLite database, asks for each test history's ten best items, and
-prints N@10 and R@10 of the answers beside those of the ranks that the run kept. It ends with 1 where they differ.
+`python benchmarks/replay.py RUN` starts `laserrec serve RUN` over an empty SQLite database, asks for each test history's ten best
+items, and prints N@10 and R@10 of the answers beside those of the ranks that the run kept. It ends with 1 where they differ.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """An open loop over HTTP: requests leave at a constant rate whatever the answers do, and each is timed from when it was due.
 
-A closed loop waits for answers before it asks again, so it hardly notices a service that stands still. The client has no queue: there is one
-connection for every request that is under way.
+A closed loop waits for answers before it asks again, so it hardly notices a service that stands still. The client has no queue: every
+request that is under way has a connection.
 """
 
 from __future__ import annotations

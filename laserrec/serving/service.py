@@ -11,7 +11,7 @@ from itertools import islice
 
 from laserrec.errors import DataError, LaserrecError
 from laserrec.recommender import Laser
-from laserrec.runs.paired import paired_test
+from laserrec.runs.origin import paired_test, training_popularity
 from laserrec.serving.core import Core
 from laserrec.serving.items import Items
 from laserrec.serving.messages import ModelAnswer, ModelName, ModelsAnswer, NewModel, NewModelAnswer, PairedTest
@@ -58,6 +58,7 @@ class Service:
         self.keys: Mapping[str, Key] = {key.key_id: key for key in store.access_keys()}
         self.locked = bool(self.keys) or not is_loopback(settings.host)
         self._loading = asyncio.Lock()
+        self._trained_on: Mapping[str, int] | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -136,8 +137,12 @@ class Service:
         for model in self.core.models.all:
             await self.core.in_engine(partial(model.ranking.count, popularity))
 
-    async def _popularity(self) -> dict[str, int]:
-        return await self.core.in_store(self.core.store.popularity, self.core.settings.no_interest)
+    async def _popularity(self) -> Mapping[str, int]:
+        """Count the store's events; while there is none, those that the first model was trained on."""
+        counts = await self.core.in_store(self.core.store.popularity, self.core.settings.no_interest)
+        if not counts and self._trained_on is None:
+            self._trained_on = await asyncio.to_thread(training_popularity, self.core.models.all[0].source)
+        return counts or self._trained_on or {}
 
     async def list_models(self) -> ModelsAnswer:
         """Return the models, and what followed from the answers of each."""

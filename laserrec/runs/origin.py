@@ -1,4 +1,4 @@
-"""Test one run against another, paired, on the ranks that both kept of the same cases."""
+"""The run that a model came from: its ranks, to test one model against another, and how popular items were in training."""
 
 from __future__ import annotations
 
@@ -37,12 +37,30 @@ def paired_test(new: str, running: str) -> Mapping[tuple[Protocol, str], Compari
     }
 
 
+def training_popularity(source: str) -> Mapping[str, int]:
+    """Return each item's number of training events, where the dataset of the model's run lies where the run says; else nothing.
+
+    Args:
+        source: folder of a run, or of the model in one.
+    """
+    try:
+        data = _run(source).dataset()
+    except (DataError, CheckpointError):
+        return {}
+    counts = np.bincount(data.training_histories().values, minlength=len(data.item_ids))
+    return dict(zip(data.item_ids, counts.tolist(), strict=True))
+
+
 def _ranks(source: str) -> Evaluation:
+    try:
+        return Evaluation.load(_run(source).ranks("test"))
+    except CheckpointError as error:
+        raise DataError(str(error)) from error
+
+
+def _run(source: str) -> RunFolder:
     path = Path(source)
     folder = path if (path / "run.json").is_file() else path.resolve().parent
     if not (folder / "run.json").is_file():
         raise DataError(f"{source} lies in no run's folder, so no ranks of test cases are kept beside it.")
-    try:
-        return Evaluation.load(RunFolder.open(folder).ranks("test"))
-    except CheckpointError as error:
-        raise DataError(str(error)) from error
+    return RunFolder.open(folder)

@@ -1,4 +1,4 @@
-"""A paired test of two runs: hand-made ranks, whose differences are worked out here, and what cannot be compared."""
+"""A paired test of two runs: hand-made ranks, whose differences are worked out here, and what cannot be compared; training's popularity."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_shop import RING
 
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.errors import DataError
 from laserrec.evaluation.metrics import PROTOCOLS, Evaluation
 from laserrec.runs.folder import RunFolder
-from laserrec.runs.paired import paired_test
+from laserrec.runs.origin import paired_test, training_popularity
 
 
 def run_with(path: Path, data: Dataset, ranks: list[int], fingerprint: str | None = None) -> str:
@@ -51,3 +52,14 @@ def test_what_cannot_be_compared_says_why(tmp_path: Path, data: Dataset) -> None
     (tmp_path / "one" / "ranks-test.parquet").unlink()
     with pytest.raises(DataError, match="evaluate the run first"):
         paired_test(str(tmp_path / "three"), one)
+
+
+def test_popularity_is_counted_over_training_events(tmp_path: Path, data: Dataset) -> None:
+    data.save(tmp_path / "data")
+    run = RunFolder.begin(tmp_path / "run", LaserConfig(), data, tmp_path / "data", command=["test"])
+    found = training_popularity(str(run.path))
+    # User u trains on the five items of the ring from the u-th on, so each item of the ring has five events, and the twelfth none.
+    assert found == {item_id: 5 if item_id in RING else 0 for item_id in data.item_ids}
+    assert training_popularity(str(tmp_path)) == {}
+    (tmp_path / "data").rename(tmp_path / "elsewhere")
+    assert training_popularity(str(run.path)) == {}
