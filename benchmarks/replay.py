@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import math
 import sys
 import tempfile
 from pathlib import Path
+
+import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -61,8 +62,8 @@ def main() -> None:
             process.end()
     ranks = [found.index(target) + 1 if target in found else 0 for found, target in zip(lists, targets, strict=True)]
     over_http = {
-        "ndcg@10": math.fsum(1 / math.log2(rank + 1) for rank in ranks if rank) / len(ranks),
-        "recall@10": sum(map(bool, ranks)) / len(ranks),
+        "ndcg@10": float(np.mean([1 / np.log2(rank + 1) if rank else 0.0 for rank in ranks])),
+        "recall@10": float(np.mean([bool(rank) for rank in ranks])),
     }
     different = sum(rank != (own if own <= 10 else 0) for rank, own in zip(ranks, kept.ranks["full"][list(cases)].tolist(), strict=True))
     for name, value in over_http.items():

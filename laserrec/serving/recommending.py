@@ -35,6 +35,11 @@ class Recommending:
         self._records: list[Shown] = []
         self._recording = asyncio.Lock()
 
+    @property
+    def waiting(self) -> int:
+        """Answers that wait to be written."""
+        return len(self._records)
+
     async def recommend(self, requests: Sequence[RecommendationRequest], phases: Phases) -> list[RecommendationAnswer]:
         """Answer requests, which wait as one call."""
         self._core.require_ready()

@@ -12,12 +12,13 @@ from itertools import islice
 from laserrec.errors import DataError, LaserrecError
 from laserrec.recommender import Laser
 from laserrec.runs.origin import paired_test, training_popularity
+from laserrec.serving.choices import KEPT
 from laserrec.serving.core import Core
 from laserrec.serving.items import Items
 from laserrec.serving.messages import ModelAnswer, ModelName, ModelsAnswer, NewModel, NewModelAnswer, PairedTest
 from laserrec.serving.models import Model, Models, interval
 from laserrec.serving.ranking import Question, Ranking
-from laserrec.serving.recommending import Recommending
+from laserrec.serving.recommending import RECORDS, Recommending
 from laserrec.serving.settings import ServingSettings, is_loopback
 from laserrec.serving.store import Key, Store
 from laserrec.serving.users import Users
@@ -122,8 +123,14 @@ class Service:
         metrics.embeddings.set(sum(model.ranking.embeddings for model in core.models.all))
         metrics.items.set(len(core.ranking.shelf))
         metrics.change.set(core.ranking.followed)
+        metrics.masks.set(sum(len(model.ranking.choices) for model in core.models.all))
+        metrics.records.set(self.recommending.waiting)
         for name in ("queue_requests", "queue_tokens", "embeddings", "batch_tokens"):
             metrics.bounds.labels(name).set(getattr(core.settings, name))
+        metrics.bounds.labels("filters").set(KEPT * len(core.models.all))
+        metrics.bounds.labels("records").set(RECORDS)
+        if core.settings.text_share is not None:
+            metrics.bounds.labels("text_memory_bytes").set(core.settings.text_share * 2**30)
 
     async def _follow(self) -> None:
         """Follow what any replica changed: items and keys."""
