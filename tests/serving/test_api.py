@@ -361,7 +361,7 @@ WRONG: list[tuple[str, str, Any, str]] = [
         "post",
         "/v1/events",
         {"events": [{"user_id": "a", "item_id": "b", "when": 1}]},
-        "body.events.0.when: unknown field; known are user_id",
+        "body.events.0.when: unknown field; known are",
     ),
     ("put", "/v1/items/boat", {"attributes": {"brand": "Alp"}}, "must hold a title"),
     ("put", "/v1/items/boat", {"attributes": {"title": "Boat", "price": True}}, "body.attributes.price: Input should be a valid string"),
