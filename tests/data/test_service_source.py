@@ -94,7 +94,7 @@ def test_what_is_no_service_is_refused_in_words(tmp_path: Path, address: str, me
 
 
 def test_options_of_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="--time-column would be ignored"):
+    with pytest.raises(DataError, match="time would be ignored: Databases of a service are read with items"):
         prepare(f"sqlite:///{tmp_path}/shop.db", PrepareOptions(read=ReadOptions(time="when")))
     with pytest.raises(DataError, match="of no file's format; received 'table'"):
         prepare(f"sqlite:///{tmp_path}/shop.db", PrepareOptions(format="table"))

@@ -46,7 +46,9 @@ def read_service(address: str, options: ReadOptions) -> RawTables:
         DataError: the database cannot be read, or another option was given.
         MissingExtraError: the extra `serve` is not installed.
     """
-    options.refuse_all_but(("keep", "items", "item_id", "title", "attributes", "encoding", "delimiter", "quoting"), "A service's database")
+    options.refuse_all_but(
+        ("keep", "items", "item_id", "title", "attributes", "encoding", "delimiter", "quoting"), "Databases of a service"
+    )
     name, events, items = _fetch(address)
     kept = events if options.keep else events.filter(~pl.col("kind").is_in(NO_INTEREST))
     own = _frame(items, None if options.attributes is None else [TITLE, *options.attributes])
@@ -57,7 +59,7 @@ def read_service(address: str, options: ReadOptions) -> RawTables:
     read = ReadOptions(user="user_id", item=ITEM, time="time", keep=options.keep, item_id=ITEM, null_marks=())
     raw = read_frames(Tables(timed, own, name), read)
     left_out = events.height - kept.height
-    note = f"{left_out:,} events of the kinds {' and '.join(NO_INTEREST)} were left out; choose with --keep kind=…"
+    note = f"{left_out:,} events of the kinds {' and '.join(NO_INTEREST)} were left out; name those to keep, such as kind=purchase"
     return replace(raw, format="service", left_out=raw.left_out + left_out, notes=(*raw.notes, *([note] if left_out else [])))
 
 
