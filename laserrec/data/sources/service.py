@@ -81,7 +81,7 @@ def _fetch(address: str) -> tuple[str, pl.DataFrame, list[tuple[str, dict[str, A
         url = sa.make_url(address)
         sqlite = url.get_backend_name() == "sqlite"
         if sqlite and not Path(url.database or "").is_file():  # opening it would make an empty one
-            raise DataError(f"There is no database {url.database!r}. Give the address that the service has as --store.")
+            raise DataError(f"There is no database {url.database!r}. Give the address of the store that the service was started with.")
         engine = sa.create_engine(url if sqlite else url.set(drivername="postgresql+psycopg"))
     except (SQLAlchemyError, ImportError, ValueError) as error:
         raise DataError(
