@@ -24,12 +24,14 @@ class Model:
         version: what tells it from others of this name: the beginning of its fingerprint.
         share: its weight among the shares of all models.
         ranking: the model over the shop's items.
+        source: where it was loaded from.
     """
 
     name: str
     version: str
     share: float
     ranking: Ranking
+    source: str
 
     @property
     def full_name(self) -> str:
