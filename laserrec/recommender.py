@@ -25,6 +25,7 @@ from laserrec.evaluation.metrics import Evaluation, evaluate
 from laserrec.evaluation.ranking import best
 from laserrec.laser.explanation import Explanation, explain
 from laserrec.laser.folder import ModelFolder, upload
+from laserrec.laser.item_map import ItemMap, item_map
 from laserrec.laser.item_texts import ItemTexts
 from laserrec.laser.ranking_requests import EncodedHistories, Recommendation, barred_items, described, recommend
 from laserrec.laser.system import LaserSystem, build_laser
@@ -217,10 +218,14 @@ class Laser:
         barred = barred_items(system.catalogue, only, without)
         return recommend(system.catalogue, system.scores, rows, k, barred, exclude_seen=exclude_seen, states=read)
 
-    def encode_histories(self, histories: Sequence[Sequence[str]]) -> EncodedHistories:
+    def encode_histories(self, histories: Sequence[Sequence[str]], *, collaborative_prefix: bool = True) -> EncodedHistories:
         """Read histories of item ids with the language model, once: `recommend` accepts the states as often as you like.
 
         A state depends on its history's items and their texts, and on nothing else of the catalogue.
+
+        Args:
+            histories: item ids in time order, at least one each.
+            collaborative_prefix: False to read the texts with a prefix that knows nothing of the history, as in `Explanation`.
 
         Raises:
             UnknownIdError: an id that the catalogue does not hold.
@@ -229,8 +234,9 @@ class Laser:
         """
         given, system = check_request(histories, k=1), self._current
         rows = Ragged.from_rows([[system.catalogue.find(item_id) for item_id in history] for history in given])
+        items, mask = padded(rows, system.device)
         with torch.no_grad():
-            states, routing = system.embed(*padded(rows, system.device))
+            states, routing = system.embed(items, mask, torch.full_like(mask[:, 0], collaborative_prefix))
         return EncodedHistories(states.float().cpu().numpy(), None if routing is None else routing.chosen.tolist())
 
     def read_items(self, items: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
@@ -391,6 +397,21 @@ class Laser:
         """Return the unit vectors by which items are compared with a history, [N, H] in the order of `item_ids`."""
         catalogue = self._system.catalogue
         return np.array(catalogue.unit_vectors[~catalogue.removed].cpu().numpy(), np.float32)
+
+    def item_map(self, limit: int = 4000, *, without: Collection[str] | None = None) -> ItemMap:
+        """Lay the catalogue out in two dimensions: the first two principal components of the item vectors.
+
+        Args:
+            limit: how many items the map holds at most; of a larger catalogue, evenly spread ones.
+            without: ids that it does not hold, say hidden items.
+
+        Raises:
+            UnknownIdError: the catalogue does not hold an id.
+            DataError: the limit is no whole number from 1, or `without` is no collection of strings.
+
+        Example: `laser.item_map(limit=1000).places` are coordinates, float32 [n, 2].
+        """
+        return item_map(self._current.catalogue, limit, without)
 
     def experts(self, histories: Sequence[Sequence[str]]) -> list[int] | None:
         """Return which of the M-Former's query experts reads each history of item ids; None where it has none."""

@@ -20,6 +20,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from laserrec import __version__
 from laserrec.serving.access import allows, scope_of
 from laserrec.serving.guard import Guard
+from laserrec.serving.item_map import written
 from laserrec.serving.messages import (
     LONGEST_ID,
     BatchAnswer,
@@ -32,6 +33,7 @@ from laserrec.serving.messages import (
     ItemPatch,
     ItemsAnswer,
     ItemsRequest,
+    MapAnswer,
     ModelsAnswer,
     NewModel,
     Readiness,
@@ -193,6 +195,16 @@ async def patch_item(item_id: Id, body: ItemPatch, service: TheService, phases: 
 async def delete_item(item_id: Id, service: TheService, phases: ThePhases) -> ItemAnswer:
     """Delete an item; returns what it was."""
     return await service.delete_item(item_id, phases)
+
+
+@reading.get("/map", tags=["items"], response_class=Response, responses={200: {"model": MapAnswer, "description": "The map."}})
+async def item_map(
+    service: TheService,
+    model: Annotated[Id | None, Query(description="Name of the model that compares; the first one when unset.")] = None,
+) -> Response:
+    """Return the items in two dimensions, as a model compares them; of more than 100,000 items evenly spread ones."""
+    body = await asyncio.to_thread(written, await service.item_map(model))
+    return Response(body, media_type="application/json")
 
 
 @reading.get("/models", tags=["models"])

@@ -16,6 +16,7 @@ from typing import TypeVar
 from uuid import uuid4
 
 from laserrec.errors import DeadlineError, LaserrecError
+from laserrec.laser.item_map import ItemMap
 from laserrec.recommender import Laser
 from laserrec.serving.conversions import LimitError, answered, condition_of, microseconds_of, picked, read_page, stored, write_page
 from laserrec.serving.engine import Engine, Timed
@@ -25,7 +26,6 @@ from laserrec.serving.messages import (
     ItemAnswer,
     ItemBody,
     ItemPatch,
-    ModelAnswer,
     ModelName,
     ModelsAnswer,
     NewModel,
@@ -39,7 +39,8 @@ from laserrec.serving.messages import (
     UsersAnswer,
 )
 from laserrec.serving.metrics import Metrics
-from laserrec.serving.models import Model, Models, answer_together, interval
+from laserrec.serving.models import Model, Models, answer_together
+from laserrec.serving.offline import offline_figures
 from laserrec.serving.ranking import Answer, Question, Ranking, title_of
 from laserrec.serving.settings import ServingSettings, is_loopback
 from laserrec.serving.store import Event, Item, ItemChange, Key, Shown, Store
@@ -189,19 +190,11 @@ class Service:
     async def list_models(self) -> ModelsAnswer:
         """Return the models, and what followed from the answers of each."""
         ignored = [*self.settings.not_interest, *self.settings.dislike]
-        counts, models = await self._in_store(self._store.attribution, ignored), self.models.all
-        total, found = sum(model.share for model in models), []
-        for model in models:
-            answers, hits = counts.get(model.full_name, (0, 0))
-            low, high = interval(hits, answers)
-            about = {"name": model.name, "version": model.version, "share": model.share / total}
-            found.append(ModelAnswer(**about, answers=answers, hits=hits, rate=hits / max(answers, 1), low=low, high=high))
-        return ModelsAnswer(models=found)
+        return self.models.described(await self._in_store(self._store.attribution, ignored))
 
     async def add_model(self, new: NewModel) -> ModelsAnswer:
         """Load a model while the others answer, bring it up to date and warm it, and let it answer its share."""
-        if self.missing:
-            raise NotReadyError(f"The service is starting; not ready: {', '.join(sorted(self.missing))}.")
+        self._require_ready()
         async with self._loading:
             self.models.with_model(Model(new.name, "", new.share, self._ranking))  # refuses shares before anything is loaded
             model = await asyncio.to_thread(self._loaded, new)
@@ -217,14 +210,14 @@ class Service:
 
     def _loaded(self, new: NewModel) -> Model:
         laser = self._load(new.source)
-        return Model(new.name, laser.fingerprint()[:12], new.share, Ranking(laser, self.settings.embeddings))
+        offline = offline_figures(new.source, laser.provenance.get("fingerprint"))
+        return Model(new.name, laser.fingerprint()[:12], new.share, Ranking(laser, self.settings.embeddings), offline)
 
     # Recommendations
 
     async def recommend(self, requests: Sequence[RecommendationRequest], phases: Phases) -> list[RecommendationAnswer]:
         """Answer requests, which wait as one call."""
-        if self.missing:
-            raise NotReadyError(f"The service is starting; not ready: {', '.join(sorted(self.missing))}.")
+        self._require_ready()
         self._limit("the number of requests", len(requests), self.settings.batch)
         deadline = time.monotonic() + self.settings.deadline
         asked, shown = [], []
@@ -265,6 +258,16 @@ class Service:
             ]
         )
 
+    async def item_map(self, model: str | None) -> ItemMap:
+        """Return the items in the plane, as a model compares them; the first model when none is named."""
+        self._require_ready()
+        ranking = self._ranking if model is None else self.models.named(model).ranking
+        return await asyncio.wrap_future(self._engine.run(ranking.item_map))
+
+    def _require_ready(self) -> None:
+        if self.missing:
+            raise NotReadyError(f"The service is starting; not ready: {', '.join(sorted(self.missing))}.")
+
     def _check(self, request: RecommendationRequest, where: str) -> None:
         settings = self.settings
         self._limit(f"{where}k", request.k, settings.list_length)
@@ -299,6 +302,7 @@ class Service:
             without=frozenset(without),
             conditions=tuple(condition_of(name, requirement) for name, requirement in sorted(request.filter.items())),
             explain=request.explain,
+            collaborative_prefix=request.collaborative_prefix,
         )
 
     def _answer(self, model: Model, question: Question, answer: Answer, before: Sequence[str], *, record: bool) -> RecommendationAnswer:
@@ -436,8 +440,7 @@ class Service:
 
     async def _change_items(self, changes: Sequence[ItemChange], phases: Phases) -> list[ItemAnswer]:
         """Keep changes, then follow them, so that the next request sees them."""
-        if self.missing:
-            raise NotReadyError(f"The service is starting; not ready: {', '.join(sorted(self.missing))}.")
+        self._require_ready()
         after = await self._timed("store", phases, self._store.change_items, changes)
         begun = time.monotonic()
         await self._follow()
