@@ -101,8 +101,8 @@ def item_kinds(items: Sequence[Mapping[str, str]]) -> dict[str, list[str]]:
     """Divide items by each attribute that divides them well: by its first word after those that nearly all share.
 
     Category paths and lists of genres have far too many values to be told apart by colour; their first word says most of it. The `COMMON`
-    most common words are kinds, every other item is `OTHER`. An attribute divides items well if it has at least two kinds, and they cover
-    more than `SHARE` of the items.
+    most common words are kinds, every other item is `OTHER`. An attribute divides items well if it has at least two kinds, not one for each
+    item, and they cover more than `SHARE` of the items.
 
     Args:
         items: attributes of each.
@@ -115,7 +115,7 @@ def item_kinds(items: Sequence[Mapping[str, str]]) -> dict[str, list[str]]:
         words = _first_words([item.get(name, "") for item in items])
         common = dict(Counter(word for word in words if word).most_common(COMMON))
         covered = sum(common.values())
-        if len(common) > 1 and covered > int(SHARE * len(items)):
+        if covered > len(common) > 1 and covered > int(SHARE * len(items)):
             found.append((-covered, name, [word if word in common else OTHER for word in words]))
     return {name: kinds for _, name, kinds in sorted(found)}
 
