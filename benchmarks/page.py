@@ -1,8 +1,8 @@
 """The service's page in Debian's chromium: its picture for the documents, and how fast the item map moves with 100,000 items.
 
-    laserrec serve RUN                                                       # RUN is a model of MovieLens for the picture
-    python -m benchmarks.page picture http://127.0.0.1:8000 docs/figures/page.png
-    python -m benchmarks.page frames http://127.0.0.1:8000
+laserrec serve RUN                                                       # RUN is a model of MovieLens for the picture
+python -m benchmarks.page picture http://127.0.0.1:8000 docs/figures/page.png
+python -m benchmarks.page frames http://127.0.0.1:8000
 """
 
 from __future__ import annotations
@@ -78,7 +78,9 @@ def synthetic(count: int) -> ItemMap:
     kinds = draw.integers(0, 8, count)
     places = (draw.normal(size=(8, 2))[kinds] + 0.4 * draw.normal(size=(count, 2))).astype(np.float32)
     names = [OTHER if kind == 7 else f"kind {kind}" for kind in kinds]
-    return ItemMap(count, [f"i{row}" for row in range(count)], [f"Item {row}" for row in range(count)], places, (0.1, 0.05), {"kind": names})
+    return ItemMap(
+        count, [f"i{row}" for row in range(count)], [f"Item {row}" for row in range(count)], places, (0.1, 0.05), {"kind": names}
+    )
 
 
 def frames(address: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import takewhile
 
 import numpy as np
@@ -37,7 +38,7 @@ class ItemMap:
         titles: of each item in the map.
         places: coordinates, float32 [n, 2].
         explained: share of the variance along each axis.
-        kinds: the kind of each item, by attribute; the attribute that divides the items best comes first.
+        attributes: of each item in the map.
     """
 
     catalogue: int
@@ -45,7 +46,12 @@ class ItemMap:
     titles: Sequence[str]
     places: NDArray[np.float32]
     explained: tuple[float, float]
-    kinds: Mapping[str, Sequence[str]]
+    attributes: Sequence[Mapping[str, str]]
+
+    @cached_property
+    def kinds(self) -> Mapping[str, Sequence[str]]:
+        """The kind of each item, by attribute; the attribute that divides the items best comes first."""
+        return item_kinds(self.attributes)
 
 
 def item_map(catalogue: Catalogue, limit: int, without: Collection[str] | None) -> ItemMap:
@@ -72,7 +78,7 @@ def item_map(catalogue: Catalogue, limit: int, without: Collection[str] | None) 
         [catalogue.title(index) for index in shown],
         places,
         explained,
-        item_kinds([catalogue.texts.items[index] for index in shown]),
+        [catalogue.texts.items[index] for index in shown],
     )
 
 

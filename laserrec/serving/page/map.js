@@ -18,7 +18,7 @@ const NEAREST = 8;
  */
 export function mapView({ model, history, recommended, load, refused }) {
   const canvas = byId("map"), tip = byId("map-tip"), colours = byId("map-colour");
-  let found = null, of = null, index = new Map(), chosen = null, bright = null, asked = 0;
+  let found = null, of = null, index = new Map(), chosen = null, near = [], bright = null, asked = 0;
 
   const drawing = plane(canvas, { onHover: hover, onPick: (row) => choose({ item_id: found.item_ids[row], title: found.titles[row] }) });
   userBox(byId("map-user-box"), load);
@@ -55,7 +55,7 @@ export function mapView({ model, history, recommended, load, refused }) {
 
   function offer() {
     const before = colours.value;
-    colours.replaceChildren(...found.attributes.map(({ name }) => make("option", { value: name }, name)), make("option", { value: "" }, "one colour"));
+    colours.replaceChildren(...found.attributes.map(({ name }) => make("option", { value: name }, name.replaceAll("_", " "))), make("option", { value: "" }, "one colour"));
     if (found.attributes.some(({ name }) => name === before)) colours.value = before;
   }
 
@@ -85,7 +85,7 @@ export function mapView({ model, history, recommended, load, refused }) {
     if (!found) return;
     const items = history(), rows = (list) => list.map((item) => index.get(item.item_id)).filter((row) => row !== undefined);
     const path = rows(items), next = recommended();
-    drawing.mark({ path, rings: rows(next), chosen: index.get(chosen?.item_id) ?? null, label: chosen?.title ?? "" });
+    drawing.mark({ path, rings: rows(next), near: rows(near), chosen: index.get(chosen?.item_id) ?? null, label: chosen?.title ?? "" });
     const missing = items.length - path.length;
     byId("map-path-note").textContent = !items.length ? "No history. Choose a user above, or type one under Recommendations."
       : `${count(items.length, "item")}, oldest first; on the map black dots, the latest ${Math.min(LINE, items.length)} joined by a line. Rings are the ${count(next.length, "recommendation")}.${missing ? ` ${missing} of the history are not on this map.` : ""}`;
@@ -99,7 +99,7 @@ export function mapView({ model, history, recommended, load, refused }) {
 
   /** Choose an item: mark it, and list those that the model finds nearest. */
   async function choose(item, move = false) {
-    chosen = item;
+    [chosen, near] = [item, []];
     const row = index.get(item.item_id), panel = byId("map-chosen");
     if (row !== undefined && move) drawing.centre(row);
     follow();
@@ -109,7 +109,9 @@ export function mapView({ model, history, recommended, load, refused }) {
     try {
       const nearest = await api.similar(item.item_id, NEAREST);
       if (chosen !== item) return;
-      note.textContent = `${row === undefined ? "Not on the map, which holds a part of the catalogue. " : ""}The nearest in all directions, with their cosine:`;
+      near = nearest;
+      follow();
+      note.textContent = `${row === undefined ? "Not on the map, which holds a part of the catalogue. " : ""}The nearest in all directions, with their cosine; small rings on the map:`;
       list.replaceChildren(...nearest.map((one) => make("li", {}, button(one), make("span", { className: "number" }, one.score.toFixed(2).replace("-", "−")))));
       say(`${item.title} is chosen. Nearest: ${nearest.slice(0, 3).map((one) => one.title).join(", ")}.`);
     } catch (problem) {

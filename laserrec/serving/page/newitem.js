@@ -18,7 +18,7 @@ export function newItemPanel({ present, changed, load }) {
     if (fields.length) return;
     fields = [...new Set(items.flatMap((item) => Object.keys(item.attributes)))].filter((name) => name !== "title").slice(0, FIELDS);
     byId("new-attributes").replaceChildren(...fields.map((name, place) =>
-      make("div", { className: "field" }, make("label", { for: `new-attribute-${place}` }, name), make("input", { id: `new-attribute-${place}`, maxLength: 2000, autocomplete: "off" }))));
+      make("div", { className: "field" }, make("label", { for: `new-attribute-${place}` }, name.replaceAll("_", " ")), make("input", { id: `new-attribute-${place}`, maxLength: 2000, autocomplete: "off" }))));
   }
 
   async function add(event) {
@@ -80,7 +80,7 @@ export function newItemPanel({ present, changed, load }) {
       const words = !users.length ? "Nobody has events yet, so there is no user to rank it for."
         : `For whom: it is among the first ${THEIRS} of ${getting.length} of the ${count(users.length, "latest user")}.`;
       panel.replaceChildren(make("p", {}, words), make("ul", { className: "plain" }, ...getting.map(({ user, rank }) =>
-        make("li", {}, make("button", { type: "button", className: "quiet text", on: { click: () => load(user) } }, titled(user)), make("span", { className: "number" }, `number ${rank + 1}`)))));
+        make("li", {}, make("button", { type: "button", className: "quiet text", on: { click: () => load(user) } }, "User ", titled(user)), make("span", { className: "number" }, `number ${rank + 1}`)))));
     } catch (problem) {
       panel.replaceChildren(make("p", { className: "error", role: "alert" }, `For whom it ranks is not known. ${problem.message}`));
     }

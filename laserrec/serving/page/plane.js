@@ -17,7 +17,7 @@ export function plane(canvas, { onHover, onPick }) {
   const context = canvas.getContext("2d", { alpha: false });
   let xs = new Float32Array(), ys = new Float32Array(), codes = new Uint8Array(), order = new Uint32Array();
   let palette = { background: "#fff", ink: "#000", main: "#000", colours: [] };
-  let marks = { path: [], rings: [], chosen: null, label: "" };
+  let marks = { path: [], rings: [], near: [], chosen: null, label: "" };
   let view = { x: 0, y: 0, scale: 1 }, whole = view, bright = null, waiting = false;
   let image = null, pixels = null;
 
@@ -96,6 +96,7 @@ export function plane(canvas, { onHover, onPick }) {
     context.globalAlpha = 1;
     path.forEach(([x, y], step) => dot(x, y, (step === path.length - 1 ? 6.5 : step >= path.length - LINE ? 4.5 : 3.5) * one, palette.ink));
     for (const index of marks.rings) ring(...place(index), 7 * one, palette.main);
+    for (const index of marks.near) ring(...place(index), 5 * one, palette.ink);
     if (marks.chosen !== null) {
       const [x, y] = place(marks.chosen);
       ring(x, y, 10 * one, palette.ink);

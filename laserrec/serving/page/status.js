@@ -76,7 +76,7 @@ function draw(ready, models, samples) {
   offline(models);
   const rows = [["Recommendations", "laserrec_request_seconds", ({ route }) => route.startsWith("/v1/recommendations")],
     ["Events", "laserrec_request_seconds", ({ route }) => route === "/v1/events"],
-    ...["queue", "engine", "store"].map((phase) => [`of it, ${phase}`, "laserrec_phase_seconds", (labels) => labels.phase === phase])];
+    ...["queue", "engine", "store"].map((phase) => [`Time in the ${phase}`, "laserrec_phase_seconds", (labels) => labels.phase === phase])];
   byId("latency").replaceChildren(table("Latency by kind of request and phase", ["", "requests", "half within", "95 % within", "99 % within"], rows.map(([title, name, wanted]) => {
     const { total, bounds } = quantiles(samples, name, wanted);
     return [title, total.toLocaleString("en"), ...bounds.map(bound)];
@@ -133,9 +133,12 @@ function shares(pairs) {
   }));
 }
 
+/** Build a table that a phone shows as blocks; the roles keep it a table for screen readers then, too. */
 function table(caption, heads, rows) {
-  return make("div", { className: "scrolls", role: "region", tabIndex: 0, "aria-label": caption }, make("table", {},
+  const row = ([first, ...rest]) => make("tr", { role: "row" }, make("th", { scope: "row", role: "rowheader" }, first),
+    ...rest.map((cell, place) => make("td", { className: "number", role: "cell", "data-head": heads[place + 1] }, cell)));
+  return make("div", { className: "scrolls", role: "region", tabIndex: 0, "aria-label": caption }, make("table", { role: "table" },
     make("caption", { className: "unseen" }, caption),
-    make("thead", {}, make("tr", {}, ...heads.map((head) => (head ? make("th", { scope: "col" }, head) : make("td"))))),
-    make("tbody", {}, ...rows.map(([first, ...rest]) => make("tr", {}, make("th", { scope: "row" }, first), ...rest.map((cell) => make("td", { className: "number" }, cell)))))));
+    make("thead", { role: "rowgroup" }, make("tr", { role: "row" }, ...heads.map((head) => (head ? make("th", { scope: "col", role: "columnheader" }, head) : make("td", { role: "cell" }))))),
+    make("tbody", { role: "rowgroup" }, ...rows.map(row))));
 }
