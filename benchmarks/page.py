@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from laserrec.laser.item_map import OTHER, ItemMap
+from laserrec.laser.item_map import ItemMap
 from laserrec.serving.item_map import written
 
 if TYPE_CHECKING:
@@ -77,10 +77,9 @@ def synthetic(count: int) -> ItemMap:
     draw = np.random.default_rng(0)
     kinds = draw.integers(0, 8, count)
     places = (draw.normal(size=(8, 2))[kinds] + 0.4 * draw.normal(size=(count, 2))).astype(np.float32)
-    names = [OTHER if kind == 7 else f"kind {kind}" for kind in kinds]
-    return ItemMap(
-        count, [f"i{row}" for row in range(count)], [f"Item {row}" for row in range(count)], places, (0.1, 0.05), {"kind": names}
-    )
+    rows = range(count)
+    attributes = [{"kind": f"k{kind}"} for kind in kinds]
+    return ItemMap(count, [f"i{row}" for row in rows], [f"Item {row}" for row in rows], places, (0.1, 0.05), attributes)
 
 
 def frames(address: str) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from served import Served
 
-from laserrec.laser.item_map import OTHER, ItemMap
+from laserrec.laser.item_map import ItemMap
 from laserrec.serving.access import make_key
 from laserrec.serving.api import PAGE
 from laserrec.serving.item_map import written
@@ -303,9 +303,9 @@ def test_a_map_of_a_hundred_thousand_hostile_items_moves(visit: Callable[..., Pa
     draw = np.random.default_rng(0)
     count = 100_000
     places = draw.normal(size=(count, 2)).astype(np.float32)
-    kinds = {"kind": [("<b>one</b>", "two", OTHER)[row % 3] for row in range(count)]}
+    attributes = [({"kind": "<b>one</b>"}, {"kind": "two"}, {})[row % 3] for row in range(count)]
     names = [f"{HOSTILE} {row}" if row < 10 else f"Item {row}" for row in range(count)]
-    body = written(ItemMap(2 * count, [str(row) for row in range(count)], names, places, (0.5, 0.25), kinds))
+    body = written(ItemMap(2 * count, [str(row) for row in range(count)], names, places, (0.5, 0.25), attributes))
     page = visit()
     page.route("**/v1/map?*", lambda route: route.fulfill(body=body, content_type="application/json"))
     page.get_by_role("link", name="Map").click()
