@@ -88,7 +88,7 @@ export function mapView({ model, history, recommended, load, refused }) {
     drawing.mark({ path, rings: rows(next), near: rows(near), chosen: index.get(chosen?.item_id) ?? null, label: chosen?.title ?? "" });
     const missing = items.length - path.length;
     byId("map-path-note").textContent = !items.length ? "No history. Choose a user above, or type one under Recommendations."
-      : `${count(items.length, "item")}, oldest first; on the map black dots, the latest ${Math.min(LINE, items.length)} joined by a line. Rings are the ${count(next.length, "recommendation")}.${missing ? ` ${missing} of the history are not on this map.` : ""}`;
+      : `${count(items.length, "item")}, oldest first; on the map filled dots, the latest ${Math.min(LINE, items.length)} joined by a line. Rings are the ${count(next.length, "recommendation")}.${missing ? ` ${missing} of the history are not on this map.` : ""}`;
     byId("map-path").replaceChildren(...items.map((item) => make("li", {}, button(item))));
     byId("map-path").scrollTop = byId("map-path").scrollHeight;
     byId("map-next").replaceChildren(...next.map((item) => make("li", {}, button(item))));
