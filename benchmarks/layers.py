@@ -1,7 +1,8 @@
 """Measure quality and speed of Laser with fewer layers of the language model, on one dataset; prints JSON.
 
-Every number of layers gets the same data, seed, id-based model (trained once) and epochs; the figures are those of validation, so that the
-choice among them does not touch the test events. `untrained` is after the score's scalars are fitted and before anything else is trained.
+Every number of layers gets the same data, seed, sequential recommender (trained once) and epochs; the figures
+are those of validation, so that the choice among them does not touch the test events. `untrained` is after the score's scalars are
+fitted and before anything else is trained.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     python experiments/restricted.py low_resource --data data/scientific --out runs/experiments
 
 An experiment is a TOML file in `restricted/`: the question, the settings of Laser, the baselines beside it, and the datasets, each with the
-options of `laserrec data restrict`. Baselines share with Laser the id-based recommenders that it fuses. What is trained is kept and an
+options of `laserrec data restrict`. Baselines share with Laser the sequential recommenders that it fuses. What is trained is kept and an
 interrupted experiment goes on. Where items are hidden, the cases whose target is hidden are shown apart. Writes `results/NAME.json` and
 prints the tables as Markdown.
 """

@@ -4,7 +4,7 @@
 
 An experiment is a TOML file beside this one: the question, the seeds, the settings all arms share, and what each arm changes. The first arm
 is the reference, and every other one is tested against it. What is trained is kept and an interrupted experiment goes on; arms whose
-id-based recommenders have the same settings share them. Writes `results/NAME.json` and prints the table as Markdown.
+sequential recommenders have the same settings share them. Writes `results/NAME.json` and prints the table as Markdown.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from laserrec import Dataset, LaserConfig
 from laserrec.comparison.compare import Compared, compare_runs, summarise_runs
 from laserrec.comparison.layout import SHORT, TITLES
 from laserrec.evaluation.metrics import PROTOCOLS
-from laserrec.runs.folder import PARTS
+from laserrec.runs.folder import EVALUATED_SPLITS
 
 FOLDER = Path(__file__).parent
 METRICS = ("recall@10", "ndcg@10", "recall@50", "mrr")
@@ -130,9 +130,9 @@ def settings(experiment: Experiment, arm: str, seed: int, further: Sequence[str]
 def describe(experiment: Experiment, arm: str, reference: Sequence[Path], folders: Sequence[Path]) -> dict[str, Any]:
     """Return an arm's figures on validation and test, and how it differs from the reference."""
     found: dict[str, Any] = {"arm": arm, "changes": list(experiment.arms[arm])}
-    for part in PARTS:
-        rows = summarise_runs(folders, part).rows
-        found[part] = {
+    for split in EVALUATED_SPLITS:
+        rows = summarise_runs(folders, split).rows
+        found[split] = {
             protocol: {metric: [row.figures[metric].mean, row.figures[metric].deviation] for metric in METRICS}
             for protocol, row in rows.items()
         }

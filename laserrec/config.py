@@ -109,8 +109,8 @@ class MFormerConfig(_Section):
         return self
 
 
-LARGEST_LIFT = 1000.0
-"""Of new items, in deviations: far beyond every other score."""
+LARGEST_BONUS = 1000.0
+"""Upper bound of the cold-start bonus, in standard deviations of the score: far beyond every other score."""
 
 
 class ScoreConfig(_Section):
@@ -121,16 +121,16 @@ class ScoreConfig(_Section):
     learn_temperature: bool = True
     """Train 1/τ; the paper fixes τ = 0.05."""
     standardise: bool = True
-    """Centre and scale states and even out their directions, as the catalogue's spread tells, before the cosine; the paper does not."""
+    """Centre, scale and partially whiten states, as fitted to the catalogue, before the cosine; the paper does not."""
     linear_read_out: bool = True
     """One trained linear map, started at the identity, over users' and items' states; the paper has none."""
     nearest: bool = True
     """Add κ · (how near an item is to those of the history by their own states), κ trained; the paper does not."""
     fuse_collaborative: bool = True
-    """Add γ · (standardised score of the collaborative model), γ trained; the paper does not."""
-    new_items: float | None = Field(None, ge=-LARGEST_LIFT, le=LARGEST_LIFT)
+    """Add γ · (standardised score of the sequential recommender), γ trained; the paper does not."""
+    cold_start_bonus: float | None = Field(None, ge=-LARGEST_BONUS, le=LARGEST_BONUS)
     """Bonus of an item without interactions over the mean score of its nearest warm items, in standard deviations; where it is unset
-    and scalars are calibrated, it is fitted on known items that are taken for new."""
+    and scalars are calibrated, it is fitted on warm items that are treated as cold."""
     seen_penalty: bool = True
     """Subtract a trained δ from the items of the history; the paper does not."""
     calibrate: bool = True
@@ -139,9 +139,9 @@ class ScoreConfig(_Section):
     """λ, weight of the load-balancing loss (paper §3.3.1)."""
 
     @model_validator(mode="after")
-    def _lift_needs_a_fused_score(self) -> Self:
-        if self.new_items is not None and not self.fuse_collaborative:
-            raise ValueError("score.new_items lifts a fused score; set score.fuse_collaborative, or leave it unset")
+    def _bonus_needs_a_fused_score(self) -> Self:
+        if self.cold_start_bonus is not None and not self.fuse_collaborative:
+            raise ValueError("score.cold_start_bonus raises a fused score; set score.fuse_collaborative, or leave it unset")
         return self
 
 
@@ -150,7 +150,7 @@ ItemsFrom = Literal["id", "text", "both"]
 
 
 class CollaborativeConfig(_Section):
-    """The id-based recommender: trained first, then frozen."""
+    """The sequential recommender: trained first, then frozen."""
 
     model: Architecture = "sasrec"
     """Architecture; `fdsa` reads the items' texts beside their vectors, whatever those are."""
@@ -353,7 +353,9 @@ MOVED = {
     **{f"{fit}.checkpoint_seconds": "runtime.checkpoint_seconds" for fit in ("fit_collaborative", "stage1", "stage2")},
     **{f"score.{start}": "a constant, for it is trained" for start in ("trust", "nearness", "penalty")},
 }
-"""Settings of earlier versions, and what became of them."""
+"""Settings of earlier versions that are refused, and what became of them."""
+RENAMED = {"score.new_items": "cold_start_bonus"}
+"""Settings of earlier versions that mean the same under another name, so that their runs and models are read."""
 
 
 def _read_value(text: str) -> Any:  # noqa: ANN401 - whatever TOML holds
@@ -366,7 +368,8 @@ def _read_value(text: str) -> Any:  # noqa: ANN401 - whatever TOML holds
 
 
 def _overlay(target: dict[str, Any], values: Mapping[str, Any], source: str, path: str = "") -> None:
-    for key, value in values.items():
+    for old, value in values.items():
+        key = RENAMED.get(f"{path}{old}", old)
         if key not in target:
             name = path + str(key)
             moved = f"{name!r} is now {MOVED[name]}" if name in MOVED else f"unknown setting {shown(name)}"

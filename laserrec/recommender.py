@@ -31,11 +31,11 @@ from laserrec.laser.ranking_requests import EncodedHistories, Recommendation, ba
 from laserrec.laser.system import LaserSystem, build_laser
 from laserrec.laser.transfer import Start, provenance_of
 from laserrec.laser.validation import (
+    check_bonus,
     check_explained,
     check_fit,
     check_ids,
     check_items,
-    check_lift,
     check_request,
     check_states,
     check_texts,
@@ -183,7 +183,7 @@ class Laser:
         if tuple(data.item_ids) != system.catalogue.ids or bool(system.catalogue.removed.any()):
             raise DataError("The catalogue has changed since training; evaluate the model as it was saved before.")
         popularity = np.bincount(data.training_histories().values, minlength=len(data.item_ids))
-        about = {"model": "Laser", "dataset": data.name, "fingerprint": data.fingerprint, "part": split}
+        about = {"model": "Laser", "dataset": data.name, "fingerprint": data.fingerprint, "split": split}
         return evaluate(system.scores, data.cases(split), popularity=popularity, device=system.device, about=about)
 
     def recommend(
@@ -437,14 +437,14 @@ class Laser:
         return [{"item_id": item_id, **catalogue.texts.items[index]} for item_id, index in catalogue.index.items()]
 
     @property
-    def new_items(self) -> float:
+    def cold_start_bonus(self) -> float:
         """Score bonus of items without interactions, in standard deviations; it may be set, and `save` keeps it."""
         bonus = self._system.catalogue.bonus
         return 0.0 if bonus is None else float(bonus)
 
-    @new_items.setter
-    def new_items(self, deviations: float) -> None:
-        bonus = check_lift(deviations)
+    @cold_start_bonus.setter
+    def cold_start_bonus(self, deviations: float) -> None:
+        bonus = check_bonus(deviations)
         self._change(lambda system: system.with_bonus(bonus))
 
     @property

@@ -28,8 +28,8 @@ def real_data() -> Callable[[str], Path]:
     """Return a function that gives a folder of real data by name, and skips the test where it is absent."""
 
     def find(name: str) -> Path:
-        told = os.environ.get("LASERREC_TEST_DATA")
-        folder = (Path(told) if told else REPOSITORY.parent / "shared" / "data") / name
+        given = os.environ.get("LASERREC_TEST_DATA")
+        folder = (Path(given) if given else REPOSITORY.parent / "shared" / "data") / name
         if not folder.is_dir():
             pytest.skip(f"no real data at {folder}; set LASERREC_TEST_DATA to a folder that holds {name}/")
         return folder

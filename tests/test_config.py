@@ -78,7 +78,7 @@ def test_any_settings_survive_json(tmp_path_factory: pytest.TempPathFactory, see
     values = {
         "seed": seed,
         "stage1": {"learning_rate": rate},
-        "score": {"new_items": bonus},
+        "score": {"cold_start_bonus": bonus},
         "prompt": {"order": "prefix_first", "line": line + "{text}"},
     }
     settings = LaserConfig.build("default", values, "test")
@@ -100,6 +100,12 @@ def test_any_settings_survive_json(tmp_path_factory: pytest.TempPathFactory, see
 def test_a_setting_of_earlier_versions_says_what_became_of_it(old: str, new: str) -> None:
     with pytest.raises(ConfigError, match=new):
         LaserConfig().override([old])
+
+
+def test_a_setting_under_its_earlier_name_is_read(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"score": {"new_items": 0.5}}')
+    assert LaserConfig.load(tmp_path / "config.json").score.cold_start_bonus == 0.5
+    assert LaserConfig().override(["score.new_items=0.5"]).identity == LaserConfig().override(["score.cold_start_bonus=0.5"]).identity
 
 
 def test_what_this_machine_does_is_no_part_of_a_runs_identity() -> None:

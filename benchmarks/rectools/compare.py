@@ -87,11 +87,11 @@ RecTools' default, but for `use_key_padding_mask`: by default its SASRec reads p
 
 
 @dataclass(frozen=True)
-class Split:
+class Prepared:
     """A prepared dataset.
 
     Attributes:
-        events: `user_id`, `item_id`, `part`, each user's in order, with the rows of users and items among all as `user` and `item`.
+        events: `user_id`, `item_id`, `split`, each user's in order, with the rows of users and items among all as `user` and `item`.
         items: N, size of the catalogue.
         about: the manifest's content.
     """
@@ -101,7 +101,7 @@ class Split:
     about: Mapping[str, Any]
 
     @classmethod
-    def load(cls, folder: Path) -> Split:
+    def load(cls, folder: Path) -> Prepared:
         """Read a folder that `laserrec data prepare` wrote."""
         items = pl.read_parquet(folder / "items.parquet", columns=["item_id"]).with_row_index("item")
         events = pl.read_parquet(folder / "interactions.parquet").join(items, on="item_id", maintain_order="left")
@@ -109,14 +109,14 @@ class Split:
             events.with_columns(user=pl.col("user_id").rank("dense") - 1), len(items), json.loads((folder / "manifest.json").read_text())
         )
 
-    def history(self, part: str) -> pl.DataFrame:
-        """Return the events before a part."""
-        return self.events.filter(pl.col("part") < part)
+    def history(self, split: str) -> pl.DataFrame:
+        """Return the events before a split."""
+        return self.events.filter(pl.col("split") < split)
 
-    def cases(self, part: str) -> pl.DataFrame:
-        """Return each user's first event of a part, for users who have one and a history; the shortest histories come first."""
-        first = self.events.filter(pl.col("part") == part).unique("user", keep="first", maintain_order=True)
-        lengths = self.history(part).group_by("user").agg(length=pl.len())
+    def cases(self, split: str) -> pl.DataFrame:
+        """Return each user's first event of a split, for users who have one and a history; the shortest histories come first."""
+        first = self.events.filter(pl.col("split") == split).unique("user", keep="first", maintain_order=True)
+        lengths = self.history(split).group_by("user").agg(length=pl.len())
         return first.join(lengths, on="user").sort("length", "user")
 
 
@@ -127,25 +127,25 @@ def dataset(events: pl.DataFrame) -> Dataset:
     return Dataset.construct(pd.DataFrame(columns))
 
 
-def ranked(model: Model, split: Split, part: str, k: int) -> pl.DataFrame:
-    """Return a part's cases with the target's `rank_full` and `rank_filter_seen`.
+def ranked(model: Model, data: Prepared, split: str, k: int) -> pl.DataFrame:
+    """Return a split's cases with the target's `rank_full` and `rank_filter_seen`.
 
     Args:
         model: a fitted model.
-        split: the dataset.
-        part: whose targets are ranked, after all events before it.
+        data: the dataset.
+        split: whose targets are ranked, after all events before it.
         k: items that RecTools is asked for; a target that is not among them is ranked last.
     """
-    history = split.history(part)
+    history = data.history(split)
     chunks = []
-    for unsorted in split.cases(part).iter_slices(USERS_AT_A_TIME):
+    for unsorted in data.cases(split).iter_slices(USERS_AT_A_TIME):
         cases = unsorted.sort("user")
         users = cases["user"].to_numpy()
         targets = cases["item"].to_numpy()
         rows = np.arange(len(cases))
         read = history.join(cases, on="user", how="semi", maintain_order="left")
         listed = model.recommend(users, dataset(read), k=k, filter_viewed=False, add_rank_col=False, on_unsupported_targets="ignore")
-        scores = np.full((len(cases), split.items), -np.inf, dtype=np.float32)
+        scores = np.full((len(cases), data.items), -np.inf, dtype=np.float32)
         scores[np.searchsorted(users, listed["user_id"]), listed["item_id"]] = listed["score"]
         seen = np.zeros(scores.shape, dtype=bool)
         seen[np.searchsorted(users, read["user"].to_numpy()), read["item"].to_numpy()] = True
@@ -169,25 +169,25 @@ def figures(ranks: NDArray[np.int64]) -> dict[str, float]:
     return {name: float(values.mean()) for name, values in per_case(ranks).items()}
 
 
-def fit(name: str, split: Split, *, epochs: int, patience: int, seed: int) -> tuple[Model, dict[str, Any]]:
+def fit(name: str, data: Prepared, *, epochs: int, patience: int, seed: int) -> tuple[Model, dict[str, Any]]:
     """Train on the training events until validation stops rising and return the best epoch's model, with what is reported of it."""
     seed_everything(seed)
     kind, batches, settings = FITS[name]
     model = kind(**SIZES, **settings, data_preparator_type=batches, lightning_module_type=RealPositions)
-    train = dataset(split.history("valid"))
+    train = dataset(data.history("valid"))
     scores = []
     best = {}
     start = time.monotonic()
     while len(scores) < epochs and len(scores) - int(np.argmax([0.0, *scores])) < patience:
         model.fit_partial(train, min_epochs=1, max_epochs=1)
-        scores.append(figures(ranked(model, split, "valid", k=10)["rank_full"].to_numpy())["ndcg@10"])
+        scores.append(figures(ranked(model, data, "valid", k=10)["rank_full"].to_numpy())["ndcg@10"])
         if scores[-1] == max(scores):
             best = {key: value.clone() for key, value in model.torch_model.state_dict().items()}
         sys.stderr.write(f"{name}: epoch {len(scores)}: validation NDCG@10 {scores[-1]:.4f}, {time.monotonic() - start:.0f} s\n")
     model.torch_model.load_state_dict(best)
     about = {
         "model": name,
-        "fingerprint": split.about["fingerprint"],
+        "fingerprint": data.about["fingerprint"],
         "seconds": time.monotonic() - start,
         "parameters": sum(parameter.numel() for parameter in model.torch_model.parameters()),
         "settings": {**SIZES, **settings, "epochs": epochs, "patience": patience, "seed": seed},
@@ -208,7 +208,7 @@ class Row:
 
     @classmethod
     def load(cls, package: str, name: str, path: Path, fingerprint: str) -> Row:
-        """Read a file and refuse one of another split."""
+        """Read a file and refuse one of another data."""
         about = json.loads(pl.read_parquet_metadata(path)["about"])
         if about["fingerprint"] != fingerprint:
             raise SystemExit(f"{path} holds ranks on another split than that of --data. Delete it or name another folder.")
@@ -241,15 +241,15 @@ def main() -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     warnings.simplefilter("ignore")
-    split = Split.load(chosen.data)
+    data = Prepared.load(chosen.data)
     chosen.out.mkdir(parents=True, exist_ok=True)
-    fingerprint = split.about["fingerprint"]
+    fingerprint = data.about["fingerprint"]
     theirs = []
     for name in chosen.fits:
         path = chosen.out / f"{name}.parquet"
         if not path.is_file():
-            model, about = fit(name, split, epochs=chosen.epochs, patience=chosen.patience, seed=chosen.seed)
-            ranked(model, split, "test", k=split.items).write_parquet(path, metadata={"about": json.dumps(about)})
+            model, about = fit(name, data, epochs=chosen.epochs, patience=chosen.patience, seed=chosen.seed)
+            ranked(model, data, "test", k=data.items).write_parquet(path, metadata={"about": json.dumps(about)})
         theirs.append(Row.load("rectools", name, path, fingerprint))
     paths = [path for run in chosen.ours for path in sorted(run.glob("*/ranks-test.parquet")) if path.parent.name in FITS]
     ours = [Row.load("laserrec", f"{path.parts[-3]}/{path.parts[-2]}", path, fingerprint) for path in paths]
@@ -257,7 +257,7 @@ def main() -> None:
     found = {
         "benchmark": "rectools",
         **provenance(),
-        "dataset": {name: split.about[name] for name in ("name", "fingerprint", "counts")},
+        "dataset": {name: data.about[name] for name in ("name", "fingerprint", "counts")},
         "rows": [row.as_dict() for row in (*theirs, *ours)],
         "differences": [our.against(their) for our, their in pairs],
     }

@@ -16,7 +16,7 @@ import torch
 from benchmarks.speed.figures import Job, Measurement, Report, Target, ratio
 from benchmarks.speed.flops import through
 from benchmarks.speed.limits import measure_limits
-from benchmarks.speed.synthetic_shop import Setting, World
+from benchmarks.speed.synthetic_shop import Setting, SyntheticShop
 from benchmarks.speed.timing import Progress, Timing, silent, threads
 
 K = 10
@@ -40,17 +40,17 @@ def bench_serve(setting: Setting, requests: int = 300, progress: Progress = sile
     """
     with threads(setting.threads) as count, tempfile.TemporaryDirectory() as folder:
         progress("texts into the cache")
-        world = World(setting)
-        ours = _ours(world, Path(folder))
-        plain = _plain(world)
+        shop = SyntheticShop(setting)
+        ours = _ours(shop, Path(folder))
+        plain = _plain(shop)
         progress("the machine's limits")
-        before = measure_limits(world.shape, setting.side, world.device)
+        before = measure_limits(shop.shape, setting.side, shop.device)
         each = max(requests // setting.repeats, 1)
         progress(f"{each * setting.repeats} requests")
         _take(ours, WARM_UP), _take(plain, 1)
         rounds = [(_take(ours, each), _take(plain, max(each // PLAIN_EVERY, 1))) for _ in range(setting.repeats)]
-        limits = before.best(measure_limits(world.shape, setting.side, world.device))
-    jobs = _jobs(world)
+        limits = before.best(measure_limits(shop.shape, setting.side, shop.device))
+    jobs = _jobs(shop)
     found = [
         Measurement.of(name, Timing(tuple(statistics.median(taken[place]) for taken in rounds)), jobs[name], limits)
         for place, name in enumerate((REQUEST, PLAIN))
@@ -75,19 +75,19 @@ def _take(request: Callable[[], object], count: int) -> list[float]:
     return taken
 
 
-def _ours(world: World, folder: Path) -> Callable[[], object]:
-    world.backbone.for_reading()  # as Laser.load has it
-    texts = world.texts("text_first")
+def _ours(shop: SyntheticShop, folder: Path) -> Callable[[], object]:
+    shop.backbone.for_reading()  # as Laser.load has it
+    texts = shop.texts("text_first")
     texts.encode_once(folder)
-    laser = world.laser(texts)
-    histories = itertools.cycle([[laser.item_ids[item] for item in row] for row in world.histories.tolist()])
+    laser = shop.laser(texts)
+    histories = itertools.cycle([[laser.item_ids[item] for item in row] for row in shop.histories.tolist()])
     return lambda: laser.recommend([next(histories)], K)
 
 
-def _plain(world: World) -> Callable[[], object]:
-    plain = world.plain(1)
-    virtual = world.virtual(1)
-    prompts = itertools.cycle(world.prompts(world.histories))
+def _plain(shop: SyntheticShop) -> Callable[[], object]:
+    plain = shop.plain(1)
+    virtual = shop.virtual(1)
+    prompts = itertools.cycle(shop.prompts(shop.histories))
 
     @torch.no_grad()
     def request() -> object:
@@ -96,17 +96,17 @@ def _plain(world: World) -> Callable[[], object]:
     return request
 
 
-def _jobs(world: World) -> dict[str, Job]:
+def _jobs(shop: SyntheticShop) -> dict[str, Job]:
     """Count a request of either route: the same work, with the weights as each keeps them."""
-    setting = world.setting
-    shape = world.shape
-    backbone = world.backbone
-    context = round(setting.history * statistics.mean(map(len, world.lines)))
+    setting = shop.setting
+    shape = shop.shape
+    backbone = shop.backbone
+    context = round(setting.history * statistics.mean(map(len, shop.lines)))
     work = through(shape, setting.prefix + 1, context=context, last_only=True).forward
     beside = context * shape.cached * backbone.storage_dtype.itemsize + setting.catalogue * shape.width * torch.float32.itemsize
     full = shape.layers * shape.matrices * backbone.dtype.itemsize
-    weights = {REQUEST: full if setting.weights == "full" else world.weight_bytes - backbone.embeddings.weight.nbytes, PLAIN: full}
-    return {name: Job(1, "requests", work, world.arithmetic, each + beside) for name, each in weights.items()}
+    weights = {REQUEST: full if setting.weights == "full" else shop.weight_bytes - backbone.embeddings.weight.nbytes, PLAIN: full}
+    return {name: Job(1, "requests", work, shop.arithmetic, each + beside) for name, each in weights.items()}
 
 
 def _percentile(rounds: list[list[float]], level: int, goal: float | None) -> Target:

@@ -99,7 +99,7 @@ class Setting:
         return LaserConfig.build("default", sections, "bench")
 
 
-class World:
+class SyntheticShop:
     """A shop, the language model, and histories.
 
     Attributes:

@@ -15,7 +15,7 @@ from torch.nn.functional import cosine_similarity
 from benchmarks.speed.figures import Job, Measurement, Report, Target, ratio, share
 from benchmarks.speed.flops import Work, causal_pairs, through
 from benchmarks.speed.limits import measure_limits
-from benchmarks.speed.synthetic_shop import Setting, World, read
+from benchmarks.speed.synthetic_shop import Setting, SyntheticShop, read
 from benchmarks.speed.timing import Progress, Route, interleave, silent, threads
 from laserrec.data.dataset import Cases
 from laserrec.data.ragged import Ragged
@@ -40,36 +40,36 @@ def bench_train(setting: Setting, progress: Progress = silent) -> Report:
     """
     with threads(setting.threads) as count, tempfile.TemporaryDirectory() as folder:
         progress("texts into the cache")
-        world = World(setting)
-        cached = world.texts("text_first")
+        shop = SyntheticShop(setting)
+        cached = shop.texts("text_first")
         cached.encode_once(Path(folder))
-        embeds = _embeds(world, cached)
-        routes = {name: _learning(world, *embed) for name, embed in embeds.items()}
-        routes[STEP] = Route(_step(world, cached))
+        embeds = _embeds(shop, cached)
+        routes = {name: _learning(shop, *embed) for name, embed in embeds.items()}
+        routes[STEP] = Route(_step(shop, cached))
         progress("the machine's limits")
-        before = measure_limits(world.shape, setting.side, world.device)
+        before = measure_limits(shop.shape, setting.side, shop.device)
         timings = interleave(routes, setting.repeats, progress=progress)
-        limits = before.best(measure_limits(world.shape, setting.side, world.device))
-        agreement = _agreement(world, embeds, cached)
-    jobs = _jobs(world)
+        limits = before.best(measure_limits(shop.shape, setting.side, shop.device))
+        agreement = _agreement(shop, embeds, cached)
+    jobs = _jobs(shop)
     found = {name: Measurement.of(name, timing, jobs[name], limits) for name, timing in timings.items()}
-    asked = asdict(setting) | {"threads": count, "arithmetic": world.arithmetic}
+    asked = asdict(setting) | {"threads": count, "arithmetic": shop.arithmetic}
     report = Report("train", asked, limits, list(found.values()), _targets(found), notes=[NOTE])
-    whole = sum(_prompt(world, row).total for row in world.histories[: setting.prompts].tolist())
+    whole = sum(_prompt(shop, row).total for row in shop.histories[: setting.prompts].tolist())
     report.details = agreement | {
-        "frozen_weights_bytes": world.weight_bytes,
-        "tokens_an_item": sum(map(len, world.lines)) / len(world.lines),
-        "prefix_first_share_counting_the_whole_last_layer": whole / limits.rate(world.arithmetic) / timings[PREFIX].median,
+        "frozen_weights_bytes": shop.weight_bytes,
+        "tokens_an_item": sum(map(len, shop.lines)) / len(shop.lines),
+        "prefix_first_share_counting_the_whole_last_layer": whole / limits.rate(shop.arithmetic) / timings[PREFIX].median,
     }
     return report
 
 
-def _embeds(world: World, cached: ItemTexts) -> dict[str, tuple[int, Embed]]:
+def _embeds(shop: SyntheticShop, cached: ItemTexts) -> dict[str, tuple[int, Embed]]:
     """Return each route as its number of histories and the function from virtual tokens [B, L + 1, H] to embeddings [B, H]."""
-    users, prompts = world.histories[: world.setting.users], world.histories[: world.setting.prompts]
-    plain = world.plain(world.setting.batch)
-    texts = world.prompts(prompts)
-    whole = world.texts("prefix_first").reader
+    users, prompts = shop.histories[: shop.setting.users], shop.histories[: shop.setting.prompts]
+    plain = shop.plain(shop.setting.batch)
+    texts = shop.prompts(prompts)
+    whole = shop.texts("prefix_first").reader
     return {
         CACHED: (len(users), lambda virtual: read(cached.reader, users, virtual)),
         PLAIN_APART: (len(prompts), lambda virtual: plain.read(texts, virtual, "text_first", apart=True)),
@@ -79,24 +79,24 @@ def _embeds(world: World, cached: ItemTexts) -> dict[str, tuple[int, Embed]]:
     }
 
 
-def _learning(world: World, rows: int, embed: Embed) -> Route:
+def _learning(shop: SyntheticShop, rows: int, embed: Embed) -> Route:
     """Return forward and backward, with the virtual tokens as leaves."""
-    pull = torch.randn(rows, world.backbone.width).to(world.device)
+    pull = torch.randn(rows, shop.backbone.width).to(shop.device)
 
     def run(virtual: Tensor) -> None:
         embed(virtual).backward(pull)
 
-    return Route(run, lambda: world.virtual(rows).requires_grad_())
+    return Route(run, lambda: shop.virtual(rows).requires_grad_())
 
 
-def _step(world: World, cached: ItemTexts) -> Callable[[object], None]:
+def _step(shop: SyntheticShop, cached: ItemTexts) -> Callable[[object], None]:
     """Return a whole step of stage 1 or 2, as training takes it: M-Former, language model, scores of the catalogue, loss, AdamW."""
-    laser = world.system(cached)
-    users = world.histories[: world.setting.users].cpu().numpy()
+    laser = shop.system(cached)
+    users = shop.histories[: shop.setting.users].cpu().numpy()
     # The target is the first item of the history: any item costs the same.
     histories = Ragged.from_rows([np.append(row, row[0]) for row in users])
     no_cases = Cases(np.empty(0, np.int64), Ragged.from_rows([]), np.empty(0, np.int64))
-    task = LaserTask(laser, histories, no_cases, balance=0.01, positions=1, refresh=False, seed=world.setting.seed)
+    task = LaserTask(laser, histories, no_cases, balance=0.01, positions=1, refresh=False, seed=shop.setting.seed)
     optimiser = torch.optim.AdamW([p for p in task.module.parameters() if p.requires_grad], lr=1e-5)
     task.module.train()
 
@@ -109,10 +109,10 @@ def _step(world: World, cached: ItemTexts) -> Callable[[object], None]:
 
 
 @torch.no_grad()
-def _agreement(world: World, embeds: dict[str, tuple[int, Embed]], cached: ItemTexts) -> dict[str, float | int | None]:
+def _agreement(shop: SyntheticShop, embeds: dict[str, tuple[int, Embed]], cached: ItemTexts) -> dict[str, float | int | None]:
     """Return the smallest cosine between ours and the plain route's embedding of the same history, in each order."""
-    rows = min(world.setting.users, world.setting.prompts)
-    virtual = world.virtual(max(world.setting.users, world.setting.prompts))
+    rows = min(shop.setting.users, shop.setting.prompts)
+    virtual = shop.virtual(max(shop.setting.users, shop.setting.prompts))
     pairs = {"text_first": (CACHED, PLAIN_APART), "prefix_first": (PREFIX, PLAIN_PREFIX)}
     found: dict[str, float | int | None] = {}
     for order, names in pairs.items():
@@ -121,29 +121,29 @@ def _agreement(world: World, embeds: dict[str, tuple[int, Embed]], cached: ItemT
     return found
 
 
-def _prompt(world: World, row: list[int], *, apart: bool = False, last_only: bool = False) -> Work:
+def _prompt(shop: SyntheticShop, row: list[int], *, apart: bool = False, last_only: bool = False) -> Work:
     """Count a whole prompt, causal in either order; `apart` where items do not see each other."""
-    lengths = [len(world.lines[item]) for item in row]
-    new = world.setting.prefix + 1
+    lengths = [len(shop.lines[item]) for item in row]
+    new = shop.setting.prefix + 1
     total = sum(lengths) + new
     pairs = sum(map(causal_pairs, lengths)) + causal_pairs(total) - causal_pairs(total - new) if apart else None
-    return through(world.shape, total, pairs=pairs, last_only=last_only)
+    return through(shop.shape, total, pairs=pairs, last_only=last_only)
 
 
-def _jobs(world: World) -> dict[str, Job]:
-    setting = world.setting
-    shape = world.shape
-    users, prompts = world.histories[: setting.users].tolist(), world.histories[: setting.prompts].tolist()
-    texts = [sum(len(world.lines[item]) for item in row) for row in users]
+def _jobs(shop: SyntheticShop) -> dict[str, Job]:
+    setting = shop.setting
+    shape = shop.shape
+    users, prompts = shop.histories[: setting.users].tolist(), shop.histories[: setting.prompts].tolist()
+    texts = [sum(len(shop.lines[item]) for item in row) for row in users]
     cached = sum(through(shape, setting.prefix + 1, context=text, last_only=True).total for text in texts)
     # Keys and values are needed on the way forward and on the way back.
-    keys_values = 2 * sum(texts) * shape.cached * world.backbone.storage_dtype.itemsize
+    keys_values = 2 * sum(texts) * shape.cached * shop.backbone.storage_dtype.itemsize
 
     def job(flops: float, rows: int, bytes_read: float = 0.0) -> Job:
-        return Job(rows, "users", flops, world.arithmetic, bytes_read)
+        return Job(rows, "users", flops, shop.arithmetic, bytes_read)
 
     def whole(apart: bool = False, last_only: bool = False) -> Job:
-        return job(sum(_prompt(world, row, apart=apart, last_only=last_only).total for row in prompts), len(prompts))
+        return job(sum(_prompt(shop, row, apart=apart, last_only=last_only).total for row in prompts), len(prompts))
 
     return {
         CACHED: job(cached, len(users), keys_values),

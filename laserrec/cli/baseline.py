@@ -83,14 +83,14 @@ def _measure(run: RunFolder, wish: _Wish) -> list[Result]:
     """Train and evaluate what a run does not have yet."""
     from laserrec.cli.support import progress_console, resumable
     from laserrec.runs.baselines import measure_baseline
-    from laserrec.runs.folder import PARTS
+    from laserrec.runs.folder import EVALUATED_SPLITS
     from laserrec.training.observers import EpochLog, ProgressBar
 
     observers = [ProgressBar(progress_console()), EpochLog(run.path)]
     results: list[Result] = []
     with resumable(shlex.join(["laserrec", *sys.argv[1:]])), run.work(wish.device):
         for name in wish.names:
-            results += measure_baseline(baseline_named(name), wish.data, run, observers, PARTS, wish.device).values()
+            results += measure_baseline(baseline_named(name), wish.data, run, observers, EVALUATED_SPLITS, wish.device).values()
     return results
 
 
@@ -110,14 +110,14 @@ def _show_seeds(folders: Sequence[Path], names: Sequence[str], as_json: bool) ->
     from laserrec.cli.support import print_json
     from laserrec.comparison.compare import summarise_runs
     from laserrec.comparison.layout import summary_grids
-    from laserrec.runs.folder import PARTS
+    from laserrec.runs.folder import EVALUATED_SPLITS
 
-    parts = [part for part in PARTS if (folders[0] / names[0] / f"ranks-{part}.parquet").is_file()]
-    found = [[summarise_runs([folder / name for folder in folders], part) for name in names] for part in parts]
+    splits = [split for split in EVALUATED_SPLITS if (folders[0] / names[0] / f"ranks-{split}.parquet").is_file()]
+    found = [[summarise_runs([folder / name for folder in folders], split) for name in names] for split in splits]
     if as_json:
-        print_json({"runs": list(map(str, folders)), "results": [asdict(summary) for of_part in found for summary in of_part]})
+        print_json({"runs": list(map(str, folders)), "results": [asdict(summary) for of_split in found for summary in of_split]})
     else:
-        show_grids([grid for of_part in found for grid in summary_grids(*of_part)])
+        show_grids([grid for of_split in found for grid in summary_grids(*of_split)])
 
 
 def _tell_penalties(settings: LaserConfig) -> None:

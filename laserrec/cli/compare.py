@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from laserrec.cli.evaluate import Part
+from laserrec.cli.evaluate import SplitOption
 from laserrec.cli.support import UsageError
 
 
@@ -15,7 +15,7 @@ def compare(
     runs: Annotated[
         list[Path], typer.Argument(help="Folders of runs, of models below one, of baselines, or of seeds; the first is tested.")
     ],
-    split: Annotated[Part, typer.Option(help="Which part of the dataset.")] = Part.test,
+    split: Annotated[SplitOption, typer.Option(help="Which split of the dataset.")] = SplitOption.test,
     json_file: Annotated[str | None, typer.Option("--json", metavar="FILE", help="Write everything as JSON; - for stdout.")] = None,
     markdown_file: Annotated[str | None, typer.Option("--markdown", metavar="FILE", help="Write the tables as Markdown.")] = None,
     html_file: Annotated[str | None, typer.Option("--html", metavar="FILE", help="Write the tables as a page.")] = None,

@@ -257,15 +257,15 @@ def _unknown(summary: PrepareSummary) -> str:
 
 
 def _show_inspection(inspection: Inspection) -> None:
-    parts = ", ".join(f"{part} {count:,}" for part, count in inspection.part_interactions.items())
+    splits = ", ".join(f"{split} {count:,}" for split, count in inspection.split_interactions.items())
     leaks = inspection.leaks
     lines = [
         ("users", f"{inspection.users:,}"),
         ("items", f"{inspection.items:,}"),
-        ("interactions", f"{inspection.interactions:,} ({parts})"),
+        ("interactions", f"{inspection.interactions:,} ({splits})"),
         ("density", f"{inspection.density:.4%}"),
         ("split", _split(inspection.split.kind, inspection.split.parameters)),
-        ("evaluated users", ", ".join(f"{part} {count:,}" for part, count in inspection.cases.items())),
+        ("evaluated users", ", ".join(f"{split} {count:,}" for split, count in inspection.cases.items())),
         ("events a user", _distribution(inspection.history_length)),
         ("events an item", _distribution(inspection.popularity)),
         ("events of the most popular tenth", f"{inspection.top_tenth:.1%}"),

@@ -86,7 +86,7 @@ def _show(found: Demonstration, run: RunFolder, folder: Path, report: str) -> No
     for verdict in found.verdicts:
         typer.echo(f"With {PROTOCOL_TITLES[verdict.protocol]}: {verdict.text}")
     typer.echo("Every model has a penalty on seen items, trained or chosen on validation.")
-    typer.echo("Laser's seconds and parameters include those of its id-based recommender; the language model is frozen.\n")
+    typer.echo("Laser's seconds and parameters include those of its sequential recommender; the language model is frozen.\n")
     for example in found.examples:
         show_recommendations(example.history, example.found, f"User {example.user}, who then took: {example.following}")
     show_comparison(run.compared)

@@ -11,7 +11,7 @@ import typer
 from laserrec.cli.support import Device
 
 
-class Part(StrEnum):
+class SplitOption(StrEnum):
     """Parts that `--split` takes."""
 
     valid = "valid"
@@ -20,12 +20,12 @@ class Part(StrEnum):
 
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Folder of the run.")],
-    split: Annotated[Part, typer.Option(help="Which part of the dataset.")] = Part.test,
+    split: Annotated[SplitOption, typer.Option(help="Which split of the dataset.")] = SplitOption.test,
     json_file: Annotated[str | None, typer.Option("--json", metavar="FILE", help="Write the figures as JSON; - for stdout.")] = None,
     data: Annotated[Path | None, typer.Option(help="Where the run's dataset lies now, when it was moved.")] = None,
     device: Device = None,
 ) -> None:
-    """Rank every item for every user of a part, under both protocols, and keep the ranks in the run."""
+    """Rank every item for every user of a split, under both protocols, and keep the ranks in the run."""
     from laserrec.cli.show import show_results
     from laserrec.cli.support import progress_console, write_json_to
     from laserrec.recommender import Laser

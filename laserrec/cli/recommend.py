@@ -54,7 +54,7 @@ def recommend(
         typer.Option("--skip-unknown", help="Pass over ids in --only and --without that are unknown; shows how many."),
     ] = False,
     include_seen: Annotated[bool, typer.Option("--include-seen", help="Items of the history may be recommended too.")] = False,
-    new_items: Annotated[
+    cold_start_bonus: Annotated[
         float | None, typer.Option(help="Score bonus for items without interactions, in standard deviations. [the fitted value]")
     ] = None,
     explain: Annotated[
@@ -74,11 +74,11 @@ def recommend(
     files = {name: None if file is None else _read_lines(file, "item ids") for name, file in (("only", only), ("without", without))}
     bounds = partial(_bounds, files, skip_unknown)
     if out is not None:
-        _write_all(_Model(run, device, new_items), data, out, k, not include_seen, bounds)
+        _write_all(_Model(run, device, cold_start_bonus), data, out, k, not include_seen, bounds)
         return
     ids = None if user is None else _dataset(run, data).history(user)
     with progress_console().status("Loading the model"):
-        laser = _Model(run, device, new_items).load()
+        laser = _Model(run, device, cold_start_bonus).load()
     if lines is not None:
         answer = Answer("After these texts", [(None, line) for line in lines], laser.recommend_texts([lines], k, **bounds(laser))[0])
     else:
@@ -133,15 +133,15 @@ class _Model:
 
     run: str
     device: str | None
-    new_items: float | None
+    cold_start_bonus: float | None
 
     def load(self) -> Laser:
         """Load it."""
         from laserrec.recommender import Laser
 
         laser = Laser.load(self.run, device=self.device)
-        if self.new_items is not None:
-            laser.new_items = self.new_items
+        if self.cold_start_bonus is not None:
+            laser.cold_start_bonus = self.cold_start_bonus
         return laser
 
 

@@ -27,7 +27,7 @@ BAR = 20
 """Characters of the longest bar."""
 TERMS = {
     "language_model": "language model",
-    "nearness": "nearness",
+    "neighbours": "neighbours",
     "collaborative": "collaborative",
     "cold_start_bonus": "cold-start bonus",
     "seen_penalty": "seen penalty",
@@ -40,18 +40,18 @@ def show_results(results: Sequence[Result]) -> None:
     from rich.text import Text
 
     console = Console()
-    parts = list(dict.fromkeys(result.evaluation.about["part"] for result in results))
+    splits = list(dict.fromkeys(result.evaluation.about["split"] for result in results))
     about = results[0].evaluation.about
-    scope = f"{about['dataset']}, {' and '.join(parts)}, {len(results[0].evaluation):,} users, all items ranked"
+    scope = f"{about['dataset']}, {' and '.join(splits)}, {len(results[0].evaluation):,} users, all items ranked"
     for protocol in results[0].evaluation.ranks:
         console.print(Text(printable(f"{scope}; {PROTOCOL_TITLES[protocol]}"), style="bold"), soft_wrap=True)
         table = _table("", *COLUMNS, "Seconds", "Parameters")
         for result in results:
             figures = result.evaluation.metrics(protocol)
-            model, part = result.evaluation.about["model"], result.evaluation.about["part"]
+            model, split = result.evaluation.about["model"], result.evaluation.about["split"]
             price = f"{result.seconds:,.0f}" if result.seconds else "–", _compact(result.parameters) if result.parameters else "–"
             table.add_row(
-                model if len(parts) == 1 else f"{model}, {part}", *(f"{figures[metric]:.4f}" for metric in COLUMNS.values()), *price
+                model if len(splits) == 1 else f"{model}, {split}", *(f"{figures[metric]:.4f}" for metric in COLUMNS.values()), *price
             )
         _print_whole(console, table)
 

@@ -82,7 +82,7 @@ def _train_seeds(out: Path, wish: _Wish, count: int) -> None:
     from laserrec.comparison.layout import summary_grids
     from laserrec.config import LaserConfig
     from laserrec.laser.folder import seed_runs
-    from laserrec.runs.folder import PARTS, RunFolder
+    from laserrec.runs.folder import EVALUATED_SPLITS, RunFolder
 
     if wish.plan:
         raise UsageError("--plan predicts one run; leave --seeds out and multiply.")
@@ -97,7 +97,9 @@ def _train_seeds(out: Path, wish: _Wish, count: int) -> None:
         RunFolder.occupied(folder, resume=wish.resume)
     for folder, number in zip(folders, seeds, strict=True):
         _train(folder, replace(wish, settings=settings.override([f"seed={number}"])), shown=False)
-    summaries = [summarise_runs(folders, part) for part in PARTS if all((run / f"ranks-{part}.parquet").is_file() for run in folders)]
+    summaries = [
+        summarise_runs(folders, split) for split in EVALUATED_SPLITS if all((run / f"ranks-{split}.parquet").is_file() for run in folders)
+    ]
     if wish.as_json:
         print_json({"runs": [str(folder) for folder in folders], "results": [asdict(summary) for summary in summaries]})
     else:

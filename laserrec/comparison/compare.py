@@ -11,11 +11,10 @@ from laserrec.comparison.entries import Entry, dataset_path, read_entries
 from laserrec.comparison.published import Published, published
 from laserrec.comparison.slices import Slice, slices
 from laserrec.comparison.statistics import PairedTest, paired_tests
-from laserrec.data.dataset import Dataset
+from laserrec.data.dataset import Dataset, EvaluatedSplit
 from laserrec.errors import DataError
 from laserrec.evaluation.metrics import PROTOCOLS, Protocol
 from laserrec.evaluation.statistics import interval
-from laserrec.runs.folder import Part
 
 METRICS = ("recall@10", "ndcg@10", "recall@50", "ndcg@50", "mrr")
 TESTED = ("recall@10", "ndcg@10", "recall@50")
@@ -90,14 +89,14 @@ class Compared:
     Attributes:
         dataset: its name.
         fingerprint: of the split.
-        part: which cases.
+        split: which cases.
         cases: how many.
         tables: one a protocol; their figures are not comparable with each other.
     """
 
     dataset: str
     fingerprint: str
-    part: Part
+    split: EvaluatedSplit
     cases: int
     tables: Sequence[Table]
 
@@ -112,41 +111,41 @@ class Summary:
 
     Attributes:
         dataset: its name.
-        part: which cases.
+        split: which cases.
         cases: how many.
         rows: the model's figures, by protocol.
     """
 
     dataset: str
-    part: Part
+    split: EvaluatedSplit
     cases: int
     rows: Mapping[Protocol, Row]
 
 
-def summarise_runs(paths: Sequence[Path], part: Part) -> Summary:
+def summarise_runs(paths: Sequence[Path], split: EvaluatedSplit) -> Summary:
     """Average runs of one model that differ in seed.
 
     Args:
         paths: folders of the runs.
-        part: which cases.
+        split: which cases.
 
     Raises:
         DataError: the runs differ in more than the seed, or were not evaluated on the same cases.
     """
-    entries = read_entries(paths, part)
+    entries = read_entries(paths, split)
     if len(entries) > 1:
         raise DataError(f"{', '.join(map(str, paths))} differ in more than the seed; set them side by side with laserrec compare.")
     evaluation = entries[0].evaluations[0]
     rows = {protocol: _row(entries[0], protocol) for protocol in PROTOCOLS}
-    return Summary(str(evaluation.about["dataset"]), part, len(evaluation), rows)
+    return Summary(str(evaluation.about["dataset"]), split, len(evaluation), rows)
 
 
-def compare_runs(paths: Sequence[Path], part: Part = "test", data: Path | None = None) -> Compared:
+def compare_runs(paths: Sequence[Path], split: EvaluatedSplit = "test", data: Path | None = None) -> Compared:
     """Compare models on the same cases; the first is tested against the others.
 
     Args:
         paths: folders of runs, of models below one, of baselines, or of seeds of either; what differs in seed alone is one model.
-        part: which cases.
+        split: which cases.
         data: where the dataset lies now, when it was moved.
 
     Raises:
@@ -154,7 +153,7 @@ def compare_runs(paths: Sequence[Path], part: Part = "test", data: Path | None =
         CheckpointError: a folder is not a run.
         MissingExtraError: SciPy is not installed.
     """
-    entries = read_entries(paths, part)
+    entries = read_entries(paths, split)
     if len(entries) < 2:
         raise DataError(f"Received runs of {entries[0].name} alone; a comparison needs two. Name another run.")
     about = entries[0].evaluations[0].about
@@ -165,32 +164,32 @@ def compare_runs(paths: Sequence[Path], part: Part = "test", data: Path | None =
             f"{place} has fingerprint {dataset.fingerprint[:12]}…; the runs were evaluated on {about['fingerprint'][:12]}…. "
             "Give their dataset with --data."
         )
-    return compare_entries(entries, dataset, part)
+    return compare_entries(entries, dataset, split)
 
 
-def compare_entries(entries: Sequence[Entry], data: Dataset, part: Part) -> Compared:
+def compare_entries(entries: Sequence[Entry], data: Dataset, split: EvaluatedSplit) -> Compared:
     """Compare entries; a single model gets figures and slices, and no test.
 
     Args:
         entries: the models; the first is tested against the others.
         data: the dataset that they were evaluated on.
-        part: which cases.
+        split: which cases.
 
     Raises:
         MissingExtraError: there is something to test, and SciPy is not installed.
     """
-    tables = [_table(entries, data, part, protocol) for protocol in PROTOCOLS]
-    return Compared(data.name, data.fingerprint, part, len(entries[0].evaluations[0]), tables)
+    tables = [_table(entries, data, split, protocol) for protocol in PROTOCOLS]
+    return Compared(data.name, data.fingerprint, split, len(entries[0].evaluations[0]), tables)
 
 
-def _table(entries: Sequence[Entry], data: Dataset, part: Part, protocol: Protocol) -> Table:
+def _table(entries: Sequence[Entry], data: Dataset, split: EvaluatedSplit, protocol: Protocol) -> Table:
     first, *others = entries
     return Table(
         protocol,
         [_row(entry, protocol) for entry in entries],
         paired_tests(first, others, TESTED, protocol),
         slices(entries, data, SLICED, protocol),
-        published(data.fingerprint) if protocol == "full" and part == "test" else [],
+        published(data.fingerprint) if protocol == "full" and split == "test" else [],
     )
 
 

@@ -1,6 +1,6 @@
 """Read the ranks of runs to compare, and of the models below a run; runs that differ in seed alone are one model.
 
-Figures of different splits are not comparable, so all ranks must have the same fingerprint, part and cases.
+Figures of different splits are not comparable, so all ranks must have the same fingerprint, split and cases.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from laserrec.data.dataset import EvaluatedSplit
 from laserrec.errors import CheckpointError, DataError
 from laserrec.evaluation.metrics import Evaluation, Protocol
 from laserrec.laser.folder import seed_runs, to_finish
-from laserrec.runs.folder import Part, RunFolder, read_result
+from laserrec.runs.folder import RunFolder, read_result
 
 
 @dataclass(frozen=True)
@@ -74,13 +75,13 @@ class _Read:
         return {"model": about.get("model"), "settings": about.get("settings", settings), "catalogue": catalogue}
 
 
-def read_entries(paths: Sequence[Path], part: Part) -> list[Entry]:
+def read_entries(paths: Sequence[Path], split: EvaluatedSplit) -> list[Entry]:
     """Read the ranks of runs.
 
     Args:
         paths: folders of runs, of models below one, or of seeds of either; a folder of baselines counts as all of them. A model that two
             folders hold is read once.
-        part: which cases.
+        split: which cases.
 
     Returns:
         One entry a model, in the order given; runs that differ in nothing but the seed are one entry.
@@ -97,7 +98,7 @@ def read_entries(paths: Sequence[Path], part: Part) -> list[Entry]:
     read: list[_Read] = []
     for place, path in enumerate(paths):
         known = {one.path.resolve() for one in read}
-        read += [_read(model, part) for model in _models(path, part) if model.resolve() not in known]
+        read += [_read(model, split) for model in _models(path, split) if model.resolve() not in known]
         if place == 0:
             _require_one_model(path, read)
     for other in read[1:]:
@@ -146,30 +147,30 @@ def _entry(group: Sequence[_Read], names: Counter[str]) -> Entry:
     )
 
 
-def _models(path: Path, part: Part) -> list[Path]:
+def _models(path: Path, split: EvaluatedSplit) -> list[Path]:
     """Return the models that a folder of seeds or of baselines holds; any other folder is one itself, and so is a run with seeds below."""
     if not (path / "run.json").is_file():
-        return [model for seed in seed_runs(path) for model in _models(seed, part)] or [path]
+        return [model for seed in seed_runs(path) for model in _models(seed, split)] or [path]
     if (path / "model").is_dir():
         return [path]
-    return sorted(ranks.parent for ranks in path.glob(f"*/ranks-{part}.parquet")) or [path]
+    return sorted(ranks.parent for ranks in path.glob(f"*/ranks-{split}.parquet")) or [path]
 
 
-def _read(path: Path, part: Part) -> _Read:
+def _read(path: Path, split: EvaluatedSplit) -> _Read:
     owner = _owner(path)
     if owner.path == path:
-        if not owner.ranks(part).is_file():
+        if not owner.ranks(split).is_file():
             if (path / "model").is_dir():
-                raise DataError(f"{path} was not evaluated on {part}. Run: laserrec evaluate {path} --split {part}")
-            raise DataError(f"{path} holds no ranks of {part}: it has not got so far, or its dataset has no such cases. {to_finish(path)}")
-        result = read_result(owner, part)
+                raise DataError(f"{path} was not evaluated on {split}. Run: laserrec evaluate {path} --split {split}")
+            raise DataError(f"{path} holds no ranks of {split}: it has not got so far, or its dataset has no such cases. {to_finish(path)}")
+        result = read_result(owner, split)
         # A demonstration's peak is that of all its models.
         alone = not (path / "results.json").is_file()
         return _Read(path, owner, result.evaluation, result.seconds, result.parameters, owner.about.get("peak_memory") if alone else None)
-    ranks = path / f"ranks-{part}.parquet"
+    ranks = path / f"ranks-{split}.parquet"
     if not ranks.is_file():
         raise DataError(
-            f"{path} holds no ranks of {part}. Give folders of `laserrec train --out` or `laserrec baseline --out`, or of models below one."
+            f"{path} holds no ranks of {split}. Give folders that `laserrec train` or `laserrec baseline` wrote, or of models below one."
         )
     evaluation = Evaluation.load(ranks)
     about = evaluation.about

@@ -112,7 +112,7 @@ code {{ overflow-wrap: anywhere; }}
 
 
 def _title(of: Compared | Summary, protocol: Protocol) -> str:
-    return f"{of.dataset}, {of.part}, {of.cases:,} users, all items ranked; {TITLES[protocol]}"
+    return f"{of.dataset}, {of.split}, {of.cases:,} users, all items ranked; {TITLES[protocol]}"
 
 
 def _figures(rows: Sequence[Row], others: Sequence[Published], title: str) -> Grid:

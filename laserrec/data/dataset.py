@@ -24,12 +24,12 @@ from laserrec.data.files import write_parquet
 from laserrec.data.ids import places_among
 from laserrec.data.ragged import Ragged
 from laserrec.data.splits import SplitInfo, SplitKind, fingerprint
-from laserrec.data.tables import EVENT_TYPES, ITEM, PART, PARTS, TITLE, SourceFile
+from laserrec.data.tables import EVENT_TYPES, ITEM, SPLIT, SPLITS, TITLE, SourceFile
 from laserrec.errors import DataError, UnknownIdError, shown
 from laserrec.system.atomic_folder import FolderKind
 
 FORMAT = 1
-CasesPart = Literal["valid", "test"]
+EvaluatedSplit = Literal["valid", "test"]
 """Parts that are evaluated."""
 _TABLES = ("items.parquet", "interactions.parquet")
 _KIND = FolderKind("dataset", ("manifest.json", *_TABLES), mark="manifest.json", error=DataError)
@@ -77,7 +77,7 @@ class Dataset:
         items: `item_id`, `title` (null where unknown), further attributes; row order is the item index.
         events: the interactions as numbers, divided; sorted by user, each user's in order, each user with one at least. Their items are
             the rows of `items`; times are seconds, or a step where the source has only an order.
-        split: how `part` came about.
+        split: how the events were divided.
         fingerprint: sha256 of the split, see `laserrec.data.splits`.
         manifest: what is written beside the tables: counts, sources, options.
     """
@@ -98,12 +98,12 @@ class Dataset:
         Args:
             name: what tables and reports call it.
             items: `item_id` and attributes, one row an item.
-            interactions: `user_id`, `item_id`, `timestamp`, `part`; each user's rows in order.
-            split: how `part` came about.
+            interactions: `user_id`, `item_id`, `timestamp`, `split`; each user's rows in order.
+            split: how the events were divided.
             details: more for the manifest.
 
         Raises:
-            DataError: a column is missing or of the wrong type, an id repeats, is null or unknown, or a user's parts are out of order.
+            DataError: a column is missing or of the wrong type, an id repeats, is null or unknown, or a user's splits are out of order.
         """
         items = _checked_items(items)
         return cls.of(name, items, _checked_events(interactions, items), split, details)
@@ -136,7 +136,7 @@ class Dataset:
         manifest = _read_manifest(path)
         split = _read_split(manifest.get("split"), path)
         items, interactions = (_read_table(path / name, manifest["files"].get(name)) for name in _TABLES)
-        dataset = cls.build(str(manifest["name"]), items, interactions, split, _details(manifest))
+        dataset = cls.build(str(manifest["name"]), items, interactions.rename({"part": SPLIT}, strict=False), split, _details(manifest))
         if dataset.fingerprint != manifest["fingerprint"]:
             raise DataError(
                 f"{path}: the tables have fingerprint {dataset.fingerprint[:12]}…, the manifest says {str(manifest['fingerprint'])[:12]}…; "
@@ -192,7 +192,7 @@ class Dataset:
 
     @cached_property
     def interactions(self) -> pl.DataFrame:
-        """The events as a table: `user_id`, `item_id`, `timestamp`, `part`."""
+        """The events as a table: `user_id`, `item_id`, `timestamp`, `split`."""
         return self.events.frame()
 
     @cached_property
@@ -239,7 +239,7 @@ class Dataset:
 
         Args:
             user_id: whose.
-            before: leave out the user's events of this part and later ones; None for all of their events.
+            before: leave out the user's events of this split and later ones; None for all of their events.
 
         Raises:
             UnknownIdError: no event is theirs.
@@ -248,27 +248,27 @@ class Dataset:
         items = self._histories[user]
         if before is not None:
             start, end = self._histories.offsets[user : user + 2]
-            items = items[self.events.parts[start:end] < PARTS.index(before)]
+            items = items[self.events.splits[start:end] < SPLITS.index(before)]
         return [self.item_ids[item] for item in items]
 
     def training_histories(self) -> Ragged:
-        """Return every user's item indices of part train in order, one row a user; a row may be empty."""
-        return _within(self._histories, self.events.parts, 0, 1)
+        """Return every user's item indices of split train in order, one row a user; a row may be empty."""
+        return _within(self._histories, self.events.splits, 0, 1)
 
-    def cases(self, part: CasesPart) -> Cases:
-        """Return one case a user: their first event of `part`, and all of their events before it.
+    def cases(self, split: EvaluatedSplit) -> Cases:
+        """Return one case a user: their first event of `split`, and all of their events before it.
 
-        Users without an event in `part`, or without one before it, have no case.
+        Users without an event in `split`, or without one before it, have no case.
 
         Raises:
-            DataError: there is no such part.
+            DataError: there is no such split.
         """
-        if part not in get_args(CasesPart):
-            raise DataError(f"Received the part {shown(part)}; allowed are 'valid' and 'test'.")
-        events, parts = self._histories, self.events.parts
-        code = PARTS.index(part)
-        before = _within(events, parts, BEFORE, code)
-        until = _within(events, parts, BEFORE, code + 1)
+        if split not in get_args(EvaluatedSplit):
+            raise DataError(f"Received the split {shown(split)}; allowed are 'valid' and 'test'.")
+        events, splits = self._histories, self.events.splits
+        code = SPLITS.index(split)
+        before = _within(events, splits, BEFORE, code)
+        until = _within(events, splits, BEFORE, code + 1)
         users = np.flatnonzero((before.lengths > 0) & (until.lengths > before.lengths)).astype(np.int64)
         targets = events.values[events.offsets[users] + before.lengths[users]]
         return Cases(users, before.take(users), targets)
@@ -302,9 +302,9 @@ def _details(manifest: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in manifest.items() if key not in {"format", "name", "fingerprint", "split", "counts", "files"}}
 
 
-def _within(events: Ragged, parts: NDArray[np.int8], first: int, end: int) -> Ragged:
-    """Return the events of the parts from code `first` to before `end`: one stretch of each row, since parts do not decrease within one."""
-    kept = (parts >= first) & (parts < end)
+def _within(events: Ragged, splits: NDArray[np.int8], first: int, end: int) -> Ragged:
+    """Return the events whose split has a code from `first` to before `end`: one stretch of each row, for codes never decrease in one."""
+    kept = (splits >= first) & (splits < end)
     ends = np.concatenate([[0], np.cumsum(kept)])[events.offsets]
     return Ragged(events.values[kept], ends.astype(np.int64))
 
@@ -327,7 +327,7 @@ def _checked_items(items: pl.DataFrame) -> pl.DataFrame:
 def _checked_events(table: pl.DataFrame, items: pl.DataFrame) -> Events:
     for name, kind in EVENT_TYPES.items():
         # Parts were an enumeration without history once; its codes are the same.
-        if table.schema.get(name) not in ((kind, pl.Enum(PARTS)) if name == PART else (kind,)):
+        if table.schema.get(name) not in ((kind, pl.Enum(SPLITS)) if name == SPLIT else (kind,)):
             raise DataError(f"The interactions need a column {name!r} of type {kind}; received {table.schema.get(name, 'none')}.")
     table = table.select(list(EVENT_TYPES))
     if not table.height:
@@ -337,7 +337,7 @@ def _checked_events(table: pl.DataFrame, items: pl.DataFrame) -> Events:
     events = Events.of(table)
     if (np.diff(events.user) < 0).any():
         events = events.take(np.argsort(events.user, kind="stable"))
-    if events.part is not None and ((np.diff(events.part) < 0) & (np.diff(events.user) == 0)).any():
+    if events.split is not None and ((np.diff(events.split) < 0) & (np.diff(events.user) == 0)).any():
         raise DataError("A user's events must be in order, history before train before valid before test.")
     return dataclasses.replace(events, items=items[ITEM], item=places_among(events.items, items[ITEM])[events.item])
 

@@ -10,10 +10,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from laserrec.data.ids import distinct, gather
-from laserrec.data.tables import ITEM, PART, PART_TYPE, PARTS, TIME, USER
+from laserrec.data.tables import ITEM, SPLIT, SPLIT_TYPE, SPLITS, TIME, USER
 
 BEFORE = -1
-"""Code of the part `history`: it comes before train. In tables it is the last, so that the others' codes are there as here."""
+"""Code of the split `history`: it comes before train. In tables it is the last, so that the others' codes are there as here."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Events:
         user: each event's user, int64 [rows].
         item: each event's item, int64 [rows].
         time: int64 [rows]; microseconds in what a reader gives, seconds in a dataset.
-        part: -1 history, 0 train, 1 valid, 2 test, int8 [rows]; None where the events are not divided.
+        split: -1 history, 0 train, 1 valid, 2 test, int8 [rows]; None where the events are not divided.
     """
 
     users: pl.Series
@@ -34,42 +34,42 @@ class Events:
     user: NDArray[np.int64]
     item: NDArray[np.int64]
     time: NDArray[np.int64]
-    part: NDArray[np.int8] | None = None
+    split: NDArray[np.int8] | None = None
 
     @classmethod
     def of(cls, table: pl.DataFrame) -> Events:
         """Number the ids of a table.
 
         Args:
-            table: `user_id` and `item_id` (String), `timestamp` (Int64) and perhaps `part`, without nulls.
+            table: `user_id` and `item_id` (String), `timestamp` (Int64) and perhaps `split`, without nulls.
         """
         with ThreadPoolExecutor(2) as pool:
             (users, user), (items, item) = pool.map(distinct, (table[USER], table[ITEM]))
-        part = None
-        if PART in table.columns:
-            part = table[PART].to_physical().to_numpy().astype(np.int8)
-            part = np.where(part == len(PARTS), BEFORE, part).astype(np.int8)
-        return cls(users, items, user, item, table[TIME].to_numpy(), part)
+        split = None
+        if SPLIT in table.columns:
+            split = table[SPLIT].to_physical().to_numpy().astype(np.int8)
+            split = np.where(split == len(SPLITS), BEFORE, split).astype(np.int8)
+        return cls(users, items, user, item, table[TIME].to_numpy(), split)
 
     def __len__(self) -> int:
         return len(self.user)
 
     @property
-    def parts(self) -> NDArray[np.int8]:
-        """Each event's part, int8 [rows], of events that are divided."""
-        if self.part is None:
-            raise ValueError("These events are not divided into parts.")
-        return self.part
+    def splits(self) -> NDArray[np.int8]:
+        """Each event's split, int8 [rows], of events that are divided."""
+        if self.split is None:
+            raise ValueError("These events are not divided into splits.")
+        return self.split
 
     def take(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> Events:
         """Return some rows, chosen by a mask or by their numbers."""
         if rows.dtype == np.bool_ and rows.all():
             return self
-        part = None if self.part is None else self.part[rows]
+        split = None if self.split is None else self.split[rows]
         places = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
         with ThreadPoolExecutor(2) as pool:  # numpy lets go of the interpreter while it gathers
             user, item, time = pool.map(lambda values: values.take(places), (self.user, self.item, self.time))
-        return replace(self, user=user, item=item, time=time, part=part)
+        return replace(self, user=user, item=item, time=time, split=split)
 
     def compact(self) -> Events:
         """Return the same events without the ids that none of them has."""
@@ -78,10 +78,10 @@ class Events:
         return replace(self, users=users, items=items, user=user, item=item)
 
     def frame(self) -> pl.DataFrame:
-        """Return the events as a table of ids, times and, if they are divided, parts."""
+        """Return the events as a table of ids, times and, if they are divided, splits."""
         columns = {USER: gather(self.users, self.user), ITEM: gather(self.items, self.item), TIME: pl.Series(self.time)}
-        if self.part is not None:
-            columns[PART] = gather(PART_TYPE.categories.cast(PART_TYPE), self.part.astype(np.int64) % len(PART_TYPE.categories))
+        if self.split is not None:
+            columns[SPLIT] = gather(SPLIT_TYPE.categories.cast(SPLIT_TYPE), self.split.astype(np.int64) % len(SPLIT_TYPE.categories))
         return pl.DataFrame(columns)
 
 

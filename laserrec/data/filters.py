@@ -19,7 +19,7 @@ _WORD = 2**64
 
 
 def in_order(events: Events, ties: Ties = "file", seed: int = 0) -> Events:
-    """Sort by user, part and moment.
+    """Sort by user, split and moment.
 
     Args:
         events: in the order of the source.
@@ -29,7 +29,7 @@ def in_order(events: Events, ties: Ties = "file", seed: int = 0) -> Events:
     """
     if not len(events):
         return events
-    who = events.user if events.part is None else events.user * 4 + (events.part.astype(np.int64) + 1)
+    who = events.user if events.split is None else events.user * 4 + (events.split.astype(np.int64) + 1)
     rows = np.argsort(_hashes(events, seed), kind="stable") if ties == "hash" else None
     for key in _keys(who, events.time):
         rows = stable_order(key, rows)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from laserrec.data.advice import MANY_TIES, Advice, tied_events
 from laserrec.data.dataset import Dataset
 from laserrec.data.splits import SplitInfo, known_split
-from laserrec.data.tables import HISTORY, ITEM, PART, PARTS, TIME, TITLE, USER
+from laserrec.data.tables import HISTORY, ITEM, SPLIT, SPLITS, TIME, TITLE, USER
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Inspection:
         users: number of users.
         items: number of items.
         interactions: number of events.
-        part_interactions: events of each part; those that are read and not trained on where there are any.
+        split_interactions: events of each split; those that are read and not trained on where there are any.
         cases: users who are evaluated in valid and in test.
         density: interactions / (users · items).
         history_length: events a user.
@@ -95,7 +95,7 @@ class Inspection:
     users: int
     items: int
     interactions: int
-    part_interactions: dict[str, int]
+    split_interactions: dict[str, int]
     cases: dict[str, int]
     density: float
     history_length: Distribution
@@ -127,7 +127,7 @@ def inspect(dataset: Dataset) -> Inspection:
     texts = items.drop(ITEM)
     titles = items[TITLE].drop_nulls()
     seen = [target in history for history, target in zip(test.histories, test.targets, strict=True)]
-    counts = {part: int((events[PART] == part).sum()) for part in (*PARTS, HISTORY)}
+    counts = {split: int((events[SPLIT] == split).sum()) for split in (*SPLITS, HISTORY)}
     order = dataset.details.get("source", {}).get("order", {})
     ties = float(events.select((pl.len().over(USER, TIME) > 1).mean()).item())
     # Moments are stored in seconds; the source may have told them apart more finely.
@@ -140,7 +140,7 @@ def inspect(dataset: Dataset) -> Inspection:
         users=len(dataset.user_ids),
         items=items.height,
         interactions=events.height,
-        part_interactions={part: count for part, count in counts.items() if count or part in PARTS},
+        split_interactions={split: count for split, count in counts.items() if count or split in SPLITS},
         cases={"valid": len(dataset.cases("valid")), "test": len(test)},
         density=events.height / (len(dataset.user_ids) * items.height),
         history_length=Distribution.of(histories.lengths),
@@ -161,12 +161,12 @@ def inspect(dataset: Dataset) -> Inspection:
 def leaks(dataset: Dataset) -> Leaks:
     """Check that nothing of valid or test, and nothing later, is in train."""
     events = dataset.interactions
-    train, held_out = events.filter(pl.col(PART) == "train"), events.filter(pl.col(PART).is_in(["valid", "test"]))
+    train, held_out = events.filter(pl.col(SPLIT) == "train"), events.filter(pl.col(SPLIT).is_in(["valid", "test"]))
     same = held_out.join(train.select(USER, ITEM, TIME).unique(), on=[USER, ITEM, TIME], how="semi").height
     first = held_out.group_by(USER).agg(pl.col(TIME).min().alias("first"))
     later = train.join(first, on=USER).filter(pl.col(TIME) > pl.col("first")).height
     cut = dataset.split.parameters.get("valid_from") if dataset.split.kind == "global-time" else None
     after = train.filter(pl.col(TIME) >= cut).height if cut is not None else 0
-    test = held_out.filter(pl.col(PART) == "test")
+    test = held_out.filter(pl.col(SPLIT) == "test")
     older = float((test[TIME].to_numpy() < train[TIME].to_numpy().max()).mean()) if train.height and test.height else 0.0
     return Leaks(same, later, after, older)

@@ -28,7 +28,7 @@ from laserrec.errors import BadRowsError, DataError
 SHOWN_PROBLEMS = 10
 _FEW, _MUCH = 0.1, 1 / 3  # of the log's items in the table of items; of the events outside the core
 SHARE = 0.1
-"""Of all events, that the parts valid and test of a global-time split get each by default."""
+"""Of all events, that the splits valid and test of a global-time split get each by default."""
 
 
 @dataclass(frozen=True)
@@ -221,11 +221,11 @@ def _refuse_bad(raw: RawTables, allowed: float) -> None:
 
 def _ordered(raw: RawTables, options: PrepareOptions) -> tuple[Events, Ties, float]:
     """Return the events in order, what decides where moments tie, and the share of the events that do."""
-    events = raw.events if options.split is None else dataclasses.replace(raw.events, part=None)
+    events = raw.events if options.split is None else dataclasses.replace(raw.events, split=None)
     ties: Ties = options.ties or "file"
     ordered = in_order(events, ties, options.tie_seed)
     # A source's own split is somebody's decision down to the event: its order is not looked into.
-    if options.ties is None and events.part is None and sorted_by_item(ordered):
+    if options.ties is None and events.split is None and sorted_by_item(ordered):
         ties = "hash"
         ordered = in_order(events, ties, options.tie_seed)
     return ordered, ties, tied_share(ordered)
@@ -263,7 +263,7 @@ def _filtered(raw: RawTables, events: Events, options: PrepareOptions, counts: d
 
     items = raw.items
     # A source's own split is somebody's decision down to the event: it stays as it is.
-    events = keep("duplicates", events, events if events.part is not None else drop_duplicates(events))
+    events = keep("duplicates", events, events if events.split is not None else drop_duplicates(events))
     counts["repeats"] = count_repeats(events)
     events = events if options.keep_repeats else drop_repeats(events)
     known, titled = _among(events.items, items), _among(events.items, items.drop_nulls(TITLE))
@@ -299,7 +299,7 @@ def _refuse_idle_shares(options: PrepareOptions) -> None:
 
 def _divided(events: Events, options: PrepareOptions) -> tuple[Events, SplitInfo]:
     events = dataclasses.replace(events, time=events.time // MICROSECONDS)
-    if events.part is not None:
+    if events.split is not None:
         return events, SplitInfo("source", {})
     if options.split == "global-time":
         shares = (SHARE if share is None else share for share in (options.valid_share, options.test_share))

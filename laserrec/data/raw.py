@@ -51,7 +51,7 @@ class RawTables:
         ignored: columns of each table that were not read.
         left_out: rows that `keep` and `min_rating` left out.
         advice: what the user may want to choose otherwise.
-        own_split: the source brings its split in `part`.
+        own_split: the source brings its split in `split`.
         notes: what a user should know about how the source was read.
     """
 

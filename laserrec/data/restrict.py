@@ -12,10 +12,10 @@ import numpy as np
 
 from laserrec.data.dataset import Dataset
 from laserrec.data.events import BEFORE, Events
-from laserrec.data.tables import PARTS
+from laserrec.data.tables import SPLITS
 from laserrec.errors import DataError
 
-TRAIN, TEST = PARTS.index("train"), PARTS.index("test")
+TRAIN, TEST = SPLITS.index("train"), SPLITS.index("test")
 
 
 def keep_users(data: Dataset, share: float, seed: int = 0) -> Dataset:
@@ -37,14 +37,14 @@ def keep_users(data: Dataset, share: float, seed: int = 0) -> Dataset:
     if not 0 < share <= 1:
         raise DataError(f"The share of users must be above 0 and at most 1; received {share}.")
     events = data.events
-    parts = events.parts
-    trained = np.unique(events.user[parts == TRAIN])
+    splits = events.splits
+    trained = np.unique(events.user[splits == TRAIN])
     kept = np.random.default_rng(seed).permutation(trained)[: max(1, round(share * len(trained)))]
     learnt = np.zeros(len(events.users), dtype=bool)
     learnt[kept] = True
-    read_only = ~learnt[events.user] & (parts < TEST)
-    part = np.where(read_only, BEFORE, parts).astype(np.int8)
-    return _derived(data, replace(events, part=part), f"{100 * share:.3g}% of users", {"users": share, "seed": seed})
+    read_only = ~learnt[events.user] & (splits < TEST)
+    split = np.where(read_only, BEFORE, splits).astype(np.int8)
+    return _derived(data, replace(events, split=split), f"{100 * share:.3g}% of users", {"users": share, "seed": seed})
 
 
 def hide_items(data: Dataset, share: float, seed: int = 0) -> Dataset:
@@ -70,8 +70,8 @@ def hide_items(data: Dataset, share: float, seed: int = 0) -> Dataset:
     events, count = data.events, len(data.item_ids)
     hidden = np.zeros(count, dtype=bool)
     hidden[np.random.default_rng(seed).choice(count, max(1, round(share * count)), replace=False)] = True
-    kept = events.take((events.parts == TEST) | ~hidden[events.item])
-    if not (kept.parts == TRAIN).any():
+    kept = events.take((events.splits == TEST) | ~hidden[events.item])
+    if not (kept.splits == TRAIN).any():
         raise DataError(f"{share:.0%} of the items are in all training events; hide fewer.")
     users, user = np.unique(kept.user, return_inverse=True)
     kept = replace(kept, users=kept.users.gather(users), user=user.astype(np.int64))

@@ -1,6 +1,6 @@
 """How a user's events are divided into train, valid and test, and how a division is named.
 
-A split is identified by its fingerprint, which covers the catalogue, the users, the order of each user's events and their parts. It does
+A split is identified by its fingerprint, which covers the catalogue, the users, the order of each user's events and their splits. It does
 not cover file bytes, texts, or times beyond the order they give: two people who prepare the same split get the same fingerprint.
 """
 
@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from laserrec.data.events import Events
-from laserrec.data.tables import PARTS
+from laserrec.data.tables import SPLITS
 from laserrec.errors import DataError
 
 SplitKind = Literal["leave-one-out", "global-time", "source"]
@@ -67,14 +67,14 @@ def leave_one_out(events: Events) -> tuple[Events, SplitInfo]:
         events: interactions sorted by user, in each user's order.
 
     Returns:
-        The same rows with `part`, and how they were divided.
+        The same rows with `split`, and how they were divided.
     """
     lengths = np.bincount(events.user, minlength=len(events.users))
     last = np.cumsum(lengths)[lengths >= 3] - 1
-    part = np.zeros(len(events), dtype=np.int8)
-    part[last - 1] = PARTS.index("valid")
-    part[last] = PARTS.index("test")
-    return replace(events, part=part), SplitInfo("leave-one-out", {})
+    split = np.zeros(len(events), dtype=np.int8)
+    split[last - 1] = SPLITS.index("valid")
+    split[last] = SPLITS.index("test")
+    return replace(events, split=split), SplitInfo("leave-one-out", {})
 
 
 def global_time(events: Events, valid_from: int, test_from: int) -> tuple[Events, SplitInfo]:
@@ -86,19 +86,19 @@ def global_time(events: Events, valid_from: int, test_from: int) -> tuple[Events
         test_from: first second of test.
 
     Raises:
-        DataError: the moments are in the wrong order, or leave a part empty.
+        DataError: the moments are in the wrong order, or leave a split empty.
     """
     if valid_from >= test_from:
         raise DataError(f"A global-time split needs valid_from < test_from; received {valid_from} and {test_from} (seconds since 1970).")
-    part = np.digitize(events.time, [valid_from, test_from]).astype(np.int8)
-    present = [PARTS[code] for code in np.unique(part)]
+    split = np.digitize(events.time, [valid_from, test_from]).astype(np.int8)
+    present = [SPLITS[code] for code in np.unique(split)]
     if len(present) < 3:
         times = f"{events.time.min()} to {events.time.max()}" if len(events) else "nothing to nothing"
         raise DataError(
             f"The global-time split at {valid_from} and {test_from} leaves only {', '.join(sorted(present)) or 'nothing'}; "
             f"times run from {times} (seconds since 1970). Choose moments between them."
         )
-    return replace(events, part=part), SplitInfo("global-time", {"valid_from": valid_from, "test_from": test_from})
+    return replace(events, split=split), SplitInfo("global-time", {"valid_from": valid_from, "test_from": test_from})
 
 
 def moments_at(events: Events, valid_share: float, test_share: float) -> tuple[int, int]:
@@ -112,7 +112,7 @@ def moments_at(events: Events, valid_share: float, test_share: float) -> tuple[i
 def fingerprint(events: Events) -> str:
     """Return the sha256 (hex) of a split.
 
-    It covers the sorted item ids, the sorted user ids and, user by user in that order, the items of the events with their parts.
+    It covers the sorted item ids, the sorted user ids and, user by user in that order, the items of the events with their splits.
 
     Args:
         events: divided, sorted by user, each user's rows in order; every user has one. `items` is the catalogue, in any order.
@@ -122,6 +122,6 @@ def fingerprint(events: Events) -> str:
     digest = hashlib.sha256(b"laserrec split 1\n")
     for ids in (events.items.sort(), events.users):
         digest.update(json.dumps(ids.to_list(), ensure_ascii=True, separators=(",", ":")).encode())
-    for codes in (events.user, place[events.item], events.parts):
+    for codes in (events.user, place[events.item], events.splits):
         digest.update(np.ascontiguousarray(codes, dtype="<i8").data)
     return digest.hexdigest()

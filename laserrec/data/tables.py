@@ -17,13 +17,13 @@ from laserrec.data.values import NULL_MARKS, texts
 USER = "user_id"
 ITEM = "item_id"
 TIME = "timestamp"
-PART = "part"
+SPLIT = "split"
 TITLE = "title"
-PARTS = ("train", "valid", "test")
+SPLITS = ("train", "valid", "test")
 HISTORY = "history"
-"""The part of events that cases are read with and nothing is trained on: of users, or of a time, that a dataset leaves out of training."""
-PART_TYPE = pl.Enum((*PARTS, HISTORY))
-EVENT_TYPES: dict[str, pl.DataType] = {USER: pl.String(), ITEM: pl.String(), TIME: pl.Int64(), PART: PART_TYPE}
+"""The split of events that cases are read with and nothing is trained on: of users, or of a time, that a dataset leaves out of training."""
+SPLIT_TYPE = pl.Enum((*SPLITS, HISTORY))
+EVENT_TYPES: dict[str, pl.DataType] = {USER: pl.String(), ITEM: pl.String(), TIME: pl.Int64(), SPLIT: SPLIT_TYPE}
 """Columns of interactions with their types."""
 MICROSECONDS = 1_000_000
 """Readers give times in microseconds, so that events within one second keep their order; a dataset stores seconds."""

@@ -30,8 +30,8 @@ from laserrec.system.atomic import aside
 
 Protocol = Literal["full", "filter_seen"]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
-OLD_NAMES: Mapping[str, Protocol] = {"all": "full", "unseen": "filter_seen"}
-"""What ranks saved before version 0.2 call the protocols."""
+OLD_NAMES = {"all": "full", "unseen": "filter_seen", "part": "split"}
+"""What earlier versions called protocols and columns in saved ranks."""
 KS = (1, 5, 10, 20, 50)
 """Lengths of lists that the field reports."""
 Scorer = Callable[[Tensor, Tensor], Tensor]
@@ -48,7 +48,7 @@ class Evaluation:
         lengths: items in the history, int64 [R].
         ranks: the target's rank from 1, int64 [R], by protocol.
         lists: coverage@K and novelty@K of the recommended lists, by protocol; empty where no lists were asked for.
-        about: what was evaluated: model, dataset, fingerprint, part; kept with the ranks.
+        about: what was evaluated: model, dataset, fingerprint, split; kept with the ranks.
     """
 
     users: NDArray[np.int64]
@@ -131,12 +131,13 @@ class Evaluation:
             ranks = {protocol: _column(table, f"rank_{protocol}") for protocol in PROTOCOLS}
             lists = {OLD_NAMES.get(protocol, protocol): found for protocol, found in json.loads(header["lists"]).items()}
             about = json.loads(header["about"])
+            if not (isinstance(about, dict) and isinstance(about.get("fingerprint", ""), str)):
+                raise ValueError("its description is no object")
+            about = {OLD_NAMES.get(key, key): value for key, value in about.items()}
             found = cls(_column(table, "user"), _column(table, "target"), _column(table, "history_length"), ranks, lists, about)
             # Files of older versions have no checksum.
             if header.get("sha256") not in (None, found._checksum(header["about"], header["lists"])):
                 raise ValueError("its content does not match its checksum")
-            if not (isinstance(about, dict) and isinstance(about.get("fingerprint", ""), str)):
-                raise ValueError("its description is no object")
             return found
         except FileNotFoundError as error:
             raise DataError(f"There is no file {path}; evaluate the run first.") from error
@@ -172,7 +173,7 @@ def evaluate(
         TrainingError: a score is NaN.
     """
     if not len(cases):
-        raise DataError("Received no case to evaluate: no user has an event in this part and one before it. See `laserrec data inspect`.")
+        raise DataError("Received no case to evaluate: no user has an event in this split and one before it. See `laserrec data inspect`.")
     ranks = {protocol: np.empty(len(cases), np.int64) for protocol in PROTOCOLS}
     lists: dict[Protocol, list[Tensor]] = {protocol: [] for protocol in PROTOCOLS}
     order = np.argsort(cases.histories.lengths, kind="stable")
@@ -194,7 +195,7 @@ def evaluate(
         count = rows_at_once(scores.shape[1], at_once)
     measured: dict[Protocol, dict[str, float]] = {}
     if popularity is not None:
-        measured = {protocol: list_metrics(torch.cat(parts).numpy(), popularity, list_length) for protocol, parts in lists.items()}
+        measured = {protocol: list_metrics(torch.cat(rows).numpy(), popularity, list_length) for protocol, rows in lists.items()}
     return Evaluation(cases.users, cases.targets, cases.histories.lengths, ranks, measured, about or {})
 
 

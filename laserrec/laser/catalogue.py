@@ -80,4 +80,4 @@ class Catalogue:
         found = {"item_states": self.states}
         if self.neighbours is not None:
             found |= {f"neighbours.{name}": table for name, table in self.neighbours.state_dict().items()}
-        return found if self.bonus is None else found | {"scorer.lift": self.bonus}
+        return found if self.bonus is None else found | {"scorer.cold_start_bonus": self.bonus}

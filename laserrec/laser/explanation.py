@@ -36,14 +36,14 @@ class Terms:
 
     Attributes:
         language_model: scale · cosine of the directions of the history and the item.
-        nearness: how near the item is to those of the history by text.
+        neighbours: how near the item is to those of the history by text.
         collaborative: the sequential recommender's score; for a cold item the mean of its nearest warm ones.
         cold_start_bonus: what a cold item gets beyond that mean.
         seen_penalty: below 0 for an item of the history.
     """
 
     language_model: float
-    nearness: float | None
+    neighbours: float | None
     collaborative: float | None
     cold_start_bonus: float | None
     seen_penalty: float | None
@@ -204,15 +204,15 @@ def _read(system: LaserSystem, items: Tensor, mask: Tensor, informed: Tensor) ->
 
 
 def _terms(system: LaserSystem, users: Tensor, items: Tensor, mask: Tensor, asked: Tensor) -> Tensor:
-    """Return the terms of the scores of some items, int64 [A], after histories: float64 [5, V, A] on the CPU, as in `Scorer.terms`."""
+    """Return `Scorer.weighted_terms` of some items, int64 [A], after histories: float64 [5, V, A] on the CPU."""
     scorer, catalogue = system.model.scorer, system.catalogue
-    every = scorer.directing()(users) @ catalogue.unit_vectors[asked].T
+    every = scorer.projection()(users) @ catalogue.unit_vectors[asked].T
     parts, rows = [], rows_at_once(len(catalogue))
     for cosines, here, real in zip(every.split(rows), items.split(rows), mask.split(rows), strict=True):
-        near, collaborative = (None if term is None else term[:, asked] for term in system.beside(here, real, bonus=0.0))
+        neighbours, collaborative = (None if term is None else term[:, asked] for term in system.other_terms(here, real, bonus=0.0))
         bonus = system.bonus * system.collaborative.gets_bonus(here, real, asked)
         seen = ((here[..., None] == asked) & real[..., None]).any(1)
-        parts.append(scorer.terms(ScoreTerms(cosines, near, collaborative), bonus, seen))
+        parts.append(scorer.weighted_terms(ScoreTerms(cosines, neighbours, collaborative), bonus, seen))
     return torch.cat(parts, dim=1).cpu().double()
 
 
@@ -229,7 +229,8 @@ def _explained(
         routed: expert and its probability.
     """
     scorer, catalogue, view = system.model.scorer, system.catalogue, system.collaborative
-    has = (scorer.nearness is not None, scorer.trust is not None, scorer.trust is not None, scorer.penalty is not None)
+    collaborative = scorer.collaborative_weight is not None
+    has = (scorer.neighbour_weight is not None, collaborative, collaborative, scorer.seen_penalty is not None)
     directions = catalogue.unit_vectors
     cosines = (directions[asked] @ directions[torch.tensor(history, device=asked.device)].T).tolist()
     whole, without_prefix, *without_item = terms.sum(0)

@@ -3,7 +3,7 @@
 config.json                 the settings
 laser.json                  format, provenance, costs, sizes, checksums of the files below
 laser.safetensors           virtual tokens, M-Former, scorer, item matrix
-collaborative.safetensors   the frozen id-based recommenders, and which items they know
+collaborative.safetensors   the frozen sequential recommenders, and which items they know
 items.parquet               item_id and attributes, in index order
 """
 
@@ -35,6 +35,14 @@ from laserrec.system.atomic_folder import FolderKind
 from laserrec.system.files import read_json, read_tensors, write_json, write_tensors
 
 FORMAT = 5
+RENAMED = {
+    "scorer.trust": "scorer.collaborative_weight",
+    "scorer.nearness": "scorer.neighbour_weight",
+    "scorer.penalty": "scorer.seen_penalty",
+    "scorer.lift": "scorer.cold_start_bonus",
+    "scorer.mixing": "scorer.whitening",
+}
+"""Names of trained tensors in folders of earlier versions."""
 NEIGHBOURS = "neighbours.items"
 """How the name of a table of neighbours ends."""
 NOT_NEGATIVE, LARGEST = ("neighbours.weights", "scorer.shares"), 1e6
@@ -113,7 +121,8 @@ class ModelFolder:
             raise CheckpointError(f"{folder} is not a complete laserrec model: it lacks {', '.join(missing)}.")
         config = LaserConfig.load(folder / "config.json")
         about = _read_about(folder)
-        weights, _ = read_tensors(folder / "laser.safetensors", sealed=False)  # laser.json has the sha256 of the files
+        trained, _ = read_tensors(folder / "laser.safetensors", sealed=False)  # laser.json has the sha256 of the files
+        weights = {RENAMED.get(name, name): tensor for name, tensor in trained.items()}
         tensors, _ = read_tensors(folder / "collaborative.safetensors", sealed=False)
         try:
             known, scored, removed = tensors.pop("known"), tensors.pop("scored"), tensors.pop("removed", None)
@@ -253,7 +262,7 @@ def _check_numbers(tensors: Mapping[str, Tensor], count: int) -> None:
 
 
 def _check_masks(known: Tensor, scored: Tensor, size: object) -> None:
-    """Refuse masks [N] that name items beyond the id-based recommender's own, of which there are `size`."""
+    """Refuse masks [N] that name items beyond the sequential recommender's own, of which there are `size`."""
     if not isinstance(size, int) or not 1 <= size <= len(known):
         raise ValueError(f"the recommender's size is {size!r}; allowed is 1 to {len(known)}")
     for mask in (known, scored):

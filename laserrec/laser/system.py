@@ -100,9 +100,9 @@ class LaserSystem:
 
     @contextmanager
     def reading_once(self) -> Iterator[None]:
-        """Let the language model read each history a single time, whatever is asked of `users` inside.
+        """Let the language model read each history a single time, whatever is asked of `encode_histories` inside.
 
-        For callers under whom what is beside the reading changes, such as the scores that are fused, and nothing that is trained before it.
+        For callers under whom the other terms change, such as the scores that are fused, and nothing that is trained before it.
         A history that is kept takes 4 H bytes and one to three thousand more.
         """
         before = self._users
@@ -113,7 +113,7 @@ class LaserSystem:
             self._users = before
 
     @torch.no_grad()
-    def users(self, items: Tensor, mask: Tensor) -> Tensor:
+    def encode_histories(self, items: Tensor, mask: Tensor) -> Tensor:
         """Embed histories as `embed` does, to score them: raw states [B, H], without gradients."""
         kept = self._users
         if kept is None:
@@ -141,11 +141,11 @@ class LaserSystem:
     # --- training ---
 
     def refresh(self) -> None:
-        """Recompute the item matrix, its measures and its neighbours, with the present weights (paper §3.3.2)."""
+        """Recompute the item matrix, its whitening and its neighbours, with the present weights (paper §3.3.2)."""
         count = len(self.model.item_states)
         self.model.keep_item_side()
         self.model.item_states.copy_(self.embed_items(torch.arange(count, device=self.device)))
-        self.model.scorer.measure(self.model.item_states)
+        self.model.scorer.fit_whitening(self.model.item_states)
         if self.model.neighbours is None:
             self._place_cold()
             return
@@ -157,7 +157,7 @@ class LaserSystem:
     def _place_cold(self, directions: Tensor | None = None) -> None:
         """Find the nearest warm items of cold ones, by unit vectors of the item matrix where they are at hand.
 
-        A function of the item matrix and its measures alone: the trained read-out changes at every step, the nearest items must not.
+        A function of the item matrix and its whitening alone: the trained read-out changes at every step, the nearest items must not.
         """
         states = self.model.item_states
         view = self.collaborative.placed(lambda: self._standard_directions(states) if directions is None else directions)
@@ -177,7 +177,7 @@ class LaserSystem:
     def logits(self, items: Tensor, mask: Tensor) -> tuple[Tensor, Routing | None]:
         """Score the whole catalogue: [B, N], with gradients where the model trains."""
         users, routing = self.embed(items, mask)
-        return self.model.scorer(users, self.model.item_states, *self.beside(items, mask), items, mask), routing
+        return self.model.scorer(users, self.model.item_states, *self.other_terms(items, mask), items, mask), routing
 
     # --- scoring without gradients ---
 
@@ -185,7 +185,7 @@ class LaserSystem:
     def prepared(self) -> LaserSystem:
         """Return a system in evaluation mode that scores by the present weights and item matrix, whose directions it computes once."""
         self.model.eval()
-        projection = self.model.scorer.directing()
+        projection = self.model.scorer.projection()
         system = self._over(replace(self.catalogue, directions=projection(self.catalogue.states)))
         system._projection = projection
         return system
@@ -193,36 +193,36 @@ class LaserSystem:
     @property
     def bonus(self) -> Tensor:
         """What cold items get beyond the collaborative score of their nearest warm ones, in standard deviations."""
-        return self.model.scorer.lift if self.catalogue.bonus is None else self.catalogue.bonus
+        return self.model.scorer.cold_start_bonus if self.catalogue.bonus is None else self.catalogue.bonus
 
-    def beside(self, items: Tensor, mask: Tensor, bonus: float | None = None) -> tuple[Tensor | None, Tensor | None]:
-        """Return what is scored beside the language model's reading: nearness by text and the collaborative score, each [B, N] or None.
+    def other_terms(self, items: Tensor, mask: Tensor, bonus: float | None = None) -> tuple[Tensor | None, Tensor | None]:
+        """Return the score terms other than the language model's: neighbours by text and the collaborative score, each [B, N] or None.
 
         Another cold-start bonus than the catalogue's may be given.
         """
         near = self.catalogue.neighbours
-        nearness = None if near is None else near.scores(items, mask)
-        if self.model.scorer.trust is None:
-            return nearness, None
-        return nearness, self.collaborative.scores(items, mask, self.bonus if bonus is None else bonus)
+        neighbours = None if near is None else near.scores(items, mask)
+        if self.model.scorer.collaborative_weight is None:
+            return neighbours, None
+        return neighbours, self.collaborative.scores(items, mask, self.bonus if bonus is None else bonus)
 
     @torch.no_grad()
-    def evidence(self, items: Tensor, mask: Tensor) -> ScoreTerms:
+    def score_terms(self, items: Tensor, mask: Tensor) -> ScoreTerms:
         """Return what scores are made of."""
         if self.catalogue.directions is None:
             self.model.eval()
-        return self._evidence(self.users(items, mask), items, mask)
+        return self._score_terms(self.encode_histories(items, mask), items, mask)
 
-    def _evidence(self, users: Tensor, items: Tensor, mask: Tensor) -> ScoreTerms:
-        direct, directions = self._projection or self.model.scorer.directing(), self.catalogue.directions
+    def _score_terms(self, users: Tensor, items: Tensor, mask: Tensor) -> ScoreTerms:
+        direct, directions = self._projection or self.model.scorer.projection(), self.catalogue.directions
         users = direct(users)
         cosines = users @ direct(self.catalogue.states).T if directions is None else products(users, directions)
-        return ScoreTerms(cosines, *self.beside(items, mask))
+        return ScoreTerms(cosines, *self.other_terms(items, mask))
 
     @torch.no_grad()
     def scores(self, items: Tensor, mask: Tensor, states: Tensor | None = None) -> Tensor:
         """Score the whole catalogue for evaluation or a request, [B, N]; states [B, H] are what `embed` made of these histories."""
-        found = self.evidence(items, mask) if states is None else self._evidence(states, items, mask)
+        found = self.score_terms(items, mask) if states is None else self._score_terms(states, items, mask)
         return self.model.scorer.combine(found, items, mask)
 
     def fingerprint(self) -> str:
@@ -240,7 +240,7 @@ class LaserSystem:
         beyond = items + len(self.catalogue)  # as every part but the reader sees them: items that it does not know
         virtual, _ = self.model.virtual(*self.collaborative.states(beyond, mask))
         users = texts.reader.read(*recent(items, mask, self.max_history), virtual)
-        return self.model.scorer.combine(self._evidence(users, beyond, mask), beyond, mask)
+        return self.model.scorer.combine(self._score_terms(users, beyond, mask), beyond, mask)
 
     @torch.no_grad()
     def experts(self, items: Tensor, mask: Tensor) -> Tensor | None:
@@ -260,7 +260,7 @@ class LaserSystem:
         """
         system, count = self.prepared(), len(self.catalogue)
         gone = torch.zeros(count, dtype=torch.bool, device=self.device) if removed is None else removed.to(self.device)
-        catalogue = replace(system.catalogue, ids=tuple(ids), removed=gone, bonus=self.model.scorer.lift.clone())
+        catalogue = replace(system.catalogue, ids=tuple(ids), removed=gone, bonus=self.model.scorer.cold_start_bonus.clone())
         if bool(gone.any()):
             view = catalogue.collaborative.placed(lambda: self._standard_directions(catalogue.states), live=~gone)
             catalogue = replace(catalogue, collaborative=view)
@@ -325,9 +325,9 @@ class LaserSystem:
         Raises:
             ConfigError: no collaborative score is fused, or no item is warm.
         """
-        if self.model.scorer.trust is None or not bool(self.collaborative.scored.any()):
+        if self.model.scorer.collaborative_weight is None or not bool(self.collaborative.scored.any()):
             raise ConfigError("This model has no collaborative score, so a cold-start bonus would change nothing.")
-        return self._over(replace(self.catalogue, bonus=torch.full_like(self.model.scorer.lift, deviations)))
+        return self._over(replace(self.catalogue, bonus=torch.full_like(self.model.scorer.cold_start_bonus, deviations)))
 
     @torch.no_grad()
     def _settled(self, rows: Tensor) -> LaserSystem:
@@ -343,7 +343,7 @@ class LaserSystem:
         cold = None if bool(view.scored[rows].any()) else rows
         if directions is not None:
             directions = pad(directions, (0, 0, 0, more)).index_copy(
-                0, rows, (self._projection or self.model.scorer.directing())(states[rows])
+                0, rows, (self._projection or self.model.scorer.projection())(states[rows])
             )
         return self._over(
             replace(

@@ -15,7 +15,7 @@ from laserrec.laser.folder import ModelFolder
 from laserrec.laser.model import LaserModel
 from laserrec.llm.backbone import Backbone
 
-OF_CATALOGUE = ("item_states", "neighbours.", "scorer.mean", "scorer.mixing", "scorer.lift")
+OF_CATALOGUE = ("item_states", "neighbours.", "scorer.mean", "scorer.whitening", "scorer.cold_start_bonus")
 """Beginnings of the names of what is measured on a catalogue and is of no use to another one."""
 FREE = {"drop_state"}
 """Settings of the sections that must be alike which only say how training goes."""

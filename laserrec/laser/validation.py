@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from laserrec.config import LARGEST_LIFT, LaserConfig
+from laserrec.config import LARGEST_BONUS, LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.data.values import ids, named_attributes, read_attributes, why_no_id
 from laserrec.errors import ConfigError, DataError, shown
@@ -116,17 +116,17 @@ def check_states(states: NDArray[np.float32], histories: int, item_states: Tenso
     return torch.from_numpy(states).to(item_states.device)
 
 
-def check_lift(deviations: float) -> float:
+def check_bonus(deviations: float) -> float:
     """Return a cold-start bonus, in standard deviations; refuse what is no number, or far beyond all scores.
 
     Raises:
         ConfigError: what was received.
     """
     number = isinstance(deviations, Real) and not isinstance(deviations, bool)
-    if not (number and -LARGEST_LIFT <= deviations <= LARGEST_LIFT):
+    if not (number and -LARGEST_BONUS <= deviations <= LARGEST_BONUS):
         raise ConfigError(
-            f"Received new_items = {deviations!r}; allowed is a number of deviations between {-LARGEST_LIFT:g} and {LARGEST_LIFT:g}, "
-            "such as 0 or 1.5."
+            f"Received cold_start_bonus = {deviations!r}; allowed is a number of standard deviations between {-LARGEST_BONUS:g} and "
+            f"{LARGEST_BONUS:g}, such as 0 or 1.5."
         )
     return float(deviations)
 

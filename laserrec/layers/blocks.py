@@ -1,4 +1,4 @@
-"""Attention and the transformer block of the id-based recommenders; the M-Former uses the same attention.
+"""Attention and the transformer block of the sequential recommenders; the M-Former uses the same attention.
 
 Knows nothing of items or histories. Legend: B batch, Q queries, S keys, D width, A attention heads.
 """

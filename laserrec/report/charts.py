@@ -152,7 +152,7 @@ def _rows(labels: Iterable[str], columns: Sequence[Series], form: str) -> list[l
     return [list(row) for row in zip(labels, *texts, strict=True)]
 
 
-def beside(caption: str, labels: Sequence[str], groups: Sequence[Series], x: str) -> Chart:
+def grouped_bars(caption: str, labels: Sequence[str], groups: Sequence[Series], x: str) -> Chart:
     """Draw groups of horizontal bars, the first label at the top."""
     traces = [
         {

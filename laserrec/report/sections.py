@@ -76,8 +76,8 @@ def data_section(found: Population, canvas: Canvas) -> Html:
             ("users", f"{seen.users:,}"),
             ("items", f"{seen.items:,}"),
             ("events", f"{seen.interactions:,}"),
-            *((f"events of {part}", f"{count:,}") for part, count in seen.part_interactions.items()),
-            *((f"users evaluated on {part}", f"{count:,}") for part, count in seen.cases.items()),
+            *((f"events of {split}", f"{count:,}") for split, count in seen.split_interactions.items()),
+            *((f"users evaluated on {split}", f"{count:,}") for split, count in seen.cases.items()),
             ("density", f"{seen.density:.3%}"),
             ("split", split),
             ("median history", f"{seen.history_length.median:,.0f} events"),
@@ -114,7 +114,7 @@ def results_section(compared: Compared, canvas: Canvas) -> Html:
             note += f" All but figures, tests and slices is of the first of them, {first.paths[0]}."
         parts.append(element("p", note, class_="faint"))
     for found in compared.tables:
-        scope = f"{compared.dataset}, {compared.part}, {compared.cases:,} users, all items ranked"
+        scope = f"{compared.dataset}, {compared.split}, {compared.cases:,} users, all items ranked"
         parts += [element("h3", TITLES[found.protocol].capitalize()), element("p", scope, class_="faint")]
         parts += [_figures(found), canvas.row(*(_intervals(found, metric) for metric in TESTED), wide=True)]
         if found.tests:

@@ -141,13 +141,13 @@ def cost_section(report: Report, canvas: Canvas) -> Html:
     if timed:
         both = [Series("predicted", [each.predicted for each in timed]), Series("actual", [each.actual for each in timed])]
         caption = "Seconds of each part of the run: predicted for the epochs that were made, and actual"
-        parts += [canvas.place(charts.beside(caption, [each.what for each in timed], both, "seconds")), _predicted(report)]
+        parts += [canvas.place(charts.grouped_bars(caption, [each.what for each in timed], both, "seconds")), _predicted(report)]
     elif phases:
         actual = [Series("actual", list(phases.values()))]
         caption = "Seconds of each part of the run"
         rows = [[name, f"{seconds:,.1f}"] for name, seconds in phases.items()]
         as_table = folded("The same as a table", table(caption, ["Part", "Seconds"], rows))
-        parts += [canvas.place(charts.beside(caption, list(phases), actual, "seconds")), as_table]
+        parts += [canvas.place(charts.grouped_bars(caption, list(phases), actual, "seconds")), as_table]
     return joined(parts)
 
 

@@ -35,8 +35,8 @@ from laserrec.system.files import write_json
 from laserrec.system.progress import Observer
 from laserrec.training.sequential_stage import refit_stages
 
-BESIDE: tuple[Baseline, ...] = (Popularity(), ItemNeighbours(), LastItemText(), SASREC, BERT4REC, SASREC_TEXT_ID, EnsembleBaseline())
-"""What Laser stands beside; the ensemble only where the settings have one."""
+BASELINES: tuple[Baseline, ...] = (Popularity(), ItemNeighbours(), LastItemText(), SASREC, BERT4REC, SASREC_TEXT_ID, EnsembleBaseline())
+"""What Laser is compared with; the ensemble only where the settings have one."""
 
 SETTINGS: Mapping[str, Any] = {}
 """Where the demonstration departs from the defaults: nowhere."""
@@ -143,12 +143,12 @@ def demo_data() -> Dataset:
 
 def plan_demo(data: Dataset, config: LaserConfig, folder: Path, device: torch.device = CPU) -> Plan:
     """Predict what the demonstration takes on a dataset; see `estimate_run`."""
-    return estimate_run(data, config, folder, beside=compared_with(config), device=device)
+    return estimate_run(data, config, folder, baselines=compared_with(config), device=device)
 
 
 def compared_with(config: LaserConfig) -> list[Baseline]:
-    """Return what Laser stands beside with these settings."""
-    return [baseline for baseline in BESIDE if not isinstance(baseline, EnsembleBaseline) or refit_stages(config)]
+    """Return what Laser is compared with under these settings."""
+    return [baseline for baseline in BASELINES if not isinstance(baseline, EnsembleBaseline) or refit_stages(config)]
 
 
 def demonstrate(data: Dataset, run: RunFolder, observers: Sequence[Observer] = (), device: torch.device = CPU) -> Demonstration:

@@ -163,7 +163,9 @@ class Plan:
         )
 
 
-def estimate_run(data: Dataset, config: LaserConfig, folder: Path, *, beside: Sequence[Baseline] = (), device: torch.device = CPU) -> Plan:
+def estimate_run(
+    data: Dataset, config: LaserConfig, folder: Path, *, baselines: Sequence[Baseline] = (), device: torch.device = CPU
+) -> Plan:
     """Predict what a run takes, and choose the micro-batches that the settings leave to the machine.
 
     The frozen language model is loaded and every stage tries one step, with weights that are thrown away. Nothing of it reaches the run:
@@ -173,7 +175,7 @@ def estimate_run(data: Dataset, config: LaserConfig, folder: Path, *, beside: Se
         data: the dataset.
         config: the settings.
         folder: where the run's folder will be; nothing is written there.
-        beside: baselines that the run trains and evaluates too.
+        baselines: those that the run trains and evaluates too.
         device: where the run will be computed.
 
     Raises:
@@ -192,12 +194,12 @@ def estimate_run(data: Dataset, config: LaserConfig, folder: Path, *, beside: Se
         loading = time.perf_counter() - began
         found: dict[str, Estimate] = {}
         # A baseline's fit that the run would make anyway is made a single time, and comes where it is asked for first.
-        for stage in [stage for baseline in beside for stage in baseline.stages(config)] + laser_stages(config):
+        for stage in [stage for baseline in baselines for stage in baseline.stages(config)] + laser_stages(config):
             if stage.name == "stage1":
                 _, process = context.system, resident_memory(device)
             if stage.name not in found:
                 found[stage.name] = stage.estimate(context)
-        rest = loading + _evaluation_seconds(context, found, beside)
+        rest = loading + _evaluation_seconds(context, found, baselines)
         settled, chosen = _choose(config, list(found.values()), available)
         memory = _memory(context, settled, list(found.values()), process, available)
         disk, at_once = _disk(context, list(found.values()), folder), _at_once(settled, list(found.values()), len(data.item_ids))
@@ -234,7 +236,7 @@ def _choose(config: LaserConfig, stages: Sequence[Estimate], available: int) -> 
     return config.override([f"{key}={value}" for key, value in chosen.items()]), chosen
 
 
-def _evaluation_seconds(context: FitContext, stages: Mapping[str, Estimate], beside: Sequence[Baseline]) -> float:
+def _evaluation_seconds(context: FitContext, stages: Mapping[str, Estimate], baselines: Sequence[Baseline]) -> float:
     """Return the seconds of ranking the validation and test cases by Laser, and those that baselines are compared on."""
     valid, test = context.valid, context.data.cases("test")
     share = 1 if context.config.prompt.order == "text_first" else 8
@@ -245,10 +247,10 @@ def _evaluation_seconds(context: FitContext, stages: Mapping[str, Estimate], bes
         return seconds_of(work) / len(few)
 
     seconds = (len(valid) + len(test)) * case(context.system.prepared().scores, CASES // share)
-    if beside:
+    if baselines:
         counts = torch.from_numpy(context.popularity).float().to(context.device)
         simple = case(penalised(Fitted("", lambda items, mask: counts.expand(len(items), -1)), 1.0).scores, SIMPLE_CASES)
-        for baseline in beside:
+        for baseline in baselines:
             fits = sum(stages[stage.name].case for stage in baseline.stages(context.config))
             # One without a fit has each strength of its penalty validated.
             seconds += len(test) * (fits or simple) + (0.0 if fits else len(STRENGTHS) * len(valid) * simple)

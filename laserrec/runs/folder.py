@@ -4,7 +4,7 @@
     config.json              the settings, as a settings file
     <fit>/                   checkpoint and metrics.jsonl of each fit
     model/                   the trained model
-    ranks-<part>.parquet     the target's rank of every case
+    ranks-<split>.parquet     the target's rank of every case
 
 Knows nothing of commands and of what is printed.
 """
@@ -20,14 +20,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self, get_args
 
 import torch
 
 from laserrec import __version__
 from laserrec.assets.hub import HUB
 from laserrec.config import ROUNDING, LaserConfig
-from laserrec.data.dataset import Dataset
+from laserrec.data.dataset import Dataset, EvaluatedSplit
 from laserrec.errors import CheckpointError, ConfigError, DataError
 from laserrec.evaluation.metrics import PROTOCOLS, Evaluation
 from laserrec.laser.folder import model_of, refuse_seeds, seed_runs
@@ -43,8 +43,7 @@ from laserrec.system.provenance import environment
 from laserrec.system.resources import folder_bytes, peak_memory
 from laserrec.training.observers import PhaseClock
 
-Part = Literal["valid", "test"]
-PARTS: tuple[Part, ...] = get_args(Part)
+EVALUATED_SPLITS: tuple[EvaluatedSplit, ...] = get_args(EvaluatedSplit)
 FORMAT = 4
 _DATA = {"name", "fingerprint", "catalogue", "path", "absolute"}
 _ABOUT: Mapping[str, type | UnionType] = {
@@ -63,7 +62,7 @@ class Result:
     """How a model did, and what it cost.
 
     Attributes:
-        evaluation: its ranks on one part of one dataset.
+        evaluation: its ranks on one split of one dataset.
         seconds: of training and validation, counting and blending too; 0 for a model that takes none.
         parameters: trained ones.
     """
@@ -223,9 +222,9 @@ class RunFolder:
         """
         return model_of(self.path)
 
-    def ranks(self, part: Part) -> Path:
-        """Where the ranks of a part lie once it is evaluated."""
-        return self.path / f"ranks-{part}.parquet"
+    def ranks(self, split: EvaluatedSplit) -> Path:
+        """Where the ranks of a split lie once it is evaluated."""
+        return self.path / f"ranks-{split}.parquet"
 
     @property
     def data_path(self) -> Path:
@@ -405,25 +404,25 @@ def transfer_run(
 
 def _keep(run: RunFolder, laser: Laser, data: Dataset) -> None:
     laser.save(run.path / "model")
-    for part in PARTS:
-        if len(data.cases(part)):
-            evaluate_run(run, laser, data, part)
+    for split in EVALUATED_SPLITS:
+        if len(data.cases(split)):
+            evaluate_run(run, laser, data, split)
 
 
-def evaluate_run(run: RunFolder, laser: Laser, data: Dataset, part: Part) -> None:
-    """Evaluate a run's model on a part of its dataset, and keep the ranks."""
-    laser.evaluate(data, part).save(run.ranks(part), data.user_ids, data.item_ids)
+def evaluate_run(run: RunFolder, laser: Laser, data: Dataset, split: EvaluatedSplit) -> None:
+    """Evaluate a run's model on a split of its dataset, and keep the ranks."""
+    laser.evaluate(data, split).save(run.ranks(split), data.user_ids, data.item_ids)
 
 
-def read_result(run: RunFolder, part: Part) -> Result:
-    """Return how a run's model did on a part that was evaluated.
+def read_result(run: RunFolder, split: EvaluatedSplit) -> Result:
+    """Return how a run's model did on a split that was evaluated.
 
     Raises:
         DataError: it was not.
         CheckpointError: the run has no model.
     """
     costs = read_json(run.model / "laser.json").get("costs")
-    evaluation = Evaluation.load(run.ranks(part))
+    evaluation = Evaluation.load(run.ranks(split))
     try:
         seconds, parameters = (sum(cost[what] for cost in costs.values()) for what in ("seconds", "parameters"))  # type: ignore[union-attr]
         return Result(evaluation, seconds, parameters)
@@ -432,8 +431,8 @@ def read_result(run: RunFolder, part: Part) -> Result:
 
 
 def read_results(run: RunFolder) -> list[Result]:
-    """Return how a run's model did on every part that was evaluated."""
-    return [read_result(run, part) for part in PARTS if run.ranks(part).is_file()]
+    """Return how a run's model did on every split that was evaluated."""
+    return [read_result(run, split) for split in EVALUATED_SPLITS if run.ranks(split).is_file()]
 
 
 def _now() -> str:

@@ -1,4 +1,4 @@
-"""What every id-based sequential recommender offers to training, ranking and Laser.
+"""What every sequential recommender offers to training, ranking and Laser.
 
 Knows nothing of texts, files or training loops. Item indices are 0 … N-1, padded on the right; `mask` is True where an item is real.
 Legend: B batch, S history, D width, N catalogue, P positions that are predicted.

@@ -1,4 +1,4 @@
-"""Item vectors made from texts, alone or beside a vector of each id's own, for an id-based recommender to read and to score with.
+"""Item vectors made from texts, alone or beside a vector of each id's own, for a sequential recommender to read and to score with.
 
 The table is N × D whatever it is made from, so a trained one can be fixed to plain embeddings: what a text-aware recommender learnt
 is then used at the price of an id-based one.

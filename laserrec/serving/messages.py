@@ -106,7 +106,7 @@ class TermsOfScore(Message):
 
     language_model: float
     """How near the item is to what the language model read, scaled."""
-    nearness: float | None
+    neighbours: float | None
     """How near it is to the items of the history by text."""
     collaborative: float | None
     """The sequential recommender's score; for a cold item that of its nearest warm items."""

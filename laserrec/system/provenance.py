@@ -79,8 +79,8 @@ def _processor() -> str:
     if not info.exists():
         return platform.processor() or platform.machine()
     fields = dict(line.partition(":")[::2] for line in info.read_text().split("\n\n")[0].splitlines())
-    told = {key.strip(): value.strip() for key, value in fields.items()}
-    return f"{told.get('model name', platform.machine())} (family {told.get('cpu family', '?')}, model {told.get('model', '?')})"
+    known = {key.strip(): value.strip() for key, value in fields.items()}
+    return f"{known.get('model name', platform.machine())} (family {known.get('cpu family', '?')}, model {known.get('model', '?')})"
 
 
 def _memory() -> float | None:

@@ -1,6 +1,6 @@
 """Finding where the score's scalars start: 1/τ, κ, γ and δ, fitted on training targets while nothing else is trained.
 
-How far an id-based model can be trusted differs from catalogue to catalogue, and a scalar moves slowly under the learning rate of
+How far a sequential recommender can be trusted differs from catalogue to catalogue, and a scalar moves slowly under the learning rate of
 matrices: with few histories an epoch, training alone would end far from the right weights.
 """
 
@@ -18,7 +18,7 @@ from laserrec.training.candidates import OTHERS, Candidates
 CASES = 1000
 """With up to some ten thousand candidates each."""
 SCORES_HELD = 30_000_000
-"""Made at a time while evidence is gathered: a case has three a catalogue's item, its cosine, its nearness and its collaborative score."""
+"""Made at a time while score terms are gathered: a case has three for each item of the catalogue, cosine, neighbours and collaborative."""
 BATCH = 64
 PULL = 0.1
 """Weight of a stored scalar's squared distance from its start, beside the mean over `CASES` cases."""
@@ -53,21 +53,21 @@ def calibrate(laser: LaserSystem, items: Tensor, mask: Tensor, targets: Tensor, 
     for histories, real, following in in_batches(count, items, mask, targets):
         needed = torch.cat([histories[real], following])
         among = Candidates.draw(count, needed, left_out, generator)
-        evidence = laser.evidence(histories, real).of(among.items)
-        parts.append((evidence, among.find(histories), real, among.find(following), among.stands_for))
+        terms = laser.score_terms(histories, real).of(among.items)
+        parts.append((terms, among.find(histories), real, among.find(following), among.stands_for))
 
     def loss() -> Tensor:
         away = sum(((scalar - start) ** 2 for scalar, start in zip(scalars, starts, strict=True)), scalars[0].new_zeros(()))
         total = pull(len(items)) * away
-        for evidence, histories, real, following, stands_for in parts:
-            logits = scorer.combine(evidence, histories, real) + stands_for
+        for terms, histories, real, following, stands_for in parts:
+            logits = scorer.combine(terms, histories, real) + stands_for
             total = total + cross_entropy(logits, following, reduction="sum") / len(items)
         return total
 
     minimise(loss, scalars)
 
 
-def evidence_bytes(count: int, longest: int) -> int:
+def terms_bytes(count: int, longest: int) -> int:
     """Return the bytes that fitting takes at most: three scores a case and candidate, and what their gradients take.
 
     Args:

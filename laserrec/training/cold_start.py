@@ -1,7 +1,7 @@
-"""How much a new item is worth beside those that the collaborative model knows: the lift of its score.
+"""How much a new item is worth beside those that the sequential recommender knows: the cold-start bonus of its score.
 
 A new item has the mean score of its nearest warm items, and the mean of several scores is seldom as high as one of them can be: new items
-would hardly ever be among the first (docs/log.md). Known items tell how much is missing. A tenth of them is taken for new, and the lift
+would hardly ever be among the first (docs/log.md). Known items tell how much is missing. A tenth of them is treated as cold, and the bonus
 is where cross-entropy is smallest then: where the model expects those items as often as validation has them. Each tenth has its turn with
 every case; with a long catalogue, with a tenth of the cases. Items that are really new are left out of it: validation seldom shows what
 they are worth.
@@ -24,20 +24,20 @@ FOLDS = 10
 """Parts that the known items, and the cases, are divided into."""
 
 
-def fit_lift(laser: LaserSystem, items: Tensor, mask: Tensor, targets: Tensor, *, seed: int = 0) -> None:
-    """Fit the lift of new items' collaborative scores; everything else stays as it is.
+def fit_cold_start_bonus(laser: LaserSystem, items: Tensor, mask: Tensor, targets: Tensor, *, seed: int = 0) -> None:
+    """Fit the cold-start bonus; everything else stays as it is.
 
     Args:
         laser: its collaborative scores must be those that are fused in the end.
         items: histories, item indices int64 [R, S], padded on the right, on the system's device like what follows.
         mask: bool [R, S].
         targets: the item that followed each history, int64 [R].
-        seed: of which items are taken for new.
+        seed: of which items are treated as cold.
     """
     scorer, view = laser.model.scorer, laser.collaborative
-    scorer.lift.zero_()
+    scorer.cold_start_bonus.zero_()
     known = view.scored.nonzero()[:, 0]
-    if scorer.trust is None or scorer.trust <= 0 or len(known) < FOLDS:
+    if scorer.collaborative_weight is None or scorer.collaborative_weight <= 0 or len(known) < FOLDS:
         return
     order = torch.randperm(len(known), generator=torch.Generator().manual_seed(seed)).to(known.device)
     rows, taken = torch.arange(len(items), device=items.device).chunk(FOLDS), known[order].tensor_split(FOLDS)
@@ -46,14 +46,15 @@ def fit_lift(laser: LaserSystem, items: Tensor, mask: Tensor, targets: Tensor, *
     odds, wanted = torch.cat([odds for odds, _ in folds]), torch.cat([wanted for _, wanted in folds])
     if not wanted.any():  # nothing is known of new items then, but that they are rare
         return
-    stored, trust = torch.zeros((), device=odds.device, requires_grad=True), GAIN * scorer.trust.detach()
+    stored = torch.zeros((), device=odds.device, requires_grad=True)
+    weight = GAIN * scorer.collaborative_weight.detach()
 
     def loss() -> Tensor:
-        lifted = odds + trust * GAIN * stored
-        return (softplus(lifted) - wanted * lifted).sum() / (rounds(len(view.scored)) * len(items)) + pull(len(items)) * stored**2
+        raised = odds + weight * GAIN * stored
+        return (softplus(raised) - wanted * raised).sum() / (rounds(len(view.scored)) * len(items)) + pull(len(items)) * stored**2
 
     minimise(loss, [stored])
-    scorer.lift.copy_(GAIN * stored.detach())
+    scorer.cold_start_bonus.copy_(GAIN * stored.detach())
 
 
 def rounds(count: int) -> int:
@@ -73,6 +74,6 @@ def score_fold(laser: LaserSystem, items: Tensor, mask: Tensor, targets: Tensor,
 
 @torch.no_grad()
 def _log_odds(laser: LaserSystem, histories: Tensor, real: Tensor, taken: Tensor, others: Tensor) -> Tensor:
-    """Return the logarithms of how much more likely one of the items taken for new is to be next than one of the others, [R]."""
-    logits = laser.model.scorer.combine(laser.evidence(histories, real), histories, real)
+    """Return the logarithms of how much more likely one of the items treated as cold is to be next than one of the others, [R]."""
+    logits = laser.model.scorer.combine(laser.score_terms(histories, real), histories, real)
     return logits[:, taken].logsumexp(1) - logits[:, others].logsumexp(1)

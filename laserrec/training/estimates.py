@@ -38,7 +38,7 @@ class Estimate:
         epoch: seconds an epoch.
         epochs: at most so many; how many it will be is not known beforehand.
         memory: bytes beside the process and the encoded texts, all the time.
-        beside: bytes beside those at times, when no step's activations are there.
+        between_steps: bytes beside those at times, when no step's activations are there.
         batch: rows of an optimiser step.
         row: bytes of a row's activations, which a smaller micro-batch has less of.
         micro_batch: the runtime setting that bounds those rows.
@@ -52,7 +52,7 @@ class Estimate:
     epoch: float = 0.0
     epochs: int = 0
     memory: int = 0
-    beside: int = 0
+    between_steps: int = 0
     batch: int = 0
     row: int = 0
     micro_batch: MicroBatch | None = None
@@ -66,7 +66,7 @@ class Estimate:
 
     def peak(self, runtime: RuntimeConfig) -> int:
         """Return the most bytes beside the process and the encoded texts."""
-        return self.memory + max(self.beside, self.row * self.rows(runtime))
+        return self.memory + max(self.between_steps, self.row * self.rows(runtime))
 
     @property
     def at_most(self) -> float:

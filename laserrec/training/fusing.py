@@ -23,7 +23,7 @@ from laserrec.sequential.base import SequentialRecommender
 from laserrec.sequential.ensemble import Ensemble
 from laserrec.training.calibration import CASES, calibrate
 from laserrec.training.candidates import OTHERS
-from laserrec.training.cold_start import FOLDS, fit_lift, rounds, score_fold
+from laserrec.training.cold_start import FOLDS, fit_cold_start_bonus, rounds, score_fold
 from laserrec.training.context import FitContext
 from laserrec.training.estimates import Estimate, enough, seconds_of, some
 from laserrec.training.laser_task import validation_score
@@ -51,8 +51,8 @@ class FuseStage:
             progress(1)
             if scorers:
                 _take_best(laser, scorers, context.fits[_groups(config)[0][0]].seen, cases, config, progress)
-            if config.score.calibrate and config.score.new_items is None:
-                fit_lift(laser, *_fitting_cases(laser, cases, config.seed), seed=config.seed)
+            if config.score.calibrate and config.score.cold_start_bonus is None:
+                fit_cold_start_bonus(laser, *_fitting_cases(laser, cases, config.seed), seed=config.seed)
             progress(len(_groups(config)) + 2)
         context.fusing = time.monotonic() - began
 
@@ -63,7 +63,7 @@ class FuseStage:
         room = context.memory_for_trials // (64 * count)  # five scores of the whole catalogue and what gradients take
         few = valid.take(some(len(valid), max(1, min(enough(TRIED, context.device), room))))
         start = {name: value.clone() for name, value in laser.model.scorer.state_dict().items()}
-        seconds, memory, fitted = 0.0, 0, config.score.calibrate and config.score.new_items is None
+        seconds, memory, fitted = 0.0, 0, config.score.calibrate and config.score.cold_start_bonus is None
         with laser.reading_once():
             if groups or fitted:
                 reading = seconds_of(partial(validation_score, laser, few, config.stage2.metric)) / len(few)

@@ -15,7 +15,7 @@ from laserrec.laser.system import LaserSystem
 from laserrec.layers.histories import padded
 from laserrec.layers.neighbours import COUNT, HELD, found_at_once, nearest
 from laserrec.training.calibration import CASES as CALIBRATED
-from laserrec.training.calibration import calibrate, evidence_bytes
+from laserrec.training.calibration import calibrate, terms_bytes
 from laserrec.training.context import FitContext
 from laserrec.training.estimates import Estimate, enough, estimate_fit, seconds_of, some
 from laserrec.training.laser_task import LaserTask
@@ -77,8 +77,8 @@ class LaserStage:
             epoch += refresh
         weights = sum(tensor.nbytes for tensor in system.model.state_dict().values())
         # The best weights are there twice while better ones are found.
-        beside = max(_scores_bytes(context), _finding_bytes(count, context.backbone.width) if config.score.nearest else 0, weights)
-        return replace(found, once=once, epoch=epoch, beside=beside)
+        between = max(_scores_bytes(context), _finding_bytes(count, context.backbone.width) if config.score.nearest else 0, weights)
+        return replace(found, once=once, epoch=epoch, between_steps=between)
 
     def _learning(self, config: LaserConfig) -> FitConfig:
         return config.stage1 if self.name == "stage1" else config.stage2
@@ -143,7 +143,7 @@ def reading_again(context: FitContext, learning: FitConfig) -> tuple[float, floa
 def _scores_bytes(context: FitContext) -> int:
     """Return the bytes of scores that are held at a time: in evaluation, or while scalars are fitted."""
     count, longest = len(context.data.item_ids), int(context.histories.lengths.max(initial=1))
-    return max(evidence_bytes(count, longest) if context.config.score.calibrate else 0, 16 * rows_at_once(count) * count)
+    return max(terms_bytes(count, longest) if context.config.score.calibrate else 0, 16 * rows_at_once(count) * count)
 
 
 def _finding_bytes(count: int, width: int) -> int:

@@ -43,7 +43,7 @@ class LaserTask:
             histories: training histories; those with one item are left out.
             valid: the cases that choose the best epoch.
             balance: λ of the load-balancing loss.
-            positions: targets are drawn from the last this many positions of a history, so that the collaborative model, which was not
+            positions: targets are drawn from the last this many positions of a history, so that the sequential recommender, which was not
                 trained on them, can be trusted neither too much nor too little; 0 draws from all positions.
             refresh: recompute the item matrix at the start of each epoch (stage 1).
             seed: of the positions drawn.

@@ -1,4 +1,4 @@
-"""Training the id-based recommender, which Laser then freezes.
+"""Training the sequential recommender, which Laser then freezes.
 
 The last `hold_out` training events of each user are neither read nor predicted: a model scored on its own training targets looks better
 than it is, and Laser, which learns on those events how far to trust it, would trust it too much.
@@ -24,7 +24,7 @@ VALIDATION_BATCH = 512
 
 
 class CollaborativeTask:
-    """Next-item training of an id-based recommender on whole training histories."""
+    """Next-item training of a sequential recommender on whole training histories."""
 
     def __init__(self, model: SequentialRecommender, histories: Ragged, valid: Cases, *, hold_out: int) -> None:
         """Put a task together.

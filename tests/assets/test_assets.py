@@ -106,16 +106,16 @@ def server() -> Iterator[Server]:
 
 def get(server: Server, target: Path) -> list[int]:
     """Download; return what the progress was told."""
-    told: list[int] = []
-    download(server.url, target, sha256=SHA256, size=len(CONTENT), progress=told.append, pause_seconds=0.001)
-    return told
+    reported: list[int] = []
+    download(server.url, target, sha256=SHA256, size=len(CONTENT), progress=reported.append, pause_seconds=0.001)
+    return reported
 
 
 def test_brings_the_file_and_tells_the_bytes_so_far(server: Server, tmp_path: Path) -> None:
-    told = get(server, tmp_path / "part")
+    reported = get(server, tmp_path / "part")
     assert (tmp_path / "part").read_bytes() == CONTENT
-    assert told == sorted(told)
-    assert told[-1] == len(CONTENT)
+    assert reported == sorted(reported)
+    assert reported[-1] == len(CONTENT)
     assert server.behaviour.seen == [None]
 
 

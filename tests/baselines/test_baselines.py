@@ -32,7 +32,7 @@ NONE = Cases(np.arange(0), Ragged.from_rows([]), np.arange(0))
 def context(histories: list[list[int]], items: int) -> FitContext:
     """What a baseline that trains nothing asks a run for."""
     rows = Ragged.from_rows(histories)
-    data = SimpleNamespace(cases=lambda part: NONE, item_ids=list(range(items)), training_histories=lambda: rows)
+    data = SimpleNamespace(cases=lambda split: NONE, item_ids=list(range(items)), training_histories=lambda: rows)
     return FitContext(data, LaserConfig(), device=CPU)  # type: ignore[arg-type]
 
 

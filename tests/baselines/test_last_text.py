@@ -24,9 +24,9 @@ TEXTS = ("Pen", "Blue pen", "A much longer text than the others", "", "Ink")
 
 def test_scores_are_cosines_of_mean_states(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "TOKENS", 16)  # several batches
-    llm, told = tiny.backbone(), []
-    vectors = TextVectors(reading.mean_states(llm, TEXTS, max_tokens=20, progress=told.append), 2.5, {})
-    data = SimpleNamespace(cases=lambda part: Cases(np.arange(0), Ragged.from_rows([]), np.arange(0)))
+    llm, reported = tiny.backbone(), []
+    vectors = TextVectors(reading.mean_states(llm, TEXTS, max_tokens=20, progress=reported.append), 2.5, {})
+    data = SimpleNamespace(cases=lambda split: Cases(np.arange(0), Ragged.from_rows([]), np.arange(0)))
     baseline = LastItemText().fit(FitContext(data, LaserConfig(), device=CPU, vectors=vectors))  # type: ignore[arg-type]
     with torch.no_grad():
         alone = [llm.forward(llm.embed(torch.tensor(llm.tokenize(text, 20))[None]))[0].mean(0) if text else None for text in TEXTS]
@@ -38,5 +38,5 @@ def test_scores_are_cosines_of_mean_states(monkeypatch: pytest.MonkeyPatch) -> N
             expected = torch.tensor(0.0) if last is None or vector is None else cosine_similarity(last, vector, dim=0)
             torch.testing.assert_close(scores[row, item], expected, atol=1e-5, rtol=1e-5)
     assert (baseline.label, baseline.seconds, baseline.parameters) == ("Last-item text", 2.5, 0)
-    assert told == sorted(told)
-    assert told[-1] == len(TEXTS)
+    assert reported == sorted(reported)
+    assert reported[-1] == len(TEXTS)

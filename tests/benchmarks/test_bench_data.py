@@ -43,7 +43,7 @@ def test_both_routes_write_the_same_tables(tmp_path: Path) -> None:
     for route in ("pandas", "pandas-pyarrow", "pandas-categories"):
         assert run_pandas(tmp_path, tmp_path / route, route) == kept
         theirs = pl.read_parquet(tmp_path / route / "interactions.parquet").with_columns(pl.exclude("timestamp").cast(pl.String))
-        assert theirs.rows() == ours.interactions.with_columns(pl.col("part").cast(pl.String)).rows()
+        assert theirs.rows() == ours.interactions.with_columns(pl.col("split").cast(pl.String)).rows()
         assert pl.read_parquet(tmp_path / route / "items.parquet")["item_id"].to_list() == list(ours.item_ids)
 
 

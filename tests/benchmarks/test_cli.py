@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from benchmarks.speed import serve
-from benchmarks.speed.synthetic_shop import Setting, World
+from benchmarks.speed.synthetic_shop import Setting, SyntheticShop
 
 TINY = ["--item-tokens", 6, "--vary", 0.5, "--prefix", 2, "--repeats", 2, "--threads", 1, "--side", 32, "--dtype", "float32"]
 COMMANDS: dict[str, list[object]] = {
@@ -90,10 +90,10 @@ def test_ours_with_quantised_weights_beside_the_plain_route_with_its_own(bench: 
 
 
 def test_a_request_is_judged_by_the_weights_that_it_reads(setting: Setting) -> None:
-    full, small = (serve._jobs(World(replace(setting, weights=weights))) for weights in ("full", "int8"))
+    full, small = (serve._jobs(SyntheticShop(replace(setting, weights=weights))) for weights in ("full", "int8"))
     assert small[serve.PLAIN].read == full[serve.PLAIN].read == full[serve.REQUEST].read
     # Of 4 bytes a weight 1 is left, and 2 a row for its scale; the model has norms beside its matrices.
-    shape = World(setting).shape
+    shape = SyntheticShop(setting).shape
     saved = 3 * shape.layers * shape.matrices
     assert 0.8 * saved < full[serve.REQUEST].read - small[serve.REQUEST].read < saved
 

@@ -25,10 +25,10 @@ from laserrec.baselines.popularity import Popularity
 from laserrec.baselines.sasrec import SASREC
 from laserrec.baselines.unisrec import UNISREC
 from laserrec.config import LaserConfig
-from laserrec.data.dataset import Dataset
+from laserrec.data.dataset import Dataset, EvaluatedSplit
 from laserrec.evaluation.metrics import Evaluation
 from laserrec.runs.baselines import measure_baseline
-from laserrec.runs.folder import PARTS, Part, RunFolder
+from laserrec.runs.folder import EVALUATED_SPLITS, RunFolder
 from laserrec.sequential.item_table import whiten
 from laserrec.system.cache import texts_folder
 from laserrec.system.files import read_tensors
@@ -55,10 +55,10 @@ def test_baselines_are_trained_once_and_compared(laserrec: Run, shop: Path, word
     code, out, err = laserrec("baseline", *(baseline.name for baseline in BASELINES), *words, "--json")
     assert code == 0, err
     results = json.loads(out)["results"]
-    assert [(row["model"], row["part"]) for row in results] == [
-        (model, part)
+    assert [(row["model"], row["split"]) for row in results] == [
+        (model, split)
         for model in (*(baseline.label for baseline in BASELINES[:-1]), "Ensemble of 5 and neighbours")
-        for part in ("valid", "test")
+        for split in ("valid", "test")
     ]
     ranks = pl.read_parquet(shop / "baselines" / "sasrec-text-id" / "ranks-test.parquet")
     assert results[-3]["metrics"]["full"]["recall@5"] == pytest.approx((ranks["rank_full"] <= 5).mean())
@@ -82,7 +82,7 @@ def test_counting_and_blending_are_part_of_the_seconds(laserrec: Run, shop: Path
             patch.setattr(place, "count_neighbours", slow(fusing.count_neighbours))
         patch.setattr(fusing, "blend", slow(fusing.blend))
         found = json.loads(laserrec("baseline", "popularity", "item-knn", "ensemble", *words, "--json")[1])["results"]
-    seconds = {row["model"]: row["seconds"] for row in found if row["part"] == "test"}
+    seconds = {row["model"]: row["seconds"] for row in found if row["split"] == "test"}
     assert seconds["Popularity"] == 0
     assert seconds["Item neighbours"] >= 0.3
     records = [(shop / "baselines" / name / "metrics.jsonl").read_text().splitlines()[-1] for name in REFITS]
@@ -101,18 +101,18 @@ def test_the_peak_is_that_of_the_models_own_fit_and_evaluation(shop: Path, monke
         del held
         return fitted(baseline, context)
 
-    def peaks(baseline: Baseline, *parts: Part) -> set[int]:
-        found = measure_baseline(baseline, data, run, parts=parts)
+    def peaks(baseline: Baseline, *splits: EvaluatedSplit) -> set[int]:
+        found = measure_baseline(baseline, data, run, splits=splits)
         return {each.evaluation.about["peak_memory"] for each in found.values()}
 
     with monkeypatch.context() as patch:
         patch.setattr(Popularity, "fit", large)
         (first,) = peaks(Popularity(), "test")
-    (other,) = peaks(ItemNeighbours(), *PARTS)
+    (other,) = peaks(ItemNeighbours(), *EVALUATED_SPLITS)
     assert 220 * 2**20 < first - other < 400 * 2**20
     assert other > 50 * 2**20  # libraries are in it
     # What is evaluated later has the same model's earlier fit in it.
-    assert peaks(Popularity(), *PARTS) == {first}
+    assert peaks(Popularity(), *EVALUATED_SPLITS) == {first}
 
 
 def test_ranks_of_earlier_versions_tell_no_peak(shop: Path) -> None:
@@ -121,7 +121,7 @@ def test_ranks_of_earlier_versions_tell_no_peak(shop: Path) -> None:
     found = measure_baseline(ItemNeighbours(), data, run)["test"].evaluation
     about = {name: value for name, value in found.about.items() if name != "peak_memory"}
     replace(found, about=about).save(shop / "measured" / "item-knn" / "ranks-test.parquet", data.user_ids, data.item_ids)
-    both = measure_baseline(ItemNeighbours(), data, run, parts=PARTS)
+    both = measure_baseline(ItemNeighbours(), data, run, splits=EVALUATED_SPLITS)
     assert "peak_memory" not in both["test"].evaluation.about
     assert both["valid"].evaluation.about["peak_memory"] > 0
 
@@ -133,14 +133,14 @@ def test_several_seeds_are_runs_of_their_own_and_a_row_each(laserrec: Run, shop:
     places = [shop / "baselines" / name for name in ("seed-3", "seed-4")]
     assert sorted((shop / "baselines").iterdir()) == places
     assert [RunFolder.open(place).config.seed for place in places] == [3, 4]
-    # Two parts, two protocols, two models, five metrics each.
+    # Two splits, two protocols, two models, five metrics each.
     assert len(re.findall(r"\d\.\d{4} ± \d\.\d{4}", out)) == 2 * 2 * 2 * 5
     assert (out.count("GRU4Rec"), out.count("all items ranked")) == (4, 4)
     made = {path: path.stat().st_mtime_ns for path in (shop / "baselines").rglob("ranks-*.parquet")}
     shown = json.loads(laserrec(*many, "--json")[1])
     assert made == {path: path.stat().st_mtime_ns for path in (shop / "baselines").rglob("ranks-*.parquet")}
     assert shown["runs"] == ["baselines/seed-3", "baselines/seed-4"]
-    figures = {(found["part"], row["name"]): row["figures"] for found in shown["results"] for row in [found["rows"]["full"]]}
+    figures = {(found["split"], row["name"]): row["figures"] for found in shown["results"] for row in [found["rows"]["full"]]}
     recalls = [(pl.read_parquet(place / "gru4rec" / "ranks-test.parquet")["rank_full"] <= 10).mean() for place in places]
     assert figures["test", "GRU4Rec"]["recall@10"]["mean"] == pytest.approx(sum(recalls) / 2)
     mrr = [(1 / pl.read_parquet(place / "gru4rec" / "ranks-test.parquet")["rank_full"]).mean() for place in places]
@@ -236,8 +236,8 @@ def test_fdsa_reads_texts_beside_ids_and_takes_what_was_tuned(laserrec: Run, sho
 def test_fdsa_is_measured_with_the_parameters_that_training_set(shop: Path) -> None:
     data, config = Dataset.load(shop / "data"), LaserConfig.load(shop / "laser.toml")
     run = RunFolder.begin(shop / "measured", config, data, shop / "data", command=[])
-    measured = measure_baseline(FDSA, data, run, parts=PARTS)
-    assert {part: len(each.evaluation) for part, each in measured.items()} == {"valid": 8, "test": 8}
+    measured = measure_baseline(FDSA, data, run, splits=EVALUATED_SPLITS)
+    assert {split: len(each.evaluation) for split, each in measured.items()} == {"valid": 8, "test": 8}
     items, width, positions, blocks = 10, 8, 10, 2
     (kept,) = texts_folder().glob("vectors-*.safetensors")
     texts = whiten(read_tensors(kept)[0]["vectors"]).shape[1]
@@ -249,7 +249,7 @@ def test_fdsa_is_measured_with_the_parameters_that_training_set(shop: Path) -> N
 
 def test_a_dataset_without_cases_is_refused(laserrec: Run, shop: Path, words: tuple[object, ...]) -> None:
     data = Dataset.load(shop / "data")
-    train = data.interactions.filter(pl.col("part") == "train")
+    train = data.interactions.filter(pl.col("split") == "train")
     Dataset.build("shop", data.items, train, data.split).save(shop / "caseless")
     code, _, err = laserrec("baseline", "popularity", *words, "--data", "caseless", "--out", "nowhere")
     assert code == 1

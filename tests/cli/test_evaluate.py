@@ -29,7 +29,7 @@ def test_tables_and_a_file(laserrec: Run, shop: Path) -> None:
     code, out, _ = laserrec("evaluate", "run", "--split", "valid", "--json", "figures/valid.json")
     assert code == 0
     assert "shop, valid, 8 users" in out
-    assert json.loads((shop / "figures" / "valid.json").read_text())["part"] == "valid"
+    assert json.loads((shop / "figures" / "valid.json").read_text())["split"] == "valid"
 
 
 def test_a_dataset_that_moved_has_to_be_shown(laserrec: Run, shop: Path) -> None:

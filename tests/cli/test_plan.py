@@ -166,7 +166,7 @@ def test_a_limit_of_memory_is_warned_of(shop: Path) -> None:
 
 def test_what_the_demonstration_trains_beside_is_estimated_once(shop: Path) -> None:
     config = LaserConfig.load(shop / "laser.toml")
-    plan = estimate_run(Dataset.load(shop / "data"), config, shop / "new", beside=compared_with(config))
+    plan = estimate_run(Dataset.load(shop / "data"), config, shop / "new", baselines=compared_with(config))
     names = [phase.name for phase in plan.phases]
     assert names == ["text vectors", "sasrec", "bert4rec", "sasrec-text-id", "collaborative", "texts", "stage1", "stage2", "fusing", "rest"]
 

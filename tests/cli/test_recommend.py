@@ -70,7 +70,7 @@ def test_an_explanation_has_three_levels(laserrec: Run) -> None:
             bar = ("█" if by > 0 else "░") * round(20 * abs(by / longest))
             assert " ".join(f"{by:+.2f} {bar} {title}".split()) in shown
         assert sum(item["terms"].values()) == pytest.approx(item["score"])
-        names = ("language model", "nearness", "collaborative", "cold-start bonus", "seen penalty")
+        names = ("language model", "neighbours", "collaborative", "cold-start bonus", "seen penalty")
         summands = [f"{term:+.3f} ({name})" for name, term in zip(names, item["terms"].values(), strict=True)]
         assert f"Score: {' '.join(summands)} = {item['score']:.3f}" in shown
         assert f"moves the score by {item['prefix_moves']:+.3f}; without it: {item['without_prefix']:.3f}" in shown
@@ -140,11 +140,11 @@ def test_new_items_are_put_first_or_last(laserrec: Run, shop: Path) -> None:
     laser.save("grown")
     places = []
     for deviations in (-500, 500):
-        found = json.loads(laserrec("recommend", "grown", "--items", "item-1", "-k", 100, "--new-items", deviations, "--json")[1])
+        found = json.loads(laserrec("recommend", "grown", "--items", "item-1", "-k", 100, "--cold-start-bonus", deviations, "--json")[1])
         ids = [item["item_id"] for item in found["recommendations"]]
         places.append((ids.index("mug"), len(ids)))
     assert places == [(9, 10), (0, 10)]
-    code, _, err = laserrec("recommend", "grown", "--items", "item-1", "--new-items", "nan")
+    code, _, err = laserrec("recommend", "grown", "--items", "item-1", "--cold-start-bonus", "nan")
     assert code == 1
     assert "between -1000 and 1000" in err
 
@@ -243,10 +243,10 @@ def test_what_cannot_be_written_is_refused_before_anything_is_computed(laserrec:
     (shop / "file").touch()
     endings = ".parquet, .csv, .jsonl"
     wrong = (("all.xlsx", endings), ("all", endings), ("folder.csv", "is a folder"), ("file/all.csv", "Cannot write file/all.csv"))
-    for name, told in wrong:
+    for name, message in wrong:
         code, out, err = laserrec("recommend", "nowhere", "--all-users", "--data", "data", "--out", name)
         assert (code, out) == (1, "")
-        assert told in err
+        assert message in err
     code, _, err = laserrec("recommend", "run/model", "--all-users", "--out", "all.csv")
     assert code == 1
     assert "names no dataset" in err

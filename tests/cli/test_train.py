@@ -68,7 +68,7 @@ def test_results_of_both_protocols_stand_apart(laserrec: Run) -> None:
 def test_results_for_machines(laserrec: Run) -> None:
     code, out, _ = laserrec("train", "--out", "run", "--resume", "--json")
     valid, test = json.loads(out)["results"]
-    assert (code, valid["part"], test["part"], test["cases"]) == (0, "valid", "test", 8)
+    assert (code, valid["split"], test["split"], test["cases"]) == (0, "valid", "test", 8)
     assert 0 < test["metrics"]["filter_seen"]["mrr"] <= 1
     assert test["parameters"] > 0
 
@@ -185,10 +185,10 @@ def stop_in_stage1(shop: Path, how: signal.Signals) -> subprocess.CompletedProce
             assert time.monotonic() < deadline
             time.sleep(0.02)
         process.send_signal(how)
-        shown, told = process.communicate(timeout=60)
+        shown, log = process.communicate(timeout=60)
     finally:
         process.kill()
-    return subprocess.CompletedProcess(line, process.returncode, shown, told)
+    return subprocess.CompletedProcess(line, process.returncode, shown, log)
 
 
 def test_ctrl_c_says_how_to_go_on(shop: Path, laserrec: Run) -> None:
@@ -232,7 +232,7 @@ def test_several_seeds_are_runs_of_their_own_and_one_table(laserrec: Run, shop: 
     assert code == 0, err
     assert sorted(path.name for path in (shop / "many").iterdir()) == ["seed-3", "seed-4"]
     assert [RunFolder.open(shop / "many" / name).config.seed for name in ("seed-3", "seed-4")] == [3, 4]
-    # Two parts, two protocols, five metrics each, every digit there though the terminal has 80 columns.
+    # Two splits, two protocols, five metrics each, every digit there though the terminal has 80 columns.
     assert len(re.findall(r"\d\.\d{4} ± \d\.\d{4}", out)) == 4 * 5
     assert out.count("Laser") >= 4
     assert (
@@ -252,7 +252,7 @@ def test_several_seeds_are_runs_of_their_own_and_one_table(laserrec: Run, shop: 
     found = json.loads(out)
     each = [RunFolder.open(shop / "many" / name).path / "ranks-test.parquet" for name in ("seed-3", "seed-4")]
     recalls = [(pl.read_parquet(path)["rank_full"] <= 10).mean() for path in each]
-    shown = next(result for result in found["results"] if result["part"] == "test")["rows"]["full"]["figures"]["recall@10"]
+    shown = next(result for result in found["results"] if result["split"] == "test")["rows"]["full"]["figures"]["recall@10"]
     assert shown["mean"] == pytest.approx(sum(recalls) / 2)
     assert shown["deviation"] == pytest.approx(abs(recalls[0] - recalls[1]) / 2**0.5)
     assert laserrec(*words, "--plan")[0] == 2

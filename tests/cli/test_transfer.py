@@ -44,10 +44,10 @@ def test_a_run_is_carried_over_and_appears_when_complete(
     assert not (shop / "moved").exists()
     code, out, _ = laserrec("transfer", "run", "--data", "elsewhere", "--out", "moved", "--json")
     assert code == 0
-    told = json.loads(out)
-    assert [result["part"] for result in told["results"]] == ["valid", "test"]
-    assert {result["cases"] for result in told["results"]} == {3}
-    assert Dataset.load(elsewhere).fingerprint == told["results"][0]["fingerprint"]
+    found = json.loads(out)
+    assert [result["split"] for result in found["results"]] == ["valid", "test"]
+    assert {result["cases"] for result in found["results"]} == {3}
+    assert Dataset.load(elsewhere).fingerprint == found["results"][0]["fingerprint"]
     assert laserrec("evaluate", "moved")[0] == 0  # it finds its dataset and its model
     code, _, err = laserrec("transfer", "run", "--data", "elsewhere", "--out", "moved")
     assert code == 1

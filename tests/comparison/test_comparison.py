@@ -73,7 +73,7 @@ def write_run(
     cases = data.cases("test")
     asked = np.array(users if users is not None else cases.users)
     following = np.array(targets if targets is not None else cases.targets)
-    about = {"model": model, "dataset": data.name, "fingerprint": data.fingerprint, "part": "test", "seconds": 2.0, "parameters": 7}
+    about = {"model": model, "dataset": data.name, "fingerprint": data.fingerprint, "split": "test", "seconds": 2.0, "parameters": 7}
     both = {"full": np.array(ranks), "filter_seen": np.array(unseen or ranks)}
     Evaluation(asked, following, cases.histories.lengths, both, {}, about).save(
         folder / "ranks-test.parquet", [*data.user_ids, "other"], data.item_ids
@@ -240,8 +240,8 @@ def test_a_baselines_peak_is_in_its_ranks(data: Dataset, tmp_path: Path) -> None
     compared = compare_runs([run, old, new])
     assert [row.peak_memory for row in compared.tables[0].rows] == [2**30, None, 3 * 2**29]
     assert [row[-1] for row in grids(compared)[0].rows] == ["1.00 GiB", "–", "1.50 GiB"]
-    for told in (markdown(compared), html(compared)):
-        assert "Peak memory is the most that the process had" in told
+    for text in (markdown(compared), html(compared)):
+        assert "Peak memory is the most that the process had" in text
 
 
 def test_a_folder_of_baselines_is_all_of_them(data: Dataset, tmp_path: Path) -> None:

@@ -153,11 +153,11 @@ def test_columns_may_be_named_and_events_kept(tmp_path: Path) -> None:
 
 
 def test_three_parts_keep_their_split_whatever_the_fields_are_called(tmp_path: Path) -> None:
-    for part, row in (("train", "u\ta\n u\tb\nNULL\ta"), ("valid", "u\tc"), ("test", "u\td")):
-        (tmp_path / f"s.{part}.inter").write_text(f"session_id:token\tbusiness_id:token\n{row}\n")
+    for split, row in (("train", "u\ta\n u\tb\nNULL\ta"), ("valid", "u\tc"), ("test", "u\td")):
+        (tmp_path / f"s.{split}.inter").write_text(f"session_id:token\tbusiness_id:token\n{row}\n")
     raw = read_source(tmp_path, None, ReadOptions())
     assert raw.own_split
-    assert raw.interactions.sort("timestamp").select("item_id", "part").rows() == [
+    assert raw.interactions.sort("timestamp").select("item_id", "split").rows() == [
         ("a", "train"),
         ("b", "train"),
         ("c", "valid"),

@@ -17,13 +17,13 @@ from laserrec.data.dataset import Cases, Dataset
 from laserrec.data.events import Events
 from laserrec.data.ragged import Ragged
 from laserrec.data.splits import SplitInfo, leave_one_out
-from laserrec.data.tables import PART_TYPE
+from laserrec.data.tables import SPLIT_TYPE
 from laserrec.errors import DataError, UnknownIdError
 from laserrec.system import atomic
 
 
 def events(rows: list[tuple[str, str, int, str]]) -> pl.DataFrame:
-    schema = {"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64, "part": PART_TYPE}
+    schema = {"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64, "split": SPLIT_TYPE}
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
@@ -105,6 +105,16 @@ def test_saved_and_loaded(dataset: Dataset, tmp_path: Path) -> None:
     assert [path.name for path in folder.parent.iterdir()] == ["toy"]
 
 
+def test_a_folder_of_an_earlier_version_whose_column_is_called_part_is_read(dataset: Dataset, tmp_path: Path) -> None:
+    dataset.save(tmp_path / "toy")
+    file = tmp_path / "toy" / "interactions.parquet"
+    pl.read_parquet(file).rename({"split": "part"}).write_parquet(file)
+    manifest = json.loads((tmp_path / "toy" / "manifest.json").read_text())
+    manifest["files"][file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
+    (tmp_path / "toy" / "manifest.json").write_text(json.dumps(manifest))
+    assert Dataset.load(tmp_path / "toy").interactions.equals(dataset.interactions)
+
+
 def test_only_a_dataset_or_an_empty_folder_is_replaced(dataset: Dataset, tmp_path: Path) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "thesis.txt").write_text("precious")
@@ -157,7 +167,7 @@ def test_fingerprint_knows_order_parts_and_catalogue_but_not_rows_texts_or_times
     assert digest(ITEMS.with_columns(pl.lit("t").alias("title")), EVENTS.with_columns(pl.col("timestamp") * 7)) == dataset.fingerprint
     assert digest(ITEMS, EVENTS.sort("user_id", maintain_order=True, descending=True)) == dataset.fingerprint
     swapped = EVENTS.with_columns(pl.Series("item_id", ["c", "a", "b", "d", "b", "c", "a", "a"]))
-    moved = EVENTS.with_columns(pl.Series("part", ["train", "train", "train", "train", "test", "test", "test", "test"], dtype=PART_TYPE))
+    moved = EVENTS.with_columns(pl.Series("split", ["train", "train", "train", "train", "test", "test", "test", "test"], dtype=SPLIT_TYPE))
     larger = pl.concat([ITEMS, pl.DataFrame({"item_id": ["e"], "title": ["E"], "brand": [None]}, schema=ITEMS.schema)])
     others = {digest(ITEMS, swapped), digest(ITEMS, moved), digest(larger, EVENTS), dataset.fingerprint}
     assert len(others) == 4
@@ -173,8 +183,8 @@ def test_unusable_tables_are_refused() -> None:
         Dataset.build("x", pl.concat([ITEMS, ITEMS]), EVENTS, split)
     with pytest.raises(DataError, match="'title'"):
         Dataset.build("x", ITEMS.drop("title"), EVENTS, split)
-    with pytest.raises(DataError, match="'part'"):
-        Dataset.build("x", ITEMS, EVENTS.drop("part"), split)
+    with pytest.raises(DataError, match="'split'"):
+        Dataset.build("x", ITEMS, EVENTS.drop("split"), split)
     with pytest.raises(DataError, match="empty"):
         Dataset.build("x", ITEMS, EVENTS.with_columns(pl.lit(None, pl.String).alias("user_id")), split)
     with pytest.raises(DataError, match="No interaction"):

@@ -28,7 +28,7 @@ def items_of(raw: RawTables, user: str) -> list[str]:
     return rows.sort("timestamp", maintain_order=True)["item_id"].to_list()
 
 
-def told(raw: RawTables | PrepareSummary, option: str) -> list[str]:
+def advice_on(raw: RawTables | PrepareSummary, option: str) -> list[str]:
     """Return the advice that names an option, as the command line shows it."""
     return [advice.on_command_line() for advice in raw.advice if option in dict(advice.options)]
 
@@ -47,7 +47,7 @@ def test_lists_of_items_are_bad_rows_or_one_event_an_entry(tmp_path: Path) -> No
     raw = read(tmp_path / "log.jsonl", content, **columns)
     assert raw.interactions.rows() == [("max", "tea", 5_000_000)]
     assert [str(bad) for bad in raw.problems] == ["log.jsonl:1: the item id is a list", "log.jsonl:2: the item id is a list"]
-    assert told(raw, "explode") == ["2 rows hold a list of items; read them as one event an entry (--explode item)"]
+    assert advice_on(raw, "explode") == ["2 rows hold a list of items; read them as one event an entry (--explode item)"]
     raw = read(tmp_path / "log.jsonl", content, **columns, explode="item")
     assert raw.interactions.rows() == [
         ("zoe", "milk", 3_000_000),
@@ -93,23 +93,23 @@ def test_one_loud_line_where_the_logs_items_are_not_in_the_table_of_items(tmp_pa
     options = PrepareOptions(min_user=1, min_item=1, read=ReadOptions(items=items))
     for known, found in ((0, "NONE of the log's 20 items are"), (1, "ONLY 1 of the log's 20 items is")):
         items.write_text("item,title\n" + "".join(f"{'A-' if n < known else ''}{n},Thing\n" for n in range(20)))
-        (line,) = told(prepare(tmp_path / "log.csv", options)[1], "item_id")
+        (line,) = advice_on(prepare(tmp_path / "log.csv", options)[1], "item_id")
         assert line.startswith(found)
         assert "'A-0'" in line
     items.write_text("item,title\n" + "".join(f"A-{n},Thing\n" for n in range(2)))
-    assert not told(prepare(tmp_path / "log.csv", options)[1], "item_id")
+    assert not advice_on(prepare(tmp_path / "log.csv", options)[1], "item_id")
 
 
 def test_null_marks_are_no_users_and_a_filled_column_is_suggested(tmp_path: Path) -> None:
     content = "visit,customerId,sku,when\n1,NULL,a,1\n1,NULL,b,2\n2,NULL,a,3\n3,kim,c,4\n"
     raw = read(tmp_path / "log.csv", content)
     assert raw.interactions["user_id"].to_list() == ["kim"]
-    assert told(raw, "user") == []  # no other column looks like users
-    assert told(raw, "null_marks") == [
+    assert advice_on(raw, "user") == []  # no other column looks like users
+    assert advice_on(raw, "null_marks") == [
         "3 ids such as 'NULL' stand for a missing value; if they are ids, read them as such (--null-marks none)"
     ]
     raw = read(tmp_path / "log.csv", content.replace("visit", "session"))
-    assert told(raw, "user") == [
+    assert advice_on(raw, "user") == [
         "3 rows have no 'customerId', and all of them have 'session'; read that as the user (--user-column session)"
     ]
     assert read(tmp_path / "log.csv", content, null_marks=()).interactions["user_id"].to_list() == ["NULL", "NULL", "NULL", "kim"]
@@ -197,10 +197,10 @@ def test_every_column_is_named(tmp_path: Path) -> None:
     raw = read(tmp_path / "log.csv", content, items=tmp_path / "things.csv", attributes=())
     assert raw.columns == {"user": "user", "item": "item", "time": "time", "item id": "id", "title": "name", "attributes": "none"}
     assert raw.ignored == {"log.csv": ("rating", "event_type", "device"), "things.csv": ("size", "Unnamed: 0")}
-    assert told(raw, "min_rating") == [
+    assert advice_on(raw, "min_rating") == [
         "log.csv: every row is an event whatever its 'rating' is; keep those that were liked (--min-rating 4)"
     ]
-    assert told(raw, "keep") == [
+    assert advice_on(raw, "keep") == [
         "log.csv: every row is an event whatever its 'event_type' is; keep those of one kind (--keep event_type=VALUE)"
     ]
 
@@ -271,11 +271,11 @@ def test_a_core_that_costs_much_says_so(tmp_path: Path) -> None:
     rare = "".join(f"w{n},j{n},{n}\n" for n in range(40))
     (tmp_path / "log.csv").write_text("user,item,time\n" + busy + rare)
     _, summary = prepare(tmp_path / "log.csv")
-    (line,) = told(summary, "min_user")
+    (line,) = advice_on(summary, "min_user")
     assert line.startswith(f"{summary.core_dropped:,} of 90 events ({summary.core_dropped / 90:.0%}) were dropped")
     assert line.endswith("(--min-user 2, --min-item 2)")
     (tmp_path / "log.csv").write_text("user,item,time\n" + busy + rare.partition("w9")[0])
-    assert not told(prepare(tmp_path / "log.csv")[1], "min_user")
+    assert not advice_on(prepare(tmp_path / "log.csv")[1], "min_user")
 
 
 def test_many_ties_are_said_with_what_orders_them(tmp_path: Path) -> None:
@@ -283,7 +283,7 @@ def test_many_ties_are_said_with_what_orders_them(tmp_path: Path) -> None:
     options = PrepareOptions(min_user=1, min_item=1)
     data, summary = prepare(tmp_path / "log.csv", options)
     assert (summary.ties, summary.tied) == ("file", 1.0)
-    (line,) = told(summary, "ties")
+    (line,) = advice_on(summary, "ties")
     assert "100% of the events share their moment" in line
     assert "the order of the file" in line
     sorted_rows = sorted((f"u{n // 10}", f"i{n * 7 % 23:02}") for n in range(100))

@@ -18,7 +18,7 @@ from laserrec.data.inspection import inspect
 from laserrec.data.options import ReadOptions
 from laserrec.data.prepare import PrepareOptions, prepare
 from laserrec.data.splits import KNOWN_SPLITS, SplitInfo
-from laserrec.data.tables import PART_TYPE
+from laserrec.data.tables import SPLIT_TYPE
 from laserrec.errors import DataError
 
 LOG = """user,item,time
@@ -143,8 +143,8 @@ def test_a_log_is_prepared_as_lists_would_be(
     expected = []
     for user in sorted(users):
         own = [(user, item, time) for name, time, item in left if name == user]
-        parts = ["train"] * (len(own) - 2) + ["valid", "test"] if len(own) >= 3 else ["train"] * len(own)
-        expected += [(*row, part) for row, part in zip(own, parts, strict=True)]
+        splits = ["train"] * (len(own) - 2) + ["valid", "test"] if len(own) >= 3 else ["train"] * len(own)
+        expected += [(*row, split) for row, split in zip(own, splits, strict=True)]
     assert dataset.interactions.rows() == expected
     assert (dataset.user_ids, dataset.item_ids) == (tuple(sorted(users)), tuple(sorted(items)))
     assert (summary.duplicates, summary.repeats, summary.interactions) == (duplicates, again, len(left))
@@ -178,7 +178,7 @@ def test_office_is_read_whole(real_data: Callable[[str], Path]) -> None:
 
 def test_inspect_counts_by_hand(shop: Path) -> None:
     inspection = inspect(prepare(shop, PrepareOptions(min_user=1, min_item=1))[0])
-    assert inspection.part_interactions == {"train": 5, "valid": 2, "test": 2}
+    assert inspection.split_interactions == {"train": 5, "valid": 2, "test": 2}
     assert inspection.cases == {"valid": 2, "test": 2}
     assert inspection.density == 9 / 12
     assert (inspection.history_length.smallest, inspection.history_length.median, inspection.history_length.largest) == (1, 4, 4)
@@ -195,7 +195,7 @@ def test_inspect_counts_by_hand(shop: Path) -> None:
 
 def test_the_leak_check_finds_leaks() -> None:
     rows = [("u", "a", 5, "train"), ("u", "b", 1, "train"), ("u", "a", 5, "test"), ("v", "a", 9, "train"), ("v", "b", 8, "test")]
-    schema = {"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64, "part": PART_TYPE}
+    schema = {"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64, "split": SPLIT_TYPE}
     items = pl.DataFrame({"item_id": ["a", "b"], "title": ["A", "B"]})
     dataset = Dataset.build(
         "x", items, pl.DataFrame(rows, schema=schema, orient="row"), SplitInfo("global-time", {"valid_from": 5, "test_from": 8})

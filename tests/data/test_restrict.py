@@ -14,7 +14,7 @@ from laserrec.data.dataset import Dataset
 from laserrec.data.inspection import inspect
 from laserrec.data.restrict import hide_items, keep_users
 from laserrec.data.splits import SplitInfo
-from laserrec.data.tables import PART_TYPE, PARTS
+from laserrec.data.tables import SPLIT_TYPE, SPLITS
 from laserrec.errors import DataError
 
 ITEMS = pl.DataFrame({"item_id": list("abcdefghij"), "title": list("ABCDEFGHIJ")})
@@ -22,9 +22,9 @@ ITEMS = pl.DataFrame({"item_id": list("abcdefghij"), "title": list("ABCDEFGHIJ")
 
 def shop(users: int = 8) -> Dataset:
     """User u takes five of ten items in a row from the u-th: three to train on, one to validate, one to test."""
-    parts = ("train", "train", "train", "valid", "test")
-    rows = [(f"u{user}", "abcdefghij"[(user + step) % 10], step, part) for user in range(users) for step, part in enumerate(parts)]
-    schema = {"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64, "part": PART_TYPE}
+    splits = ("train", "train", "train", "valid", "test")
+    rows = [(f"u{user}", "abcdefghij"[(user + step) % 10], step, split) for user in range(users) for step, split in enumerate(splits)]
+    schema = {"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64, "split": SPLIT_TYPE}
     return Dataset.build("shop", ITEMS, pl.DataFrame(rows, schema=schema, orient="row"), SplitInfo("leave-one-out", {}))
 
 
@@ -115,19 +115,19 @@ def test_a_restricted_dataset_is_saved_loaded_and_inspected(tmp_path: Path) -> N
     assert again.details == few.details
     assert rows(again.training_histories()) == rows(few.training_histories())
     found = inspect(again)
-    assert found.part_interactions == {"train": 6, "valid": 2, "test": 8, "history": 24}
+    assert found.split_interactions == {"train": 6, "valid": 2, "test": 8, "history": 24}
     assert not found.leaks.found
 
 
 def test_tables_of_before_there_was_a_history_part_are_read() -> None:
     whole = shop()
-    older = whole.interactions.with_columns(pl.col("part").cast(pl.String).cast(pl.Enum(PARTS)))
+    older = whole.interactions.with_columns(pl.col("split").cast(pl.String).cast(pl.Enum(SPLITS)))
     assert Dataset.build("shop", ITEMS, older, whole.split).fingerprint == whole.fingerprint
 
 
 def test_history_comes_before_train() -> None:
     wrong = shop().interactions.with_columns(
-        pl.when(pl.col("timestamp") == 1).then(pl.lit("history", PART_TYPE)).otherwise(pl.col("part")).alias("part")
+        pl.when(pl.col("timestamp") == 1).then(pl.lit("history", SPLIT_TYPE)).otherwise(pl.col("split")).alias("split")
     )
     with pytest.raises(DataError, match="history before train before valid before test"):
         Dataset.build("shop", ITEMS, wrong, SplitInfo("leave-one-out", {}))

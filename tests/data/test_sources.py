@@ -21,7 +21,7 @@ def read(folder: Path) -> RawTables:
 
 
 def sequence(raw: RawTables, user: str) -> list[tuple[str, str]]:
-    return raw.interactions.filter(pl.col("user_id") == user).sort("timestamp").select("item_id", "part").rows()
+    return raw.interactions.filter(pl.col("user_id") == user).sort("timestamp").select("item_id", "split").rows()
 
 
 def write_unisrec(folder: Path, longest: int) -> list[str]:
@@ -101,8 +101,8 @@ def test_the_inter_file_that_was_named_is_read(tmp_path: Path) -> None:
     (tmp_path / "a.inter").write_text(header + "u\tx\n")
     (tmp_path / "a.item").write_text("item_id:token\ttitle:token_seq\nx\tOne\ny\n")
     (tmp_path / "b.inter").write_text(header + "v\ty\n")
-    for part in ("train", "valid", "test"):
-        (tmp_path / f"c.{part}.inter").write_text(header + f"w\t{part}\n")
+    for split in ("train", "valid", "test"):
+        (tmp_path / f"c.{split}.inter").write_text(header + f"w\t{split}\n")
     raw = read(tmp_path / "a.inter")
     assert (raw.name, raw.interactions.rows(), raw.items.rows()) == ("a", [("u", "x", 1_000_000)], [("x", "One")])
     assert [str(problem) for problem in raw.problems] == ["a.item:3: 1 column instead of 2"]
@@ -194,8 +194,8 @@ def test_the_movielens_file_that_was_named_is_read(tmp_path: Path) -> None:
 
 
 def test_a_benchmark_split_with_one_event_a_row(tmp_path: Path) -> None:
-    for part, item in (("train", "a"), ("valid", "b"), ("test", "c")):
-        (tmp_path / f"toy.{part}.inter").write_text(f"user_id:token\titem_id:token\nu\t{item}\n")
+    for split, item in (("train", "a"), ("valid", "b"), ("test", "c")):
+        (tmp_path / f"toy.{split}.inter").write_text(f"user_id:token\titem_id:token\nu\t{item}\n")
     assert sequence(read(tmp_path), "u") == [("a", "train"), ("b", "valid"), ("c", "test")]
 
 

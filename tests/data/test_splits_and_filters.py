@@ -26,7 +26,7 @@ from laserrec.data.filters import (
     tied_share,
 )
 from laserrec.data.splits import SplitInfo, global_time, leave_one_out, moments_at
-from laserrec.data.tables import PART_TYPE
+from laserrec.data.tables import SPLIT_TYPE
 from laserrec.errors import DataError
 
 
@@ -43,14 +43,14 @@ PAIRS = st.lists(st.tuples(st.sampled_from("uvwxyz"), st.sampled_from("abcdef"),
 
 def test_leave_one_out() -> None:
     divided, split = leave_one_out(table([("u", "a", 1), ("u", "b", 2), ("u", "c", 3), ("u", "d", 4), ("v", "a", 1), ("v", "b", 2)]))
-    assert divided.frame()["part"].to_list() == ["train", "train", "valid", "test", "train", "train"]
+    assert divided.frame()["split"].to_list() == ["train", "train", "valid", "test", "train", "train"]
     assert (split.kind, split.parameters) == ("leave-one-out", {})
 
 
 def test_global_time() -> None:
     events = table([("u", "a", 10), ("u", "b", 20), ("v", "c", 20), ("v", "d", 29), ("w", "e", 30)])
     divided, split = global_time(events, 20, 30)
-    assert divided.frame()["part"].to_list() == ["train", "valid", "valid", "valid", "test"]
+    assert divided.frame()["split"].to_list() == ["train", "valid", "valid", "valid", "test"]
     assert split.parameters == {"valid_from": 20, "test_from": 30}
     with pytest.raises(DataError, match="valid_from < test_from"):
         global_time(events, 30, 30)
@@ -71,7 +71,7 @@ def test_no_training_event_is_later_than_a_held_out_one(rows: list[tuple[str, st
         divided, _ = global_time(table(rows), 2, 4)
     except DataError:
         return
-    times = {part: [row[2] for row in listed(divided) if row[3] == part] for part in ("train", "valid", "test")}
+    times = {split: [row[2] for row in listed(divided) if row[3] == split] for split in ("train", "valid", "test")}
     assert max(times["train"]) < min(times["valid"])
     assert max(times["valid"]) < min(times["test"])
 
@@ -224,11 +224,11 @@ def test_the_fingerprint_is_the_one_of_its_definition(pairs: list[tuple[str, str
     items = ["a", "ß", "c", "never"]
     random.shuffle(items)
     rows = [(user, item, time, "train") for time, (user, item) in enumerate(pairs)]
-    schema = {"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64, "part": PART_TYPE}
+    schema = {"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64, "split": SPLIT_TYPE}
     catalogue = pl.DataFrame({"item_id": items, "title": items})
     dataset = Dataset.build("x", catalogue, pl.DataFrame(rows, schema=schema, orient="row"), SplitInfo("source", {}))
-    assert dataset.fingerprint == slow_fingerprint(items, [(user, item, part) for user, item, _, part in rows])
+    assert dataset.fingerprint == slow_fingerprint(items, [(user, item, split) for user, item, _, split in rows])
     assert dataset.interactions.rows() == sorted(rows, key=lambda row: row[0])
     divided, split = leave_one_out(dataset.events)
     again = Dataset.of("x", dataset.items, divided, split)
-    assert again.fingerprint == slow_fingerprint(items, [(user, item, part) for user, item, _, part in again.interactions.rows()])
+    assert again.fingerprint == slow_fingerprint(items, [(user, item, split) for user, item, _, split in again.interactions.rows()])

@@ -51,7 +51,7 @@ def test_bfloat16_stays_near_float32(fused: bool, held: float | None, monkeypatc
     """Heads wide enough for the kernels that attend to cached texts, with and without room for all texts in memory."""
     attended: list[int] = []
     plain = gpu_attention.attend_blocks
-    monkeypatch.setattr(gpu_attention, "attend_blocks", lambda *told: (attended.append(1), plain(*told))[1])
+    monkeypatch.setattr(gpu_attention, "attend_blocks", lambda *given: (attended.append(1), plain(*given))[1])
     for order in ("text_first", "prefix_first"):
         found = []
         for dtype in (torch.float32, torch.bfloat16):

@@ -45,7 +45,7 @@ def test_refresh_requests_and_new_items(elsewhere: torch.device) -> None:
     assert here_experts is not None
     assert there_experts is not None
     assert there_experts.tolist() == here_experts.tolist()
-    for found, expected in zip(*(laser.evidence(*batch(laser.device)) for laser in reversed(list(pair))), strict=True):
+    for found, expected in zip(*(laser.score_terms(*batch(laser.device)) for laser in reversed(list(pair))), strict=True):
         same(found, expected)
 
 

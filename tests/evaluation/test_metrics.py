@@ -123,12 +123,13 @@ def test_saved_ranks_come_back(tmp_path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == ["ranks.parquet"]
 
 
-def test_ranks_saved_under_the_old_names_of_the_protocols_come_back(tmp_path: Path) -> None:
+def test_ranks_saved_under_old_names_come_back(tmp_path: Path) -> None:
     columns = {"user": [0, 1], "target": [4, 2], "history_length": [3, 1], "rank_all": [7, 2], "rank_unseen": [5, 1]}
-    header = {"about": '{"model": "Laser"}', "lists": '{"all": {"coverage@10": 0.5}, "unseen": {"coverage@10": 0.25}}'}
+    header = {"about": '{"model": "Laser", "part": "valid"}', "lists": '{"all": {"coverage@10": 0.5}, "unseen": {"coverage@10": 0.25}}'}
     pl.DataFrame(columns).write_parquet(tmp_path / "ranks.parquet", metadata=header)
     found = Evaluation.load(tmp_path / "ranks.parquet")
     assert {protocol: ranks.tolist() for protocol, ranks in found.ranks.items()} == {"full": [7, 2], "filter_seen": [5, 1]}
+    assert found.about == {"model": "Laser", "split": "valid"}
     assert found.lists == {"full": {"coverage@10": 0.5}, "filter_seen": {"coverage@10": 0.25}}
 
 

@@ -27,13 +27,13 @@ def test_normalised_information() -> None:
 def test_association() -> None:
     values = np.repeat([3, 5, 8, 20], 10)
     lengths = Kinds.of_numbers("length", values)
-    told = associate(lengths, (values > 5).astype(np.int64), 2)
-    assert (told.by, list(told.labels)) == ("length", ["3", "5", "8", "20"])
-    assert told.counts == [[10, 0], [10, 0], [0, 10], [0, 10]]
+    found = associate(lengths, (values > 5).astype(np.int64), 2)
+    assert (found.by, list(found.labels)) == ("length", ["3", "5", "8", "20"])
+    assert found.counts == [[10, 0], [10, 0], [0, 10], [0, 10]]
     # H(kind) = ln 4, H(expert) = I = ln 2: 2 ln 2 / (ln 4 + ln 2) = 2/3; no permutation of 999 comes near.
-    assert told.information == pytest.approx(2 / 3)
-    assert told.p_value == 1 / 1000
-    assert told.chance < 0.1
+    assert found.information == pytest.approx(2 / 3)
+    assert found.p_value == 1 / 1000
+    assert found.chance < 0.1
     alternating = associate(lengths, np.tile([0, 1], 20), 2)
     assert (alternating.information, alternating.p_value) == (pytest.approx(0, abs=1e-12), 1.0)
     assert associate(lengths, np.zeros(40, np.int64), 2).p_value == 1.0

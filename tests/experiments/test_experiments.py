@@ -50,8 +50,8 @@ def test_seeds_take_the_place_of_the_experiments_own(runner: SimpleNamespace, mo
     monkeypatch.setattr(sys, "argv", ["run.py", "--data", "d", "--out", "o", "--seeds", "5", "3", "5"])
     experiment = runner.Experiment("asked", "Does it?", [0], [], {"all": []})
     assert runner.with_seeds(experiment, None) == experiment
-    told = runner.choose_arms(runner.command_line(None)).seeds
-    assert runner.with_seeds(experiment, told) == runner.Experiment("asked", "Does it?", [3, 5], [], {"all": []})
+    given = runner.choose_arms(runner.command_line(None)).seeds
+    assert runner.with_seeds(experiment, given) == runner.Experiment("asked", "Does it?", [3, 5], [], {"all": []})
 
 
 def test_arms_share_what_does_not_differ_and_are_tested_against_the_first(
@@ -191,8 +191,8 @@ def test_every_way_round_between_two_catalogues(tmp_path: Path, monkeypatch: pyt
         Dataset.of(name, data.items, data.events, data.split).save(tmp_path / name)
     further = small_settings(small_shop.write_llm(tmp_path / "llm"))
     found = runner.run([tmp_path / "one", tmp_path / "two"], tmp_path / "out", further)
-    told = [(row["target"], row["source"], row["share_of_users"], row["cases"]) for row in found["rows"]]
-    assert told == [
+    given = [(row["target"], row["source"], row["share_of_users"], row["cases"]) for row in found["rows"]]
+    assert given == [
         (target, source, share, cases)
         for target, other, cases in (("one", "two", 11), ("two", "one", 8))
         for source, share in ((None, 0.0), (other, 0.0), (None, 0.01), (other, 0.01), (None, 0.05), (other, 0.05), (None, 1.0))
@@ -205,7 +205,7 @@ def test_every_way_round_between_two_catalogues(tmp_path: Path, monkeypatch: pyt
             figures = [row["test"][protocol]["ndcg@10"] for row in (without, begun)]
             assert test["reference_minus_arm"] == pytest.approx(figures[0] - figures[1], abs=1e-12)
     assert json.dumps(found)
-    assert len(re.findall(r"^\| (?:one|two) \|", runner.table(found), re.MULTILINE)) == 2 * len(told)
+    assert len(re.findall(r"^\| (?:one|two) \|", runner.table(found), re.MULTILINE)) == 2 * len(given)
     assert runner.run([tmp_path / "one", tmp_path / "two"], tmp_path / "out", further)["rows"] == found["rows"]
 
 

@@ -30,7 +30,7 @@ def write_results(folder: Path) -> None:
             for name, mean in rows.items()
         ]
         tables = [{"protocol": "full", "rows": models, "published": [], **more}]
-        return {"dataset": "shop", "fingerprint": "ab", "part": "test", "cases": 1234, "tables": tables}
+        return {"dataset": "shop", "fingerprint": "ab", "split": "test", "cases": 1234, "tables": tables}
 
     def models(cases: int, **rows: float) -> dict[str, Any]:
         figures = {"models": {name: {"ndcg@10": share, "recall@10": share} for name, share in rows.items()}}
@@ -39,9 +39,9 @@ def write_results(folder: Path) -> None:
     cold = {"hidden": models(40, Laser=0.5, SASRec=0.0), "trained on": models(1600, Laser=0.25, SASRec=0.5)}
     shares = (("all", 400), ("1 %", 4), ("10 %", 40))
     low = [{"dataset": name, "learnt_from": {"users": users}, "kinds": {"all": models(400, Laser=0.1)}} for name, users in shares]
-    told = {"information": 0.25, "chance": 0.0125, "p_value": 0.001}
-    taste = {"by": "taste", "labels": ["$tents & <pegs>$", "x" * 60], "counts": [[3, 1], [0, 4]], **told}
-    length = {"by": "length", "labels": ["1–4"], "counts": [[3, 5]], **told}
+    statistics = {"information": 0.25, "chance": 0.0125, "p_value": 0.001}
+    taste = {"by": "taste", "labels": ["$tents & <pegs>$", "x" * 60], "counts": [[3, 1], [0, 4]], **statistics}
+    length = {"by": "length", "labels": ["1–4"], "counts": [[3, 5]], **statistics}
     runs = [
         {"dataset": "shop", "seed": seed, "load": [3, 5], "associations": found} for seed, found in ((0, [length, taste]), (1, [length]))
     ]

@@ -86,8 +86,8 @@ def compute(operation: Operation, args: Sequence[Any], kwargs: Mapping[str, Any]
         if any(near) or (near and torch.Tag.pointwise not in operation.tags):
             raise RuntimeError(f"{operation} has tensors of the shapes {near} on the CPU and others elsewhere.")
     wanted = kwargs.get("device")
-    told = {**kwargs, "device": torch.device("cpu")} if wanted is not None else kwargs
-    found = operation(*_mapped(args, _held), **{name: _mapped(value, _held) for name, value in told.items()})
+    options = {**kwargs, "device": torch.device("cpu")} if wanted is not None else kwargs
+    found = operation(*_mapped(args, _held), **{name: _mapped(value, _held) for name, value in options.items()})
     if not (distant if wanted is None else _is_elsewhere(wanted)):
         return found
     made = _mapped(found, Distant)

@@ -24,7 +24,7 @@ STEPS = 12
 
 
 def laser() -> LaserSystem:
-    """A system with noise in training, and items that the id-based recommender does not know."""
+    """A system with noise in training, and items that the sequential recommender does not know."""
     return tiny.system(tiny.config(mformer={"drop_state": 0.4}), known=torch.arange(len(tiny.ITEMS)) < 10)
 
 

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.data.splits import SplitInfo
-from laserrec.data.tables import PART_TYPE
+from laserrec.data.tables import SPLIT_TYPE
 
 ITEMS = (
     ("tent", "Tent", "Alp"),
@@ -55,7 +55,9 @@ def dataset(users: int = 11) -> Dataset:
         for user in range(users)
         for step, item_id in enumerate(after(user, 7))
     ]
-    events = pl.DataFrame(rows, schema={"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64, "part": PART_TYPE}, orient="row")
+    events = pl.DataFrame(
+        rows, schema={"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64, "split": SPLIT_TYPE}, orient="row"
+    )
     items = pl.DataFrame(list(ITEMS), schema={"item_id": pl.String, "title": pl.String, "brand": pl.String}, orient="row")
     return Dataset.build("shop", items, events, SplitInfo("leave-one-out", {}))
 

@@ -114,7 +114,7 @@ def config(**sections: Mapping[str, Any]) -> LaserConfig:
 
 
 def sasrec(catalogue: int = len(ITEMS), max_history: int = 5) -> SASRec:
-    """An id-based recommender with lively weights."""
+    """A sequential recommender with lively weights."""
     torch.manual_seed(3)
     model = SASRec(catalogue_size=catalogue, width=8, blocks=1, heads=2, max_history=max_history, dropout=0.1)
     for parameter in model.parameters():

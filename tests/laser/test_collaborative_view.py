@@ -1,4 +1,4 @@
-"""What Laser sees of the frozen id-based recommender, over a catalogue that holds items it never saw."""
+"""What Laser sees of the frozen sequential recommender, over a catalogue that holds items it never saw."""
 
 from __future__ import annotations
 

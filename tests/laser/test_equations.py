@@ -215,39 +215,47 @@ def test_total_loss_adds_lambda_times_balance() -> None:
     assert step.scalars["expert_load/0"] + step.scalars["expert_load/1"] == 1
 
 
-@pytest.mark.parametrize(("trust", "penalty", "nearness"), [(0.5, 3.0, 0.25), (-1.0, 0.0, -2.0)])
-def test_all_terms_of_the_score(trust: float, penalty: float, nearness: float) -> None:
+@pytest.mark.parametrize(("collaborative_weight", "seen_penalty", "neighbour_weight"), [(0.5, 3.0, 0.25), (-1.0, 0.0, -2.0)])
+def test_all_terms_of_the_score(collaborative_weight: float, seen_penalty: float, neighbour_weight: float) -> None:
     scorer = Scorer(ScoreConfig(temperature=0.5, standardise=False, linear_read_out=False), 2)
     with torch.no_grad():
-        for weight, value in ((scorer.trust, trust), (scorer.penalty, penalty), (scorer.nearness, nearness)):
+        for weight, value in (
+            (scorer.collaborative_weight, collaborative_weight),
+            (scorer.seen_penalty, seen_penalty),
+            (scorer.neighbour_weight, neighbour_weight),
+        ):
             assert weight is not None
             weight.fill_(value / GAIN)
     collaborative, near = torch.tensor([[1.0, -2.0, 4.0]]), torch.tensor([[0.0, 3.0, 1.0]])
     history, mask = torch.tensor([[2, 2, 0, 7]]), torch.tensor([[True, True, False, True]])
     found = scorer(USERS, ITEMS, near, collaborative, history, mask)[0].tolist()
     # 2 · (1, 0, .6) + κ n + γ c − δ (0, 0, 1): a repeat counts once, padding and an item beyond the catalogue not at all.
-    expected = [2 + trust, 3 * nearness - 2 * trust, 1.2 + nearness + 4 * trust - penalty]
+    expected = [
+        2 + collaborative_weight,
+        3 * neighbour_weight - 2 * collaborative_weight,
+        1.2 + neighbour_weight + 4 * collaborative_weight - seen_penalty,
+    ]
     assert found == pytest.approx(expected, rel=1e-5)
 
 
-def test_standardised_states_are_evened_out() -> None:
+def test_standardised_states_are_whitened() -> None:
     scorer = Scorer(ScoreConfig(linear_read_out=False), 2)
-    scorer.measure(torch.tensor([[1.0, 10.0], [3.0, 30.0]]))
+    scorer.fit_whitening(torch.tensor([[1.0, 10.0], [3.0, 30.0]]))
     assert scorer.mean.tolist() == [2, 20]
     # Standardised, the two items are ∓(1, 1): variance 2 along (1, 1)/√2, none along (1, -1)/√2; .1 is added to both.
     along, across = 2.1**-0.25, 0.1**-0.25
     found = scorer.standard(torch.tensor([[3.0, 30.0], [3.0, 20.0]]))
     expected = torch.tensor([[along, along], [(along + across) / 2, (along - across) / 2]])
     torch.testing.assert_close(found, expected)
-    torch.testing.assert_close(scorer.directing()(torch.tensor([[3.0, 30.0]])), torch.tensor([[0.5**0.5, 0.5**0.5]]))
+    torch.testing.assert_close(scorer.projection()(torch.tensor([[3.0, 30.0]])), torch.tensor([[0.5**0.5, 0.5**0.5]]))
 
 
-def test_evening_halves_differences_of_strength() -> None:
+def test_whitening_halves_differences_of_strength() -> None:
     generator = torch.Generator().manual_seed(0)
     basis = torch.linalg.qr(torch.randn(6, 6, generator=generator)).Q
     states = torch.randn(4000, 6, generator=generator) * torch.tensor([8.0, 4.0, 4.0, 2.0, 2.0, 2.0]) @ basis
     scorer = Scorer(ScoreConfig(linear_read_out=False), 6)
-    scorer.measure(states)
+    scorer.fit_whitening(states)
     scaled = (states - states.mean(0)) / states.std(0)
     before = torch.linalg.eigvalsh(torch.cov(scaled.T, correction=0)).double()
     after = torch.linalg.eigvalsh(torch.cov(scorer.standard(states).T, correction=0)).double()
@@ -255,34 +263,34 @@ def test_evening_halves_differences_of_strength() -> None:
     torch.testing.assert_close(after.sort().values, (before / (before + 0.1).sqrt()).sort().values, rtol=1e-3, atol=1e-4)
 
 
-def test_measuring_in_place_ends_in_the_bits_of_the_formula_and_leaves_the_states() -> None:
+def test_whitening_in_place_ends_in_the_bits_of_the_formula_and_leaves_the_states() -> None:
     generator = torch.Generator().manual_seed(1)
     states = (torch.randn(300, 16, generator=generator) * torch.arange(1, 17) + torch.arange(16)).double()
     before, scorer = states.clone(), Scorer(ScoreConfig(), 16)
-    scorer.measure(states)
+    scorer.fit_whitening(states)
     assert torch.equal(states, before)
     centred = states - states.mean(0)
     deviation = centred.std(0, correction=0)
     values, directions = torch.linalg.eigh((centred / deviation).T @ (centred / deviation) / 300)
     expected = (directions * (values + 0.1).pow(-0.25) @ directions.T) / deviation[:, None]
     assert torch.equal(scorer.mean, states.mean(0).float())
-    assert torch.equal(scorer.mixing, expected.float())
+    assert torch.equal(scorer.whitening, expected.float())
 
 
-def test_nothing_is_measured_where_states_stay_raw() -> None:
+def test_nothing_is_fitted_where_states_stay_raw() -> None:
     scorer = Scorer(ScoreConfig(standardise=False), 2)
-    scorer.measure(torch.tensor([[1.0, 10.0], [3.0, 30.0]]))
+    scorer.fit_whitening(torch.tensor([[1.0, 10.0], [3.0, 30.0]]))
     assert scorer.mean.tolist() == [0, 0]
-    assert scorer.mixing.tolist() == [[1, 0], [0, 1]]
+    assert scorer.whitening.tolist() == [[1, 0], [0, 1]]
     raw = torch.tensor([[3.0, 4.0]])
     assert torch.equal(scorer.standard(raw), raw)
-    torch.testing.assert_close(scorer.directing()(raw), torch.tensor([[0.6, 0.8]]))
+    torch.testing.assert_close(scorer.projection()(raw), torch.tensor([[0.6, 0.8]]))
 
 
 def test_constant_coordinates_do_not_divide_by_zero() -> None:
     scorer = Scorer(ScoreConfig(), 2)
-    scorer.measure(torch.tensor([[1.0, 5.0], [3.0, 5.0]]))
-    assert scorer.directing()(torch.tensor([[1.0, 5.0], [2.0, 5.0]])).isfinite().all()
+    scorer.fit_whitening(torch.tensor([[1.0, 5.0], [3.0, 5.0]]))
+    assert scorer.projection()(torch.tensor([[1.0, 5.0], [2.0, 5.0]])).isfinite().all()
 
 
 def test_linear_read_out_starts_at_the_identity_and_turns_both_sides() -> None:

@@ -24,7 +24,7 @@ HISTORIES = ([9, 8, 1, 6, 5, 4, 3, 0], [3, 1, 3], [7, 2], [7], [5], [2, 0, 1])
 PREFIX_FIRST = {"order": "prefix_first", "line": ">> {number}. {text}\n"}
 VARIANTS: dict[str, dict[str, Mapping[str, Any]]] = {
     "default": {},
-    "no nearness": {"score": {"nearest": False}},
+    "no neighbours": {"score": {"nearest": False}},
     "no collaborative": {"score": {"fuse_collaborative": False}},
     "no penalty": {"score": {"seen_penalty": False}},
     "the paper's": {
@@ -51,7 +51,7 @@ def serving(variant: str = "default", known: torch.Tensor = KNOWN) -> LaserSyste
     system = tiny.system(tiny.config(**VARIANTS[variant]), known=known)
     tiny.liven(system.model)
     system.refresh()
-    system.model.scorer.lift.fill_(1.5)
+    system.model.scorer.cold_start_bonus.fill_(1.5)
     return system.serving(IDS)
 
 
@@ -83,7 +83,7 @@ def test_a_term_that_the_model_does_not_have_is_none(variant: str) -> None:
     (((one, *_),)) = explain_rows(serving(variant), [[0, 1]], [EVERY])
     off = VARIANTS[variant].get("score", {})
     assert one.terms.language_model != 0
-    assert (one.terms.nearness is None) == (off.get("nearest") is False)
+    assert (one.terms.neighbours is None) == (off.get("nearest") is False)
     assert (one.terms.collaborative is None) == (one.terms.cold_start_bonus is None) == (off.get("fuse_collaborative") is False)
     assert (one.terms.seen_penalty is None) == (off.get("seen_penalty") is False)
 
@@ -92,25 +92,25 @@ def test_a_term_that_the_model_does_not_have_is_none(variant: str) -> None:
 def test_each_term_by_hand() -> None:
     system = serving()
     scorer, catalogue = system.model.scorer, system.catalogue
-    assert scorer.trust is not None
-    assert scorer.nearness is not None
-    assert scorer.penalty is not None
+    assert scorer.collaborative_weight is not None
+    assert scorer.neighbour_weight is not None
+    assert scorer.seen_penalty is not None
     assert catalogue.neighbours is not None
     history = [3, 1, 3]
     (found,) = explain_rows(system, [history], [EVERY])
     items, mask = tiny.batch([history])
-    user = scorer.directing()(system.embed(items, mask)[0])
-    cosines = cosine_similarity(user, scorer.directing()(catalogue.states))
+    user = scorer.projection()(system.embed(items, mask)[0])
+    cosines = cosine_similarity(user, scorer.projection()(catalogue.states))
     near = catalogue.neighbours.scores(items, mask)[0]
-    plain, lifted = (system.collaborative.scores(items, mask, bonus)[0] for bonus in (0.0, 1.5))
+    plain, raised = (system.collaborative.scores(items, mask, bonus)[0] for bonus in (0.0, 1.5))
     for item, one in zip(EVERY, found, strict=True):
-        trust = 10 * float(scorer.trust)  # stored divided by ten, as the other weights are
+        weight = 10 * float(scorer.collaborative_weight)  # stored divided by ten, as the other weights are
         assert one.terms.language_model == pytest.approx(float(torch.exp(10 * scorer.log_scale) * cosines[item]), abs=1e-4)
-        assert one.terms.nearness == pytest.approx(10 * float(scorer.nearness * near[item]), abs=1e-4)
-        assert one.terms.collaborative == pytest.approx(trust * float(plain[item]), abs=1e-4)
-        assert one.terms.cold_start_bonus == pytest.approx(trust * float(lifted[item] - plain[item]), abs=1e-4)
-        assert one.terms.cold_start_bonus == pytest.approx(trust * 1.5 if item in COLD else 0, abs=1e-4)
-        assert one.terms.seen_penalty == pytest.approx(-10 * float(scorer.penalty) if item in history else 0, abs=1e-4)
+        assert one.terms.neighbours == pytest.approx(10 * float(scorer.neighbour_weight * near[item]), abs=1e-4)
+        assert one.terms.collaborative == pytest.approx(weight * float(plain[item]), abs=1e-4)
+        assert one.terms.cold_start_bonus == pytest.approx(weight * float(raised[item] - plain[item]), abs=1e-4)
+        assert one.terms.cold_start_bonus == pytest.approx(weight * 1.5 if item in COLD else 0, abs=1e-4)
+        assert one.terms.seen_penalty == pytest.approx(-10 * float(scorer.seen_penalty) if item in history else 0, abs=1e-4)
         assert one.cold == (item in COLD)
 
 
@@ -135,7 +135,7 @@ def test_without_the_prefix_the_same_texts_are_read_with_the_memory_of_no_histor
     history, scorer = [9, 1, 0], system.model.scorer
     items, mask = tiny.batch([history])
     virtual, _ = system.model.virtual(torch.zeros(1, 1, 8), torch.zeros(1, 1, dtype=torch.bool))
-    user = scorer.directing()(system.catalogue.texts.reader.read(items, mask, virtual))
+    user = scorer.projection()(system.catalogue.texts.reader.read(items, mask, virtual))
     assert system.catalogue.directions is not None
     expected = scorer.scale * (user @ system.catalogue.directions.T)[0]
     (found,) = explain_rows(system, [history], [EVERY])
@@ -169,7 +169,7 @@ def test_the_expert_is_the_one_with_the_highest_mean_probability() -> None:
 @torch.no_grad()
 def test_nearest_by_text_are_the_cosines_of_directions_without_the_item_itself() -> None:
     system = serving()
-    directions = system.model.scorer.directing()(system.catalogue.states)
+    directions = system.model.scorer.projection()(system.catalogue.states)
     ((one,),) = explain_rows(system, [[4, 6, 9, 4]], [[6]])
     expected = {IDS[other]: float(cosine_similarity(directions[other], directions[6], dim=0)) for other in (4, 6, 9)}
     assert {move.item_id: move.cosine for move in one.moves} == pytest.approx(expected, abs=1e-5)
@@ -196,27 +196,28 @@ def test_nothing_asked() -> None:
     assert explain_rows(serving(), [[0], [1]], [[], [2]])[0] == []
 
 
-def told(*moves: tuple[str, float, float], about: str = "Lamp") -> str:
+def sentence(*moves: tuple[str, float, float], about: str = "Lamp") -> str:
     made = tuple(Move(f"id of {title}", title, by, cosine) for title, by, cosine in moves)
     return Explanation(f"id of {about}", about, 1.0, Terms(1.0, None, None, None, None), made, None, None, None, cold=False).sentence
 
 
 def test_the_sentence_says_the_largest_moves() -> None:
     stove, kettle, kite = ("Stove", 0.42, 0.1), ("Kettle", 0.1, 0.9), ("Kite", -0.3, 0.2)
-    assert told(stove, kettle) == "Stove moves the score by +0.42, the most of your 2 items; Kettle has the nearest text."
-    assert told(kite, kettle) == "Kite moves the score by -0.30, the most of your 2 items; Kettle has the nearest text."
+    assert sentence(stove, kettle) == "Stove moves the score by +0.42, the most of your 2 items; Kettle has the nearest text."
+    assert sentence(kite, kettle) == "Kite moves the score by -0.30, the most of your 2 items; Kettle has the nearest text."
     assert (
-        told(kettle, kite, stove)
+        sentence(kettle, kite, stove)
         == "Stove moves the score by +0.42, the most of your 3 items, and Kite by -0.30; Kettle has the nearest text."
     )
-    assert told(("Pot", -0.5, 0.8), kite) == "Pot, the nearest by text, moves the score by -0.50, the most of your 2 items."
+    assert sentence(("Pot", -0.5, 0.8), kite) == "Pot, the nearest by text, moves the score by -0.50, the most of your 2 items."
     assert (
-        told(("Pot", 0.001, 0.8), ("Pan", -0.004, 0.1)) == "None of your 2 items alone moves the score by 0.01; Pot has the nearest text."
+        sentence(("Pot", 0.001, 0.8), ("Pan", -0.004, 0.1))
+        == "None of your 2 items alone moves the score by 0.01; Pot has the nearest text."
     )
-    assert told(stove) == "Stove, your only item, moves the score by +0.42 against an empty history."
-    assert told(("Stove", -0.002, 0.1)) == "Stove, your only item, moves the score by less than 0.01 against an empty history."
+    assert sentence(stove) == "Stove, your only item, moves the score by +0.42 against an empty history."
+    assert sentence(("Stove", -0.002, 0.1)) == "Stove, your only item, moves the score by less than 0.01 against an empty history."
     # The explained item itself is no neighbour of its own.
-    assert told(("Lamp", -2.0, 1.0), kite) == "Lamp moves the score by -2.00, the most of your 2 items; Kite has the nearest text."
+    assert sentence(("Lamp", -2.0, 1.0), kite) == "Lamp moves the score by -2.00, the most of your 2 items; Kite has the nearest text."
 
 
 def test_no_sentence_claims_a_cause() -> None:
@@ -245,7 +246,7 @@ def test_as_json() -> None:
     ]
     assert (read["item_id"], read["title"], read["cold"]) == ("id-7", "Globe", True)
     assert sum(read["terms"].values()) == pytest.approx(read["score"])
-    assert list(read["terms"]) == ["language_model", "nearness", "collaborative", "cold_start_bonus", "seen_penalty"]
+    assert list(read["terms"]) == ["language_model", "neighbours", "collaborative", "cold_start_bonus", "seen_penalty"]
     assert [list(move) for move in read["moves"]] == [["item_id", "title", "by", "cosine"]] * 2
     assert read["moves"][0]["item_id"] == "id-5"
     assert read["score"] - read["without_prefix"] == pytest.approx(read["prefix_moves"])

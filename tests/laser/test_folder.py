@@ -71,6 +71,29 @@ def test_what_is_told_about_a_model_comes_back(trained: Laser, saved: Path, data
     assert again.evaluate(data).metrics() == trained.evaluate(data).metrics()
 
 
+EARLIER_NAMES = {
+    "collaborative_weight": "trust",
+    "neighbour_weight": "nearness",
+    "seen_penalty": "penalty",
+    "cold_start_bonus": "lift",
+    "whitening": "mixing",
+}
+
+
+def test_a_folder_with_the_names_of_an_earlier_version_is_read(trained: Laser, saved: Path, tmp_path: Path) -> None:
+    older = Path(shutil.copytree(saved, tmp_path / "older"))
+    tensors = load_file(older / "laser.safetensors")
+    for now, then in EARLIER_NAMES.items():
+        tensors[f"scorer.{then}"] = tensors.pop(f"scorer.{now}")
+    save_file(tensors, older / "laser.safetensors", {"state": "{}"})
+    settings = json.loads((older / "config.json").read_text())
+    settings["score"]["new_items"] = settings["score"].pop("cold_start_bonus")
+    (older / "config.json").write_text(json.dumps(settings))
+    about = json.loads((older / "laser.json").read_text())
+    (older / "laser.json").write_text(json.dumps(about | {"sha256": checksums(older)}))
+    assert exact(Laser.load(older)) == exact(trained)
+
+
 def test_saved_again_the_files_are_the_same(saved: Path, laser: Laser, tmp_path: Path) -> None:
     laser.save(tmp_path / "again")
     for name in FILES:
@@ -140,7 +163,7 @@ WEIGHTS, VIEW = "laser.safetensors", "collaborative.safetensors"
 
 
 @pytest.mark.parametrize(
-    ("damage", "error", "told"),
+    ("damage", "error", "message"),
     [
         *[
             pytest.param(lambda folder, name=name: (folder / name).unlink(), CheckpointError, f"lacks {name}", id=f"no {name}")
@@ -186,9 +209,11 @@ WEIGHTS, VIEW = "laser.safetensors", "collaborative.safetensors"
         pytest.param(mixed_up, CheckpointError, "item_states", id="mixed up"),
     ],
 )
-def test_a_damaged_folder_is_refused(model_folder: Path, damage: Callable[[Path], object], error: type[LaserrecError], told: str) -> None:
+def test_a_damaged_folder_is_refused(
+    model_folder: Path, damage: Callable[[Path], object], error: type[LaserrecError], message: str
+) -> None:
     damage(model_folder)
-    with pytest.raises(error, match=told):
+    with pytest.raises(error, match=message):
         Laser.load(model_folder)
 
 

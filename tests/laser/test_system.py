@@ -229,7 +229,7 @@ def test_alone_as_in_a_batch_of_longer_ones(variant: str) -> None:
 def test_inside_reading_once_a_history_is_read_a_single_time(monkeypatch: pytest.MonkeyPatch) -> None:
     laser, read = lively(), list[int]()
     items, mask = tiny.batch(ROWS, longest=9, fill=6)
-    expected, evidence = laser.scores(items, mask), laser.evidence(items, mask)
+    expected, terms = laser.scores(items, mask), laser.score_terms(items, mask)
     embed = laser.embed
 
     def counted(items: Tensor, mask: Tensor) -> tuple[Tensor, Routing | None]:
@@ -239,7 +239,7 @@ def test_inside_reading_once_a_history_is_read_a_single_time(monkeypatch: pytest
     monkeypatch.setattr(laser, "embed", counted)
     with laser.reading_once():
         close(laser.scores(items[:2], mask[:2]), expected[:2])
-        for found, whole in zip(laser.evidence(items, mask), evidence, strict=True):
+        for found, whole in zip(laser.score_terms(items, mask), terms, strict=True):
             assert found is not None
             assert whole is not None
             close(found, whole)
@@ -250,8 +250,8 @@ def test_inside_reading_once_a_history_is_read_a_single_time(monkeypatch: pytest
         laser.logits(items, mask)  # what trains is read anew
         assert read == [2, 2, 4]
         with laser.reading_once():  # inside another one it changes nothing
-            laser.users(items, mask)
-        laser.users(items, mask)
+            laser.encode_histories(items, mask)
+        laser.encode_histories(items, mask)
         assert read == [2, 2, 4]
         laser.model.load_state_dict(laser.model.state_dict())  # other weights, for all it knows
         twice = torch.tensor([0, 0, 2])

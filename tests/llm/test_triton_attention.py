@@ -50,8 +50,8 @@ def groups(shapes: Sequence[tuple[int, int, int]], heads: int, dtype: torch.dtyp
         mask = torch.arange(far) < ends[:, None]
         index = torch.randint(0, 2 * far + 1, (rows, far), generator=torch.Generator().manual_seed(far))
         stride = torch.full_like(index, far // 2)
-        told = (torch.where(mask, part, 0).to(DEVICE) for part in (index, stride, torch.arange(far).expand(rows, -1)))
-        context = CachedContext(kept, *told, mask.to(DEVICE), padded=True)
+        where = (torch.where(mask, part, 0).to(DEVICE) for part in (index, stride, torch.arange(far).expand(rows, -1)))
+        context = CachedContext(kept, *where, mask.to(DEVICE), padded=True)
         built.append(LengthBucket(start, rows, new, angles(rows if new % 2 else 1, new, 7), context, angles(rows, far, 8), padded=True))
         start = built[-1].end
     return built
@@ -138,7 +138,7 @@ def test_trying_them_out_runs_both_whoever_asks_first(monkeypatch: pytest.Monkey
 def test_where_they_do_not_work_that_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
     from laserrec.llm import triton_attention as gpu_attention
 
-    gpu_attention.works.cache_clear()
+    gpu_attention.kernels_available.cache_clear()
     failures: list[Exception] = [torch.OutOfMemoryError("none left"), RuntimeError("out of resource: shared memory")]
 
     def fail(*_: object) -> None:
@@ -151,7 +151,7 @@ def test_where_they_do_not_work_that_is_said_once(monkeypatch: pytest.MonkeyPatc
         assert not gpu_attention.kernels_available(DEVICE, 32, 16)
     assert not gpu_attention.kernels_available(DEVICE, 32, 16)
     assert not failures
-    gpu_attention.works.cache_clear()
+    gpu_attention.kernels_available.cache_clear()
 
 
 def test_what_they_are_compiled_for() -> None:
@@ -167,7 +167,7 @@ def test_cached_texts_are_read_by_them(monkeypatch: pytest.MonkeyPatch) -> None:
 
     found, attended = [], []
     plain = gpu_attention.attend_blocks
-    monkeypatch.setattr(gpu_attention, "attend_blocks", lambda *told: (attended.append(1), plain(*told))[1])
+    monkeypatch.setattr(gpu_attention, "attend_blocks", lambda *given: (attended.append(1), plain(*given))[1])
     for there, dtype in ((None, torch.float32), (gpu_attention, torch.float16)):
         monkeypatch.setattr(attention, "gpu_kernels", lambda _, there=there: there)
         llm = tiny.backbone("llama-grouped", head_dim=C)

@@ -86,8 +86,8 @@ def test_how_far_up_new_items_stand_can_be_set_and_is_saved(laser: Laser, tmp_pa
     laser.add_items(NEW)
     new = {"never-bought", *(item["item_id"] for item in NEW)}  # of a training history's items the first eleven are all
     (before,) = table(laser, ["tent", "stove"])
-    fitted = laser.new_items
-    laser.new_items = fitted + 1
+    fitted = laser.cold_start_bonus
+    laser.cold_start_bonus = fitted + 1
     (after,) = table(laser, ["tent", "stove"])
     rises = {item_id: after[item_id] - before[item_id] for item_id in before}
     assert {item_id for item_id, rise in rises.items() if rise > 1e-3} == new
@@ -95,13 +95,13 @@ def test_how_far_up_new_items_stand_can_be_set_and_is_saved(laser: Laser, tmp_pa
     assert len({round(rises[item_id], 4) for item_id in new}) == 1
     laser.save(tmp_path / "grown")
     again = Laser.load(tmp_path / "grown")
-    assert again.new_items == pytest.approx(fitted + 1)
+    assert again.cold_start_bonus == pytest.approx(fitted + 1)
     with pytest.raises(ConfigError, match="between"):
-        laser.new_items = math.nan
+        laser.cold_start_bonus = math.nan
 
 
 @pytest.mark.parametrize(
-    ("bad", "told"),
+    ("bad", "message"),
     [
         ({"title": "No id"}, "Item 2 has no item_id"),
         ({"item_id": "", "title": "Empty id"}, "Item 2 has no item_id"),
@@ -119,9 +119,9 @@ def test_how_far_up_new_items_stand_can_be_set_and_is_saved(laser: Laser, tmp_pa
         ("item_id", "Item 2 is 'item_id'"),
     ],
 )
-def test_one_bad_item_and_none_is_added(laser: Laser, tmp_path: Path, bad: Any, told: str) -> None:  # noqa: ANN401
+def test_one_bad_item_and_none_is_added(laser: Laser, tmp_path: Path, bad: Any, message: str) -> None:  # noqa: ANN401
     catalogue, before = laser.catalogue, table(laser, ["tent", "map"])
-    with pytest.raises(DataError, match=told) as refused:
+    with pytest.raises(DataError, match=message) as refused:
         laser.add_items([NEW[0], bad])
     assert str(refused.value).endswith("No item was added.")
     check_unchanged(laser, catalogue, before)

@@ -53,11 +53,11 @@ def test_histories_are_lists_of_lists_of_strings(trained: Laser, histories: Any)
 
 def test_whatever_can_be_listed_in_order_is_answered(trained: Laser) -> None:
     expected = trained.recommend([HISTORY, HISTORY[:2]], 3)
-    assert trained.recommend((part for part in (HISTORY, HISTORY[:2])), 3) == expected
+    assert trained.recommend((history for history in (HISTORY, HISTORY[:2])), 3) == expected
     assert trained.recommend([iter(HISTORY), tuple(HISTORY[:2])], np.int64(3)) == expected  # type: ignore[arg-type]
     assert trained.recommend([np.array(HISTORY), np.array(HISTORY[:2])], 3) == expected  # type: ignore[list-item]
     assert trained.recommend_texts((text for text in [["Tent"]]), 2) == trained.recommend_texts([["Tent"]], 2)
-    assert trained.experts(part for part in [HISTORY]) == trained.experts([HISTORY])
+    assert trained.experts(history for history in [HISTORY]) == trained.experts([HISTORY])
 
 
 @pytest.mark.parametrize("ids", ["tent", 5, [5], [["tent"]], b"tent"])
@@ -87,7 +87,7 @@ def test_ids(trained: Laser, data: Dataset, item_id: Any) -> None:  # noqa: ANN4
 
 
 def test_parts(trained: Laser, data: Dataset) -> None:
-    with pytest.raises(DataError, match="Received the part 'tset'; allowed are 'valid' and 'test'"):
+    with pytest.raises(DataError, match="Received the split 'tset'; allowed are 'valid' and 'test'"):
         trained.evaluate(data, "tset")  # type: ignore[arg-type]
 
 
@@ -122,7 +122,7 @@ CALLS: dict[str, Callable[[Laser], object]] = {
     "add": lambda laser: laser.add_items([{"item_id": "canoe", "title": "Canoe"}]),
     "update": lambda laser: laser.update_items([{"item_id": "tent", "title": "Marquee"}]),
     "remove": lambda laser: laser.remove_items(["tent"]),
-    "new_items": lambda laser: setattr(laser, "new_items", 1.0),
+    "cold_start_bonus": lambda laser: setattr(laser, "cold_start_bonus", 1.0),
 }
 
 

@@ -121,7 +121,7 @@ def test_everything_may_go_but_the_last(laser: Laser) -> None:
 
 
 @pytest.mark.parametrize(
-    ("bad", "error", "told"),
+    ("bad", "error", "message"),
     [
         ({"item_id": "tnt", "title": "TNT"}, UnknownIdError, "'tnt'"),
         ({"item_id": "tent", "title": "Tent again"}, DataError, "give each item once"),
@@ -129,9 +129,9 @@ def test_everything_may_go_but_the_last(laser: Laser) -> None:
         ({"title": "Nobody"}, DataError, "Item 2 has no item_id"),
     ],
 )
-def test_one_bad_change_and_none_is_made(laser: Laser, bad: dict[str, str], error: type[Exception], told: str) -> None:
+def test_one_bad_change_and_none_is_made(laser: Laser, bad: dict[str, str], error: type[Exception], message: str) -> None:
     before, catalogue = table(laser, ["tent", "map"]), laser.catalogue
-    with pytest.raises(error, match=told):
+    with pytest.raises(error, match=message):
         laser.update_items([{"item_id": "tent", "title": "Changed"}, bad])
     assert (table(laser, ["tent", "map"]), laser.catalogue) == (before, catalogue)
 

@@ -41,13 +41,13 @@ def test_scores_terms_and_moves_of_warm_cold_and_seen_items(laser: Laser) -> Non
 
 
 def test_the_bonus_is_what_a_model_without_one_lacks(laser: Laser) -> None:
-    laser.new_items = 2.0
-    ((lifted,),) = laser.explain([["tent"]], [["never-bought"]])
-    laser.new_items = 0.0
+    laser.cold_start_bonus = 2.0
+    ((raised,),) = laser.explain([["tent"]], [["never-bought"]])
+    laser.cold_start_bonus = 0.0
     ((level,),) = laser.explain([["tent"]], [["never-bought"]])
     assert level.terms.cold_start_bonus == 0
-    assert lifted.score - level.score == pytest.approx(lifted.terms.cold_start_bonus, abs=1e-4)
-    assert lifted.terms.collaborative == pytest.approx(level.terms.collaborative, abs=1e-5)
+    assert raised.score - level.score == pytest.approx(raised.terms.cold_start_bonus, abs=1e-4)
+    assert raised.terms.collaborative == pytest.approx(level.terms.collaborative, abs=1e-5)
 
 
 def test_without_items_what_is_recommended_is_explained(trained: Laser) -> None:

@@ -134,7 +134,7 @@ def test_without_a_folder_nothing_is_left_behind(data: Dataset, llm: Path, tmp_p
 def test_what_cannot_be_trained_on_is_refused(data: Dataset, tmp_path: Path, llm: Path) -> None:
     with pytest.raises(AssetError, match="Cannot load the language model 'no/such folder'"):
         Laser.fit(data, small_shop.config("no/such folder"))
-    without_valid = data.interactions.filter(pl.col("part") != "valid")
+    without_valid = data.interactions.filter(pl.col("split") != "valid")
     with pytest.raises(DataError, match="no validation case"):
         Laser.fit(Dataset.build("shop", data.items, without_valid, data.split), small_shop.config(llm))
 
@@ -149,12 +149,12 @@ def shop_of(histories: list[list[str]], items: pl.DataFrame) -> Dataset:
         for user, history in enumerate(histories)
         for step, item_id in enumerate(history)
     ]
-    schema = {"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64, "part": pl.Enum(["train", "valid", "test"])}
+    schema = {"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64, "split": pl.Enum(["train", "valid", "test"])}
     return Dataset.build("shop", items, pl.DataFrame(rows, schema=schema, orient="row"), SplitInfo("leave-one-out", {}))
 
 
 def fitted(data: Dataset, llm: Path, folder: Path, *, hold_out: int, refits: list[str]) -> tuple[Laser, bool]:
-    """Train the id-based recommenders alone; return the model and whether another one than the first gives the scores."""
+    """Train the sequential recommenders alone; return the model and whether another one than the first gives the scores."""
     untrained = {"epochs": 0}
     learn = {"epochs": 25, "patience": 25, "learning_rate": 0.02}
     config = small_shop.config(
@@ -211,10 +211,15 @@ def test_choosing_what_is_fused_reads_each_history_once(data: Dataset, llm: Path
         rows.append(len(items))
         return read(reader, items, mask, virtual)
 
-    def read_in_fitting(refits: list[str], new_items: float | None) -> int:
+    def read_in_fitting(refits: list[str], cold_start_bonus: float | None) -> int:
         rows.clear()
         none = {"epochs": 0}
-        Laser.fit(data, small_shop.config(llm, collaborative={"refits": refits}, score={"new_items": new_items}, stage1=none, stage2=none))
+        Laser.fit(
+            data,
+            small_shop.config(
+                llm, collaborative={"refits": refits}, score={"cold_start_bonus": cold_start_bonus}, stage1=none, stage2=none
+            ),
+        )
         return sum(rows)
 
     monkeypatch.setattr(TextFirst, "read", counted)
@@ -256,21 +261,21 @@ def test_every_kind_of_model_recommends_grows_and_comes_back(
     assert old == pytest.approx({item.item_id: item.score for item in texts[0]}, abs=1e-4)
 
 
-@pytest.mark.parametrize(("score", "expected"), [({"new_items": 0.7}, 0.7), ({"calibrate": False}, 0.0)])
+@pytest.mark.parametrize(("score", "expected"), [({"cold_start_bonus": 0.7}, 0.7), ({"calibrate": False}, 0.0)])
 def test_what_new_items_get_is_what_the_settings_say(
     data: Dataset, llm: Path, tmp_path: Path, score: dict[str, Any], expected: float
 ) -> None:
     laser = Laser.fit(data, small_shop.config(llm, score=score))
-    assert laser.new_items == pytest.approx(expected)
+    assert laser.cold_start_bonus == pytest.approx(expected)
     laser.save(tmp_path / "model")
-    assert Laser.load(tmp_path / "model").new_items == pytest.approx(expected)
+    assert Laser.load(tmp_path / "model").cold_start_bonus == pytest.approx(expected)
 
 
 def test_what_new_items_get_is_fitted_by_default(trained: Laser) -> None:
-    assert trained.new_items != 0
-    assert abs(trained.new_items) < 100
+    assert trained.cold_start_bonus != 0
+    assert abs(trained.cold_start_bonus) < 100
 
 
-def test_a_start_brings_no_lift_along(saved: Path, data: Dataset, llm: Path) -> None:
-    laser = Laser.fit(data, small_shop.config(llm, score={"new_items": 0.7}).model_copy(update={"start": str(saved)}))
-    assert laser.new_items == pytest.approx(0.7)
+def test_a_start_brings_no_bonus_along(saved: Path, data: Dataset, llm: Path) -> None:
+    laser = Laser.fit(data, small_shop.config(llm, score={"cold_start_bonus": 0.7}).model_copy(update={"start": str(saved)}))
+    assert laser.cold_start_bonus == pytest.approx(0.7)

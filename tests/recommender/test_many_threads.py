@@ -30,7 +30,7 @@ def changes(laser: Laser) -> list[Callable[[], None]]:
         lambda: laser.remove_items(["kite"]),
         lambda: laser.add_items([{"item_id": f"box {place}", "title": f"Box of {place} pens"} for place in range(20)]),
         lambda: laser.remove_items(["canoe", "box 3", "rope"]),
-        lambda: setattr(laser, "new_items", 2.5),
+        lambda: setattr(laser, "cold_start_bonus", 2.5),
         lambda: laser.update_items([{"item_id": "tent", "title": "Marquee"}]),
     ]
 

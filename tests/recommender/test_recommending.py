@@ -108,7 +108,7 @@ def test_histories_of_any_length_side_by_side_do_not_disturb_each_other(trained:
 
 
 def test_only_the_most_recent_items_are_read(trained: Laser) -> None:
-    # 4 of them as text, 10 by the id-based recommender; the seen items' penalty reaches back to the first.
+    # 4 of them as text, 10 by the sequential recommender; the seen items' penalty reaches back to the first.
     recent = after(0, 10)
     short, longer = scores(trained, recent, ["untitled", *recent])
     penalised = {item_id: score for item_id, score in short.items() if item_id != "untitled"}
@@ -249,8 +249,8 @@ def test_evaluating_ranks_what_recommending_shows(trained: Laser, data: Dataset)
             assert evaluation.ranks[protocol][case] == 1 + [item.item_id for item in found].index(target)  # type: ignore[index]
     assert len(evaluation.users) == 11
     assert evaluation.metrics()["mrr"] == pytest.approx(np.mean(1 / evaluation.ranks["full"]))
-    assert dict(evaluation.about) == {"model": "Laser", "dataset": "shop", "fingerprint": data.fingerprint, "part": "test"}
-    assert trained.evaluate(data, "valid").about["part"] == "valid"
+    assert dict(evaluation.about) == {"model": "Laser", "dataset": "shop", "fingerprint": data.fingerprint, "split": "test"}
+    assert trained.evaluate(data, "valid").about["split"] == "valid"
 
 
 def test_a_large_catalogue_is_scored_for_few_histories_at_a_time(trained: Laser, data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import torch
 from laserrec import Dataset, Laser
 from laserrec.data.restrict import hide_items, keep_users
 from laserrec.data.splits import SplitInfo
-from laserrec.data.tables import PART_TYPE
+from laserrec.data.tables import SPLIT_TYPE
 from laserrec.errors import CheckpointError, ConfigError, DataError
 from laserrec.laser.folder import ModelFolder
 from laserrec.laser.transfer import Start
@@ -24,9 +24,9 @@ PENS = ("Fountain pen", "Ballpoint pen", "Ink bottle", "Pencil", "Sharpener", "R
 
 def stationery() -> Dataset:
     """Five users who take five of six items in a row, from the u-th."""
-    parts = ("train", "train", "train", "valid", "test")
-    rows = [(f"c{user}", f"s{(user + step) % 6}", step, part) for user in range(5) for step, part in enumerate(parts)]
-    schema = {"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64, "part": PART_TYPE}
+    splits = ("train", "train", "train", "valid", "test")
+    rows = [(f"c{user}", f"s{(user + step) % 6}", step, split) for user in range(5) for step, split in enumerate(splits)]
+    schema = {"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64, "split": SPLIT_TYPE}
     items = pl.DataFrame({"item_id": [f"s{place}" for place in range(6)], "title": PENS})
     return Dataset.build("stationery", items, pl.DataFrame(rows, schema=schema, orient="row"), SplitInfo("leave-one-out", {}))
 
@@ -143,7 +143,7 @@ def test_a_device_that_is_not_there_is_refused(saved: Path, tmp_path: Path) -> N
 def test_a_score_may_have_other_terms(saved: Path, llm: Path) -> None:
     still = {"stage1": {"epochs": 0}, "stage2": {"epochs": 0}, "collaborative": {"refits": []}}
     config = small_shop.config(llm, score={"fuse_collaborative": False}, **still).model_copy(update={"start": str(saved)})
-    assert Laser.fit(stationery(), config)._system.model.scorer.trust is None
+    assert Laser.fit(stationery(), config)._system.model.scorer.collaborative_weight is None
 
 
 def test_another_language_model_is_refused(saved: Path, tmp_path: Path) -> None:

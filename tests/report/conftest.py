@@ -17,14 +17,14 @@ def write_dataset(folder: Path) -> None:
 
     from laserrec.data.dataset import Dataset
     from laserrec.data.splits import SplitInfo
-    from laserrec.data.tables import PART_TYPE
+    from laserrec.data.tables import SPLIT_TYPE
 
     rows = [
         (user, f"<{(place + step) % 10}>", 100 * place + step, "train" if step < 5 else ("valid", "test")[step - 5])
         for place, user in enumerate(USERS)
         for step in range(7)
     ]
-    schema = {"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64, "part": PART_TYPE}
+    schema = {"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64, "split": SPLIT_TYPE}
     items = {"item_id": [f"<{place}>" for place in range(10)], "title": TITLES, "genre": GENRES * 2}
     events = pl.DataFrame(rows, schema=schema, orient="row")
     Dataset.build("<shop>", pl.DataFrame(items), events, SplitInfo("leave-one-out", {})).save(folder)

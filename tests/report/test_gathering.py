@@ -17,7 +17,7 @@ from laserrec.evaluation.metrics import Evaluation
 from laserrec.report.fits import read_fits
 from laserrec.report.gather import Report, gather
 from laserrec.report.population import Histogram
-from laserrec.runs.demo import BESIDE
+from laserrec.runs.demo import BASELINES
 from laserrec.runs.folder import RunFolder
 
 
@@ -63,7 +63,7 @@ def test_a_damaged_log_is_told(text: str, demonstrated: Path, tmp_path: Path) ->
 
 def test_figures_are_those_of_the_comparison(report: Report, demonstrated: Path) -> None:
     run = demonstrated / "run"
-    expected = compare_runs([run, *(run / name for name in sorted(baseline.name for baseline in BESIDE))])
+    expected = compare_runs([run, *(run / name for name in sorted(baseline.name for baseline in BASELINES))])
     assert report.compared.as_dict() == expected.as_dict()
 
 
@@ -71,7 +71,7 @@ def test_others_stand_beside_the_run_and_seeds_are_one_model(copied: Path, seede
     run, sasrec = copied / "run", copied / "elsewhere" / "sasrec"
     shutil.copytree(run / "sasrec", sasrec)
     shutil.copy(run / "run.json", sasrec.parent)
-    below = [run / name for name in sorted(baseline.name for baseline in BESIDE)]
+    below = [run / name for name in sorted(baseline.name for baseline in BASELINES)]
     found = gather(RunFolder.open(run), others=[seeded, sasrec, run / "popularity"])
     named = [run, seeded, sasrec, run / "popularity", *(path for path in below if path.name != "popularity")]
     assert found.compared.as_dict() == compare_runs(named).as_dict()

@@ -218,7 +218,7 @@ def test_links_lead_to_sections(outline: Outline) -> None:
 def test_what_is_told(outline: Outline, demonstrated: Path) -> None:
     text = " ".join(outline.texts)
     about = json.loads((demonstrated / "run" / "run.json").read_text())
-    for told in (
+    for fact in (
         about["data"]["fingerprint"],
         "laserrec demo --out 'a b'",
         about["environment"]["torch"],
@@ -227,7 +227,7 @@ def test_what_is_told(outline: Outline, demonstrated: Path) -> None:
         "neighbours here need not be neighbours in full",
         "coloured by the first word of genre",
     ):
-        assert told in text
+        assert fact in text
     assert "Laser on <shop>" in outline.texts
     hits = text.count("✓ test event")
     assert f"{hits} of 8 lists hold the item of the test event" in text

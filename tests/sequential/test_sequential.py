@@ -1,4 +1,4 @@
-"""What all id-based recommenders must hold to: nothing beside a history changes its states, scores or gradients."""
+"""What all sequential recommenders must hold to: nothing beside a history changes its states, scores or gradients."""
 
 from __future__ import annotations
 

@@ -203,29 +203,29 @@ class Interrupted:
 class Slots(dict[int, Slot]):
     """Blocks' slots, to be set and taken away with interruptions."""
 
-    told: Interrupted
+    interrupt: Interrupted
 
     def __setitem__(self, block: int, slot: Slot) -> None:
         super().__setitem__(block, slot)
-        self.told()
+        self.interrupt()
 
     def pop(self, *asked: Any) -> Any:  # noqa: ANN401
         found = super().pop(*asked)
-        self.told()
+        self.interrupt()
         return found
 
 
 class Ring(deque[Slot]):
     """A ring that is interrupted before it turns, or before its first goes."""
 
-    told: Interrupted
+    interrupt: Interrupted
 
     def rotate(self, n: int = 1) -> None:
-        self.told()
+        self.interrupt()
         super().rotate(n)
 
     def popleft(self) -> Slot:
-        self.told()
+        self.interrupt()
         return super().popleft()
 
 
@@ -233,14 +233,14 @@ class Ring(deque[Slot]):
 @pytest.mark.parametrize("at", range(1, 9))
 @pytest.mark.parametrize("where", ["slots", "ring"])
 def test_an_interruption_leaves_nobody_s_rows_to_another(where: str, at: int, sizes: list[int]) -> None:
-    kept, told = arena(sum(sizes[:3]) + 1, sizes), Interrupted(at)
+    kept, interrupt = arena(sum(sizes[:3]) + 1, sizes), Interrupted(at)
     for block in range(3):
         put(kept, block, sizes[block])
     kept._used[:] = False
     kept.used[1] = True
     kept._slots, kept._ring = Slots(kept._slots), Ring(kept._ring)
-    kept._slots.told = kept._ring.told = Interrupted(0)
-    (kept._slots if where == "slots" else kept._ring).told = told
+    kept._slots.interrupt = kept._ring.interrupt = Interrupted(0)
+    (kept._slots if where == "slots" else kept._ring).interrupt = interrupt
     for block in [*range(3, len(sizes)), *range(len(sizes))] * 2:
         if kept.first[block] < 0:
             with suppress(KeyboardInterrupt):
@@ -249,7 +249,7 @@ def test_an_interruption_leaves_nobody_s_rows_to_another(where: str, at: int, si
         for other in here(kept):
             first = int(kept.first[other])
             assert kept.rows[first : first + sizes[other]].eq(other).all()
-    assert told.left <= 0
+    assert interrupt.left <= 0
 
 
 @given(

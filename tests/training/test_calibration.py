@@ -20,25 +20,25 @@ def system(**score: Any) -> LaserSystem:  # noqa: ANN401 - settings of any type
     return laser
 
 
-def objective(laser: LaserSystem, case: tuple[torch.Tensor, torch.Tensor], targets: torch.Tensor, trust: float, start: float) -> float:
-    evidence = laser.evidence(*case)
-    assert evidence.collaborative is not None
-    scores = laser.model.scorer.scale * evidence.cosines + trust * evidence.collaborative
+def objective(laser: LaserSystem, case: tuple[torch.Tensor, torch.Tensor], targets: torch.Tensor, weight: float, start: float) -> float:
+    terms = laser.score_terms(*case)
+    assert terms.collaborative is not None
+    scores = laser.model.scorer.scale * terms.cosines + weight * terms.collaborative
     seen = torch.zeros_like(scores)
     for row, (items, mask) in enumerate(zip(*case, strict=True)):
         seen[row, items[mask]] = 1.0
     scores = scores - 2.0 * seen
-    return float(cross_entropy(scores, targets)) + pull(len(targets)) * ((trust - start) / GAIN) ** 2
+    return float(cross_entropy(scores, targets)) + pull(len(targets)) * ((weight - start) / GAIN) ** 2
 
 
 def test_the_trust_is_the_best_of_a_grid() -> None:
     laser = system(nearest=False, learn_temperature=False)
-    laser.model.scorer.penalty.requires_grad_(False)  # type: ignore[union-attr]
+    laser.model.scorer.seen_penalty.requires_grad_(False)  # type: ignore[union-attr]
     case = tiny.batch([[0, 1, 2], [3, 4], [5], [6, 7, 8], [2, 9], [1, 5]])
     collaborative = laser.collaborative.scores(*case)
-    targets = collaborative.topk(3, dim=1).indices[:, 2]  # often high, never first: trust has a best value
+    targets = collaborative.topk(3, dim=1).indices[:, 2]  # often high, never first: the weight has a best value
     calibrate(laser, *case, targets)
-    found = float(laser.model.scorer.trust.detach()) * GAIN  # type: ignore[union-attr]
+    found = float(laser.model.scorer.collaborative_weight.detach()) * GAIN  # type: ignore[union-attr]
     grid = [found + step for step in (-1.0, -0.3, -0.1, 0.1, 0.3, 1.0)]
     assert all(objective(laser, case, targets, found, 1.0) < objective(laser, case, targets, other, 1.0) for other in grid)
     assert abs(found - 1.0) > 0.01
@@ -51,14 +51,14 @@ def test_the_start_is_worth_as_much_with_few_cases() -> None:
 
 def test_few_cases_do_not_turn_the_score_around() -> None:
     """One case whose answer is the farthest from the history and last by the collaborative score; without a pull both weights turn."""
-    laser = tiny.start_at(system(), nearness=1.0)
+    laser = tiny.start_at(system(), neighbour_weight=1.0)
     case = tiny.batch([[0, 1, 2]])
-    evidence = laser.evidence(*case)
-    assert evidence.collaborative is not None
-    targets = evidence.collaborative.argmin(1)
+    terms = laser.score_terms(*case)
+    assert terms.collaborative is not None
+    targets = terms.collaborative.argmin(1)
     calibrate(laser, *case, targets)
     scorer = laser.model.scorer
-    for weight in (scorer.trust, scorer.nearness):
+    for weight in (scorer.collaborative_weight, scorer.neighbour_weight):
         assert weight is not None
         assert float(weight.detach()) > 0
 
@@ -71,7 +71,7 @@ def test_items_left_out_do_not_count() -> None:
         laser = system(nearest=False)
         plain = laser.collaborative.scores
         lower = torch.zeros(len(tiny.ITEMS)).index_fill_(0, torch.tensor([9, 10, 11]), unpopular)
-        laser.collaborative.scores = lambda items, mask, lift, plain=plain, lower=lower: plain(items, mask, lift) - lower  # type: ignore[method-assign]
+        laser.collaborative.scores = lambda items, mask, bonus, plain=plain, lower=lower: plain(items, mask, bonus) - lower  # type: ignore[method-assign]
         calibrate(laser, *case, targets, torch.tensor([9, 10, 11]))
         found.append([float(scalar.detach()) for scalar in laser.model.scorer.scalars])
     assert found[0] == found[1]

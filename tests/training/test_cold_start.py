@@ -1,4 +1,4 @@
-"""What new items get beyond the score of their stand-ins is fitted on known items that are taken for new."""
+"""What cold items get beyond the score of their nearest warm items is fitted on known items that are taken for new."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from torch.nn.functional import cross_entropy
 from laserrec.errors import ConfigError
 from laserrec.laser.scoring import GAIN
 from laserrec.laser.system import LaserSystem
-from laserrec.laser.validation import check_lift
-from laserrec.training import cold_start as newcomers
+from laserrec.laser.validation import check_bonus
+from laserrec.training import cold_start
 from laserrec.training.calibration import pull
-from laserrec.training.cold_start import fit_lift
+from laserrec.training.cold_start import fit_cold_start_bonus
 
 NEW = (2, 7)
 CASE = tiny.batch([[0, 1, 3], [3, 4], [5], [6, 8], [9], [2], [10, 11]])
@@ -36,29 +36,29 @@ TARGETS = torch.tensor([1, 0, 4, 9, 3, 5, 2])
 
 def fitted(laser: LaserSystem, monkeypatch: pytest.MonkeyPatch, *, long: bool = False) -> list[list[int]]:
     """Fit in two parts, as with a long catalogue or not, and return which items were taken for new each time."""
-    monkeypatch.setattr(newcomers, "FOLDS", 2)
-    monkeypatch.setattr(newcomers, "OTHERS", 0 if long else 100)
+    monkeypatch.setattr(cold_start, "FOLDS", 2)
+    monkeypatch.setattr(cold_start, "OTHERS", 0 if long else 100)
     seen: list[list[int]] = []
     plain = LaserSystem.with_cold
     with monkeypatch.context() as patch:
         patch.setattr(LaserSystem, "with_cold", lambda laser, items: (seen.append(items.tolist()), plain(laser, items))[1])
-        fit_lift(laser, *CASE, TARGETS, seed=3)
+        fit_cold_start_bonus(laser, *CASE, TARGETS, seed=3)
     return seen
 
 
 @pytest.mark.parametrize("long", [False, True])
 def test_it_is_the_best_of_a_grid(monkeypatch: pytest.MonkeyPatch, long: bool) -> None:
-    laser = tiny.start_at(system(), trust=1.5)
+    laser = tiny.start_at(system(), collaborative_weight=1.5)
     taken = fitted(laser, monkeypatch, long=long)
     assert len(taken) == (2 if long else 4)
     assert sorted(taken[0] + taken[1]) == [item for item in range(len(tiny.ITEMS)) if item not in NEW]
-    found = float(laser.model.scorer.lift)
+    found = float(laser.model.scorer.cold_start_bonus)
     assert abs(found) > 0.05
 
-    def objective(lift: float) -> float:
-        laser.model.scorer.lift.fill_(lift)
-        total = pull(len(TARGETS)) * (lift / GAIN) ** 2
-        # The history without a known item, the sixth, tells nothing of lifts, nor does the case of a new target, the last.
+    def objective(bonus: float) -> float:
+        laser.model.scorer.cold_start_bonus.fill_(bonus)
+        total = pull(len(TARGETS)) * (bonus / GAIN) ** 2
+        # The history without a known item, the sixth, says nothing of it, nor does the case of a new target, the last.
         for rows, new in zip([(0, 1, 2, 3), (4,)] * 2, taken, strict=False):
             logits = laser.with_cold(torch.tensor(new)).scores(*(part[list(rows)] for part in CASE))
             others = [item for item in range(len(tiny.ITEMS)) if item not in (*new, *NEW)]
@@ -77,46 +77,48 @@ def test_nothing_else_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     before = {name: tensor.clone() for name, tensor in laser.model.state_dict().items()}
     scored, nearest = laser.collaborative.scored.clone(), laser.collaborative.nearest_warm.clone()
     fitted(laser, monkeypatch)
-    assert [name for name, tensor in laser.model.state_dict().items() if not torch.equal(before[name], tensor)] == ["scorer.lift"]
+    assert [name for name, tensor in laser.model.state_dict().items() if not torch.equal(before[name], tensor)] == [
+        "scorer.cold_start_bonus"
+    ]
     assert torch.equal(laser.collaborative.scored, scored)
     assert torch.equal(laser.collaborative.nearest_warm, nearest)
 
 
 def test_where_no_item_taken_for_new_is_wanted_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    laser = system(new_items=3.0)
-    monkeypatch.setattr(newcomers, "FOLDS", 10)
-    fit_lift(laser, *tiny.batch([[0, 1]]), torch.tensor([2]))
-    assert float(laser.model.scorer.lift) == 0
+    laser = system(cold_start_bonus=3.0)
+    monkeypatch.setattr(cold_start, "FOLDS", 10)
+    fit_cold_start_bonus(laser, *tiny.batch([[0, 1]]), torch.tensor([2]))
+    assert float(laser.model.scorer.cold_start_bonus) == 0
 
 
 def test_where_nothing_is_fused_or_hardly_anything_known_it_stays() -> None:
     for laser in (
         system(fuse_collaborative=False),
-        tiny.start_at(system(), trust=-1.0),
+        tiny.start_at(system(), collaborative_weight=-1.0),
         tiny.system(tiny.config(), known=torch.arange(len(tiny.ITEMS)) < 9),
     ):
         laser.refresh()
-        fit_lift(laser, *CASE, torch.zeros(7, dtype=torch.int64))
-        assert float(laser.model.scorer.lift) == 0
+        fit_cold_start_bonus(laser, *CASE, torch.zeros(7, dtype=torch.int64))
+        assert float(laser.model.scorer.cold_start_bonus) == 0
 
 
 def test_new_items_have_it_and_others_do_not() -> None:
-    laser = system(new_items=0.5)
-    plain, lifted = laser.collaborative.scores(*CASE), laser.beside(*CASE)[1]
-    assert lifted is not None
+    laser = system(cold_start_bonus=0.5)
+    plain, raised = laser.collaborative.scores(*CASE), laser.other_terms(*CASE)[1]
+    assert raised is not None
     expected = plain.clone()
     expected[:5, list(NEW)] += 0.5
     expected[6, list(NEW)] += 0.5
-    torch.testing.assert_close(lifted, expected)
-    assert not lifted[5].any()  # nothing is known of that history
+    torch.testing.assert_close(raised, expected)
+    assert not raised[5].any()  # nothing is known of that history
 
 
 def test_it_is_set_where_a_score_is_fused() -> None:
     ids = [str(place) for place in range(len(tiny.ITEMS))]
     laser = system().serving(ids)
     other = laser.with_bonus(0.25)
-    assert float(other.catalogue.tables()["scorer.lift"]) == 0.25
-    assert float(laser.catalogue.tables()["scorer.lift"]) == 0  # what is being saved stays
+    assert float(other.catalogue.tables()["scorer.cold_start_bonus"]) == 0.25
+    assert float(laser.catalogue.tables()["scorer.cold_start_bonus"]) == 0  # what is being saved stays
     assert not torch.equal(other.scores(*CASE), laser.scores(*CASE))
     for none in (system(fuse_collaborative=False), tiny.system(tiny.config(), known=torch.zeros(len(tiny.ITEMS), dtype=torch.bool))):
         with pytest.raises(ConfigError, match="has no collaborative score"):
@@ -124,7 +126,7 @@ def test_it_is_set_where_a_score_is_fused() -> None:
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf"), 1e300, 10**400, True, "1", None])
-def test_a_lift_is_a_number_within_reason(wrong: Any) -> None:  # noqa: ANN401 - anything
+def test_a_bonus_is_a_number_within_reason(wrong: Any) -> None:  # noqa: ANN401 - anything
     with pytest.raises(ConfigError, match="between -1000 and 1000"):
-        check_lift(wrong)
-    assert check_lift(np.float32(1.5)) == 1.5
+        check_bonus(wrong)
+    assert check_bonus(np.float32(1.5)) == 1.5

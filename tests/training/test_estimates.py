@@ -81,7 +81,7 @@ def test_a_fit_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_micro_batch_bounds_what_is_held() -> None:
-    found = Estimate("stage1", memory=1000, beside=300, batch=64, row=10, micro_batch="laser_micro_batch")
+    found = Estimate("stage1", memory=1000, between_steps=300, batch=64, row=10, micro_batch="laser_micro_batch")
     assert found.peak(RuntimeConfig()) == 1000 + 640
     assert found.peak(RuntimeConfig(laser_micro_batch=32)) == 1000 + 320
     assert found.peak(RuntimeConfig(laser_micro_batch=1, sequential_micro_batch=64)) == 1000 + 300

@@ -39,12 +39,12 @@ def test_learns(tmp_path: Path) -> None:
 @pytest.mark.parametrize("micro", [1, 3, 4, 99])
 def test_accumulation_is_the_full_batch(tmp_path: Path, micro: int) -> None:
     whole, parts = Regression(), Regression()
-    seen, told = Watcher(), Watcher()
+    seen, micro_watcher = Watcher(), Watcher()
     run(tmp_path / "whole", whole, watcher=seen)
-    run(tmp_path / "parts", parts, watcher=told, micro_batch=micro)
+    run(tmp_path / "parts", parts, watcher=micro_watcher, micro_batch=micro)
     assert weights(parts) == pytest.approx(weights(whole), rel=1e-5)
     for step, scalars in seen.steps.items():
-        assert told.steps[step] == pytest.approx(scalars, rel=1e-4)
+        assert micro_watcher.steps[step] == pytest.approx(scalars, rel=1e-4)
 
 
 def first_gradient(folder: Path, clip: float | None) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""The id-based recommender on the split that the published figures are on."""
+"""The sequential recommender on the split that the published figures are on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training an id-based recommender: what it learns from, what it never sees, and that it can be resumed."""
+"""Training a sequential recommender: what it learns from, what it never sees, and that it can be resumed."""
 
 from __future__ import annotations
 

@@ -30,9 +30,9 @@ from laserrec.data.tables import (
     EVENT_TYPES,
     ITEM,
     MICROSECONDS,
-    PART,
-    PART_TYPE,
-    PARTS,
+    SPLIT,
+    SPLIT_TYPE,
+    SPLITS,
     TIME,
     TITLE,
     USER,
@@ -78,12 +78,12 @@ def _files(source: Path) -> tuple[list[Path], str]:
     """Return the files of interactions, one or those of train, valid and test, and the dataset's name, which the others begin with."""
     if source.is_file():
         whole = source.name.removesuffix(".inter")
-        name, _, part = whole.rpartition(".")
-        divided = [source.with_name(f"{name}.{part}.inter") for part in PARTS]
-        if not name or part not in PARTS:
+        name, _, split = whole.rpartition(".")
+        divided = [source.with_name(f"{name}.{split}.inter") for split in SPLITS]
+        if not name or split not in SPLITS:
             return [source], whole
         return (divided if all(file.is_file() for file in divided) else [source]), name
-    split_files = [_one(source, f"*.{part}.inter") for part in PARTS]
+    split_files = [_one(source, f"*.{split}.inter") for split in SPLITS]
     whole_files = [file for file in sorted(source.glob("*.inter")) if file not in split_files]
     if all(split_files):
         files = [file for file in split_files if file]
@@ -123,12 +123,12 @@ def _events(tables: list[PlainTable], options: ReadOptions) -> tuple[pl.DataFram
     logs = [read_log(table, LogColumns.of(table.name, table.columns, options), options) for table in tables]
     frames = []
     start = 1
-    for log, part in zip(logs, PARTS if len(logs) == 3 else [None], strict=True):
+    for log, split in zip(logs, SPLITS if len(logs) == 3 else [None], strict=True):
         frame = log.events.frame()
         if options.file_order:
             frame = frame.with_columns(pl.col(TIME) + start * MICROSECONDS)
-            start += log.rows  # a part's steps go on where those of the part before ended
-        frames.append(frame if part is None else frame.with_columns(pl.lit(part, PART_TYPE).alias(PART)))
+            start += log.rows  # a split's steps go on where those of the split before ended
+        frames.append(frame if split is None else frame.with_columns(pl.lit(split, SPLIT_TYPE).alias(SPLIT)))
     return pl.concat(frames), replace(
         logs[0],
         problems=tuple(bad for log in logs for bad in log.problems),
@@ -154,24 +154,24 @@ def _stitched(tables: list[PlainTable], options: ReadOptions) -> tuple[pl.DataFr
 def _sequences(tables: list[PlainTable]) -> pl.DataFrame:
     """Stitch each user's sequence from rows of (last items before, next item)."""
     sequences: dict[str, list[str]] = {}
-    parts: dict[str, list[str]] = {}
-    for table, part in zip(tables, PARTS, strict=True):
+    splits: dict[str, list[str]] = {}
+    for table, split in zip(tables, SPLITS, strict=True):
         columns = (table.column(name) for name in ("user_id", "item_id_list", "item_id"))
         grouped: dict[str, list[tuple[int, list[str], str]]] = {}
         for (line, _), user, history, item in zip(table.rows, *columns, strict=True):
             grouped.setdefault(user.strip(), []).append((line, history.split(), item.strip()))
         for user, rows in grouped.items():
-            sequence, named = sequences.setdefault(user, []), parts.setdefault(user, [])
+            sequence, named = sequences.setdefault(user, []), splits.setdefault(user, [])
             for line, history, item in _oldest_first(rows):
                 reason = _extend(sequence, history, item) if user and item and " " not in item else "no user id or no item id"
                 if reason:
                     table.problems.append(BadRow(table.name, line, reason))
                 # What stands before valid's or test's first target is history, so it is train's.
-                named.extend(["train"] * (len(sequence) - len(named) - 1) + [part] * (len(sequence) > len(named)))
+                named.extend(["train"] * (len(sequence) - len(named) - 1) + [split] * (len(sequence) > len(named)))
     events = [
-        (user, item, step * MICROSECONDS, part)
+        (user, item, step * MICROSECONDS, split)
         for user, sequence in sequences.items()
-        for step, (item, part) in enumerate(zip(sequence, parts[user], strict=True))
+        for step, (item, split) in enumerate(zip(sequence, splits[user], strict=True))
     ]
     return pl.DataFrame(events, schema=EVENT_TYPES, orient="row")
 

@@ -33,22 +33,22 @@ def read_recformer(folder: Path, options: ReadOptions) -> RawTables:
         DataError: a file is missing, is not JSON, or the files do not belong together; another option was given.
     """
     options.refuse_all_but(("encoding",), "RecFormer's files")
-    parts = {name: _read(folder / name, options.encoding) for name in _FILES}
+    found = {name: _read(folder / name, options.encoding) for name in _FILES}
     users = _inverse(folder / "umap.json", options.encoding)
     names = _inverse(folder / "smap.json", options.encoding)
     problems: list[BadRow] = []
     events: list[tuple[str, str, int, str]] = []
     reached: dict[str, int] = {}
     rows = 0
-    for file, part in zip(_FILES, ("train", "valid", "test"), strict=True):
-        for place, (user, items) in enumerate(parts[file].items(), start=1):
+    for file, split in zip(_FILES, ("train", "valid", "test"), strict=True):
+        for place, (user, items) in enumerate(found[file].items(), start=1):
             rows += 1
             if (users and user not in users) or not isinstance(items, list) or not all(_is_item(item, names) for item in items):
                 problems.append(BadRow(file, place, f"user {user[:40]!r} is not a known user with a list of known item numbers"))
                 continue
             for item in items:
                 step = reached[user] = reached.get(user, -1) + 1
-                events.append((users.get(user, user), names.get(str(item), str(item)), step * MICROSECONDS, part))
+                events.append((users.get(user, user), names.get(str(item), str(item)), step * MICROSECONDS, split))
     items, notes = _items(folder / "meta_data.json", options.encoding)
     extra = [file for file in ("meta_data.json", "umap.json", "smap.json") if (folder / file).is_file()]
     return RawTables(

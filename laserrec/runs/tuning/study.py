@@ -3,7 +3,7 @@
     <folder>/study.db              every trial, in Optuna's own storage; shared by all models of the folder
     <folder>/<model>/best.json     the best settings so far, as a settings file
     <folder>/<model>/trial/        fits of the trial under way, removed at its end
-    <folder>/<model>/shared/       what all trials of Laser have in common: its id-based recommender
+    <folder>/<model>/shared/       what all trials of Laser have in common: its sequential recommender
 
 Only validation is looked at.
 """

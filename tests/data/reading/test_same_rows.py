@@ -72,7 +72,7 @@ def said(value: str | None) -> str | None:
 
 
 def expected(log: Sequence[Row], items: Sequence[Row]) -> Made:
-    """Work out fingerprint, events with their parts, texts, rows and bad rows."""
+    """Work out fingerprint, events with their splits, texts, rows and bad rows."""
     bad, users = [], {}
     for place, row in enumerate(log):
         user, item = known(row["user"]), known(row["item"])
@@ -83,10 +83,10 @@ def expected(log: Sequence[Row], items: Sequence[Row]) -> Made:
     events = []
     for user in sorted(users, key=str.encode):
         sequence = sorted(users[user])
-        parts = ["train"] * len(sequence)
+        splits = ["train"] * len(sequence)
         if len(sequence) >= 3:
-            parts[-2:] = ["valid", "test"]
-        events += [(user, item, when, part) for (when, item), part in zip(sequence, parts, strict=True)]
+            splits[-2:] = ["valid", "test"]
+        events += [(user, item, when, split) for (when, item), split in zip(sequence, splits, strict=True)]
     names = sorted({item for _, item, _, _ in events}, key=str.encode)
     texts = {known(row["item"]): {name: text for name in ("title", "late") if (text := said(row[name]))} for row in items}
     order, people = (

@@ -185,11 +185,11 @@ def bounded(most: int = 50) -> Callable[[int], None]:
     """Make a listener to `build` that fails where it goes on and on."""
     calls: list[int] = []
 
-    def told(done: int) -> None:
+    def progress(done: int) -> None:
         calls.append(done)
         assert len(calls) < most, "build() does not end"
 
-    return told
+    return progress
 
 
 def test_without_descriptors_nothing_is_lost(whole: Path, folder: Path) -> None:

@@ -90,8 +90,8 @@ def test_another_type_of_numbers_alone_is_another_folder(folder: Path) -> None:
     cache.open(DiskStore.under(folder), writes=True)
     assert cache.missing == sum(map(len, LINES))
     cache.build()
-    told = {json.loads(path.read_text())["dtype"]: json.loads(path.read_text()) for path in folder.glob("*/manifest.json")}
-    assert told["float32"] == {**told["bfloat16"], "dtype": "float32"}
+    manifests = {json.loads(path.read_text())["dtype"]: json.loads(path.read_text()) for path in folder.glob("*/manifest.json")}
+    assert manifests["float32"] == {**manifests["bfloat16"], "dtype": "float32"}
     assert opened(folder).complete
 
 
