@@ -30,16 +30,7 @@ from laserrec.laser.item_texts import ItemTexts
 from laserrec.laser.ranking_requests import EncodedHistories, Recommendation, barred_items, described, recommend
 from laserrec.laser.system import LaserSystem, build_laser
 from laserrec.laser.transfer import Start, provenance_of
-from laserrec.laser.validation import (
-    check_bonus,
-    check_explained,
-    check_fit,
-    check_ids,
-    check_items,
-    check_request,
-    check_states,
-    check_texts,
-)
+from laserrec.laser.validation import check_bonus, check_explained, check_fit, check_ids, check_items, check_request, check_texts
 from laserrec.layers.histories import padded
 from laserrec.layers.products import products
 from laserrec.llm.loading import load_backbone, located
@@ -158,8 +149,7 @@ class Laser:
 
     @classmethod
     def _made(cls, context: FitContext) -> Self:
-        provenance = provenance_of(context.data, context.backbone, context.start)
-        laser = cls(context.config, context.data.item_ids, context.system, provenance)
+        laser = cls(context.config, context.data.item_ids, context.system, provenance_of(context.data, context.backbone, context.start))
         laser.costs = costs_of(context)
         return laser
 
@@ -211,12 +201,10 @@ class Laser:
             DataError: histories that are not lists of strings, an empty one, k that is no whole number from 1, or states of another shape.
             ForkedProcessError: this process is a fork of the one that loaded the model.
         """
-        given = check_request(histories, k)
-        system = self._current
-        read = None if states is None else check_states(states, len(given), system.catalogue.states)
+        given, system = check_request(histories, k), self._current
         rows = [[system.catalogue.find(item_id) for item_id in history] for history in given]
         barred = barred_items(system.catalogue, only, without)
-        return recommend(system.catalogue, system.scores, rows, k, barred, exclude_seen=exclude_seen, states=read)
+        return recommend(system.catalogue, system.scores, rows, k, barred, exclude_seen=exclude_seen, states=states)
 
     def encode_histories(self, histories: Sequence[Sequence[str]], *, collaborative_prefix: bool = True) -> EncodedHistories:
         """Read histories of item ids with the language model, once: `recommend` accepts the states as often as you like.
@@ -282,8 +270,7 @@ class Laser:
             DataError: histories that are not lists of strings, an empty one, a blank text, or k that is no whole number from 1.
             ForkedProcessError: this process is a fork of the one that loaded the model.
         """
-        histories = check_texts(check_request(texts, k))
-        system = self._current
+        histories, system = check_texts(check_request(texts, k)), self._current
         barred = barred_items(system.catalogue, only, without)
         given = system.catalogue.texts.of([item for history in histories for item in history])
         starts = np.cumsum([0, *map(len, histories)]).tolist()
@@ -316,8 +303,7 @@ class Laser:
             UnknownIdError: an id that the catalogue does not hold, or no longer; the message names the closest known ones.
             DataError: an empty history, k below 1, items beside `only` or `without`, or too many items in histories times items to explain.
         """
-        given = check_request(histories, k)
-        system = self._current
+        given, system = check_request(histories, k), self._current
         asked = check_explained(given, item_ids, min(k, len(system.catalogue)), narrowed=only is not None or without is not None)
         return explain(system, given, asked, k, barred_items(system.catalogue, only, without), exclude_seen=exclude_seen)
 
@@ -408,8 +394,6 @@ class Laser:
         Raises:
             UnknownIdError: the catalogue does not hold an id.
             DataError: the limit is no whole number from 1, or `without` is no collection of strings.
-
-        Example: `laser.item_map(limit=1000).places` are coordinates, float32 [n, 2].
         """
         return item_map(self._current.catalogue, limit, without)
 
@@ -455,14 +439,9 @@ class Laser:
     def save(self, folder: str | Path) -> None:
         """Write a model folder: safetensors and JSON, everything but the LLM, loadable without the training data."""
         catalogue, trained = self._system.catalogue, self._system.model.state_dict()
-        items = [
-            {"item_id": item_id, **item} if item_id else {} for item_id, item in zip(catalogue.ids, catalogue.texts.items, strict=True)
-        ]
-        weights = trained | catalogue.tables()
-        stored = ModelFolder(
-            self.config, items, catalogue.collaborative, weights, dict(self.provenance), dict(self.costs), catalogue.removed
-        )
-        stored.write(folder)
+        items = [{"item_id": own, **item} if own else {} for own, item in zip(catalogue.ids, catalogue.texts.items, strict=True)]
+        weights, about = trained | catalogue.tables(), (dict(self.provenance), dict(self.costs))
+        ModelFolder(self.config, items, catalogue.collaborative, weights, *about, catalogue.removed).write(folder)
 
     @classmethod
     def load(cls, source: str | Path, *, device: str | torch.device | None = None) -> Self:

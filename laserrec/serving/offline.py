@@ -9,10 +9,10 @@ from typing import Literal, get_args
 from laserrec.errors import DataError
 from laserrec.evaluation.metrics import PROTOCOLS, Evaluation
 from laserrec.evaluation.statistics import interval
-from laserrec.runs.folder import PARTS
 from laserrec.serving.messages import OfflineFigure
 
 Metric = Literal["ndcg@10", "recall@10"]
+Measured = Literal["valid", "test"]
 
 
 def offline_figures(source: str, fingerprint: object) -> list[OfflineFigure]:
@@ -23,7 +23,8 @@ def offline_figures(source: str, fingerprint: object) -> list[OfflineFigure]:
         fingerprint: that of the dataset it was trained on; evaluations on another one are left out.
     """
     found = []
-    for split in PARTS:
+    split: Measured
+    for split in get_args(Measured):
         path = Path(source) / f"ranks-{split}.parquet"
         if not path.is_file():
             continue

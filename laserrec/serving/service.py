@@ -189,8 +189,7 @@ class Service:
 
     async def list_models(self) -> ModelsAnswer:
         """Return the models, and what followed from the answers of each."""
-        ignored = [*self.settings.not_interest, *self.settings.dislike]
-        return self.models.described(await self._in_store(self._store.attribution, ignored))
+        return self.models.described(await self._in_store(self._store.attribution, [*self.settings.not_interest, *self.settings.dislike]))
 
     async def add_model(self, new: NewModel) -> ModelsAnswer:
         """Load a model while the others answer, bring it up to date and warm it, and let it answer its share."""

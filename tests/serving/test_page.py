@@ -82,7 +82,7 @@ def visit(browser: Browser, served: Served) -> Iterator[Callable[..., Page]]:
 
 
 def titles(page: Page, model: str = "default") -> list[str]:
-    return list(page.get_by_role("list", name=f"Recommendations of {model}").locator(".line .title").all_inner_texts())
+    return list(page.get_by_role("list", name=f"Recommendations of {model}", exact=True).locator(".line .title").all_inner_texts())
 
 
 def history(page: Page) -> list[str]:
@@ -95,7 +95,7 @@ def expected(served: Served, *items: str, k: int = 10) -> list[str]:
 
 
 def shown(page: Page, wanted: list[str]) -> None:
-    expect(page.get_by_role("list", name="Recommendations of default").locator(".line .title")).to_have_text(wanted)
+    expect(page.get_by_role("list", name="Recommendations of default", exact=True).locator(".line .title")).to_have_text(wanted)
 
 
 def accessible(page: Page) -> None:
@@ -145,7 +145,7 @@ def test_the_journey_by_keyboard(visit: Callable[..., Page], served: Served) -> 
     expect(page.locator("#list-note")).to_contain_text("against the stored history")
     expect(page.locator("#preview-words")).to_have_text("Preview: 1 added. Nothing is saved yet.")
     for place, title in enumerate(second):
-        mark = page.get_by_role("list", name="Recommendations of default").locator("li.card").nth(place).locator(".mark")
+        mark = page.get_by_role("list", name="Recommendations of default", exact=True).locator("li.card").nth(place).locator(".mark")
         by = first.index(title) - place if title in first else None
         wanted = "" if by == 0 else "camecame into the list" if by is None else f"▲{by}rose by {by}" if by > 0 else f"▼{-by}fell by {-by}"
         assert (mark.text_content() or "") == wanted, title
@@ -180,7 +180,7 @@ def test_why_in_levels(visit: Callable[..., Page], served: Served) -> None:
     page = visit("/#user=ben")
     body = {"items": ["kite", "map"], "k": 1, "explain": True, "preview": True}
     (item,) = served.ask("POST", "/v1/recommendations", body)[1]["items"]
-    button = page.get_by_role("list", name="Recommendations of default").get_by_role("button", name=f"Why {item['title']}")
+    button = page.get_by_role("list", name="Recommendations of default", exact=True).get_by_role("button", name=f"Why {item['title']}")
     button.press("Enter")
     expect(button).to_have_attribute("aria-expanded", "true")
     why = page.locator(f"#{button.get_attribute('aria-controls')}")
