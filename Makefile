@@ -6,13 +6,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 
-.PHONY: help demo test test-all check format clean
+.PHONY: help demo test test-all check audit format clean
 
 help:
 	@echo "make demo      install into .venv and run the demonstration on public data"
 	@echo "make test      run the tests"
 	@echo "make test-all  run the slow tests and those that use the network as well"
 	@echo "make check     lint, formatting, types, worn phrases"
+	@echo "make audit     look the pinned packages up among known vulnerabilities; needs the network"
 	@echo "make format    format and mend what the linter can"
 	@echo "make clean     remove .venv and caches"
 
@@ -31,6 +32,10 @@ check: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/house/test_prose.py
+
+audit: $(VENV)/dev.stamp
+	$(PIP) pip-audit
+	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 format: $(VENV)/dev.stamp
 	$(BIN)/ruff check --fix .

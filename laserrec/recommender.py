@@ -27,7 +27,7 @@ from laserrec.laser.explanation import Explanation, explain
 from laserrec.laser.folder import ModelFolder, upload
 from laserrec.laser.item_map import ItemMap, item_map
 from laserrec.laser.item_texts import ItemTexts
-from laserrec.laser.ranking_requests import EncodedHistories, Recommendation, barred_items, described, recommend
+from laserrec.laser.ranking_requests import Choice, EncodedHistories, Recommendation, barred_items, described, recommend
 from laserrec.laser.system import LaserSystem, build_laser
 from laserrec.laser.transfer import Start, provenance_of
 from laserrec.laser.validation import check_bonus, check_explained, check_fit, check_ids, check_items, check_request, check_texts
@@ -182,7 +182,7 @@ class Laser:
         k: int = 10,
         *,
         exclude_seen: bool = True,
-        only: Collection[str] | None = None,
+        only: Choice | None = None,
         without: Collection[str] | None = None,
         states: NDArray[np.float32] | None = None,
     ) -> list[list[Recommendation]]:
@@ -192,7 +192,7 @@ class Laser:
             histories: item ids in time order, at least one each.
             k: how many items; fewer come back where fewer are left.
             exclude_seen: leave the history's own items out.
-            only: ids to choose from, say those in stock or of a category; the whole catalogue when unset.
+            only: items to choose from, say those in stock: ids, or a mask bool [N] in the order of `item_ids`; all when unset.
             without: ids that are never recommended, whatever `only` says.
             states: what `encode_histories` returned for these histories, [B, H]; with it, the language model reads nothing.
 
@@ -254,7 +254,7 @@ class Laser:
         texts: Sequence[Sequence[str]],
         k: int = 10,
         *,
-        only: Collection[str] | None = None,
+        only: Choice | None = None,
         without: Collection[str] | None = None,
     ) -> list[list[Recommendation]]:
         """Recommend after histories of plain texts, say titles, which need not be in the catalogue.
@@ -284,7 +284,7 @@ class Laser:
         k: int = 10,
         *,
         exclude_seen: bool = True,
-        only: Collection[str] | None = None,
+        only: Choice | None = None,
         without: Collection[str] | None = None,
     ) -> list[list[Explanation]]:
         """Explain scores after histories of item ids: the terms of each, and what each item of the history moves.
@@ -334,12 +334,11 @@ class Laser:
         Raises:
             DataError: an item has no id, no text, or an id that is in use; then none is added.
         """
-
-        def grown(system: LaserSystem) -> LaserSystem:
-            columns, used = system.catalogue.texts.template.columns, system.catalogue.index
-            return system.with_items(check_items(items, columns, "No item was added.", used))
-
-        self._change(grown)
+        self._change(
+            lambda system: system.with_items(
+                check_items(items, system.catalogue.texts.template.columns, "No item was added.", system.catalogue.index)
+            )
+        )
 
     def update_items(self, items: Sequence[Mapping[str, Any]]) -> None:
         """Replace the attributes of items; only texts that change are encoded again.
@@ -444,24 +443,25 @@ class Laser:
         ModelFolder(self.config, items, catalogue.collaborative, weights, *about, catalogue.removed).write(folder)
 
     @classmethod
-    def load(cls, source: str | Path, *, device: str | torch.device | None = None) -> Self:
+    def load(cls, source: str | Path, *, device: str | torch.device | None = None, text_memory: float | None = None) -> Self:
         """Load a model folder, the model of a run, or a repository on the Hugging Face hub that `push_to_hub` made.
 
         Args:
             source: the folder that `save` or `laserrec train` wrote, or `hf:owner/name`.
-            device: where it will compute, whatever it was trained on: `cpu`, `cuda`, `cuda:1` or `mps`; when unset a GPU where CUDA sees
-                one, else the CPU.
+            device: where it will compute, whatever it was trained on; as in `fit`.
+            text_memory: GiB of memory for encoded texts; when unset what `runtime.text_memory` said in training, else half of what is free.
 
         Raises:
             ConfigError: this machine has no such device.
             CheckpointError: the folder is damaged, the run is not finished, or the LLM at hand is not the one it was trained around.
             AssetError: the folder, or the LLM, cannot be had.
         """
-        place, stored = choose(device), ModelFolder.read(source)
-        config, backbone = stored.config, load_backbone(stored.config, place).for_reading()
+        stored = ModelFolder.read(source)
+        config, backbone = stored.config, load_backbone(stored.config, choose(device)).for_reading()
         stored.check_llm(backbone.fingerprint())
         items = [{key: value for key, value in item.items() if key != "item_id"} for item in stored.catalogue]
-        texts = ItemTexts(backbone, config.prompt, items, config.virtual.read_out, config.llm, stored.columns, config.runtime.text_memory)
+        room = text_memory or config.runtime.text_memory
+        texts = ItemTexts(backbone, config.prompt, items, config.virtual.read_out, config.llm, stored.columns, room)
         texts.reuse(texts_folder())
         system = build_laser(config, backbone, texts, stored.collaborative)
         stored.restore(system.model)

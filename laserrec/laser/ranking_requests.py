@@ -16,7 +16,7 @@ from torch import Tensor
 from laserrec.data.ragged import Ragged
 from laserrec.evaluation.ranking import TopK, best, exclude, rows_at_once
 from laserrec.laser.catalogue import Catalogue
-from laserrec.laser.validation import check_ids, check_states
+from laserrec.laser.validation import check_choice, check_ids, check_states
 from laserrec.layers.histories import padded
 
 
@@ -48,20 +48,26 @@ class EncodedHistories:
     experts: list[int] | None
 
 
-def barred_items(catalogue: Catalogue, only: Collection[str] | None, without: Collection[str] | None) -> Tensor:
+Choice = Collection[str] | NDArray[np.bool_]
+"""Items to choose from: their ids, or which of the catalogue's they are, bool [N] in the order of `Laser.item_ids`."""
+
+
+def barred_items(catalogue: Catalogue, only: Choice | None, without: Collection[str] | None) -> Tensor:
     """Return which items must not be recommended, bool [N]: those that are removed, and what a request rules out.
 
     Args:
         catalogue: whose items.
-        only: ids to choose from; all when None.
+        only: items to choose from; all when None.
         without: ids that are never recommended, whatever `only` says.
 
     Raises:
-        DataError: one of the two is no collection of strings.
+        DataError: one of the two is no collection of strings, or a mask of another length.
         UnknownIdError: the catalogue does not hold an id.
     """
     barred = catalogue.removed
-    if only is not None:
+    if isinstance(only, np.ndarray):
+        barred = barred.masked_scatter(~barred, ~check_choice(only, len(catalogue.index)).to(barred.device))
+    elif only is not None:
         barred = torch.ones_like(barred).index_fill_(0, _indices(catalogue, "only", only), value=False)
     if without is not None:
         barred = barred.index_fill(0, _indices(catalogue, "without", without), value=True)

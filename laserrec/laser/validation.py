@@ -68,6 +68,17 @@ def check_ids(name: str, ids: Collection[str]) -> list[str]:
     return given
 
 
+def check_choice(mask: NDArray[np.bool_], count: int) -> Tensor:
+    """Return a mask over a catalogue as a tensor, bool [count]; refuse one of other numbers or of another length.
+
+    Raises:
+        DataError: what was received, and what is expected.
+    """
+    if mask.dtype != np.bool_ or mask.shape != (count,):
+        raise DataError(f"Received only = {mask.dtype} {list(mask.shape)}; expected is bool [{count}], an entry for each of item_ids.")
+    return torch.from_numpy(np.ascontiguousarray(mask))
+
+
 EXPLAINED_AT_MOST = 10_000
 """Pairs of a history's item and an explained one in one call: ten items after a history of 1,000, or after twenty histories of 50."""
 

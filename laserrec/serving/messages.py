@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import unquote
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
@@ -13,6 +15,10 @@ from laserrec.serving.settings import CountsAs
 LONGEST_ID = 256
 """Characters of an id, of a kind of event, of an attribute's name."""
 Id = Annotated[str, Field(min_length=1, max_length=LONGEST_ID, pattern=r"^[^\x00-\x1f\x7f]+$")]
+PathId = Annotated[
+    str, BeforeValidator(partial(unquote, errors="strict")), Field(min_length=1, max_length=LONGEST_ID, pattern=r"^[^\x00-\x1f\x7f]+$")
+]
+"""An id as a segment of a path, percent-encoded: a `/` in it is written `%2F`."""
 Text = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]+$")]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -421,6 +427,33 @@ class MapAnswer(Message):
     """The second one."""
     attributes: list[MapAttribute]
     """Those that divide the items well, the best first."""
+
+
+class PairedTest(Message):
+    """A new model against the one that it joins or replaces, on the test cases of both."""
+
+    metric: str
+    exclude_seen: bool
+    """Whether items of the history were left out of the ranking."""
+    difference: float
+    """The new model's mean, less the running one's."""
+    low: float
+    """Lower end of the difference's 95 % interval."""
+    high: float
+    """Upper end."""
+    p_value: float
+    """Of the two-sided paired randomisation test."""
+
+
+class NewModelAnswer(ModelsAnswer):
+    """The models that answer, and how a new one did beside the running one before."""
+
+    against: ModelName
+    """The model that it replaces; else the first one."""
+    tests: list[PairedTest]
+    """Empty where the two cannot be compared."""
+    not_compared: str | None
+    """Why they cannot; null where they are."""
 
 
 class ErrorAnswer(Message):

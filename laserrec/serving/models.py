@@ -25,6 +25,7 @@ class Model:
         version: what tells it from others of this name: the beginning of its fingerprint.
         share: its weight among the shares of all models.
         ranking: the model over the shop's items.
+        source: where it was loaded from.
         offline: what was measured of it before.
     """
 
@@ -32,6 +33,7 @@ class Model:
     version: str
     share: float
     ranking: Ranking
+    source: str
     offline: Sequence[OfflineFigure] = ()
 
     @property

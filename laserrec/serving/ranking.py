@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from laserrec.laser.explanation import Explanation
 from laserrec.laser.item_map import ItemMap
 from laserrec.recommender import Laser
+from laserrec.serving.choices import Choices
 from laserrec.serving.shelf import Condition, Shelf
 from laserrec.serving.store import Item
 
@@ -99,6 +100,7 @@ class Ranking:
 
     Attributes:
         shelf: the items.
+        choices: which of them a list may hold.
         followed: number of the last change of items that it has followed.
     """
 
@@ -111,10 +113,11 @@ class Ranking:
         """
         self._laser, self._most = laser, embeddings
         self.shelf = Shelf(laser.catalogue)
+        self.choices = Choices(self.shelf, lambda: laser.item_ids)
         self.followed = 0
         self._states: OrderedDict[bytes, tuple[NDArray[np.float32], int | None]] = OrderedDict()
         self._popular: dict[str, int] = {}
-        self._by_popularity: list[str] | None = None
+        self._by_popularity: list[tuple[str, int]] | None = None
         self._map: tuple[tuple[int, int], ItemMap] | None = None
         prompt = laser.config.prompt
         self._read, self._item_tokens = prompt.max_history, prompt.max_item_tokens
@@ -167,7 +170,7 @@ class Ranking:
 
     def answer(self, questions: Sequence[Question]) -> list[Answer]:
         """Answer questions in as few passes over the language model as there are kinds of questions."""
-        unavailable = self.shelf.unavailable(time.time_ns() // 1000)
+        now = time.time_ns() // 1000
         answers: dict[int, Answer] = {}
         groups: dict[tuple[bool, bool, frozenset[str] | None, tuple[Condition, ...]], list[int]] = {}
         usable: dict[int, list[str]] = {}
@@ -177,20 +180,19 @@ class Ranking:
                 kind = (question.texts, question.exclude_seen, question.only, question.conditions)
                 groups.setdefault(kind, []).append(place)
             else:
-                answers[place] = self._answer_by_popularity(question, unavailable)
+                answers[place] = self._answer_by_popularity(question, now)
         to_read = [place for place in usable if usable[place] and not questions[place].texts]
         read = self._encode({place: (tuple(usable[place]), questions[place].collaborative_prefix) for place in to_read})
         for (texts, exclude_seen, only, conditions), places in groups.items():
-            allowed = self._allowed(only, conditions, unavailable)
+            allowed = self.choices.allowed(only, conditions, now)
             # What a question leaves out for itself is left out of a longer list, so that questions that differ in it share a pass.
             k = max(questions[place].k + len(questions[place].without) for place in places)
             histories = [usable[place] for place in places]
-            barred = unavailable if allowed is None else None
             if texts:
-                found = self._laser.recommend_texts(histories, k, only=allowed, without=barred)
+                found = self._laser.recommend_texts(histories, k, only=allowed)
             else:
                 states = np.stack([read[place][0] for place in places])
-                found = self._laser.recommend(histories, k, exclude_seen=exclude_seen, only=allowed, without=barred, states=states)
+                found = self._laser.recommend(histories, k, exclude_seen=exclude_seen, only=allowed, states=states)
             for place, row in zip(places, found, strict=True):
                 question = questions[place]
                 kept = [entry for entry in row if entry.item_id not in question.without][: question.k]
@@ -241,22 +243,14 @@ class Ranking:
         named = [*(() if question.texts else question.history), *sorted(question.only or ()), *sorted(question.without)]
         return list(dict.fromkeys(item_id for item_id in named if item_id not in self.shelf))
 
-    def _allowed(self, only: frozenset[str] | None, conditions: Sequence[Condition], unavailable: set[str]) -> set[str] | None:
-        """Return the ids that a list may hold; None where all that are available may be."""
-        matching = self.shelf.matching(conditions)
-        if only is not None:
-            named = {item_id for item_id in only if item_id in self.shelf}
-            matching = named if matching is None else matching & named
-        return None if matching is None else matching - unavailable
-
-    def _answer_by_popularity(self, question: Question, unavailable: set[str]) -> Answer:
+    def _answer_by_popularity(self, question: Question, now: int) -> Answer:
         if self._by_popularity is None:
             # Of equally popular items the earlier one of the catalogue comes first: sorting keeps their order.
-            ids = (item.item_id for item in self.shelf.values())
-            self._by_popularity = sorted(ids, key=lambda item_id: -self._popular.get(item_id, 0))
-        allowed = self._allowed(question.only, question.conditions, unavailable)
-        left_out = unavailable | question.without | (set(question.history) if question.exclude_seen and not question.texts else set())
-        candidates = (item_id for item_id in self._by_popularity if item_id not in left_out and (allowed is None or item_id in allowed))
+            places = enumerate(self._laser.item_ids)
+            self._by_popularity = sorted(((item_id, place) for place, item_id in places), key=lambda one: -self._popular.get(one[0], 0))
+        allowed = self.choices.allowed(question.only, question.conditions, now)
+        left_out = question.without | (set(question.history) if question.exclude_seen and not question.texts else set())
+        candidates = (item_id for item_id, place in self._by_popularity if item_id not in left_out and (allowed is None or allowed[place]))
         chosen = islice(candidates, question.k)
         picks = [Pick(self.shelf[item_id], float(self._popular.get(item_id, 0)), "popular") for item_id in chosen]
         return Answer(picks, self._unknown(question))

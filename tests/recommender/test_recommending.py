@@ -314,3 +314,14 @@ def test_the_map_holds_what_is_left_of_the_catalogue_evenly(laser: Laser) -> Non
             laser.item_map(limit)  # type: ignore[arg-type]
     with pytest.raises(UnknownIdError):
         laser.item_map(without=["tents"])
+
+
+def test_a_mask_chooses_as_the_ids_do(trained: Laser) -> None:
+    chosen = IDS[2:9:2]
+    mask = np.array([item_id in chosen for item_id in trained.item_ids])
+    assert trained.recommend([["tent"], ["map"]], k=3, only=mask) == trained.recommend([["tent"], ["map"]], k=3, only=chosen)
+    assert trained.recommend_texts([["Boat"]], k=3, only=mask) == trained.recommend_texts([["Boat"]], k=3, only=chosen)
+    with pytest.raises(DataError, match=r"Received only = bool \[3\]; expected is bool \[12\], an entry for each of item_ids"):
+        trained.recommend([["tent"]], only=mask[:3])
+    with pytest.raises(DataError, match=r"Received only = int64 \[12\]"):
+        trained.recommend([["tent"]], only=mask.astype(np.int64))

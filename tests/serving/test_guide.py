@@ -62,7 +62,7 @@ def test_the_commands_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyP
     finally:
         if served.process is not None:
             served.kill()
-    assert (done.count("laserrec"), done.count("curl")) == (5, 16)
+    assert (done.count("laserrec"), done.count("curl")) == (6, 16)
 
 
 def test_the_table_of_settings() -> None:
