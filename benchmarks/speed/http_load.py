@@ -374,7 +374,7 @@ def _database(setting: LoadSetting, folder: Path) -> Iterator[str]:
 
 
 def synthetic_model(folder: Path, items: int, layers: int | None, llm: str) -> str:
-    """Write an untrained model over many random items, whose matrix is random, since embedding it would take hours; returns its folder."""
+    """Write an untrained model over many items with a random matrix, since embedding them would take hours; returns its folder."""
     import torch
 
     from benchmarks.speed.synthetic_shop import Setting, SyntheticShop
@@ -387,8 +387,13 @@ def synthetic_model(folder: Path, items: int, layers: int | None, llm: str) -> s
     view = CollaborativeView(build_recommender(config.collaborative, items), torch.ones(items, dtype=torch.bool))
     world.backbone.for_reading()
     system = build_laser(config, world.backbone, world.texts("text_first"), view)
+    drawn = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        system.model.item_states.copy_(torch.randn(system.model.item_states.shape, generator=torch.Generator().manual_seed(0)))
+        near = system.model.neighbours
+        if near is not None:  # so near that a new item becomes the neighbour of few, as in a shop
+            near.items.random_(items, generator=drawn)
+            near.weights.fill_(0.5)
+        system.model.item_states.copy_(torch.randn(system.model.item_states.shape, generator=drawn))
     about = {"dataset": "bench", "fingerprint": "", "made_from": [], "llm_fingerprint": world.backbone.fingerprint()}
     laser = Laser(config, [f"item-{place}" for place in range(items)], system, about)
     laser.save(folder)

@@ -32,6 +32,7 @@ class Catalogue:
         ids: the caller's own, in index order; training, which speaks indices alone, gives none.
         removed: True for items that only keep their index, because the sequential recommender's own items stand at fixed ones, bool [N].
         directions: unit vectors that items are compared by, [N, H]; None while they change with every step of training.
+        standard: unit vectors of the standardised states, [N, H], by which items find their neighbours; None before the first change.
         bonus: what cold items get beyond the collaborative score of their nearest warm ones, in standard deviations; None while it is the
             trained model's.
     """
@@ -43,6 +44,7 @@ class Catalogue:
     ids: tuple[str, ...] = ()
     removed: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.bool))
     directions: Tensor | None = None
+    standard: Tensor | None = None
     bonus: Tensor | None = None
 
     def __len__(self) -> int:
