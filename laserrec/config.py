@@ -262,7 +262,8 @@ class LaserConfig(_Section):
     mformer: MFormerConfig = MFormerConfig()
     score: ScoreConfig = ScoreConfig()
     collaborative: CollaborativeConfig = CollaborativeConfig()
-    fit_collaborative: FitConfig = FitConfig(epochs=60, patience=5, batch_size=256, learning_rate=1e-3)
+    # Recommenders take some hundreds of steps to leave popularity behind: with one to five an epoch that is a hundred epochs (docs/log.md).
+    fit_collaborative: FitConfig = FitConfig(epochs=250, patience=5, patience_steps=160, batch_size=256, learning_rate=1e-3)
     stage1: FitConfig = FitConfig(epochs=6, patience=2, learning_rate=3e-4, warmup_steps=50, validation_cases=2000)
     stage2: FitConfig = FitConfig(epochs=2, patience=2, learning_rate=1e-4, warmup_steps=50, validation_cases=2000)
     """Left out where it has no epochs; its cases and its metric choose what is fused all the same."""

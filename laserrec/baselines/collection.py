@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from laserrec.baselines.base import Baseline
 from laserrec.baselines.bert4rec import BERT4REC
+from laserrec.baselines.blends import ENSEMBLE_TF_IDF_EASE, KNN_TF_IDF, KNN_TF_IDF_EASE
+from laserrec.baselines.ease import Ease
 from laserrec.baselines.ensemble import EnsembleBaseline
 from laserrec.baselines.fdsa import FDSA
 from laserrec.baselines.gru4rec import GRU4REC, GRU4REC_TEXT
@@ -12,12 +14,17 @@ from laserrec.baselines.last_text import LastItemText
 from laserrec.baselines.popularity import Popularity
 from laserrec.baselines.sasrec import SASREC, SASREC_TEXT, SASREC_TEXT_ID
 from laserrec.baselines.sequential import SequentialBaseline
+from laserrec.baselines.tf_idf import TfIdf
 from laserrec.baselines.unisrec import UNISREC, UNISREC_TEXT
 from laserrec.errors import ConfigError
 
 BASELINES: tuple[Baseline, ...] = (
     Popularity(),
     ItemNeighbours(),
+    Ease(),
+    TfIdf(),
+    KNN_TF_IDF,
+    KNN_TF_IDF_EASE,
     LastItemText(),
     SASREC,
     BERT4REC,
@@ -29,6 +36,7 @@ BASELINES: tuple[Baseline, ...] = (
     UNISREC,
     SASREC_TEXT_ID,
     EnsembleBaseline(),
+    ENSEMBLE_TF_IDF_EASE,
 )
 TUNABLE = tuple(baseline for baseline in BASELINES if isinstance(baseline, SequentialBaseline))
 """Those that are one fit, whose settings can be searched."""

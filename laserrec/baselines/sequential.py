@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
     Section = TypeVar("Section", CollaborativeConfig, FitConfig)
 
-PATIENT: Mapping[str, Any] = {"patience_steps": 160, "epochs": 250}
-"""For what takes some hundreds of steps to leave popularity behind: with four or five an epoch that is a hundred epochs (docs/log.md)."""
-
 
 @dataclass(frozen=True)
 class Recipe:
@@ -37,10 +34,10 @@ class Recipe:
 RECIPES: Mapping[Architecture, Recipe] = {
     "sasrec": Recipe({}, {}),
     # Chosen on Scientific's validation (docs/log.md).
-    "bert4rec": Recipe({"dropout": 0.3}, {"learning_rate": 3e-3, "patience": 6, **PATIENT}),
+    "bert4rec": Recipe({"dropout": 0.3}, {"learning_rate": 3e-3, "patience": 6}),
     # One layer is customary for GRU4Rec.
-    "gru4rec": Recipe({"blocks": 1}, PATIENT),
-    "fdsa": Recipe({}, PATIENT),
+    "gru4rec": Recipe({"blocks": 1}, {}),
+    "fdsa": Recipe({}, {}),
 }
 
 

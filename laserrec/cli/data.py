@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from laserrec.cli.support import UsageError
+from laserrec.cli.support import UsageError, option
 
 if TYPE_CHECKING:
     from laserrec.data.dataset import Dataset
@@ -250,10 +250,14 @@ def _show_summary(name: str, out: Path, summary: PrepareSummary) -> None:
         ("fingerprint", summary.fingerprint),
         ("published as", summary.known_as or "not a split with published numbers"),
     ]
-    advice = [f"! {entry.on_command_line()}" for entry in summary.advice]
+    advice = [f"! {entry.written(_as_option)}" for entry in summary.advice]
     notes = [*advice, *summary.notes, *(str(problem) for problem in summary.problems)]
     hidden = summary.bad_rows - len(summary.problems)
     _table(f"{name} → {out}", lines, [*notes, f"… and {hidden:,} more bad rows"] if hidden else notes)
+
+
+def _as_option(name: str) -> str:
+    return f"{option(name)} "
 
 
 def _unknown(summary: PrepareSummary) -> str:
@@ -291,7 +295,7 @@ def _show_inspection(inspection: Inspection) -> None:
             else "passed: within each user, nothing held out is in training, and nothing in training is later",
         ),
     ]
-    notes = [f"! {advice.on_command_line()}" for advice in inspection.advice]
+    notes = [f"! {advice.written(_as_option)}" for advice in inspection.advice]
     if inspection.split.kind != "global-time" and leaks.older_tests:
         notes.append(
             f"{leaks.older_tests:.0%} of the test events are older than some training event of another user: this split compares models, "

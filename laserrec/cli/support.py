@@ -24,6 +24,9 @@ UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 MESSAGE_LETTERS = 8_000
 """Letters of a message that are shown: somebody else's file may have put a megabyte into it."""
 
+COLUMNS = ("user", "item", "time", "clock", "item_id", "title")
+"""Options of reading that name a column."""
+
 Device = Annotated[str | None, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps. [a GPU that CUDA sees, else the CPU]")]
 
 
@@ -133,10 +136,16 @@ def run(app: typer.Typer, name: str) -> NoReturn:
     sys.exit(code)
 
 
+def option(name: str) -> str:
+    """Return what the command line calls a parameter of Python; settings, which have a dot in their names, are `--set`."""
+    if "." in name:
+        return f"--set {name}=…"
+    name = {"attributes": "attribute", **{column: f"{column}-column" for column in COLUMNS}}.get(name, name)
+    return f"--{name.replace('_', '-')}"
+
+
 def _options(error: LaserrecError) -> str:
-    """Return what the command line calls the parameters that an error names; settings, which have a dot in their names, are `--set`."""
-    names = [f"--set {name}=…" if "." in name else f"--{name.replace('_', '-')}" for name in error.parameters]
-    return f" Options: {', '.join(names)}." if names else ""
+    return f" Options: {', '.join(map(option, error.parameters))}." if error.parameters else ""
 
 
 def _usage(error: Exception) -> str:

@@ -162,7 +162,8 @@ def compare_runs(paths: Sequence[Path], split: EvaluatedSplit = "test", data: Pa
     if dataset.fingerprint != about["fingerprint"]:
         raise DataError(
             f"{place} has fingerprint {dataset.fingerprint[:12]}…; the runs were evaluated on {about['fingerprint'][:12]}…. "
-            "Give their dataset with --data."
+            "Give their dataset.",
+            parameters=["data"],
         )
     return compare_entries(entries, dataset, split)
 

@@ -161,7 +161,7 @@ def _read(path: Path, split: EvaluatedSplit) -> _Read:
     if owner.path == path:
         if not owner.ranks(split).is_file():
             if (path / "model").is_dir():
-                raise DataError(f"{path} was not evaluated on {split}. Run: laserrec evaluate {path} --split {split}")
+                raise DataError(f"{path} was not evaluated on {split}. Evaluate it there with `laserrec evaluate`.")
             raise DataError(f"{path} holds no ranks of {split}: it has not got so far, or its dataset has no such cases. {to_finish(path)}")
         result = read_result(owner, split)
         # A demonstration's peak is that of all its models.
@@ -209,11 +209,11 @@ def dataset_path(entries: Sequence[Entry]) -> Path:
 def _owner(path: Path) -> RunFolder:
     """Open the run that a folder is, or lies in."""
     if not path.exists():
-        raise CheckpointError(f"There is no folder {path}. Give the folder that `laserrec train --out` wrote.")
+        raise CheckpointError(f"There is no folder {path}. Give the folder that `laserrec train` wrote.")
     owner = path if (path / "run.json").is_file() else path.resolve().parent
     if not (owner / "run.json").is_file():
         raise CheckpointError(
             f"{path} is neither a run nor a model below one: neither it nor {owner} holds a run.json. Give a folder that "
-            "`laserrec train --out`, `laserrec baseline --out` or `laserrec demo --out` wrote."
+            "`laserrec train`, `laserrec baseline` or `laserrec demo` wrote."
         )
     return RunFolder.open(owner)

@@ -14,6 +14,8 @@ METRICS = ("recall@10", "ndcg@10", "recall@50", "ndcg@50")
 _ROWS: Mapping[str, Mapping[str, tuple[float, float, float, float]]] = {
     # Y. Hou et al., "Towards Universal Sequence Representation Learning for Recommender Systems" (UniSRec, KDD 2022), and for VQ-Rec
     # Y. Hou et al., "Learning Vector-Quantized Item Representation for Transferable Sequential Recommenders" (WWW 2023).
+    # J. Wang et al., "MISSRec: Pre-training and Transferring Multi-modal Interest-aware Sequence Representation for Recommendation" (ACM MM
+    # 2023): ids, texts and images, pre-trained on five other catalogues; github.com/gimpong/MM23-MISSRec, table 4.1, second row.
     "unisrec-scientific": {
         "SASRec": (0.1080, 0.0553, 0.2042, 0.0760),
         "BERT4Rec": (0.0488, 0.0243, 0.1185, 0.0393),
@@ -25,6 +27,7 @@ _ROWS: Mapping[str, Mapping[str, tuple[float, float, float, float]]] = {
         "UniSRec (text)": (0.1188, 0.0641, 0.2394, 0.0903),
         "UniSRec (text + id)": (0.1235, 0.0634, 0.2473, 0.0904),
         "VQ-Rec": (0.1211, 0.0643, 0.2369, 0.0897),
+        "MISSRec (with images)": (0.1360, 0.0753, 0.2431, 0.0983),
     },
 }
 

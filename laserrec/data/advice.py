@@ -1,22 +1,12 @@
-"""What somebody who prepares a log may want to know and choose otherwise. The words name no flags: the command line adds those."""
+"""What somebody who prepares a log may want to know and choose otherwise. Options have their names in Python, not those of flags."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-
-from laserrec.data.options import FLAGS
 
 MANY_TIES = 0.1
 """Share of events at a moment that another of the same user's has, from which figures are said to mean little."""
-OWN_FLAGS = {
-    "min_user": "--min-user",
-    "min_item": "--min-item",
-    "ties": "--ties",
-    "max_bad_share": "--max-bad-share",
-    "split": "--split",
-}
-"""What the options of preparing, beside those of reading, are called on the command line."""
 
 
 @dataclass(frozen=True)
@@ -32,14 +22,11 @@ class Advice:
     options: tuple[tuple[str, str], ...] = ()
 
     def __str__(self) -> str:
-        return self._with(f"{name}={value}" for name, value in self.options)
+        return self.written(lambda name: f"{name}=")
 
-    def on_command_line(self) -> str:
-        """Return the advice with the options as flags."""
-        return self._with(f"{(FLAGS | OWN_FLAGS)[name]} {value}" for name, value in self.options)
-
-    def _with(self, options: Iterable[str]) -> str:
-        chosen = ", ".join(options)
+    def written(self, option: Callable[[str], str]) -> str:
+        """Return the advice with the options' examples, each behind what `option` returns for its name."""
+        chosen = ", ".join(option(name) + value for name, value in self.options)
         return f"{self.text} ({chosen})" if chosen else self.text
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from laserrec.data.options import FLAGS, ReadOptions
+from laserrec.data.options import ReadOptions
 from laserrec.errors import DataError
 
 Role = Literal["user", "item", "time", "title", "clock", "rating", "event"]
@@ -81,7 +81,7 @@ def guess(role: Role, columns: Sequence[str]) -> str | None:
 
 
 def named(column: str, columns: Sequence[str], option: str, table: str) -> str:
-    """Return a column that the user named, with or without RecBole's `:type`.
+    """Return a column that the user named with an option, with or without RecBole's `:type`.
 
     Raises:
         DataError: the table has no such column.
@@ -89,7 +89,7 @@ def named(column: str, columns: Sequence[str], option: str, table: str) -> str:
     for candidate in columns:
         if column in (candidate, untyped(candidate)):
             return candidate
-    raise DataError(f"{table} has no column {column!r} (from {option}); it has {listed(columns)}.")
+    raise DataError(f"{table} has no column {column!r} (from {option}); it has {listed(columns)}.", parameters=[option])
 
 
 @dataclass(frozen=True)
@@ -138,24 +138,32 @@ class LogColumns:
         for condition in options.keep:
             name, sign, values = condition.partition("=")
             if not sign or not values.strip():
-                raise DataError(f"Received {FLAGS['keep']} {condition!r}; expected is COLUMN=VALUE or COLUMN=VALUE,VALUE.")
-            column = named(name.strip(), columns, FLAGS["keep"], table)
+                raise DataError(f"Received {condition!r}; expected is COLUMN=VALUE or COLUMN=VALUE,VALUE.", parameters=["keep"])
+            column = named(name.strip(), columns, "keep", table)
             kept[column] = (*kept.get(column, ()), *(value.strip() for value in values.split(",")))
         rating = None if options.min_rating is None else guess("rating", columns)
         if options.min_rating is not None and rating is None:
             raise DataError(
-                f"{table}: cannot tell which column is the rating for {FLAGS['min_rating']}; it has {listed(columns)}. "
-                "Leave the option out, or name the column 'rating'."
+                f"{table}: cannot tell which column is the rating ; it has {listed(columns)}. "
+                "Leave the lowest rating out, or name the column 'rating'.",
+                parameters=["min_rating"],
             )
         times = tuple(dict.fromkeys((*moments, *clocks)))
         return cls(user, item, moments, clocks, kept, rating, times, (*kept, *([rating] if rating else [])))
 
 
-def _of_role(role: Literal["user", "item", "time"], chosen: str | None, columns: Sequence[str], table: str, hint: str = "") -> str:
-    column = named(chosen, columns, FLAGS[role], table) if chosen is not None else guess(role, columns)
+def _of_role(
+    role: Literal["user", "item", "time"],
+    chosen: str | None,
+    columns: Sequence[str],
+    table: str,
+    hint: str = "",
+    others: Sequence[str] = (),
+) -> str:
+    column = named(chosen, columns, role, table) if chosen is not None else guess(role, columns)
     if column is None:
         raise DataError(
-            f"{table}: cannot tell which column is the {role}; it has {listed(columns)}. Name it with {FLAGS[role]} COLUMN{hint}."
+            f"{table}: cannot tell which column is the {role}; it has {listed(columns)}. Name it{hint}.", parameters=[role, *others]
         )
     return column
 
@@ -163,15 +171,14 @@ def _of_role(role: Literal["user", "item", "time"], chosen: str | None, columns:
 def _times(table: str, columns: Sequence[str], options: ReadOptions) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the columns of moments and those of times of day."""
     if options.file_order:
-        if moments := options.given(("time", "time_format", "clock")):
-            raise DataError(f"{FLAGS['file_order']} says that there are no moments, and {moments[0]} what they are. Give one of the two.")
+        options.refuse(("time", "time_format", "clock"), "with file_order there are no moments. Give one of the two.")
         return (), ()
     if options.clock is not None:
-        clock = named(options.clock, columns, FLAGS["clock"], table)
+        clock = named(options.clock, columns, "clock", table)
         return (_of_role("time", options.time, [name for name in columns if name != clock], table),), (clock,)
     if options.time is not None:
-        return (named(options.time, columns, FLAGS["time"], table),), ()
-    _of_role("time", None, columns, table, f", or pass {FLAGS['file_order']} if each user's rows are in order already")
+        return (named(options.time, columns, "time", table),), ()
+    _of_role("time", None, columns, table, ", or say that each user's rows are in order already", ["file_order"])
     return tuple(candidates("time", columns)), tuple(candidates("clock", columns))
 
 
@@ -194,16 +201,14 @@ def item_columns(table: str, columns: Sequence[str], item: str, options: ReadOpt
     """
     names = [name for name in columns if not is_index(name)]
     if options.item_id is not None:
-        key: str | None = named(options.item_id, columns, FLAGS["item_id"], table)
+        key: str | None = named(options.item_id, columns, "item_id", table)
     else:
         key = item if item in names else guess_item_id(names)
     if key is None:
-        raise DataError(
-            f"{table}: cannot tell which column is the item's id; it has {listed(columns)}. Name it with {FLAGS['item_id']} COLUMN."
-        )
+        raise DataError(f"{table}: cannot tell which column is the item's id; it has {listed(columns)}. Name it.", parameters=["item_id"])
     left = [name for name in names if name != key]
-    title = named(options.title, columns, FLAGS["title"], table) if options.title is not None else guess("title", left)
-    chosen = left if options.attributes is None else [named(name, columns, FLAGS["attributes"], table) for name in options.attributes]
+    title = named(options.title, columns, "title", table) if options.title is not None else guess("title", left)
+    chosen = left if options.attributes is None else [named(name, columns, "attributes", table) for name in options.attributes]
     return key, title, [name for name in dict.fromkeys(chosen) if name not in (key, title)]
 
 

@@ -278,6 +278,21 @@ class Dataset:
         rows = self.items.drop(ITEM).to_dicts()
         return [{name: value for name, value in row.items() if value is not None} for row in rows]
 
+    def attribute_codes(self) -> NDArray[np.int64]:
+        """Return the attributes beside the title as numbers, int64 [N, A], an attribute a column.
+
+        A value that several items have is 1 + its place among those in order; 0 stands for any other and where it is not known. An
+        attribute without such a value is left out.
+        """
+        columns = []
+        for column in self.items.drop(ITEM, TITLE, strict=False):
+            known = column.drop_nulls()
+            shared = known.filter(known.is_duplicated()).unique().sort()
+            if len(shared):
+                codes = column.replace_strict(shared, np.arange(1, len(shared) + 1), default=0, return_dtype=pl.Int64)
+                columns.append(codes.to_numpy())
+        return np.stack(columns, axis=1) if columns else np.empty((self.items.height, 0), np.int64)
+
 
 def check_place(path: Path, replace: bool, sources: Iterable[Path] = ()) -> None:
     """Refuse a place for a dataset before the work of making it.
@@ -291,7 +306,7 @@ def check_place(path: Path, replace: bool, sources: Iterable[Path] = ()) -> None
         DataError: the folder exists and `replace` is false, something else than a dataset stands there, or it is, or holds, a source.
     """
     if path.exists() and not replace:
-        raise DataError(f"{path} exists already. Choose another folder, or replace it with --force (replace=True).")
+        raise DataError(f"{path} exists already. Choose another folder, or replace it (replace=True).", parameters=["force"])
     for source in sources if path.exists() else ():
         if any(place.exists() and path.samefile(place) for place in (source, *source.resolve().parents)):
             raise DataError(f"{path} would replace {source}, from which it is made. Choose another folder.")
@@ -345,7 +360,7 @@ def _checked_events(table: pl.DataFrame, items: pl.DataFrame) -> Events:
 def _read_manifest(path: Path) -> dict[str, Any]:
     file = path / "manifest.json"
     if not file.is_file():
-        raise DataError(f"{path} is not a prepared dataset (no manifest.json). Make one: laserrec data prepare SOURCE --out {path}")
+        raise DataError(f"{path} is not a prepared dataset (no manifest.json). Make one with `laserrec data prepare`.")
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

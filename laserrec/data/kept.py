@@ -9,7 +9,6 @@ import polars as pl
 from numpy.typing import NDArray
 
 from laserrec.data.columns import LogColumns
-from laserrec.data.options import FLAGS
 from laserrec.data.reading.rows import Rows
 from laserrec.data.tables import BadRow
 from laserrec.data.values import texts
@@ -61,5 +60,6 @@ def _holds(column: pl.Series, values: tuple[str, ...]) -> NDArray[np.bool_]:
     here = found.is_in([*values, *cleaned]).fill_null(False)
     if len(column) and not here.any():
         common = ", ".join(repr(value[:40]) for value in found.drop_nulls().value_counts(sort=True).to_series()[:10])
-        raise DataError(f"{FLAGS['keep']}: the column {column.name!r} never holds {' or '.join(map(repr, values))}; it holds {common}.")
+        message = f"The column {column.name!r} never holds {' or '.join(map(repr, values))}; it holds {common}."
+        raise DataError(message, parameters=["keep"])
     return here.to_numpy()

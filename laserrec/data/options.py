@@ -15,27 +15,6 @@ Quoting = Literal["auto", "doubled", "backslash", "none"]
 """What quotes in CSV and TSV files mean. `doubled`: RFC 4180, a quote inside a quoted field is written twice. `backslash`: it is written
 as Spark does, after a backslash. `none`: quotes are characters like others. `auto`: `doubled` where the file keeps to it, else the reading
 that leaves the fewest bad rows."""
-FLAGS = {
-    "user": "--user-column",
-    "item": "--item-column",
-    "time": "--time-column",
-    "time_format": "--time-format",
-    "file_order": "--file-order",
-    "items": "--items",
-    "item_id": "--item-id-column",
-    "title": "--title-column",
-    "attributes": "--attribute",
-    "encoding": "--encoding",
-    "clock": "--clock-column",
-    "keep": "--keep",
-    "min_rating": "--min-rating",
-    "null_marks": "--null-marks",
-    "explode": "--explode",
-    "delimiter": "--delimiter",
-    "quoting": "--quoting",
-    "max_unpacked_gib": "--max-unpacked-gib",
-}
-"""What each is called on the command line and in messages."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +61,22 @@ class ReadOptions:
     null_marks: tuple[str, ...] = NULL_MARKS
     explode: Explode | None = None
 
-    def given(self, among: Collection[str] = FLAGS.keys()) -> tuple[str, ...]:
-        """Return the flags of those options, all or among some, that are not as they are when nothing is said."""
-        return tuple(FLAGS[option.name] for option in fields(self) if option.name in among and getattr(self, option.name) != option.default)
+    def refuse(self, among: Collection[str], why: str) -> None:
+        """Refuse options that have no effect: whoever gives one expects it to matter.
+
+        Args:
+            among: names of the options that have none.
+            why: the reason, and what to do.
+
+        Raises:
+            DataError: one of them is not as it is when nothing is said.
+        """
+        given = [option.name for option in fields(self) if option.name in among and getattr(self, option.name) != option.default]
+        if given:
+            raise DataError(f"{', '.join(given)} would be ignored: {why}", parameters=given)
 
     def refuse_all_but(self, honoured: Collection[str], source: str) -> None:
-        """Refuse options that a reader has no use for: whoever gives one expects it to matter.
+        """Refuse options that a reader has no use for.
 
         Args:
             honoured: names of the options that the reader uses.
@@ -96,10 +85,10 @@ class ReadOptions:
         Raises:
             DataError: another one was given.
         """
-        unused = self.given(FLAGS.keys() - set(honoured))
-        if unused:
-            used = ", ".join(flag for name, flag in FLAGS.items() if name in honoured) or "none of these options"
-            raise DataError(
-                f"{source}: {', '.join(unused)} would be ignored; such files are read with {used}. Leave out what is ignored, or write "
-                "the data as a table (.csv, .tsv, .jsonl or .parquet) and read it with --format table, which honours every option."
-            )
+        names = [option.name for option in fields(self)]
+        used = ", ".join(name for name in names if name in honoured) or "none of these options"
+        self.refuse(
+            set(names) - set(honoured),
+            f"{source} are read with {used}. Leave it out, or write the data as a table (.csv, .tsv, .jsonl or .parquet), whose format "
+            "'table' honours every option.",
+        )

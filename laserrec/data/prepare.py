@@ -210,12 +210,14 @@ def _refuse_bad(raw: RawTables, allowed: float) -> None:
     if not raw.rows or (bad <= allowed * raw.rows and (len(raw.events) or not bad)):
         return
     shown = "\n".join(f"  {problem}" for problem in raw.problems[:SHOWN_PROBLEMS])
-    advice = "".join(f"{entry.on_command_line()}.\n" for entry in raw.advice)
+    advice = "".join(f"{entry}.\n" for entry in raw.advice)
     limit = f"more than the {allowed:.1%} allowed" if bad > allowed * raw.rows else "and no event is left"
-    more = f", or allow more with --max-bad-share {min(1.0, bad / raw.rows + 0.01):.2f}" if len(raw.events) else ""
+    more = f", or allow more (max_bad_share={min(1.0, bad / raw.rows + 0.01):.2f})" if len(raw.events) else ""
+    options = dict.fromkeys(name for entry in raw.advice for name, _ in entry.options)
     raise BadRowsError(
         f"{bad} of {raw.rows} rows ({bad / raw.rows:.1%}) cannot be used, {limit}; nothing was written.\n{shown}\n{advice}"
-        f"{'Or c' if advice else 'C'}orrect the source{more}."
+        f"{'Or c' if advice else 'C'}orrect the source{more}.",
+        parameters=[*options, *(["max_bad_share"] if more else [])],
     )
 
 
@@ -279,7 +281,8 @@ def _filtered(raw: RawTables, events: Events, options: PrepareOptions, counts: d
     if not len(left):
         raise DataError(
             f"No interaction is left: {len(raw.events)} were read, {len(events)} stayed after filtering, and none where every "
-            f"user has {counts['min_user']} and every item {counts['min_item']} events. Lower --min-user or --min-item."
+            f"user has {counts['min_user']} and every item {counts['min_item']} events. Lower one of the two.",
+            parameters=["min_user", "min_item"],
         )
     return keep("core_dropped", events, left).compact(), items
 
@@ -290,11 +293,12 @@ def _among(ids: pl.Series, items: pl.DataFrame) -> NDArray[np.bool_]:
 
 def _refuse_idle_shares(options: PrepareOptions) -> None:
     """Refuse shares that the split has no use for: whoever gives one expects it to matter."""
-    shares = {"--valid-share": options.valid_share, "--test-share": options.test_share}
-    given = [flag for flag, share in shares.items() if share is not None]
+    shares = {"valid_share": options.valid_share, "test_share": options.test_share}
+    given = [name for name, share in shares.items() if share is not None]
     if given and options.split != "global-time":
         split = options.split or "the source's own split, else leave-one-out"
-        raise DataError(f"{' and '.join(given)} would be ignored: the split is {split}. Add --split global-time, or leave shares out.")
+        message = f"{' and '.join(given)} would be ignored: the split is {split}. Choose the split 'global-time', or leave shares out."
+        raise DataError(message, parameters=[*given, "split"])
 
 
 def _divided(events: Events, options: PrepareOptions) -> tuple[Events, SplitInfo]:

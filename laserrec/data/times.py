@@ -46,7 +46,8 @@ def microseconds(values: pl.Series, time_format: str | None = None) -> pl.Series
     """
     if time_format is not None and values.dtype.is_temporal():
         raise DataError(
-            f"--time-format {time_format!r} says how a text is read; the times are of type {values.dtype} already. Leave it out."
+            f"The time format {time_format!r} says how a text is read; the times are of type {values.dtype} already. Leave it out.",
+            parameters=["time_format"],
         )
     if time_format is not None and values.dtype.is_numeric():
         values = values.cast(pl.String)
@@ -186,7 +187,8 @@ def _from_format(text: pl.Series, time_format: str) -> pl.Series:
         return text.str.to_datetime(time_format, time_unit="us", time_zone=zone, strict=False).to_physical().cast(pl.Int64)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         reason = str(error).partition("\n")[0]
-        raise DataError(f"The time format {time_format!r} cannot be used: {reason} Example: --time-format '%d.%m.%Y %H:%M'") from error
+        message = f"The time format {time_format!r} cannot be used: {reason} Example: '%d.%m.%Y %H:%M'"
+        raise DataError(message, parameters=["time_format"]) from error
 
 
 def _from_digits(values: pl.Series) -> pl.Series:

@@ -28,10 +28,11 @@ EXACT = 2**53
 REFERENCE = r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});"
 """A character reference of HTML, such as shops' exports are full of; only with its semicolon, for "AT&T" is none."""
 _BLANKS = "".join(filter(str.isspace, map(chr, range(0x3001))))  # Python's; Polars' own lack the separators \x1c to \x1f
+_BLANK = r"[\s\x1c-\x1f]+"  # the same
 _DEEPEST = 20
 _MOST_BITS = 4096  # Python refuses to write whole numbers much longer than these
-_LONGEST = len("-9007199254740991.0")
-_WHOLE = r"^-?(?:0|[1-9][0-9]*)\.0$"  # how floats that are whole are written
+_LONGEST = len("-9007199254740991")
+_WHOLE = r"^-?(?:0|[1-9][0-9]*)\.0+$"  # how floats and decimals that are whole are written
 _SCIENTIFIC = r"^-?[0-9](?:\.[0-9]+)?[eE]\+[0-9]+$"  # how programs write large floats, and spreadsheets whatever has many digits
 
 
@@ -68,7 +69,8 @@ def why_no_id(value: object, marks: Collection[str] = NULL_MARKS) -> str | None:
         return "missing"
     if text in marks:
         return f"{text!r}, which stands for a missing value"
-    if re.search(_SCIENTIFIC, text) or (re.search(_WHOLE, text) and (len(text) > _LONGEST or abs(int(text[:-2])) >= EXACT)):
+    digits = text.partition(".")[0]
+    if re.search(_SCIENTIFIC, text) or (re.search(_WHOLE, text) and (len(digits) > _LONGEST or abs(int(digits)) >= EXACT)):
         return f"the float {text[:40]!r}; as a float it may have lost digits"
     return None
 
@@ -93,7 +95,7 @@ def texts(values: pl.Series, marks: Collection[str] = NULL_MARKS) -> pl.Series:
     found = values.str.extract_all(REFERENCE).explode(empty_as_null=True).drop_nulls().unique().sort()
     if len(found):
         values = values.str.replace_many({reference: _character(reference) for reference in found})
-    values = values.str.replace_all(r"\s+", " ").str.strip_chars()
+    values = values.str.replace_all(_BLANK, " ").str.strip_chars()
     values = values.str.replace(r"^(-?(?:0|[1-9][0-9]{0,15}))\.0$", "$1")
     return values.set(values.is_in(["", *marks]), None)
 
@@ -190,7 +192,7 @@ def _text_ids(values: pl.Series, marks: Collection[str]) -> pl.Series:
     missing = values.is_in(["", *marks]) | values.str.contains(_SCIENTIFIC)
     whole = values.str.contains(_WHOLE)
     if whole.any():
-        numbers = values.str.strip_suffix(".0").cast(pl.Int64, strict=False)
+        numbers = values.str.replace(r"\.0+$", "").cast(pl.Int64, strict=False)
         exact = numbers.is_between(-EXACT, EXACT, closed="none").fill_null(False)
         values = values.zip_with(~whole.fill_null(False), numbers.cast(pl.String))
         missing |= whole & ~exact

@@ -9,6 +9,7 @@ Knows nothing of models: it receives a function from histories to scores. Legend
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -23,10 +24,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from laserrec.data.dataset import Cases
-from laserrec.data.files import UNREADABLE, write_parquet
+from laserrec.data.files import UNREADABLE, sealed_bytes, write_sealed
+from laserrec.data.options import ReadOptions
+from laserrec.data.reading.table import Table
 from laserrec.errors import ConfigError, DataError
 from laserrec.evaluation.ranking import HISTORIES, best, exclude, rows_at_once, target_ranks
-from laserrec.system.atomic import aside
 
 Protocol = Literal["full", "filter_seen"]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
@@ -103,16 +105,14 @@ class Evaluation:
             **{f"rank_{protocol}": self.ranks[protocol] for protocol in PROTOCOLS},
         }
         header = {"about": json.dumps(dict(self.about)), "lists": json.dumps({key: dict(value) for key, value in self.lists.items()})}
-        header["sha256"] = self._checksum(header["about"], header["lists"])
         table = pl.DataFrame(columns, schema_overrides={"user_id": pl.String, "target_id": pl.String})
         try:
-            with aside(path) as partial:
-                write_parquet(table, partial, metadata=header)
+            write_sealed(table, path, header)
         except OSError as error:
             raise DataError(f"Cannot write {path}: {error}. Make room on the disk, or choose another folder.") from error
 
     def _checksum(self, *texts: str) -> str:
-        """Return the sha256 (hex) of the ranks and of the texts beside them."""
+        """Return the sha256 (hex) of the ranks and of the texts beside them, by which files before the seal were checked."""
         digest = hashlib.sha256("\n".join(texts).encode())
         for values in (self.users, self.targets, self.lengths, *(self.ranks[protocol] for protocol in PROTOCOLS)):
             digest.update(np.ascontiguousarray(values, np.int64).data)
@@ -126,8 +126,11 @@ class Evaluation:
             DataError: the file is absent, damaged or not one of ours.
         """
         try:
-            header = pl.read_parquet_metadata(path)
-            table = pl.read_parquet(path).rename({f"rank_{old}": f"rank_{now}" for old, now in OLD_NAMES.items()}, strict=False)
+            content = sealed_bytes(path)
+            header = pl.read_parquet_metadata(path if content is None else io.BytesIO(content))
+            table = _decoded_apart(path) if content is None else pl.read_parquet(content)
+            is_old = "rank_all" in table.columns
+            table = table.rename({f"rank_{old}": f"rank_{now}" for old, now in OLD_NAMES.items()}, strict=False)
             ranks = {protocol: _column(table, f"rank_{protocol}") for protocol in PROTOCOLS}
             lists = {OLD_NAMES.get(protocol, protocol): found for protocol, found in json.loads(header["lists"]).items()}
             about = json.loads(header["about"])
@@ -135,8 +138,8 @@ class Evaluation:
                 raise ValueError("its description is no object")
             about = {OLD_NAMES.get(key, key): value for key, value in about.items()}
             found = cls(_column(table, "user"), _column(table, "target"), _column(table, "history_length"), ranks, lists, about)
-            # Files of older versions have no checksum.
-            if header.get("sha256") not in (None, found._checksum(header["about"], header["lists"])):
+            # Files of older versions have no checksum at all.
+            if content is None and not is_old and header.get("sha256") != found._checksum(header["about"], header["lists"]):
                 raise ValueError("its content does not match its checksum")
             return found
         except FileNotFoundError as error:
@@ -247,3 +250,9 @@ def list_metrics(lists: NDArray[np.int64], popularity: NDArray[np.int64], k: int
 
 def _column(table: pl.DataFrame, name: str) -> NDArray[np.int64]:
     return table[name].cast(pl.Int64).to_numpy().astype(np.int64)
+
+
+def _decoded_apart(path: Path) -> pl.DataFrame:
+    """Decode a file that nothing proves undamaged in another process, which may end."""
+    table = Table.open(path, ReadOptions())
+    return table.read(table.columns).frame

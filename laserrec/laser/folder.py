@@ -195,7 +195,7 @@ def to_finish(run: Path) -> str:
     """Return, as a sentence, how a run that is not finished goes on."""
     command = read_json(run / "run.json").get("command")
     if not isinstance(command, list) or command[1:2] == ["train"]:
-        return f"Finish it with: laserrec train --out {run} --resume"
+        return f"It can be finished: resume `laserrec train` into {run}."
     return f"It was begun with: {shlex.join(map(str, command))}"
 
 

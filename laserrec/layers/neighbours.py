@@ -60,14 +60,10 @@ class Neighbours(nn.Module):
         """
         count = len(self.items)
         mask = mask & (items < count)
-        row, place = mask.nonzero(as_tuple=True)
-        last, real = recent(torch.where(mask, items, 0), mask, HISTORY)
-        age = real.sum(1, keepdim=True) - 1 - torch.arange(last.shape[1], device=last.device)
-        shares = torch.where(real, DECAY ** age.clamp(min=0), 0.0)
+        last, shares = fading(torch.where(mask, items, 0), mask)
         near = (self.weights[last] * shares[..., None]).flatten(1)
         scores = near.new_zeros(len(items), count).scatter_add_(1, self.items[last].long().flatten(1), near)
-        scores[row, items[row, place]] = 0
-        return scores.div_(self.floor).log1p_()
+        return without_own(scores, items, mask).div_(self.floor).log1p_()
 
     @torch.no_grad()
     def find(self, directions: Tensor) -> None:
@@ -122,6 +118,20 @@ class Neighbours(nn.Module):
         table = Neighbours(0, self.floor)
         table.items, table.weights = items, weights
         return table
+
+
+def fading(items: Tensor, mask: Tensor, decay: float = DECAY) -> tuple[Tensor, Tensor]:
+    """Return the last `HISTORY` items of histories, int64 [B, S] under mask bool [B, S], and how much each counts, float [B, HISTORY]."""
+    last, real = recent(items, mask, HISTORY)
+    age = real.sum(1, keepdim=True) - 1 - torch.arange(last.shape[1], device=last.device)
+    return last, torch.where(real, decay ** age.clamp(min=0), 0.0)
+
+
+def without_own(scores: Tensor, items: Tensor, mask: Tensor) -> Tensor:
+    """Set the scores [B, N] of the items of each history, int64 [B, S] under mask bool [B, S], to 0 in place."""
+    row, place = mask.nonzero(as_tuple=True)
+    scores[row, items[row, place]] = 0
+    return scores
 
 
 def found_at_once(count: int) -> int:

@@ -1,7 +1,8 @@
 """What a language model's folder may hold, checked before transformers reads it.
 
 A folder that was downloaded is data from somebody else. Settings that name code, kernels or another model, and weights that are pickled,
-missing or outside the folder, are refused with the reason.
+missing or outside the folder, are refused with the reason. Other files beside the weights, such as the `pytorch_model.bin` that many
+repositories have too, are never opened.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ CONFIG, WEIGHTS, INDEX, ADAPTER = "config.json", "model.safetensors", "model.saf
 JSON_BYTES = 64 * 2**20
 """The largest settings that are read; those of tokenizers come to some 20 MB."""
 LAYER_COUNTS = ("num_hidden_layers", "n_layer", "num_layers")
-LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.\d+\.")
-"""How the name of a layer's tensor looks."""
+HEADS = re.compile(r"(?:^|\.)(?:lm_head|embed_out|score|classifier|v_head|cls)\.")
+"""Names of tensors that may be left over: they turn states into words or classes, and only states are read here."""
 
 
 def check_llm_folder(folder: Path) -> None:
@@ -51,7 +52,7 @@ def check_llm_folder(folder: Path) -> None:
 
 
 def check_loaded(folder: Path, info: Mapping[str, Any]) -> None:
-    """Refuse weights that do not fill a model, or hold layers that it does not have.
+    """Refuse weights that do not fill a model, or hold more than it has.
 
     Args:
         folder: where they came from.
@@ -66,10 +67,10 @@ def check_loaded(folder: Path, info: Mapping[str, Any]) -> None:
     wrong = sorted(str(key[0] if isinstance(key, tuple) else key) for key in info.get("mismatched_keys", ()))
     if wrong:
         raise AssetError(f"{folder} holds weights of other shapes than its {CONFIG} asks for: {_some(wrong)}. Download or save it again.")
-    extra = sorted(key for key in info.get("unexpected_keys", ()) if LAYER.search(key))
+    extra = sorted(key for key in info.get("unexpected_keys", ()) if not HEADS.search(key))
     if extra:
         raise AssetError(
-            f"{folder} holds layers that its {CONFIG} does not have: {_some(extra)}. Download it again, or choose fewer with llm.layers."
+            f"{folder} holds tensors that its {CONFIG} does not have: {_some(extra)}. Download it again; llm.layers chooses fewer layers."
         )
 
 

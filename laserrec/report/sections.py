@@ -125,7 +125,7 @@ def results_section(compared: Compared, canvas: Canvas) -> Html:
 
 _BASELINES = joined(
     [
-        element("code", "laserrec demo --data …"),
+        element("code", "laserrec demo"),
         " trains them in one run with Laser; ",
         element("code", "laserrec baseline"),
         " and ",

@@ -16,7 +16,7 @@ from torch.nn.functional import pad
 
 from laserrec.layers.histories import distinct, lower_seen
 from laserrec.sequential.cross_entropy import Lowered
-from laserrec.sequential.item_table import TextTable
+from laserrec.sequential.item_table import FeatureTable, TextTable
 
 GROUPS = 4
 """Groups of similar length that a batch is encoded in; on CUDA it is one, for there launches cost more than padding."""
@@ -44,7 +44,7 @@ class SequentialRecommender(nn.Module, ABC):
         items: holds the item vectors as its `weight` [N, D]: embeddings, or made from texts.
     """
 
-    items: nn.Embedding | TextTable
+    items: nn.Embedding | TextTable | FeatureTable
 
     def __init__(self, *, catalogue_size: int, width: int, max_history: int) -> None:
         """Record the sizes; items start as embeddings."""

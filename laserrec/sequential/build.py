@@ -21,7 +21,9 @@ from laserrec.sequential.item_table import TextTable
 from laserrec.sequential.sasrec import SASRec
 
 
-def build_recommender(config: CollaborativeConfig, catalogue_size: int, texts: Tensor | None = None) -> SequentialRecommender:
+def build_recommender(
+    config: CollaborativeConfig, catalogue_size: int, texts: Tensor | None = None, attributes: Tensor | None = None
+) -> SequentialRecommender:
     """Return the recommender that the settings name, with fresh weights from torch's global generator.
 
     Args:
@@ -29,15 +31,16 @@ def build_recommender(config: CollaborativeConfig, catalogue_size: int, texts: T
         catalogue_size: N.
         texts: whitened vectors of the items' texts [N, F], where `config.reads_texts`; without, the recommender is built as it is once
             its item vectors and features are fixed.
+        attributes: values of the items' attributes as numbers from 1, 0 where one is not known, int64 [N, A]; `fdsa` reads them.
 
     Raises:
         ConfigError: this machine's memory could not hold it in training.
     """
-    require_room(partial(_build, config, catalogue_size, texts), "collaborative (width, blocks, max_history)")
-    return _build(config, catalogue_size, texts)
+    require_room(partial(_build, config, catalogue_size, texts, attributes), "collaborative (width, blocks, max_history)")
+    return _build(config, catalogue_size, texts, attributes)
 
 
-def _build(config: CollaborativeConfig, catalogue_size: int, texts: Tensor | None) -> SequentialRecommender:
+def _build(config: CollaborativeConfig, catalogue_size: int, texts: Tensor | None, attributes: Tensor | None) -> SequentialRecommender:
     sizes = config.model_dump(include={"width", "blocks", "heads", "max_history", "dropout", "seen_penalty"})
     model: SequentialRecommender
     if config.model == "sasrec":
@@ -45,7 +48,7 @@ def _build(config: CollaborativeConfig, catalogue_size: int, texts: Tensor | Non
     elif config.model == "bert4rec":
         model = BERT4Rec(catalogue_size=catalogue_size, **sizes)
     elif config.model == "fdsa":
-        model = FDSA(catalogue_size=catalogue_size, features=texts, **sizes)
+        model = FDSA(catalogue_size=catalogue_size, features=texts, attributes=attributes, **sizes)
     else:
         del sizes["heads"]
         model = GRU4Rec(catalogue_size=catalogue_size, **sizes)

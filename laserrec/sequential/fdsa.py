@@ -1,8 +1,7 @@
 """FDSA: causal self-attention over items and, in a stream of its own, over their features (Zhang et al., IJCAI 2019).
 
-An item's only feature here is its text, as one vector. The paper first weighs several categorical features by an attention; a single one
-always gets the whole weight, so that attention is the identity and is left out. Each stream has positions of its own. Departures: those of
-`causal.py` and `sasrec.py`.
+An item's features are its text, as one vector, and its attributes, such as brand and category, weighed by an attention as in the paper; a
+text alone always gets the whole weight. Each stream has positions of its own. Departures: those of `causal.py` and `sasrec.py`.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from laserrec.layers.blocks import initialise
-from laserrec.sequential.item_table import TextTable
+from laserrec.sequential.item_table import FeatureTable, TextTable
 from laserrec.sequential.sasrec import SASRec
 
 
@@ -33,6 +32,7 @@ class FDSA(SASRec):
         dropout: float,
         seen_penalty: bool = False,
         features: Tensor | None = None,
+        attributes: Tensor | None = None,
     ) -> None:
         """Build the model with fresh weights.
 
@@ -46,6 +46,7 @@ class FDSA(SASRec):
             seen_penalty: train a δ that is taken from the scores of items in the history.
             features: whitened vectors of the items' texts, float [N, F], which one linear map takes to `width`; without, the model is built
                 as it is once its features are fixed, with a table of them.
+            attributes: values of the items' attributes as numbers from 1, 0 where one is not known, int64 [N, A]; the text alone without.
         """
         super().__init__(
             catalogue_size=catalogue_size,
@@ -61,7 +62,12 @@ class FDSA(SASRec):
         )
         if features is not None:
             # Copied: item vectors may be made from the same texts, and tensors that share memory cannot be kept in one file.
-            self.feature_stream.items = TextTable(features.clone(), width, ids=False)
+            text = features.clone()
+            self.feature_stream.items = (
+                TextTable(text, width, ids=False)
+                if attributes is None or not attributes.shape[1]
+                else FeatureTable(text, attributes, width)
+            )
         self.output = nn.Linear(2 * width, width)
         initialise(self.output)
 

@@ -56,6 +56,40 @@ class TextTable(nn.Module):
         return mapped if self.ids is None else mapped + self.ids
 
 
+class FeatureTable(nn.Module):
+    """A catalogue's vectors from several features of each item, weighed by an attention over them (FDSA, Zhang et al., IJCAI 2019, §3.2).
+
+    An item's features are its text, through one linear map, and the values of its attributes, each with a trained vector. Their weights are
+    softmax(v · feature), v trained; an attribute that is not known gets none.
+    """
+
+    attributes: Tensor
+
+    def __init__(self, texts: Tensor, attributes: Tensor, width: int) -> None:
+        """Build the table with fresh weights.
+
+        Args:
+            texts: whitened vectors of the items' texts, float [N, F].
+            attributes: values as numbers from 1, 0 where one is not known, int64 [N, A] with A ≥ 1.
+            width: D.
+        """
+        super().__init__()
+        self.text = TextTable(texts, width, ids=False)
+        self.register_buffer("attributes", attributes)
+        counts = [int(column.max()) for column in attributes.T]
+        self.values = nn.ParameterList([nn.Parameter(torch.randn(count, width) * START) for count in counts])
+        self.attention = nn.Parameter(torch.zeros(width))
+
+    @property
+    def weight(self) -> Tensor:
+        """The table, float [N, D]."""
+        values = [table[(column - 1).clamp(min=0)] for table, column in zip(self.values, self.attributes.T, strict=True)]
+        features = torch.stack([self.text.weight, *values], dim=1)
+        known = torch.cat([torch.ones_like(self.attributes[:, :1], dtype=torch.bool), self.attributes > 0], dim=1)
+        shares = (features @ self.attention).masked_fill(~known, -torch.inf).softmax(1)
+        return (shares[..., None] * features).sum(1)
+
+
 def whiten(vectors: Tensor) -> Tensor:
     """Centre vectors [N, F] and make their directions uncorrelated and equally strong, which spreads a language model's narrow cone.
 

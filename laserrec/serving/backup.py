@@ -41,7 +41,8 @@ def import_file(store: Store, path: Path) -> dict[str, int]:
         DataError: the file cannot be read, a line is not as `export` writes them, or the store holds something.
     """
     if next(store.all_events(), None) is not None or store.items_since(0, 1):
-        raise DataError("The store holds events or items already; a backup is read into an empty one. Name a new one with --store.")
+        message = "The store holds events or items already; a backup is read into an empty one. Name a new one."
+        raise DataError(message, parameters=["store"])
     counts = {"events": 0, "items": 0, "recommendations": 0}
     for row in _read(path):
         counts["events" if isinstance(row, Event) else "items" if isinstance(row, Item) else "recommendations"] += 1

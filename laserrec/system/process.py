@@ -27,5 +27,5 @@ class OwnProcess:
             raise ForkedProcessError(
                 f"This model was loaded in process {self._process} and is asked in its fork {os.getpid()}, which has none of its threads. "
                 "Load the model in each worker, or start workers that do not fork: multiprocessing.get_context('spawn'), "
-                "gunicorn without --preload."
+                "gunicorn without preloading."
             )

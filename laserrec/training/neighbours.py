@@ -6,21 +6,21 @@ Counting is the oldest recommender there is, and it errs otherwise than networks
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from laserrec.data.dataset import Cases
 from laserrec.data.ragged import Ragged
-from laserrec.layers.histories import padded, recent
+from laserrec.evaluation.metrics import Scorer
+from laserrec.layers.histories import recent
 from laserrec.layers.neighbours import COUNT, EVENTS_FLOOR, Neighbours
 from laserrec.sequential.base import SequentialRecommender
 from laserrec.sequential.ensemble import Ensemble
-from laserrec.training.calibration import CASES, in_batches, minimise
-from laserrec.training.candidates import Candidates
+from laserrec.training.blending import Blend
 
 REACH = 7
 """Events that two items may lie apart."""
@@ -96,27 +96,11 @@ def blend(members: Sequence[SequentialRecommender], neighbours: Neighbours | Non
     """
     device = members[0].device
     ensemble = Ensemble([member.eval() for member in members], neighbours).to(device)
-    if neighbours is None or not len(cases):
-        return ensemble
-    fitted, count = cases.sample(CASES, seed), len(neighbours.items)
-    items, mask = recent(*padded(fitted.histories, device), ensemble.max_history)
-    targets, generator, parts = torch.from_numpy(fitted.targets).to(device), torch.Generator().manual_seed(seed), []
-    with torch.no_grad():
-        for histories, real, following in in_batches(count, items, mask, targets):
-            among = Candidates.draw(count, following, None, generator)
-            mean, near = (scores(histories, real)[:, among.items] for scores in (ensemble.mean, neighbours.scores))
-            parts.append((mean, near, among.stands_for, among.find(following)))
-    shares = ensemble.shares.clone().requires_grad_()
+    if neighbours is not None:
 
-    def loss() -> Tensor:
-        losses = [
-            cross_entropy(shares[0] * mean + shares[1] * near + stands_for, following, reduction="sum")
-            for mean, near, stands_for, following in parts
-        ]
-        return torch.stack(losses).sum() / len(items)
+        def read(score: Scorer, items: Tensor, mask: Tensor) -> Tensor:
+            return score(*recent(items, mask, ensemble.max_history))
 
-    minimise(loss, [shares])
-    found = shares.detach().clamp(min=0)
-    if found.any():  # else nothing is known, and the members' mean is as good as any
-        ensemble.shares.copy_(found)
+        parts = [partial(read, ensemble.mean), partial(read, neighbours.scores)]
+        ensemble.shares.copy_(Blend.fit(parts, ensemble.shares, cases, len(neighbours.items), seed).weights)
     return ensemble

@@ -67,12 +67,14 @@ class SequentialStage:
 
     def _task(self, context: FitContext) -> CollaborativeTask:
         torch.manual_seed(self.seed)
-        texts = None
+        texts, attributes = None, None
+        if self.model.model == "fdsa":
+            attributes = torch.from_numpy(context.data.attribute_codes())
         if self.model.reads_texts:
             assert context.vectors is not None, "text vectors come before what reads them"
             texts = whiten(context.vectors.values)
         # Weights are drawn on the CPU, so that they are the same wherever the training goes on.
-        model = build_recommender(self.model, len(context.data.item_ids), texts).to(context.device)
+        model = build_recommender(self.model, len(context.data.item_ids), texts, attributes).to(context.device)
         return CollaborativeTask(model, context.histories, context.cases(self.learning), hold_out=self.hold_out)
 
     @property

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 
 from laserrec.baselines.base import Fitted
+from laserrec.baselines.blends import BlendBaseline
 from laserrec.baselines.collection import BASELINES, TUNABLE, baseline_named, baselines_table
 from laserrec.baselines.item_knn import ItemNeighbours
 from laserrec.baselines.popularity import Popularity
@@ -23,7 +25,7 @@ from laserrec.errors import ConfigError
 from laserrec.evaluation.metrics import evaluate
 from laserrec.sequential.sasrec import SASRec
 from laserrec.system.devices import CPU
-from laserrec.training.context import FitContext
+from laserrec.training.context import FitContext, Stage
 
 ITEMS, MASK = torch.tensor([[1, 1], [0, 0]]), torch.tensor([[True, True], [True, False]])
 NONE = Cases(np.arange(0), Ragged.from_rows([]), np.arange(0))
@@ -64,6 +66,38 @@ def test_neighbours_never_name_an_item_of_the_history() -> None:
     assert (scores[0, [0, 3]] > 0).all()
     assert scores[1, 1] > 0
     assert (fitted.label, fitted.parameters) == ("Item neighbours", 0)
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """A baseline whose scores are given."""
+
+    counts: list[float]
+    name: str = "fixed"
+    label: str = "Fixed"
+    summary: str = ""
+
+    def stages(self, config: LaserConfig) -> list[Stage]:
+        return []
+
+    def depends_on(self, config: LaserConfig) -> dict[str, Any]:
+        return {"llm": self.name}
+
+    def fit(self, context: FitContext) -> Fitted:
+        return replace(counted(self.counts), seconds=2.0, parameters=3)
+
+
+def test_a_blend_is_the_weighted_sum_of_its_parts() -> None:
+    cases = Cases(np.arange(4), Ragged.from_rows([[0]] * 4), np.array([1, 1, 1, 2]))
+    rows = Ragged.from_rows([[0, 1]])
+    data = SimpleNamespace(cases=lambda part: cases, item_ids=[0, 1, 2], training_histories=lambda: rows)
+    blend = BlendBaseline("both", "Both", "", (Fixed([0.0, 1.0, 0.0]), Fixed([-1.0, 0.0, 0.0])))
+    fitted = blend.fit(FitContext(data, LaserConfig(), device=CPU))  # type: ignore[arg-type]
+    assert (fitted.parameters, fitted.seconds >= 4) == (3 + 3 + 2, True)
+    # Three of four took item 1: the odds are 3 to 1 to nothing, as near as finite weights come.
+    chances = fitted.scores(ITEMS, MASK)[0].softmax(0)
+    assert chances.tolist() == pytest.approx([0, 0.75, 0.25], abs=0.01)
+    assert blend.depends_on(LaserConfig()) == {"llm": "fixed", "stage2": {"validation_cases": 2000}}
 
 
 def test_penalty_lowers_each_seen_item_once() -> None:
@@ -107,10 +141,12 @@ def test_a_baseline_says_what_it_needs_and_depends_on() -> None:
     assert needed["last-text"] == ["text vectors"]
     assert needed["gru4rec"] == ["gru4rec"]
     assert needed["unisrec"] == ["text vectors", "unisrec"]
+    assert needed["ease"] == needed["tf-idf"] == needed["knn-tf-idf-ease"] == []
     refits = ["sasrec", "sasrec-text-id", "sasrec-text-id-2", "sasrec-text-id-3", "sasrec-text-id-4"]
-    assert needed["ensemble"] == ["text vectors", *refits]
+    assert needed["ensemble"] == needed["ensemble-tf-idf-ease"] == ["text vectors", *refits]
     sections = {baseline.name: set(baseline.depends_on(config)) for baseline in BASELINES}
     assert sections["popularity"] == set()
     assert sections["sasrec"] == {"collaborative", "fit_collaborative"}
     assert sections["fdsa"] == sections["sasrec"] | {"llm", "prompt"}
-    assert sections["ensemble"] == sections["fdsa"] | {"stage2"}
+    assert sections["ensemble"] == sections["ensemble-tf-idf-ease"] == sections["fdsa"] | {"stage2"}
+    assert sections["knn-tf-idf"] == {"stage2"}

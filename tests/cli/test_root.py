@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 import laserrec as package
+from laserrec.cli.support import option
 
 Run = Callable[..., tuple[int, str, str]]
 HEAVY = ("torch", "transformers", "polars", "numpy", "safetensors", "huggingface_hub", "optuna", "plotly", "scipy")
@@ -58,3 +60,20 @@ def test_errors_of_the_library_end_a_process_with_1() -> None:
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr.startswith("error: nowhere is not a prepared dataset")
     assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "flag"),
+    [("user", "--user-column"), ("attributes", "--attribute"), ("max_bad_share", "--max-bad-share"), ("llm.layers", "--set llm.layers=…")],
+)
+def test_parameters_of_python_have_names_on_the_command_line(name: str, flag: str) -> None:
+    assert option(name) == flag
+
+
+def test_an_error_of_a_table_names_the_options_of_the_command_line(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("who,thing,when\nu,i,1\n")
+    command = [sys.executable, "-m", "laserrec", "data", "prepare", str(tmp_path / "log.csv"), "--out", str(tmp_path / "out")]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ran.returncode == 1
+    assert "cannot tell which column is the user" in ran.stderr
+    assert ran.stderr.rstrip().endswith("Options: --user-column.")

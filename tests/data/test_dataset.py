@@ -91,6 +91,15 @@ def test_attributes_leave_out_what_is_unknown(dataset: Dataset) -> None:
     assert dataset.attributes() == [{"title": "A"}, {"brand": "x"}, {"title": "C", "brand": "y"}, {}]
 
 
+def test_attributes_as_numbers_are_those_that_several_items_share() -> None:
+    brands, own = ["x", "y", None, "y", "z", "x"], list("abcdef")
+    items = pl.DataFrame({"item_id": own, "title": ["A"] * 6, "sku": own, "brand": brands, "size": ["7", "7", "8", None, None, "8"]})
+    data = Dataset.build("toy", items, EVENTS, SplitInfo("source", {}))
+    # A number of its own, or "z", says nothing about another item.
+    assert data.attribute_codes().tolist() == [[1, 1], [2, 1], [0, 2], [2, 0], [0, 0], [1, 2]]
+    assert Dataset.build("toy", ITEMS, EVENTS, SplitInfo("source", {})).attribute_codes().shape == (4, 0)
+
+
 def test_saved_and_loaded(dataset: Dataset, tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "toy"
     dataset.save(folder)
@@ -99,7 +108,7 @@ def test_saved_and_loaded(dataset: Dataset, tmp_path: Path) -> None:
     assert loaded.interactions.equals(dataset.interactions)
     assert (loaded.fingerprint, loaded.manifest, loaded.split) == (dataset.fingerprint, dataset.manifest, dataset.split)
     assert [path.name for path in folder.parent.iterdir()] == ["toy"]
-    with pytest.raises(DataError, match="--force"):
+    with pytest.raises(DataError, match=r"replace it \(replace=True\)"):
         dataset.save(folder)
     dataset.save(folder, replace=True)
     assert [path.name for path in folder.parent.iterdir()] == ["toy"]

@@ -29,8 +29,8 @@ def items_of(raw: RawTables, user: str) -> list[str]:
 
 
 def advice_on(raw: RawTables | PrepareSummary, option: str) -> list[str]:
-    """Return the advice that names an option, as the command line shows it."""
-    return [advice.on_command_line() for advice in raw.advice if option in dict(advice.options)]
+    """Return the advice that names an option, as a string."""
+    return [str(advice) for advice in raw.advice if option in dict(advice.options)]
 
 
 # --- ids
@@ -47,7 +47,7 @@ def test_lists_of_items_are_bad_rows_or_one_event_an_entry(tmp_path: Path) -> No
     raw = read(tmp_path / "log.jsonl", content, **columns)
     assert raw.interactions.rows() == [("max", "tea", 5_000_000)]
     assert [str(bad) for bad in raw.problems] == ["log.jsonl:1: the item id is a list", "log.jsonl:2: the item id is a list"]
-    assert advice_on(raw, "explode") == ["2 rows hold a list of items; read them as one event an entry (--explode item)"]
+    assert advice_on(raw, "explode") == ["2 rows hold a list of items; read them as one event an entry (explode=item)"]
     raw = read(tmp_path / "log.jsonl", content, **columns, explode="item")
     assert raw.interactions.rows() == [
         ("zoe", "milk", 3_000_000),
@@ -106,14 +106,12 @@ def test_null_marks_are_no_users_and_a_filled_column_is_suggested(tmp_path: Path
     assert raw.interactions["user_id"].to_list() == ["kim"]
     assert advice_on(raw, "user") == []  # no other column looks like users
     assert advice_on(raw, "null_marks") == [
-        "3 ids such as 'NULL' stand for a missing value; if they are ids, read them as such (--null-marks none)"
+        "3 ids such as 'NULL' stand for a missing value; if they are ids, read them as such (null_marks=none)"
     ]
     raw = read(tmp_path / "log.csv", content.replace("visit", "session"))
-    assert advice_on(raw, "user") == [
-        "3 rows have no 'customerId', and all of them have 'session'; read that as the user (--user-column session)"
-    ]
+    assert advice_on(raw, "user") == ["3 rows have no 'customerId', and all of them have 'session'; read that as the user (user=session)"]
     assert read(tmp_path / "log.csv", content, null_marks=()).interactions["user_id"].to_list() == ["NULL", "NULL", "NULL", "kim"]
-    with pytest.raises(BadRowsError, match="--user-column session"):
+    with pytest.raises(BadRowsError, match="user=session"):
         prepare(tmp_path / "log.csv" if read(tmp_path / "log.csv", content.replace("visit", "session")) else tmp_path)
 
 
@@ -152,7 +150,7 @@ def test_a_day_and_its_clock_are_one_moment(tmp_path: Path) -> None:
     raw = read(tmp_path / "log.csv", content, time="tag", clock="uhr", time_format="%d.%m.%Y")
     assert raw.interactions["timestamp"].to_list() == [(86_400 + 90 * 60) * 1_000_000]
     assert raw.problems[0].reason.startswith("the time '02.01.1970 soon' is not")
-    with pytest.raises(DataError, match="no column 'clock' \\(from --clock-column\\)"):
+    with pytest.raises(DataError, match="no column 'clock' \\(from clock\\)"):
         read(tmp_path / "log.csv", content, time="tag", clock="clock")
 
 
@@ -173,7 +171,7 @@ def test_named_zones_are_read_and_unread_times_name_the_format(tmp_path: Path) -
     raw = read(tmp_path / "log.csv", "user,item,at\nu,a,2019-11-01 00:00:00 UTC\nu,b,2019-10-31 23:59:59 GMT\n")
     assert items_of(raw, "u") == ["b", "a"]
     read(tmp_path / "log.csv", "user,item,at\n" + "u,a,1/2/2020\n" * 3)
-    with pytest.raises(BadRowsError, match=r"3 moments such as '1/2/2020' could not be read.*--time-format '%d\.%m\.%Y %H:%M'"):
+    with pytest.raises(BadRowsError, match=r"3 moments such as '1/2/2020' could not be read.*time_format='%d\.%m\.%Y %H:%M'"):
         prepare(tmp_path / "log.csv")
 
 
@@ -198,10 +196,10 @@ def test_every_column_is_named(tmp_path: Path) -> None:
     assert raw.columns == {"user": "user", "item": "item", "time": "time", "item id": "id", "title": "name", "attributes": "none"}
     assert raw.ignored == {"log.csv": ("rating", "event_type", "device"), "things.csv": ("size", "Unnamed: 0")}
     assert advice_on(raw, "min_rating") == [
-        "log.csv: every row is an event whatever its 'rating' is; keep those that were liked (--min-rating 4)"
+        "log.csv: every row is an event whatever its 'rating' is; keep those that were liked (min_rating=4)"
     ]
     assert advice_on(raw, "keep") == [
-        "log.csv: every row is an event whatever its 'event_type' is; keep those of one kind (--keep event_type=VALUE)"
+        "log.csv: every row is an event whatever its 'event_type' is; keep those of one kind (keep=event_type=VALUE)"
     ]
 
 
@@ -232,7 +230,7 @@ def test_events_are_kept_by_their_values_and_counted(tmp_path: Path, options: di
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"keep": ("kind=view",)}, r"no column 'kind' \(from --keep\)"),
+        ({"keep": ("kind=view",)}, r"no column 'kind' \(from keep\)"),
         ({"keep": ("event_type",)}, r"expected is COLUMN=VALUE"),
         ({"keep": ("event_type=buy",)}, r"never holds 'buy'; it holds 'purchase', "),
     ],
@@ -243,7 +241,7 @@ def test_conditions_that_cannot_be_met_are_refused(tmp_path: Path, options: dict
 
 
 def test_a_lowest_rating_needs_a_rating(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="cannot tell which column is the rating for --min-rating"):
+    with pytest.raises(DataError, match="cannot tell which column is the rating"):
         read(tmp_path / "log.csv", "user,item,time\nu,a,1\n", min_rating=4.0)
 
 
@@ -273,7 +271,7 @@ def test_a_core_that_costs_much_says_so(tmp_path: Path) -> None:
     _, summary = prepare(tmp_path / "log.csv")
     (line,) = advice_on(summary, "min_user")
     assert line.startswith(f"{summary.core_dropped:,} of 90 events ({summary.core_dropped / 90:.0%}) were dropped")
-    assert line.endswith("(--min-user 2, --min-item 2)")
+    assert line.endswith("(min_user=2, min_item=2)")
     (tmp_path / "log.csv").write_text("user,item,time\n" + busy + rare.partition("w9")[0])
     assert not advice_on(prepare(tmp_path / "log.csv")[1], "min_user")
 
@@ -300,7 +298,7 @@ def test_many_ties_are_said_with_what_orders_them(tmp_path: Path) -> None:
 def test_nothing_that_can_be_used_is_refused_with_its_reasons(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("user,item,time\nNA,a,1\nNA,b,2\n")
     with pytest.raises(
-        BadRowsError, match=r"2 of 2 rows .*no event is left.*\n.*'NA', which stands for a missing value[\s\S]*--null-marks none"
+        BadRowsError, match=r"2 of 2 rows .*no event is left.*\n.*'NA', which stands for a missing value[\s\S]*null_marks=none"
     ):
         prepare(tmp_path / "log.csv", PrepareOptions(max_bad_share=1.0))
 
@@ -313,7 +311,7 @@ def test_a_clock_is_named_with_or_without_the_type_of_its_field(tmp_path: Path) 
 
 def test_moments_and_the_order_of_the_file_contradict_each_other_in_atomic_files_too(tmp_path: Path) -> None:
     (tmp_path / "a.inter").write_text("user_id:token\titem_id:token\nu\ta\n")
-    with pytest.raises(DataError, match="--file-order says that there are no moments"):
+    with pytest.raises(DataError, match="time_format would be ignored: with file_order there are no moments"):
         read_source(tmp_path / "a.inter", None, ReadOptions(file_order=True, time_format="%Y"))
     with pytest.raises(DataError, match="cannot tell which column is the time"):
         read_source(tmp_path / "a.inter", None, ReadOptions(time_format="%Y"))

@@ -76,7 +76,7 @@ def test_choices(shop: Path) -> None:
     assert prepared(min_item=2).item_ids == ("a", "b", "c")
     assert prepared(name="mine").name == "mine"
     for options in ({"valid_share": 0.2}, {"test_share": 0.2, "split": "leave-one-out"}):
-        with pytest.raises(DataError, match=r"share would be ignored: the split is .*Add --split global-time"):
+        with pytest.raises(DataError, match=r"share would be ignored: the split is .*Choose the split 'global-time'"):
             prepared(**options)
     assert prepared(split="global-time", valid_share=0.2, test_share=0.2).split == SplitInfo(
         "global-time", {"valid_from": 3, "test_from": 4}
@@ -84,7 +84,7 @@ def test_choices(shop: Path) -> None:
 
 
 def test_the_default_core_says_why_nothing_is_left(shop: Path) -> None:
-    with pytest.raises(DataError, match=r"every user has 5 and every item 5 events. Lower --min-user"):
+    with pytest.raises(DataError, match=r"every user has 5 and every item 5 events. Lower one of the two"):
         prepare(shop)
 
 
@@ -254,7 +254,7 @@ def test_the_command_line(shop: Path, tmp_path: Path) -> None:
     assert "leak check" in run("inspect", out)
     inspection = json.loads(run("inspect", out, "--json"))
     assert inspection["fingerprint"] == summary["fingerprint"] == Dataset.load(out).fingerprint
-    with pytest.raises(DataError, match="--force"):
+    with pytest.raises(DataError, match="replace it"):
         run(*arguments)
 
 

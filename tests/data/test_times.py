@@ -123,7 +123,7 @@ def test_a_named_format() -> None:
 
 
 def test_an_unusable_format_is_refused() -> None:
-    with pytest.raises(DataError, match="--time-format"):
+    with pytest.raises(DataError, match="The time format '%d %H' cannot be used"):
         microseconds(pl.Series(["14 02"]), "%d %H")
 
 

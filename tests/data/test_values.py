@@ -33,7 +33,7 @@ NAN = math.nan
         ("-7.0", "-7", None),
         ("-0.0", "0", None),
         ("1\u0663.0", "1\u0663.0", None),  # digits of another alphabet
-        ("7.00", "7.00", None),  # no program writes a float so: a version, or a price
+        ("7.00", "7", None),  # a decimal of a database, which Parquet would have as one
         ("7.5", "7.5", None),
         ("5e3", "5e3", None),  # a code in hexadecimal, maybe
         ("9007199254740993", "9007199254740993", None),

@@ -133,6 +133,28 @@ def test_ranks_saved_under_old_names_come_back(tmp_path: Path) -> None:
     assert found.lists == {"full": {"coverage@10": 0.5}, "filter_seen": {"coverage@10": 0.25}}
 
 
+def test_saved_ranks_are_compared_with_their_seal_before_they_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "ranks.parquet"
+    # An id that looks like the seal is no seal.
+    evaluate(by_last_item, CASES, about={"fingerprint": "ab"}).save(path, ["seal\x18@" + "0" * 64] * 5, ["i"] * N)
+    content = path.read_bytes()
+    Evaluation.load(path)
+    monkeypatch.setattr(pl, "read_parquet", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr(pl, "read_parquet_metadata", lambda *_: pytest.fail("decoded"))
+    for place in (4, len(content) // 2, len(content) - 20):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with pytest.raises(DataError, match="does not match its checksum"):
+            Evaluation.load(path)
+
+
+def test_ranks_without_a_seal_are_refused_unless_they_are_old(tmp_path: Path) -> None:
+    path = tmp_path / "ranks.parquet"
+    evaluate(by_last_item, CASES).save(path, ["u"] * 5, ["i"] * N)
+    path.write_bytes(path.read_bytes().replace(b"seal", b"leak"))
+    with pytest.raises(DataError, match="does not match its checksum"):
+        Evaluation.load(path)
+
+
 def test_files_that_are_not_ours_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="There is no file"):
         Evaluation.load(tmp_path / "absent.parquet")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import sys
 from collections.abc import Iterator
@@ -54,6 +55,26 @@ def test_no_worn_phrases(path: Path) -> None:
 def test_worn_phrases_are_found_across_lines_and_in_comments() -> None:
     text = "A sum in the\nplace of a mean.\n    # what is\n    # told to users\nThey are told apart.\n## [0.1.0]\nwhole or not at all\n"
     assert worn(text) == ["1: in the place of", "3: is # told"]
+
+
+def flags(text: str) -> list[str]:
+    """Return the strings of a module that name flags of the command line, but for docstrings and the arguments of other programs."""
+    tree = ast.parse(text)
+    apart = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    apart |= {id(entry) for node in ast.walk(tree) if isinstance(node, ast.List) for entry in node.elts}
+    strings = (node for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in apart)
+    return [f"{node.lineno}: {node.value}" for node in strings if re.search(r"(?<!var\()(?<![\w-])--[a-z]", str(node.value))]
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "laserrec").rglob("*.py")), ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_only_the_command_line_names_its_flags(path: Path) -> None:
+    if "cli" not in path.parts:
+        assert flags(path.read_text(encoding="utf-8")) == []
+
+
+def test_flags_are_found_in_messages_alone() -> None:
+    text = '"""Run with --fast."""\nrun(["pip", "--quiet"])\nstyle = f"var(--series-{n})"\nraise E(f"{n}: add --force")\n'
+    assert flags(text) == ["4: : add --force"]
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import os
 import pickle
 import random
 import socket
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -77,8 +78,43 @@ def test_missing_tensors_are_never_drawn_at_random(folder: Path) -> None:
 
 def test_layers_that_the_settings_leave_out(folder: Path) -> None:
     change(folder / "config.json", num_hidden_layers=1)
-    with pytest.raises(AssetError, match=r"holds layers that its config.json does not have: .*layers\.1\."):
+    with pytest.raises(AssetError, match=r"holds tensors that its config.json does not have: .*layers\.1\."):
         Backbone.load(folder)
+
+
+def test_tensors_that_no_model_has(folder: Path) -> None:
+    tensors = load_file(folder / WEIGHTS)
+    save_file({**tensors, "lm_head.weight": torch.zeros(3, 3)}, folder / WEIGHTS, metadata={"format": "pt"})
+    Backbone.load(folder, dtype="float32")
+    save_file({**tensors, "model.extra.weight": torch.zeros(3)}, folder / WEIGHTS, metadata={"format": "pt"})
+    with pytest.raises(AssetError, match=r"holds tensors that its config.json does not have: .*extra\.weight\."):
+        Backbone.load(folder)
+
+
+OPENED: list[str] | None = None
+
+
+def _watch(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "open" and OPENED is not None:
+        OPENED.append(str(arguments[0]))
+
+
+def test_files_beside_the_weights_are_never_opened(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trap = "import os\nos.mkdir('sprung')\n"
+    for name in ("modeling_llama.py", "configuration_llama.py", "tokenization_llama.py", "__init__.py", "torch.py"):
+        (folder / name).write_text(trap)
+    for name in ("pytorch_model.bin", "model.bin", "training_args.bin", "optimizer.pt", "model.pth", "tokenizer.pkl", "model.ckpt"):
+        (folder / name).write_bytes(pickle.dumps(Armed()))
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": {"a": "pytorch_model.bin"}}))
+    sys.addaudithook(_watch)  # stays, and notes nothing after this test
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(f"{__name__}.OPENED", [])
+    Backbone.load(folder, dtype="float32")
+    assert OPENED is not None
+    opened = {Path(path).name for path in OPENED if Path(path).parent.resolve() == folder.resolve()}
+    assert "config.json" in opened
+    assert {name for name in opened if not name.endswith((".json", ".safetensors", ".jinja", ".model", ".txt"))} == set()
+    assert not Path("sprung").exists()
 
 
 def test_more_layers_than_the_weights_could_fill(folder: Path) -> None:

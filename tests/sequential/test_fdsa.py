@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from laserrec.config import CollaborativeConfig
+from laserrec.sequential.build import build_recommender
 from laserrec.sequential.fdsa import FDSA
-from laserrec.sequential.item_table import TextTable
+from laserrec.sequential.item_table import FeatureTable, TextTable
 from laserrec.sequential.sasrec import SASRec
 
 N, D, F = 13, 8, 5
@@ -82,6 +84,53 @@ def test_a_feature_is_a_linear_map_of_the_text() -> None:
     assert isinstance(model.items, nn.Embedding)
     torch.testing.assert_close(table.weight, texts() @ table.maps + table.bias)
     assert table.weight.shape == (N, D)
+
+
+ATTRIBUTES = torch.tensor([[1, 0], [2, 1], *[[0, 0]] * 10, [1, 2]])
+
+
+def featured() -> FDSA:
+    torch.manual_seed(0)
+    sizes = {"catalogue_size": N, "width": D, "blocks": 2, "heads": 2, "max_history": 6, "dropout": 0.3}
+    return drawn(FDSA(**sizes, features=texts(), attributes=ATTRIBUTES))  # type: ignore[arg-type]
+
+
+def test_features_are_weighed_by_an_attention_over_those_that_are_known() -> None:
+    table = featured().feature_stream.items
+    assert isinstance(table, FeatureTable)
+    text, (brands, kinds), v = table.text.weight, table.values, table.attention
+    assert (brands.shape, kinds.shape) == ((2, D), (2, D))
+    expected = text.clone()  # where nothing else is known the text has the whole weight
+    for item, known in {0: [brands[0]], 1: [brands[1], kinds[0]], 12: [brands[0], kinds[1]]}.items():
+        features = [text[item], *known]
+        odds = [torch.exp(sum(a * b for a, b in zip(v, feature, strict=True))) for feature in features]
+        expected[item] = sum(odd / sum(odds) * feature for odd, feature in zip(odds, features, strict=True))
+    torch.testing.assert_close(table.weight, expected)
+
+
+def test_the_attention_is_trained_and_fixed_with_the_features() -> None:
+    model = featured()
+    model.loss(torch.tensor([[0, 1, 12, 3]]), torch.ones(1, 4, dtype=torch.bool)).mean.backward()  # type: ignore[no-untyped-call]
+    table = model.feature_stream.items
+    assert isinstance(table, FeatureTable)
+    for parameter in (table.attention, *table.values):
+        assert parameter.grad is not None
+        assert parameter.grad.any()
+    before = model.scores(ITEMS, MASK).detach()
+    model.fix_items()
+    torch.testing.assert_close(model.scores(ITEMS, MASK), before, atol=1e-6, rtol=0)
+    fdsa().load_state_dict(model.state_dict())  # as it is built where no text is at hand
+
+
+def test_the_settings_build_an_attention_where_items_have_attributes() -> None:
+    settings = CollaborativeConfig(model="fdsa", width=D)
+    model = build_recommender(settings, N, texts(), ATTRIBUTES)
+    assert isinstance(model, FDSA)
+    assert isinstance(model.feature_stream.items, FeatureTable)
+    assert torch.equal(model.feature_stream.items.attributes, ATTRIBUTES)
+    alone = build_recommender(settings, N, texts(), ATTRIBUTES[:, :0])
+    assert isinstance(alone, FDSA)
+    assert isinstance(alone.feature_stream.items, TextTable)
 
 
 def test_trained_parameters() -> None:

@@ -74,7 +74,8 @@ class PlainFile:
                 if written > most:
                     raise DataError(
                         f"{source.name} ({size:,} bytes) unpacks to more than {most / 2**30:.2f} GiB, which is more than such files "
-                        "usually do. If it is what it should be, allow more with --max-unpacked-gib."
+                        "usually do. If it is what it should be, allow more.",
+                        parameters=["max_unpacked_gib"],
                     )
                 if written > room:
                     raise DataError(
@@ -110,7 +111,8 @@ class TextFile(PlainFile):
             codec = codecs.lookup(encoding).name
             " ".encode(encoding)
         except (LookupError, UnicodeError, ValueError) as error:
-            raise DataError(f"--encoding {encoding[:40]!r} is not a text encoding; examples are utf-8, latin-1, cp1252, utf-16.") from error
+            message = f"The encoding {encoding[:40]!r} is none of text; examples are utf-8, latin-1, cp1252, utf-16."
+            raise DataError(message, parameters=["encoding"]) from error
         self.is_utf_8 = codec in ("utf-8", "utf-8-sig")
         self._is_wide = codec.startswith(("utf-16", "utf-32"))
         with readable(source), self.path.open("rb") as stream:
@@ -118,11 +120,12 @@ class TextFile(PlainFile):
         if self._is_wide or len(start) < 4:
             return
         if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            raise DataError(f"{source.name} is UTF-16. Pass --encoding utf-16.")
+            raise DataError(f"{source.name} is UTF-16. Give the encoding utf-16.", parameters=["encoding"])
         for ending, zeros in (("le", start[1::2]), ("be", start[::2])):
             # Letters of most languages of Europe have a zero byte in UTF-16, and no other encoding has any.
             if zeros.count(0) > len(zeros) / 2:
-                raise DataError(f"{source.name} looks like UTF-16 without a mark. Pass --encoding utf-16-{ending}.")
+                message = f"{source.name} looks like UTF-16 without a mark. Give the encoding utf-16-{ending}."
+                raise DataError(message, parameters=["encoding"])
 
     def lines(self, after: int = 0) -> Iterator[tuple[int, str]]:
         r"""Yield (number from 1, line with its end), from the line after some on; lines end in \n, \r\n or \r and in nothing else.
@@ -139,7 +142,8 @@ class TextFile(PlainFile):
                 raise self._not_encoded(error) from error
             except UnicodeError as error:  # a mark that is missing
                 raise DataError(
-                    f"{self._source.name} is not {self._encoding}: {error}. Pass the file's encoding, for example --encoding utf-8."
+                    f"{self._source.name} is not {self._encoding}: {error}. Give the file's encoding, for example utf-8.",
+                    parameters=["encoding"],
                 ) from error
 
     def first_line(self) -> tuple[int, str]:
@@ -160,7 +164,8 @@ class TextFile(PlainFile):
         context = error.object[max(0, error.start - 12) : error.start + 12]
         return DataError(
             f"{where}: not {self._encoding}: byte 0x{error.object[min(error.start, len(error.object) - 1)]:02x} in {context!r}. "
-            "Pass the file's encoding, for example --encoding latin-1 or --encoding cp1252."
+            "Give the file's encoding, for example latin-1 or cp1252.",
+            parameters=["encoding"],
         )
 
 

@@ -9,7 +9,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,15 @@ import polars as pl
 from laserrec.data.options import ReadOptions
 from laserrec.data.reading.contents import PlainFile, readable
 from laserrec.data.reading.memory import well_formed
+from laserrec.data.reading.pages import Pages
 from laserrec.data.reading.rows import Rows, named
 from laserrec.errors import DataError
+from laserrec.system.memory import free_memory
 
 _PROGRAM = Path(__file__).with_name("parquet_worker.py")
 _PATIENCE = 60.0  # seconds for any file, and more for larger ones: a healthy one takes a hundredth
 _SLOWEST = 2**20  # bytes a second
+_ALWAYS_DECODED = 2**30  # bytes of memory; no machine that trains a model is harmed by them
 
 
 class Parquet:
@@ -45,8 +49,9 @@ class Parquet:
         self._plain = PlainFile(path, options.max_unpacked_gib)
         with readable(path):
             self._size = self._plain.path.stat().st_size
-        answer = _WORKER.ask(self.name, self._size, {"path": str(self._plain.path.absolute()), "columns": None, "out": None})
-        self._names: list[str] = answer["columns"]
+            with self._undamaged():
+                self._pages = Pages(self._plain.path)
+        self._names: list[str] = self._ask(None, None)["columns"]
         self._places, self.notes = named(self.name, self._names)
         self.columns = list(self._places)
 
@@ -55,11 +60,30 @@ class Parquet:
         with tempfile.TemporaryDirectory(prefix="laserrec-", ignore_cleanup_errors=True) as folder:
             out = Path(folder) / "columns.arrow"
             columns = [self._names[self._places[name]] for name in wanted]
-            request = {"path": str(self._plain.path.absolute()), "columns": columns, "out": str(out)}
-            _WORKER.ask(self.name, self._size, request)
+            with self._undamaged():
+                self._pages.check(columns)
+            self._ask(columns, out)
             frame = pl.read_ipc(out)
         frame.columns = list(wanted)
         return well_formed(self.name, frame)
+
+    @contextmanager
+    def _undamaged(self) -> Iterator[None]:
+        try:
+            yield
+        except ValueError as error:
+            raise DataError(f"{self.name} cannot be read as Parquet: {error}. Copy or download it again.") from error
+
+    def _ask(self, columns: list[str] | None, out: Path | None) -> dict[str, Any]:
+        """Return the decoder's answer; half of the memory is left for what comes after it."""
+        memory = max(_ALWAYS_DECODED, free_memory() // 2)
+        if self._pages.least_memory(columns or ()) > memory:
+            raise DataError(
+                f"{self.name}: the columns that are read of its {self._pages.rows:,} rows take more than {memory / 2**30:.1f} GiB, half of "
+                "the memory that is free. Use a part of the file, or a machine with more memory."
+            )
+        request = {"path": str(self._plain.path.absolute()), "columns": columns, "out": str(out), "memory": memory}
+        return _WORKER.ask(self.name, self._size, request)
 
 
 class _Worker:
@@ -92,7 +116,10 @@ class _Worker:
                 late.cancel()
             if not line:
                 self.stop()
-                raise DataError(f"{name} cannot be read as Parquet: it is damaged, or decoding it takes more memory than there is.")
+                raise DataError(
+                    f"{name} cannot be read as Parquet: it is damaged, or decoding it takes more than {request['memory'] / 2**30:.1f} GiB, "
+                    "half of the memory that is free. Use a part of the file, or a machine with more memory."
+                )
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise DataError(f"{name} cannot be read as Parquet: {answer['error']}")

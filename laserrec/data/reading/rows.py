@@ -20,6 +20,10 @@ MOST_COLUMNS = 10_000
 """Most columns of a table: a log or a catalogue has dozens, and a matrix written as a table is none of the two."""
 
 
+class EmptyFileError(DataError):
+    """A file of a table holds nothing, as some parts of a large table do."""
+
+
 def check_width(table: str, columns: int) -> None:
     """Refuse a table that is too wide.
 
@@ -50,7 +54,7 @@ def named(table: str, columns: Sequence[str]) -> tuple[dict[str, int], tuple[str
     """
     check_width(table, len(columns))
     if not columns:
-        raise DataError(f"{table} is empty: expected a header and rows.")
+        raise EmptyFileError(f"{table} is empty: expected a header and rows.")
     counts = Counter(column.strip() for column in columns)
     left = counts.pop("", 0)
     twice = sorted(name for name, count in counts.items() if count > 1)

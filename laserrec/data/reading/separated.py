@@ -20,8 +20,8 @@ from laserrec.errors import DataError
 
 _CHUNK = 50_000  # rows that become columns at a time
 _MEANT = {
-    "backslash": "a quote inside a quoted field is written after a backslash (--quoting backslash)",
-    "none": "quotes are characters like others (--quoting none)",
+    "backslash": "a quote inside a quoted field is written after a backslash (quoting backslash)",
+    "none": "quotes are characters like others (quoting none)",
 }
 
 
@@ -48,7 +48,8 @@ class Separated:
         """
         self.name = path.name
         if (given := options.delimiter) is not None and (len(given) != 1 or given in '"\r\n' or ord(given) > 127):
-            raise DataError(f"--delimiter must be one ASCII character that is no quote and no line end; received {given[:20]!r}.")
+            message = f"The delimiter must be one ASCII character that is no quote and no line end; received {given[:20]!r}."
+            raise DataError(message, parameters=["delimiter"])
         self._text = TextFile(path, options.encoding, options.max_unpacked_gib)
         self._header_end, line = self._text.first_line()
         separator = given or ("\t" if tabs else max(",;\t|", key=line.count))

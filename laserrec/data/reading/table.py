@@ -11,7 +11,7 @@ from laserrec.data.options import ReadOptions
 from laserrec.data.reading.files import TableFile, table_files, unknown_kind
 from laserrec.data.reading.jsonlines import JsonLines
 from laserrec.data.reading.parquet import Parquet
-from laserrec.data.reading.rows import AnyTable, Rows
+from laserrec.data.reading.rows import AnyTable, EmptyFileError, Rows
 from laserrec.data.reading.separated import Separated
 from laserrec.data.reading.typed import joined
 from laserrec.errors import DataError
@@ -42,8 +42,18 @@ class Table:
         Raises:
             DataError: a file cannot be read, is of no known kind, has columns with no or equal names, or other columns than the first.
         """
-        parts = [_open(file, options) for file in files]
-        for part in parts[1:]:
+        parts: list[AnyTable] = []
+        empty: list[str] = []
+        for file in files:
+            try:
+                parts.append(_open(file, options))
+            except EmptyFileError:
+                empty.append(file.path.name)
+                if len(empty) == len(files):
+                    raise
+        # JSON leaves out what a row does not know, and so may a whole part of it.
+        are_json = all(isinstance(part, JsonLines) for part in parts)
+        for part in () if are_json else parts[1:]:
             other = set(part.columns) ^ set(parts[0].columns)
             if other:
                 raise DataError(
@@ -52,8 +62,8 @@ class Table:
                     "Give files with the same columns; CSV files each need their header."
                 )
         self.name = name
-        self.columns = parts[0].columns
-        self.notes = tuple(note for part in parts for note in part.notes)
+        self.columns = list(dict.fromkeys(column for part in parts for column in part.columns))
+        self.notes = (*(note for part in parts for note in part.notes), *(f"{name} is empty" for name in empty))
         self.files = tuple(files)
         self._parts = parts
 

@@ -55,7 +55,7 @@ def _read_path(source: Path, form: Format | None, options: ReadOptions) -> RawTa
     if files is None and not source.exists():
         raise DataError(f"{source} does not exist.")
     if options.items is not None and table_files(options.items) is None:
-        raise DataError(f"--items {options.items}: no such file.")
+        raise DataError(f"There is no file of items {options.items}.", parameters=["items"])
     form = form or infer_format(source, files, options)
     if form == "table":
         return read_tabular(source, files, options)
@@ -99,7 +99,8 @@ def infer_format(source: Path, files: Sequence[TableFile] | None, options: ReadO
         return "recbole"
     kinds = {file.kind for file in files or ()}
     if kinds <= {None}:
-        raise DataError(f"{source.name}: cannot tell the format from its ending. Name it with --format {'|'.join(get_args(Format))}.")
+        message = f"{source.name}: cannot tell the format from its ending. Name it; formats are {', '.join(get_args(Format))}."
+        raise DataError(message, parameters=["format"])
     return "amazon" if source.is_file() and kinds == {"jsonl"} and _is_reviews(source, options) else "table"
 
 

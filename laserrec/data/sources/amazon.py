@@ -32,7 +32,7 @@ from laserrec.errors import DataError
 
 _SHAPES = (("user_id", "parent_asin", "timestamp"), ("reviewerID", "asin", "unixReviewTime"), ("user_id", "asin", "timestamp"))
 _COLUMNS = (ITEM, TITLE, "brand", "category")
-_NO_METADATA = ("no metadata: items have no text (name the file with --items FILE)",)
+_NO_METADATA = ("no metadata: items have no text (name its file as items)",)
 _TAG = re.compile(r"<[^<>]{1,200}>")
 
 
@@ -66,7 +66,8 @@ def _files(source: Path, options: ReadOptions) -> tuple[Path, Path | None]:
     if len(reviews) != 1 or len(metadata) > 1:
         raise DataError(
             f"{source} must hold one file of reviews and at most one meta_ file; found {', '.join(f.name for f in files) or 'nothing'}. "
-            "Give the file of reviews itself, and its metadata with --items FILE."
+            "Give the file of reviews itself, and that of its metadata as items.",
+            parameters=["items"],
         )
     return reviews[0], metadata[0] if metadata else None
 

@@ -117,7 +117,8 @@ def _atomic(path: Path, encoding: str) -> PlainTable:
 def _events(tables: list[PlainTable], options: ReadOptions) -> tuple[pl.DataFrame, Log]:
     """Read one event a row; the order of the file stands for the moments where no column says them."""
     notes: tuple[str, ...] = ()
-    if not options.given(("time", "time_format", "clock", "file_order")) and guess("time", tables[0].columns) is None:
+    said = options.file_order or (options.time, options.time_format, options.clock) != (None, None, None)
+    if not said and guess("time", tables[0].columns) is None:
         options = replace(options, file_order=True)
         notes = (f"{tables[0].name}: no column says when, so each user's events are in the order of the file",)
     logs = [read_log(table, LogColumns.of(table.name, table.columns, options), options) for table in tables]
@@ -141,9 +142,8 @@ def _events(tables: list[PlainTable], options: ReadOptions) -> tuple[pl.DataFram
 
 def _stitched(tables: list[PlainTable], options: ReadOptions) -> tuple[pl.DataFrame, Log]:
     """Stitch each user's sequence from rows that hold a history and what came next."""
-    idle = options.given(("user", "item", "time", "time_format", "file_order", "clock", "keep", "min_rating"))
-    if idle:
-        raise DataError(f"{', '.join(idle)} would be ignored: {tables[0].name} holds histories, whose fields are fixed. Leave it out.")
+    idle = ("user", "item", "time", "time_format", "file_order", "clock", "keep", "min_rating")
+    options.refuse(idle, f"{tables[0].name} holds histories, whose fields are fixed. Leave it out.")
     rows = sum(len(table.rows) + len(table.problems) for table in tables)
     events = _sequences(tables)
     columns = {"user": "user_id", "item": "item_id", "time": "order of the file"}

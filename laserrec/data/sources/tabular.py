@@ -41,10 +41,9 @@ def read_tabular(source: Path, files: Sequence[TableFile] | None, options: ReadO
         log = Table(source.name, files, options)
     opened = [*log.files, *(items.files if items else ())]
     kinds = {file.kind for file in opened}
-    idle = options.given(("delimiter", "quoting")) if not kinds & {"csv", "tsv"} else ()
-    idle = idle or (options.given(("encoding",)) if kinds == {"parquet"} else ())
-    if idle:
-        raise DataError(f"{', '.join(idle)} would be ignored: {log.files[0].path.name} is no such text file. Leave it out.")
+    idle = () if kinds & {"csv", "tsv"} else ("delimiter", "quoting")
+    idle = (*idle, "encoding") if kinds == {"parquet"} else idle
+    options.refuse(idle, f"{log.files[0].path.name} is no such text file. Leave it out.")
     named = source if source.exists() else source.parent  # a pattern is no name
     return _read(named.name.split(".")[0] or "dataset", "table", log, items, [file.path for file in opened], options)
 
@@ -59,17 +58,15 @@ def read_frames(tables: Tables, options: ReadOptions) -> RawTables:
     Raises:
         DataError: one of these was given, something is no table, or columns cannot be told apart.
     """
-    idle = options.given(("items", "encoding", "delimiter", "quoting", "max_unpacked_gib"))
-    if idle:
-        raise DataError(f"{', '.join(idle)} would be ignored: these are tables in memory, not files. Leave it out; items are Tables.items.")
+    idle = ("items", "encoding", "delimiter", "quoting", "max_unpacked_gib")
+    options.refuse(idle, "these are tables in memory, not files. Leave it out; items are Tables.items.")
     items = None if tables.items is None else Frame("items", tables.items)
     return _read(tables.name, "frames", Frame("interactions", tables.interactions), items, (), options)
 
 
 def _read(name: str, form: str, log: AnyTable, items: AnyTable | None, files: Sequence[Path], options: ReadOptions) -> RawTables:
-    idle = options.given(("item_id", "title", "attributes")) if items is None else ()
-    if idle:
-        raise DataError(f"{', '.join(idle)} would be ignored: there is no table of items. Name one with --items FILE, or leave it out.")
+    if items is None:
+        options.refuse(("item_id", "title", "attributes"), "there is no table of items. Name one as items, or leave it out.")
     columns = LogColumns.of(log.name, log.columns, options)
     with ThreadPoolExecutor(2) as pool:
         # What needs one core is done while the events, which need two only in parts, are read.
@@ -92,7 +89,7 @@ def table_items(table: AnyTable | None, item: str, options: ReadOptions, *, may_
         DataError: a column cannot be found.
     """
     if table is None:
-        return Items(empty_items(), notes=("no table of items: items have no text (give one with --items FILE, or as items of Tables)",))
+        return Items(empty_items(), notes=("no table of items: items have no text (give one as items)",))
     key, title, attributes = item_columns(table.name, table.columns, item, options)
     names = {key: ITEM} | ({title: TITLE} if title else {}) | attribute_names(attributes, (ITEM, TITLE, USER, TIME))
     rows = table.read(list(names))
@@ -143,12 +140,13 @@ def _log_and_items(folder: Path, items: Table | None, options: ReadOptions) -> t
         raise DataError(
             f"{folder} must hold one table of interactions, with a user's and an item's column; found {found} among "
             f"{', '.join(table.name for table in tables) or 'no tables'}. Give the file itself, or a pattern such as "
-            f"'{folder.name}/*.csv' for several files that are one table; name columns with --user-column and --item-column."
+            f"'{folder.name}/*.csv' for several files that are one table; name the columns of users and items.",
+            parameters=["user", "item"],
         )
     if items is not None:
         return logs[0], items
     with_id = [table for table in others if guess_item_id(table.columns)]
     if len(with_id) > 1:
         found = ", ".join(table.name for table in with_id)
-        raise DataError(f"{folder} holds several tables that may be the items: {found}. Choose one with --items FILE.")
+        raise DataError(f"{folder} holds several tables that may be the items: {found}. Choose one.", parameters=["items"])
     return logs[0], with_id[0] if with_id else None

@@ -14,6 +14,8 @@ import zipfile
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -39,6 +41,12 @@ def parquet() -> bytes:
     return stream.getvalue()
 
 
+def sealed_parquet() -> bytes:
+    stream = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(ROWS), stream, write_page_checksum=True, data_page_version="2.0")
+    return stream.getvalue()
+
+
 def zipped(content: bytes) -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -51,6 +59,7 @@ SOUND = {
     "log.tsv": separated("\t"),
     "log.jsonl": "\n".join(map(json.dumps, ROWS)).encode(),
     "log.parquet": parquet(),
+    "sealed.parquet": sealed_parquet(),
     "log.csv.gz": gzip.compress(separated(",")),
     "log.zip": zipped(separated(",")),
     "utf16.csv": separated(",").decode().encode("utf-16"),

@@ -78,8 +78,9 @@ def test_what_unpacks_to_far_more_than_usual_is_refused(tmp_path: Path) -> None:
         stream.write(HEADER.encode())
         for _ in range(300):
             stream.write(b"u,i,1\n" * 180_000)
-    with pytest.raises(DataError, match=r"log.csv.gz \([\d,]+ bytes\) unpacks to more than 0.25 GiB.*--max-unpacked-gib"):
+    with pytest.raises(DataError, match=r"log.csv.gz \([\d,]+ bytes\) unpacks to more than 0.25 GiB.*allow more") as caught:
         Table.open(bomb, ReadOptions())
+    assert caught.value.parameters == ("max_unpacked_gib",)
     small = tmp_path / "small.csv.gz"
     small.write_bytes(gzip.compress(HEADER.encode() + b"u,i,1\n" * 1000))
     assert Table.open(small, ReadOptions()).read(["user"]).frame.height == 1000
@@ -113,7 +114,7 @@ def test_a_value_that_is_too_long_is_a_bad_row_in_every_format(tmp_path: Path) -
 @pytest.mark.parametrize("form", ["utf-16-le", "utf-16-be"])
 def test_utf_16_without_a_mark_is_named(tmp_path: Path, form: str) -> None:
     (tmp_path / "t.csv").write_bytes((HEADER + "zoë,a\u2028b\x0bc\x1cd,1\n").encode(form))
-    with pytest.raises(DataError, match=f"looks like UTF-16 without a mark. Pass --encoding {form}"):
+    with pytest.raises(DataError, match=f"looks like UTF-16 without a mark. Give the encoding {form}"):
         Table.open(tmp_path / "t.csv", ReadOptions())
     assert Table.open(tmp_path / "t.csv", ReadOptions(encoding=form)).read(["item"]).frame["item"].to_list() == ["a\u2028b\x0bc\x1cd"]
 
@@ -142,3 +143,25 @@ def test_json_lines_that_cannot_be_used(tmp_path: Path) -> None:
     assert values[0] != values[0]
     assert values[1:4] == [123456789012345678901234567890, "?", 1]
     assert rows.frame["late"].to_list()[-1] is True
+
+
+def test_empty_parts_are_passed_over_and_named(tmp_path: Path) -> None:
+    (tmp_path / "part-00000.csv").write_bytes(b"")
+    (tmp_path / "part-00001.csv.gz").write_bytes(gzip.compress(b""))
+    with pytest.raises(DataError, match="is empty"):
+        Table.open(tmp_path, ReadOptions())
+    (tmp_path / "part-00002.csv.gz").write_bytes(gzip.compress(HEADER.encode() + b"a,x,1\n"))
+    (tmp_path / "part-00003.csv").write_text(HEADER)
+    table = Table.open(tmp_path, ReadOptions())
+    assert table.read(["user", "item", "time"]).frame.rows() == [("a", "x", "1")]
+    assert table.notes == ("part-00000.csv is empty", "part-00001.csv.gz is empty")
+
+
+def test_parts_of_json_may_lack_keys(tmp_path: Path) -> None:
+    """Spark leaves out nulls, so a part in which all are null has no such key."""
+    (tmp_path / "part-0.json").write_text('{"user": "a", "item": "x", "time": 1}\n')
+    (tmp_path / "part-1.json").write_text("")
+    (tmp_path / "part-2.json").write_text('{"user": "b", "time": 2, "note": "n"}\n')
+    table = Table.open(tmp_path, ReadOptions())
+    assert table.columns == ["user", "item", "time", "note"]
+    assert table.read(["user", "item", "note"]).frame.rows() == [("a", "x", None), ("b", None, "n")]

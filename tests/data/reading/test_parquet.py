@@ -12,9 +12,12 @@ from decimal import Decimal
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from laserrec.data.options import ReadOptions
+from laserrec.data.reading.pages import Pages
 from laserrec.data.reading.table import Table
 from laserrec.errors import DataError
 
@@ -93,3 +96,63 @@ def test_another_process_has_another_decoder(tmp_path: Path) -> None:
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         assert pool.apply(_read, (str(tmp_path / "t.parquet"),)) == 3
     assert _read(str(tmp_path / "t.parquet")) == 3
+
+
+def rows_of(path: Path) -> list[tuple[object, ...]]:
+    table = Table.open(path, ReadOptions())
+    return table.read(table.columns).frame.rows()
+
+
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+def test_a_flipped_bit_of_a_page_with_a_checksum_is_an_error(tmp_path: Path, version: str) -> None:
+    source = tmp_path / "t.parquet"
+    table = pa.table({"user": [f"u{row % 9}" for row in range(300)], "tags": [[row, 1] for row in range(300)], "time": range(300)})
+    pq.write_table(table, source, write_page_checksum=True, data_page_version=version, row_group_size=100)
+    whole, groups = source.read_bytes(), pq.ParquetFile(source).metadata
+    assert rows_of(source) == [(f"u{row % 9}", [row, 1], row) for row in range(300)]
+    ends = []
+    for group in range(3):
+        for column in range(3):
+            chunk = groups.row_group(group).column(column)
+            start = chunk.dictionary_page_offset or chunk.data_page_offset
+            ends.append(start + chunk.total_compressed_size)
+    for end in ends:
+        for bit in (0, 7):
+            damaged = bytearray(whole)
+            damaged[end - 1] ^= 1 << bit  # the last byte of a chunk is one of its last page's
+            source.write_bytes(damaged)
+            with pytest.raises(DataError, match="does not match its checksum"):
+                rows_of(source)
+    last = bytearray(whole)
+    last[ends[-1] - 1] ^= 1  # of the column `time`
+    source.write_bytes(last)
+    assert Table.open(source, ReadOptions()).read(["user"]).frame.height == 300
+
+
+def test_pages_are_looked_at_once(tmp_path: Path) -> None:
+    """A footer that names the same pages again and again makes no work."""
+    source = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"v": range(1000)}), source, write_page_checksum=True, compression="none", use_dictionary=False)
+    pages = Pages(source)
+    pages.check(["v"])
+    pages._chunks *= 10
+    with pytest.raises(ValueError, match="overlap"):
+        pages.check(["v"])
+
+
+@pytest.mark.parametrize(("lists", "honest"), [(False, True), (True, True), (False, False)])
+def test_a_small_file_that_decodes_to_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lists: bool, honest: bool) -> None:
+    source, healthy = tmp_path / "t.parquet", tmp_path / "healthy.parquet"
+    if lists:
+        pl.DataFrame({"v": [[7] * 1_000_000] * 10}).write_parquet(source)
+    else:
+        pl.LazyFrame().select(pl.repeat(7, 40_000_000, dtype=pl.Int64).alias("v")).sink_parquet(source)
+    assert source.stat().st_size < 2**20
+    monkeypatch.setattr("laserrec.data.reading.parquet._ALWAYS_DECODED", 300_000_000)
+    monkeypatch.setattr("laserrec.data.reading.parquet.free_memory", lambda: 0)
+    if not honest:  # the footer says that there is less
+        monkeypatch.setattr(Pages, "least_memory", lambda *_: 0)
+    with pytest.raises(DataError, match="take more than 0.3 GiB" if honest else "it is damaged, or decoding it takes more than 0.3 GiB"):
+        rows_of(source)
+    pl.DataFrame({"v": [1]}).write_parquet(healthy)
+    assert rows_of(healthy) == [(1,)]

@@ -47,7 +47,7 @@ def test_a_table_that_does_not_quote_is_read_so_and_says_so(tmp_path: Path) -> N
     lines = ["id\ttitle", '1\t"The Five" talk', '2\t"Quoted start', "3\tplain", '4\tends with quote"']
     table, rows = opened(tmp_path, lines, "t.tsv")
     assert rows.frame["title"].to_list() == ['"The Five" talk', '"Quoted start', "plain", 'ends with quote"']
-    assert table.notes[0].endswith("quotes are characters like others (--quoting none)")
+    assert table.notes[0].endswith("quotes are characters like others (quoting none)")
     table, rows = opened(tmp_path, lines, "t.tsv", "doubled")
     assert (bad(rows), table.notes) == ([2], ())
     assert rows.frame["title"].to_list() == ["Quoted start\n3\tplain\n4\tends with quote"]  # as it was told to
@@ -57,7 +57,7 @@ def test_quotes_after_backslashes(tmp_path: Path) -> None:
     lines = ["id,title,n", r'1,"24\" wide, black",1', r'2,"C:\dir, x",2', r'3,"ends in \\",3', r"4,C:\\plain,4"]
     table, rows = opened(tmp_path, lines)
     assert rows.frame["title"].to_list() == ['24" wide, black', r"C:\dir, x", "ends in \\", r"C:\\plain"]
-    assert "--quoting backslash" in table.notes[0]
+    assert "quoting backslash" in table.notes[0]
     assert opened(tmp_path, lines, quoting="backslash")[1].frame.equals(rows.frame)
 
 

@@ -28,14 +28,14 @@ from laserrec.data.reading.memory import Tables
 from laserrec.errors import BadRowsError, DataError
 
 EXAMPLES = int(os.environ.get("LASERREC_EXAMPLES", "40"))
-WHITE = "\t\n\x0b\x0c\r \x85\xa0\u2028\u2029\u3000"
+WHITE = "\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f \x85\xa0\u2028\u2029\u3000"
 MARKS = ["NA", "NULL", "None", "nan", "\\N", "N/A"]
 LETTERS = "ab7.0 ,;\t\"'\\|\n\r\u2028\x0b\x1cé椅"
 Row = dict[str, Any]
 Made = tuple[str, list[tuple[str, str, int, str]], dict[str, dict[str, str]], int, list[int]]
 
 IDS = st.one_of(
-    st.sampled_from(["7", "7.0", "8", "007", "12345678901234567", "x", "x ", "\u3000x", '"x"', "a,b", "true", *MARKS]),
+    st.sampled_from(["7", "7.0", "7.00", "8", "007", "12345678901234567", "x", "x ", "\u3000x", '"x"', "a,b", "true", *MARKS]),
     st.text(LETTERS, max_size=6),
     st.none(),
 )
@@ -62,7 +62,7 @@ def known(value: str | None) -> str | None:
     text = (value or "").strip(WHITE)
     if not text or text in MARKS:
         return None
-    return text[:-2] if re.fullmatch(r"-?(0|[1-9]\d*)\.0", text) else text
+    return text.partition(".")[0] if re.fullmatch(r"-?(0|[1-9]\d*)\.0+", text) else text
 
 
 def said(value: str | None) -> str | None:
