@@ -23,6 +23,7 @@ from laserrec.errors import DataError
 from laserrec.evaluation.metrics import Evaluation, evaluate
 from laserrec.laser.explanation import Explanation, explain
 from laserrec.laser.folder import ModelFolder, upload
+from laserrec.laser.item_map import ItemMap, item_map
 from laserrec.laser.item_texts import ItemTexts
 from laserrec.laser.ranking_requests import Choice, EncodedHistories, Recommendation, barred_items, recommend, similar
 from laserrec.laser.system import LaserSystem, build_laser
@@ -35,7 +36,6 @@ from laserrec.laser.validation import (
     check_ids,
     check_items,
     check_request,
-    check_states,
     check_texts,
 )
 from laserrec.layers.histories import padded
@@ -200,25 +200,28 @@ class Laser:
             UnknownIdError: an id that the catalogue does not hold, or no longer; the message names the closest known ones.
             DataError: histories that are not lists of strings, an empty one, k that is no whole number from 1, or states of another shape.
         """
-        given = check_request(histories, k)
-        system = self._current
-        read = None if states is None else check_states(states, len(given), system.catalogue.states)
+        given, system = check_request(histories, k), self._current
         rows = system.catalogue.rows(given)
         barred = barred_items(system.catalogue, only, without)
-        return recommend(system.catalogue, system.scores, rows, k, barred, exclude_seen=exclude_seen, states=read)
+        return recommend(system.catalogue, system.scores, rows, k, barred, exclude_seen=exclude_seen, states=states)
 
-    def encode_histories(self, histories: Sequence[Sequence[str]]) -> EncodedHistories:
+    def encode_histories(self, histories: Sequence[Sequence[str]], *, collaborative_prefix: bool = True) -> EncodedHistories:
         """Read histories of item ids with the language model, once: `recommend` accepts the states as often as you like.
 
         A state depends on its history's items and their texts, and on nothing else of the catalogue.
+
+        Args:
+            histories: item ids in time order, at least one each.
+            collaborative_prefix: False to read the texts with a prefix that knows nothing of the history, as in `Explanation`.
 
         Raises:
             UnknownIdError: an id that the catalogue does not hold.
             DataError: histories that are not lists of strings, or an empty one.
         """
         given, system = check_request(histories, k=1), self._current
+        items, mask = padded(Ragged.from_rows(system.catalogue.rows(given)), system.device)
         with torch.no_grad():
-            states, routing = system.embed(*padded(Ragged.from_rows(system.catalogue.rows(given)), system.device))
+            states, routing = system.embed(items, mask, torch.full_like(mask[:, 0], collaborative_prefix))
         return EncodedHistories(states.float().cpu().numpy(), None if routing is None else routing.chosen.tolist())
 
     def read_items(self, items: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
@@ -263,8 +266,7 @@ class Laser:
             UnknownIdError: `only` or `without` holds an id that the catalogue does not.
             DataError: histories that are not lists of strings, an empty one, a blank text, or k that is no whole number from 1.
         """
-        histories = check_texts(check_request(texts, k))
-        system = self._current
+        histories, system = check_texts(check_request(texts, k)), self._current
         barred = barred_items(system.catalogue, only, without)
         given = system.catalogue.texts.of([item for history in histories for item in history])
         ends = np.cumsum([len(history) for history in histories]).tolist()
@@ -297,8 +299,7 @@ class Laser:
             UnknownIdError: an id that the catalogue does not hold, or no longer; the message names the closest known ones.
             DataError: an empty history, k below 1, items beside `only` or `without`, or too many items in histories times items to explain.
         """
-        given = check_request(histories, k)
-        system = self._current
+        given, system = check_request(histories, k), self._current
         asked = check_explained(given, item_ids, min(k, len(system.catalogue)), narrowed=only is not None or without is not None)
         return explain(system, given, asked, k, barred_items(system.catalogue, only, without), exclude_seen=exclude_seen)
 
@@ -373,6 +374,19 @@ class Laser:
         """Return the unit vectors by which items are compared with a history, [N, H] in the order of `item_ids`."""
         catalogue = self._system.catalogue
         return np.array(catalogue.unit_vectors[~catalogue.removed].cpu().numpy(), np.float32)
+
+    def item_map(self, limit: int = 4000, *, without: Collection[str] | None = None) -> ItemMap:
+        """Lay the catalogue out in two dimensions: the first two principal components of the item vectors.
+
+        Args:
+            limit: how many items the map holds at most; of a larger catalogue, evenly spread ones.
+            without: ids that it does not hold, say hidden items.
+
+        Raises:
+            UnknownIdError: the catalogue does not hold an id.
+            DataError: the limit is no whole number from 1, or `without` is no collection of strings.
+        """
+        return item_map(self._current.catalogue, limit, without)
 
     def experts(self, histories: Sequence[Sequence[str]]) -> list[int] | None:
         """Return which of the M-Former's query experts reads each history of item ids; None where it has none."""

@@ -16,7 +16,7 @@ from torch import Tensor
 from laserrec.data.ragged import Ragged
 from laserrec.evaluation.ranking import TopK, best, exclude, rows_at_once
 from laserrec.laser.catalogue import Catalogue
-from laserrec.laser.validation import check_choice, check_ids
+from laserrec.laser.validation import check_choice, check_ids, check_states
 from laserrec.layers.histories import padded
 from laserrec.layers.products import products
 
@@ -88,7 +88,7 @@ def recommend(
     barred: Tensor,
     *,
     exclude_seen: bool,
-    states: Tensor | None = None,
+    states: NDArray[np.float32] | None = None,
 ) -> list[list[Recommendation]]:
     """Rank a catalogue after histories, a part of them at a time.
 
@@ -100,12 +100,16 @@ def recommend(
         barred: items that no list may hold, bool [N].
         exclude_seen: leave each history's own items out; its indices are then the catalogue's.
         states: how the language model read the histories, [B, H]; `score` reads them when None.
+
+    Raises:
+        DataError: the states are of another shape or type.
     """
+    read = None if states is None else check_states(states, len(histories), catalogue.states)
     found: list[list[Recommendation]] = []
     some_barred, rows = bool(barred.any()), rows_at_once(len(catalogue))
     for start in range(0, len(histories), rows):
         items, mask = padded(Ragged.from_rows(histories[start : start + rows]), barred.device)
-        scores = score(items, mask) if states is None else score(items, mask, states[start : start + rows])
+        scores = score(items, mask) if read is None else score(items, mask, read[start : start + rows])
         if some_barred:
             scores = scores.masked_fill(barred, -torch.inf)
         if exclude_seen:

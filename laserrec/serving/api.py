@@ -21,17 +21,20 @@ from laserrec import __version__
 from laserrec.serving.access import allows, scope_of
 from laserrec.serving.core import Phases
 from laserrec.serving.guard import Guard
+from laserrec.serving.item_map import written
 from laserrec.serving.messages import (
     LONGEST_ID,
     BatchAnswer,
     Erased,
     ErrorAnswer,
     EventsRequest,
+    Id,
     ItemAnswer,
     ItemBody,
     ItemPatch,
     ItemsAnswer,
     ItemsRequest,
+    MapAnswer,
     ModelsAnswer,
     NewModel,
     NewModelAnswer,
@@ -195,6 +198,16 @@ async def patch_item(item_id: PathId, body: ItemPatch, service: TheService, phas
 async def delete_item(item_id: PathId, service: TheService, phases: ThePhases) -> ItemAnswer:
     """Delete an item; returns what it was."""
     return await service.items.delete(item_id, phases)
+
+
+@reading.get("/map", tags=["items"], response_class=Response, responses={200: {"model": MapAnswer, "description": "The map."}})
+async def item_map(
+    service: TheService,
+    model: Annotated[Id | None, Query(description="Name of the model that compares; the first one when unset.")] = None,
+) -> Response:
+    """Return the items in two dimensions, as a model compares them; of more than 100,000 items evenly spread ones."""
+    body = await asyncio.to_thread(written, await service.recommending.item_map(model))
+    return Response(body, media_type="application/json")
 
 
 @reading.get("/models", tags=["models"])

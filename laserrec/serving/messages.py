@@ -80,6 +80,9 @@ class RecommendationRequest(Message):
     """Item ids to leave out."""
     explain: bool = False
     """Say why each item has its score; for histories of item ids alone."""
+    collaborative_prefix: bool = True
+    """False for a list without the collaborative prefix: the language model reads the same texts, with a prefix that knows nothing of the
+    history. For histories of item ids, and without `explain`, which says what the prefix moves."""
     model: Id | None = None
     """Name of the model that answers; by the shares of the models when unset."""
     preview: bool = False
@@ -93,6 +96,8 @@ class RecommendationRequest(Message):
             raise ValueError("give exactly one of user_id, items and texts")
         if self.explain and self.texts is not None:
             raise ValueError("explain needs a history of item ids; give user_id or items, or leave explain out")
+        if not self.collaborative_prefix and (self.explain or self.texts is not None):
+            raise ValueError("collaborative_prefix = false needs a history of item ids, and no explain; leave one of them out")
         return self
 
 
@@ -353,6 +358,23 @@ class NewModel(Message):
     """Its weight among the shares of all models; users are kept to one model by a hash."""
 
 
+class OfflineFigure(Message):
+    """What `laserrec evaluate` measured of a model."""
+
+    split: Literal["valid", "test"]
+    """Whose targets were ranked."""
+    protocol: Literal["full", "filter_seen"]
+    """`full` ranks every item; `filter_seen` leaves the history's items out. Figures of the two cannot be compared."""
+    metric: Literal["ndcg@10", "recall@10"]
+    mean: float
+    """Over the cases."""
+    low: float
+    """Lower end of its 95 % interval, by bootstrap over the cases."""
+    high: float
+    """Upper end."""
+    cases: int
+
+
 class ModelAnswer(Message):
     """A model that answers, and what followed from its answers."""
 
@@ -370,12 +392,41 @@ class ModelAnswer(Message):
     """Lower end of the rate's 95 % interval, after Wilson."""
     high: float
     """Upper end."""
+    offline: list[OfflineFigure]
+    """What was measured before it was served; empty where its folder holds no evaluation."""
 
 
 class ModelsAnswer(Message):
     """The models that answer."""
 
     models: list[ModelAnswer]
+
+
+class MapAttribute(Message):
+    """An attribute that divides the items of a map."""
+
+    name: str
+    kinds: list[str]
+    """Its most common first words, the most common one first, and `other` for all else."""
+    codes: list[int]
+    """Of each item the place of its kind in `kinds`."""
+
+
+class MapAnswer(Message):
+    """Items in the plane, in columns of the same length. Near on the map means near in two of the model's many directions."""
+
+    catalogue: int
+    """How many items answers may hold. Where `item_ids` are fewer, they are evenly spread over the catalogue."""
+    explained: list[float]
+    """Share of the variance along each axis."""
+    item_ids: list[str]
+    titles: list[str]
+    x: list[float]
+    """The first principal component of the item's vector."""
+    y: list[float]
+    """The second one."""
+    attributes: list[MapAttribute]
+    """Those that divide the items well, the best first."""
 
 
 class PairedTest(Message):

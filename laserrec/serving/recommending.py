@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from uuid import uuid4
 
 from laserrec.errors import LaserrecError
+from laserrec.laser.item_map import ItemMap
 from laserrec.serving.conversions import answered, condition_of, picked, read_page, write_page
 from laserrec.serving.core import Core, Phases
 from laserrec.serving.messages import (
@@ -83,6 +84,12 @@ class Recommending:
             ]
         )
 
+    async def item_map(self, model: str | None) -> ItemMap:
+        """Return the items in the plane, as a model compares them; the first model when none is named."""
+        self._core.require_ready()
+        ranking = self._core.ranking if model is None else self._core.models.named(model).ranking
+        return await self._core.in_engine(ranking.item_map)
+
     def _check(self, request: RecommendationRequest, where: str) -> None:
         settings = self._core.settings
         self._core.limit(f"{where}k", request.k, settings.list_length)
@@ -112,6 +119,7 @@ class Recommending:
             without=frozenset(without),
             conditions=tuple(condition_of(name, requirement) for name, requirement in sorted(request.filter.items())),
             explain=request.explain,
+            collaborative_prefix=request.collaborative_prefix,
         )
 
     def _answer(self, model: Model, question: Question, answer: Answer, before: Sequence[str], *, record: bool) -> RecommendationAnswer:

@@ -15,8 +15,9 @@ from laserrec.runs.origin import paired_test, training_popularity
 from laserrec.serving.choices import KEPT
 from laserrec.serving.core import Core
 from laserrec.serving.items import Items
-from laserrec.serving.messages import ModelAnswer, ModelName, ModelsAnswer, NewModel, NewModelAnswer, PairedTest
-from laserrec.serving.models import Model, Models, interval
+from laserrec.serving.messages import ModelName, ModelsAnswer, NewModel, NewModelAnswer, PairedTest
+from laserrec.serving.models import Model, Models
+from laserrec.serving.offline import offline_figures
 from laserrec.serving.ranking import Question, Ranking
 from laserrec.serving.recommending import RECORDS, Recommending
 from laserrec.serving.settings import ServingSettings, is_loopback
@@ -153,15 +154,7 @@ class Service:
 
     async def list_models(self) -> ModelsAnswer:
         """Return the models, and what followed from the answers of each."""
-        models = self.core.models.all
-        counts = await self.core.in_store(self.core.store.attribution, self.core.settings.no_interest)
-        total, found = sum(model.share for model in models), []
-        for model in models:
-            answers, hits = counts.get(model.full_name, (0, 0))
-            low, high = interval(hits, answers)
-            about = {"name": model.name, "version": model.version, "share": model.share / total}
-            found.append(ModelAnswer(**about, answers=answers, hits=hits, rate=hits / max(answers, 1), low=low, high=high))
-        return ModelsAnswer(models=found)
+        return self.core.models.described(await self.core.in_store(self.core.store.attribution, self.core.settings.no_interest))
 
     async def add_model(self, new: NewModel) -> NewModelAnswer:
         """Load a model while the others answer, bring it up to date and warm it, and let it answer its share.
@@ -189,7 +182,8 @@ class Service:
 
     def _loaded(self, new: NewModel) -> Model:
         laser = self._load(new.source)
-        return Model(new.name, laser.fingerprint()[:12], new.share, Ranking(laser, self._embeddings), new.source)
+        offline = offline_figures(new.source, laser.provenance.get("fingerprint"))
+        return Model(new.name, laser.fingerprint()[:12], new.share, Ranking(laser, self._embeddings), new.source, offline)
 
 
 def _tests(new: str, running: str) -> tuple[list[PairedTest], str | None]:

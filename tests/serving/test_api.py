@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from shop_service import running
@@ -281,6 +282,28 @@ def test_hidden_items_and_those_past_their_time_are_in_no_answer(client: TestCli
     client.patch("/v1/items/boat", json={"hidden": False})
     client.patch("/v1/items/map", json={"available_until": None})
     assert {"boat", "map"} <= set(ids(ask(client, items=["tent"], k=20)))
+
+
+def test_the_map_is_the_models_without_what_is_hidden(client: TestClient, laser: Laser) -> None:
+    def column(name: str) -> list[Any]:
+        found: list[Any] = client.get("/v1/map").json()[name]
+        return found
+
+    assert client.get("/v1/map").headers["Content-Type"] == "application/json"
+    expected = laser.item_map(without=["kite"])
+    assert client.patch("/v1/items/kite", json={"hidden": True}).status_code == 200
+    answer = client.get("/v1/map", params={"model": "default"}).json()
+    assert (answer["catalogue"], answer["item_ids"], answer["titles"]) == (11, list(expected.item_ids), list(expected.titles))
+    np.testing.assert_allclose(np.array([answer["x"], answer["y"]]).T, expected.places, atol=5e-5)
+    assert answer["explained"] == pytest.approx(expected.explained)
+    codes = [0, 2, 0, 2, 0, 2, 2, 2, 1, 1, 0]  # of IDS without the kite
+    assert answer["attributes"] == [{"name": "brand", "kinds": ["Alp", "Dig", "other"], "codes": codes}]
+    soon = datetime.now(UTC) + timedelta(seconds=0.5)
+    client.patch("/v1/items/map", json={"available_until": soon.isoformat()})
+    assert "map" in column("item_ids")
+    time.sleep(max(0, (soon - datetime.now(UTC)).total_seconds()) + 0.01)
+    assert "map" not in column("item_ids")
+    assert client.get("/v1/map", params={"model": "none"}).status_code == 422
 
 
 HOSTILE = (
