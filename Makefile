@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 
-.PHONY: help demo test test-all check docs format clean
+.PHONY: help demo test test-all check audit docs format clean
 
 help:
 	@echo "make demo      install into .venv and run the demonstration on public data"
@@ -14,6 +14,7 @@ help:
 	@echo "make test-all  run the slow tests and those that use the network as well"
 	@echo "make check     lint, formatting, types, worn phrases"
 	@echo "make docs      build the documentation into build/docs"
+	@echo "make audit     look the pinned packages up among known vulnerabilities; needs the network"
 	@echo "make format    format and mend what the linter can"
 	@echo "make clean     remove .venv and caches"
 
@@ -35,6 +36,10 @@ check: $(VENV)/dev.stamp
 
 docs: $(VENV)/docs.stamp
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+audit: $(VENV)/dev.stamp
+	$(PIP) pip-audit
+	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 format: $(VENV)/dev.stamp
 	$(BIN)/ruff check --fix .

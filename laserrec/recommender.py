@@ -8,7 +8,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from threading import Lock
 from typing import Any, Literal, Self
@@ -22,25 +21,24 @@ from laserrec.data.dataset import Dataset
 from laserrec.data.ragged import Ragged
 from laserrec.errors import DataError
 from laserrec.evaluation.metrics import Evaluation, evaluate
-from laserrec.evaluation.ranking import best
 from laserrec.laser.explanation import Explanation, explain
 from laserrec.laser.folder import ModelFolder, upload
+from laserrec.laser.item_map import ItemMap, item_map
 from laserrec.laser.item_texts import ItemTexts
-from laserrec.laser.ranking_requests import EncodedHistories, Recommendation, barred_items, described, recommend
+from laserrec.laser.ranking_requests import Choice, EncodedHistories, Recommendation, barred_items, recommend, similar
 from laserrec.laser.system import LaserSystem, build_laser
 from laserrec.laser.transfer import Start, provenance_of
 from laserrec.laser.validation import (
     check_bonus,
+    check_evaluated,
     check_explained,
     check_fit,
     check_ids,
     check_items,
     check_request,
-    check_states,
     check_texts,
 )
 from laserrec.layers.histories import padded
-from laserrec.layers.products import products
 from laserrec.llm.loading import load_backbone, located
 from laserrec.system.cache import texts_folder
 from laserrec.system.devices import choose
@@ -55,7 +53,8 @@ class Laser:
     """A trained Laser over a catalogue, ready to recommend.
 
     Any number of threads may use one. Each call answers from the catalogue as it is when the call begins; what changes the catalogue makes
-    the next one beside it, completely or not at all.
+    the next one beside it, completely or not at all. In a fork of the process that loaded it, every call that computes or changes raises
+    `ForkedProcessError`.
 
     Attributes:
         config: the settings it was trained with.
@@ -69,6 +68,7 @@ class Laser:
         item_ids: Sequence[str],
         system: LaserSystem,
         provenance: Mapping[str, Any],
+        costs: Mapping[str, Any] | None = None,
         removed: torch.Tensor | None = None,
     ) -> None:
         """Put a recommender together; `fit` and `load` are the ways to get one.
@@ -78,10 +78,10 @@ class Laser:
             item_ids: the caller's own, in index order.
             system: trained; it is of no further use to others.
             provenance: what it was trained on.
+            costs: of training, as `training.pipeline.costs_of` gives them.
             removed: items that only keep their index, bool [N]; none when None.
         """
-        self.config, self.provenance = config, dict(provenance)
-        self.costs: dict[str, Any] = {}
+        self.config, self.provenance, self.costs = config, dict(provenance), dict(costs or {})
         self._process = OwnProcess()
         self._system = system.serving(item_ids, removed)  # each call reads it once; replaced, never changed
         self._changing = Lock()
@@ -158,9 +158,7 @@ class Laser:
     @classmethod
     def _made(cls, context: FitContext) -> Self:
         provenance = provenance_of(context.data, context.backbone, context.start)
-        laser = cls(context.config, context.data.item_ids, context.system, provenance)
-        laser.costs = costs_of(context)
-        return laser
+        return cls(context.config, context.data.item_ids, context.system, provenance, costs_of(context))
 
     def evaluate(self, data: Dataset, split: Literal["valid", "test"] = "test") -> Evaluation:
         """Rank the whole catalogue for every case of a split, under both protocols.
@@ -172,15 +170,8 @@ class Laser:
         Raises:
             DataError: the dataset is not the one this was trained on, or items were added since.
         """
-        if data.fingerprint != self.provenance.get("fingerprint"):
-            trained = f"{self.provenance.get('dataset')!r}, {str(self.provenance.get('fingerprint'))[:12]}…"
-            raise DataError(
-                f"{data.name!r} has fingerprint {data.fingerprint[:12]}…; this model was trained on {trained}, "
-                "whose training events may be another split's test events. Evaluate it on its own dataset."
-            )
         system = self._current
-        if tuple(data.item_ids) != system.catalogue.ids or bool(system.catalogue.removed.any()):
-            raise DataError("The catalogue has changed since training; evaluate the model as it was saved before.")
+        check_evaluated(data, self.provenance, system.catalogue)
         popularity = np.bincount(data.training_histories().values, minlength=len(data.item_ids))
         about = {"model": "Laser", "dataset": data.name, "fingerprint": data.fingerprint, "split": split}
         return evaluate(system.scores, data.cases(split), popularity=popularity, device=system.device, about=about)
@@ -191,7 +182,7 @@ class Laser:
         k: int = 10,
         *,
         exclude_seen: bool = True,
-        only: Collection[str] | None = None,
+        only: Choice | None = None,
         without: Collection[str] | None = None,
         states: NDArray[np.float32] | None = None,
     ) -> list[list[Recommendation]]:
@@ -201,36 +192,36 @@ class Laser:
             histories: item ids in time order, at least one each.
             k: how many items; fewer come back where fewer are left.
             exclude_seen: leave the history's own items out.
-            only: ids to choose from, say those in stock or of a category; the whole catalogue when unset.
+            only: items to choose from, say those in stock: ids, or a mask bool [N] in the order of `item_ids`; all when unset.
             without: ids that are never recommended, whatever `only` says.
             states: what `encode_histories` returned for these histories, [B, H]; with it, the language model reads nothing.
 
         Raises:
             UnknownIdError: an id that the catalogue does not hold, or no longer; the message names the closest known ones.
             DataError: histories that are not lists of strings, an empty one, k that is no whole number from 1, or states of another shape.
-            ForkedProcessError: this process is a fork of the one that loaded the model.
         """
-        given = check_request(histories, k)
-        system = self._current
-        read = None if states is None else check_states(states, len(given), system.catalogue.states)
-        rows = [[system.catalogue.find(item_id) for item_id in history] for history in given]
+        given, system = check_request(histories, k), self._current
+        rows = system.catalogue.rows(given)
         barred = barred_items(system.catalogue, only, without)
-        return recommend(system.catalogue, system.scores, rows, k, barred, exclude_seen=exclude_seen, states=read)
+        return recommend(system.catalogue, system.scores, rows, k, barred, exclude_seen=exclude_seen, states=states)
 
-    def encode_histories(self, histories: Sequence[Sequence[str]]) -> EncodedHistories:
+    def encode_histories(self, histories: Sequence[Sequence[str]], *, collaborative_prefix: bool = True) -> EncodedHistories:
         """Read histories of item ids with the language model, once: `recommend` accepts the states as often as you like.
 
         A state depends on its history's items and their texts, and on nothing else of the catalogue.
 
+        Args:
+            histories: item ids in time order, at least one each.
+            collaborative_prefix: False to read the texts with a prefix that knows nothing of the history, as in `Explanation`.
+
         Raises:
             UnknownIdError: an id that the catalogue does not hold.
             DataError: histories that are not lists of strings, or an empty one.
-            ForkedProcessError: this process is a fork of the one that loaded the model.
         """
         given, system = check_request(histories, k=1), self._current
-        rows = Ragged.from_rows([[system.catalogue.find(item_id) for item_id in history] for history in given])
+        items, mask = padded(Ragged.from_rows(system.catalogue.rows(given)), system.device)
         with torch.no_grad():
-            states, routing = system.embed(*padded(rows, system.device))
+            states, routing = system.embed(items, mask, torch.full_like(mask[:, 0], collaborative_prefix))
         return EncodedHistories(states.float().cpu().numpy(), None if routing is None else routing.chosen.tolist())
 
     def read_items(self, items: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
@@ -260,7 +251,7 @@ class Laser:
         texts: Sequence[Sequence[str]],
         k: int = 10,
         *,
-        only: Collection[str] | None = None,
+        only: Choice | None = None,
         without: Collection[str] | None = None,
     ) -> list[list[Recommendation]]:
         """Recommend after histories of plain texts, say titles, which need not be in the catalogue.
@@ -274,14 +265,12 @@ class Laser:
         Raises:
             UnknownIdError: `only` or `without` holds an id that the catalogue does not.
             DataError: histories that are not lists of strings, an empty one, a blank text, or k that is no whole number from 1.
-            ForkedProcessError: this process is a fork of the one that loaded the model.
         """
-        histories = check_texts(check_request(texts, k))
-        system = self._current
+        histories, system = check_texts(check_request(texts, k)), self._current
         barred = barred_items(system.catalogue, only, without)
         given = system.catalogue.texts.of([item for history in histories for item in history])
-        starts = np.cumsum([0, *map(len, histories)]).tolist()
-        rows = [range(start, end) for start, end in pairwise(starts)]
+        ends = np.cumsum([len(history) for history in histories]).tolist()
+        rows = [range(end - len(history), end) for history, end in zip(histories, ends, strict=True)]
         return recommend(system.catalogue, partial(system.scores_after, given), rows, k, barred, exclude_seen=False)
 
     def explain(
@@ -291,7 +280,7 @@ class Laser:
         k: int = 10,
         *,
         exclude_seen: bool = True,
-        only: Collection[str] | None = None,
+        only: Choice | None = None,
         without: Collection[str] | None = None,
     ) -> list[list[Explanation]]:
         """Explain scores after histories of item ids: the terms of each, and what each item of the history moves.
@@ -310,8 +299,7 @@ class Laser:
             UnknownIdError: an id that the catalogue does not hold, or no longer; the message names the closest known ones.
             DataError: an empty history, k below 1, items beside `only` or `without`, or too many items in histories times items to explain.
         """
-        given = check_request(histories, k)
-        system = self._current
+        given, system = check_request(histories, k), self._current
         asked = check_explained(given, item_ids, min(k, len(system.catalogue)), narrowed=only is not None or without is not None)
         return explain(system, given, asked, k, barred_items(system.catalogue, only, without), exclude_seen=exclude_seen)
 
@@ -327,11 +315,7 @@ class Laser:
             DataError: k is no whole number from 1.
         """
         check_request([[item_id]], k)
-        catalogue = self._current.catalogue
-        place, directions = catalogue.find(item_id), catalogue.unit_vectors
-        cosines = products(directions[place : place + 1], directions).masked_fill(catalogue.removed, -torch.inf)
-        cosines[:, place] = -torch.inf
-        return described(catalogue, best(cosines, k))[0]
+        return similar(self._current.catalogue, item_id, k)
 
     def add_items(self, items: Sequence[Mapping[str, Any]]) -> None:
         """Make new items recommendable at once, from their text alone; scores of the others stay as they are.
@@ -342,12 +326,11 @@ class Laser:
         Raises:
             DataError: an item has no id, no text, or an id that is in use; then none is added.
         """
-
-        def grown(system: LaserSystem) -> LaserSystem:
-            columns, used = system.catalogue.texts.template.columns, system.catalogue.index
-            return system.with_items(check_items(items, columns, "No item was added.", used))
-
-        self._change(grown)
+        self._change(
+            lambda system: system.with_items(
+                check_items(items, system.catalogue.texts.template.columns, "No item was added.", system.catalogue.index)
+            )
+        )
 
     def update_items(self, items: Sequence[Mapping[str, Any]]) -> None:
         """Replace the attributes of items; only texts that change are encoded again.
@@ -392,11 +375,23 @@ class Laser:
         catalogue = self._system.catalogue
         return np.array(catalogue.unit_vectors[~catalogue.removed].cpu().numpy(), np.float32)
 
+    def item_map(self, limit: int = 4000, *, without: Collection[str] | None = None) -> ItemMap:
+        """Lay the catalogue out in two dimensions: the first two principal components of the item vectors.
+
+        Args:
+            limit: how many items the map holds at most; of a larger catalogue, evenly spread ones.
+            without: ids that it does not hold, say hidden items.
+
+        Raises:
+            UnknownIdError: the catalogue does not hold an id.
+            DataError: the limit is no whole number from 1, or `without` is no collection of strings.
+        """
+        return item_map(self._current.catalogue, limit, without)
+
     def experts(self, histories: Sequence[Sequence[str]]) -> list[int] | None:
         """Return which of the M-Former's query experts reads each history of item ids; None where it has none."""
-        system = self._current
-        rows = Ragged.from_rows([[system.catalogue.find(item_id) for item_id in history] for history in check_request(histories, k=1)])
-        chosen = system.experts(*padded(rows, system.device))
+        given, system = check_request(histories, k=1), self._current
+        chosen = system.experts(*padded(Ragged.from_rows(system.catalogue.rows(given)), system.device))
         return None if chosen is None else chosen.tolist()
 
     @property
@@ -434,40 +429,35 @@ class Laser:
     def save(self, folder: str | Path) -> None:
         """Write a model folder: safetensors and JSON, everything but the LLM, loadable without the training data."""
         catalogue, trained = self._system.catalogue, self._system.model.state_dict()
-        items = [
-            {"item_id": item_id, **item} if item_id else {} for item_id, item in zip(catalogue.ids, catalogue.texts.items, strict=True)
-        ]
-        weights = trained | catalogue.tables()
-        stored = ModelFolder(
-            self.config, items, catalogue.collaborative, weights, dict(self.provenance), dict(self.costs), catalogue.removed
-        )
-        stored.write(folder)
+        items = [{"item_id": name, **item} if name else {} for name, item in zip(catalogue.ids, catalogue.texts.items, strict=True)]
+        weights, view = trained | catalogue.tables(), catalogue.collaborative
+        ModelFolder(self.config, items, view, weights, self.provenance, self.costs, catalogue.removed).write(folder)
 
     @classmethod
-    def load(cls, source: str | Path, *, device: str | torch.device | None = None) -> Self:
+    def load(cls, source: str | Path, *, device: str | torch.device | None = None, text_memory: float | None = None) -> Self:
         """Load a model folder, the model of a run, or a repository on the Hugging Face hub that `push_to_hub` made.
 
         Args:
             source: the folder that `save` or `laserrec train` wrote, or `hf:owner/name`.
-            device: where it will compute, whatever it was trained on: `cpu`, `cuda`, `cuda:1` or `mps`; when unset a GPU where CUDA sees
-                one, else the CPU.
+            device: where it will compute, whatever it was trained on; as in `fit`.
+            text_memory: GiB of memory for encoded texts; when unset what `runtime.text_memory` said in training, else half of what is free.
 
         Raises:
             ConfigError: this machine has no such device.
             CheckpointError: the folder is damaged, the run is not finished, or the LLM at hand is not the one it was trained around.
             AssetError: the folder, or the LLM, cannot be had.
         """
-        place, stored = choose(device), ModelFolder.read(source)
-        config, backbone = stored.config, load_backbone(stored.config, place).for_reading()
+        stored = ModelFolder.read(source)
+        config, backbone = stored.config, load_backbone(stored.config, choose(device)).for_reading()
         stored.check_llm(backbone.fingerprint())
         items = [{key: value for key, value in item.items() if key != "item_id"} for item in stored.catalogue]
-        texts = ItemTexts(backbone, config.prompt, items, config.virtual.read_out, config.llm, stored.columns, config.runtime.text_memory)
+        room = text_memory or config.runtime.text_memory
+        texts = ItemTexts(backbone, config.prompt, items, config.virtual.read_out, config.llm, stored.columns, room)
         texts.reuse(texts_folder())
         system = build_laser(config, backbone, texts, stored.collaborative, stored.idf(backbone.vocabulary))
         stored.restore(system.model)
-        laser = cls(config, [item.get("item_id", "") for item in stored.catalogue], system, stored.provenance, stored.removed)
-        laser.costs = dict(stored.costs)
-        return laser
+        item_ids = [item.get("item_id", "") for item in stored.catalogue]
+        return cls(config, item_ids, system, stored.provenance, stored.costs, stored.removed)
 
     def push_to_hub(self, repository: str, *, private: bool = True, token: str | None = None) -> str:
         """Upload the model folder to the Hugging Face hub.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -194,6 +195,81 @@ def data(
         print_json(found)
     else:
         _show_data(found)
+
+
+@app.command()
+def http(
+    source: Annotated[str | None, typer.Argument(help="Folder of a model; an untrained one of a synthetic shop when unset.")] = None,
+    rates: Annotated[str, typer.Option(help="Arrivals a second, one rate after the other.")] = "2,4,8",
+    plain_rates: Annotated[str, typer.Option(help="Likewise for the plain route; empty for none.")] = "0.5,1",
+    seconds: Annotated[float, typer.Option(min=1, help="Seconds of each rate.")] = 20,
+    limit: Annotated[float, typer.Option(min=1, help="Milliseconds that the 99th percentile may have.")] = 150,
+    checked: Annotated[int, typer.Option(min=0, help="Answers of each rate that are held against the model.")] = 100,
+    store: Annotated[str | None, typer.Option(help="A PostgreSQL server's address; a SQLite file when unset.")] = None,
+    calm: Annotated[bool, typer.Option("--calm", help="Neither switch the model nor kill the service.")] = False,
+    threads: Annotated[int, typer.Option(min=1, help="Threads that compute, of either route.")] = 1,
+    catalogue: Annotated[int, typer.Option(min=1, help="Items of the synthetic shop.")] = 100_000,
+    llm: Llm = "smollm2-135m-instruct",
+    layers: Layers = None,
+    out: Annotated[Path | None, typer.Option(help="File for everything that was found, as JSON.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Highest arrival rate over HTTP while the service is written to, gets a new model and is killed; and that of the plain route."""
+    import tempfile
+
+    from benchmarks.speed.http_load import LoadSetting, bench_http, synthetic_model
+    from laserrec.cli.support import print_json, progress_console
+    from laserrec.system.files import write_json
+
+    with progress_console().status("Loading") as status, tempfile.TemporaryDirectory() as folder:
+        model = source or synthetic_model(Path(folder) / "model", catalogue, layers, llm)
+        ours, plain = (tuple(float(rate) for rate in text.split(",") if rate) for text in (rates, plain_rates))
+        setting = LoadSetting(model, ours, plain, seconds, store, limit, checked, threads, incidents=not calm)
+        found = bench_http(setting, status.update)
+    if out is not None:
+        write_json(out, found)
+    if as_json:
+        print_json(found)
+    else:
+        _show_http(found)
+
+
+def _show_http(found: Mapping[str, Any]) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    console, setting = Console(highlight=False), found["setting"]
+    console.print(Text(f"http: {found['machine']['processor']}, {setting['threads']} threads, {setting['items']:,} items", "bold"))
+    head = ("Arrivals/s", "p50", "p99", "Writes, p99", "Refused", "Down", "Wrong", "Lost", "Switch", "Outage", "Memory")
+    _table(console, head, map(_load_row, found["rates"]))
+    _table(console, ("Plain route, arrivals/s", "p50", "p99", "Refused"), map(_plain_row, found["plain"]))
+    best, plain = found["highest_rate"], found["highest_plain_rate"]
+    console.print(f"Highest rate that keeps p99 below {setting['limit']:g} ms: {best or 'none'}; plain route: {plain or 'none'}")
+
+
+def _load_row(row: Mapping[str, Any]) -> tuple[str, ...]:
+    memory = [size for _, size in row["memory"] if size]
+    writes = [found["p99"] for found in (row["events"], row["items"]) if found["p99"] is not None]
+    return (
+        f"{row['rate']:g}",
+        *(_milliseconds(row["recommendations"][level]) for level in ("p50", "p99")),
+        _milliseconds(max(writes, default=None)),
+        str(sum(row["refused"].values())),
+        str(row["down"]),
+        f"{row['wrong']} of {row['checked']}",
+        str(row["lost_events"] + row["lost_items"] + row["events_twice"]),
+        *("–" if row[name] is None else f"{row[name]:.1f} s" for name in ("switch", "outage")),
+        f"{min(memory) / 2**20:,.0f} to {max(memory) / 2**20:,.0f} MiB" if memory else "–",
+    )
+
+
+def _plain_row(row: Mapping[str, Any]) -> tuple[str, ...]:
+    spread = row["recommendations"]
+    return f"{row['rate']:g}", _milliseconds(spread["p50"]), _milliseconds(spread["p99"]), str(sum(row["refused"].values()))
+
+
+def _milliseconds(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.0f} ms"
 
 
 def _run(bench: Callable[[Progress], Report], as_json: bool) -> None:

@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,8 @@ from benchmarks.speed.timing import Progress, Timing, silent, threads
 
 K = 10
 """Items of a list."""
+BATCHES = (1, 4, 16, 64)
+"""Histories of one call: what a service's engine gathers while requests wait."""
 WARM_UP = 5
 """Requests before the clock starts."""
 PLAIN_EVERY = 20
@@ -49,6 +52,8 @@ def bench_serve(setting: Setting, requests: int = 300, progress: Progress = sile
         progress(f"{each * setting.repeats} requests")
         _take(ours, WARM_UP), _take(plain, 1)
         rounds = [(_take(ours, each), _take(plain, max(each // PLAIN_EVERY, 1))) for _ in range(setting.repeats)]
+        progress("several histories a call")
+        batches = {size: statistics.median(_take(partial(ours, size), setting.repeats)) for size in BATCHES}
         limits = before.best(measure_limits(shop.shape, setting.side, shop.device))
     jobs = _jobs(shop)
     found = [
@@ -58,6 +63,7 @@ def bench_serve(setting: Setting, requests: int = 300, progress: Progress = sile
     report = Report("serve", asdict(setting) | {"threads": count, "requests": each * setting.repeats, "k": K}, limits, found)
     report.targets = [_percentile([taken[0] for taken in rounds], level, goal) for level, goal in GOALS.items()]
     report.targets.append(ratio(f"{REQUEST} / {PLAIN}", found[0], found[1]))
+    report.details |= {f"{size}_histories_a_call,_ms": 1000 * seconds for size, seconds in batches.items()}
     report.notes.append(
         "Each repeat is the median of a round's requests. The limit reads the language model's layers, the history's keys and values and "
         "the item matrix once."
@@ -75,13 +81,17 @@ def _take(request: Callable[[], object], count: int) -> list[float]:
     return taken
 
 
-def _ours(shop: SyntheticShop, folder: Path) -> Callable[[], object]:
+def _ours(shop: SyntheticShop, folder: Path) -> Callable[..., object]:
     shop.backbone.for_reading()  # as Laser.load has it
     texts = shop.texts("text_first")
     texts.encode_once(folder)
     laser = shop.laser(texts)
     histories = itertools.cycle([[laser.item_ids[item] for item in row] for row in shop.histories.tolist()])
-    return lambda: laser.recommend([next(histories)], K)
+
+    def request(count: int = 1) -> object:
+        return laser.recommend([next(histories) for _ in range(count)], K)
+
+    return request
 
 
 def _plain(shop: SyntheticShop) -> Callable[[], object]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from laserrec.data.ragged import Ragged
-from laserrec.report.item_map import OTHER
+from laserrec.laser.item_map import OTHER
 from laserrec.report.population import interval_label
 
 PARTS = 5

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from laserrec.comparison.statistics import holm
 from laserrec.data.dataset import Dataset
+from laserrec.laser.item_map import item_kinds
 from laserrec.recommender import Laser
-from laserrec.report.item_map import item_kinds
 
 USERS = 10_000
 """Users who are routed at most, evenly spaced among the test cases."""
@@ -87,7 +87,7 @@ def routing(laser: Laser, data: Dataset) -> Routing | None:
             return None
         experts += found
     trained = np.bincount(data.training_histories().values, minlength=len(data.item_ids))
-    attribute, kinds = item_kinds(data.attributes())
+    attribute, kinds = next(iter(item_kinds(data.attributes()).items()), (None, []))
     chosen = np.array(experts)
     found_by = [associate(each, chosen, count) for each in history_kinds(histories, trained, attribute, kinds)]
     corrected = holm([found.p_value for found in found_by])

@@ -38,6 +38,8 @@ BASELINES: tuple[Baseline, ...] = (
     EnsembleBaseline(),
     ENSEMBLE_TF_IDF_EASE,
 )
+DEMONSTRATED: tuple[Baseline, ...] = (Popularity(), ItemNeighbours(), LastItemText(), SASREC, BERT4REC, SASREC_TEXT_ID, EnsembleBaseline())
+"""Those that the demonstration trains beside Laser: simple ones, the usual ones, and what Laser fuses."""
 TUNABLE = tuple(baseline for baseline in BASELINES if isinstance(baseline, SequentialBaseline))
 """Those that are one fit, whose settings can be searched."""
 

@@ -51,10 +51,10 @@ def clean_texts(
 ) -> None:
     """Show how much room encoded texts take, and remove them if asked; a run that needs them encodes them again."""
     from laserrec.system.cache import texts_folder
-    from laserrec.text_cache.kept import kept_texts, remove_texts
+    from laserrec.text_cache.stored import remove_texts, stored_texts
 
     after = 0.0 if remove_all else unused_days
-    found = kept_texts()
+    found = stored_texts()
     for texts in found:
         state = "kept"
         if after is not None and texts.unused_days >= after:

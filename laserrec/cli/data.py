@@ -60,7 +60,10 @@ class ExplodeChoice(StrEnum):
 
 @app.command()
 def prepare(
-    source: Annotated[Path, typer.Argument(help="A file of interactions, a folder of one dataset's or of part files, or a pattern.")],
+    source: Annotated[
+        str,
+        typer.Argument(help="A file of interactions, a folder of one dataset's or of part files, a pattern, or a service's database."),
+    ],
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     name: Annotated[str | None, typer.Option(help="Name of the dataset; the source's by default.")] = None,
     format: Annotated[SourceFormat | None, typer.Option(help="Format of the source; found out by default.")] = None,
@@ -116,8 +119,10 @@ def prepare(
     from laserrec.data.options import ReadOptions
     from laserrec.data.prepare import PrepareOptions
     from laserrec.data.prepare import prepare as run
+    from laserrec.data.sources.service import is_address
 
-    check_place(out, force, [source, items] if items else [source])
+    files = [Path(place) for place in (source, items) if place and not is_address(place)]
+    check_place(out, force, files)
     options = PrepareOptions(
         name=name,
         format=_value(format),

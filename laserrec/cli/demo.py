@@ -95,5 +95,6 @@ def _show(found: Demonstration, run: RunFolder, folder: Path, report: str) -> No
         f"Everything is in {out} ({seconds:,.0f} s): run.json, results.json, ranks of every model, and the model itself. Try next:\n"
         f"  laserrec recommend {out} --user {shlex.quote(found.examples[0].user)} -k 5\n"
         f"  laserrec evaluate {out} --split valid\n"
-        f"  laserrec data inspect {folder}"
+        f"  laserrec data inspect {folder}\n"
+        f"  laserrec serve {out}    and open http://127.0.0.1:8000/ in a browser"
     )

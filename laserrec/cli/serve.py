@@ -79,6 +79,9 @@ def run(
         raise ConfigError(f"The shares of --model leave {rest:g} of the users to {run}; give shares whose sum is below 1.")
     models = [NewModel(source=run, share=rest), *others]
 
+    def load(source: str) -> Laser:
+        return Laser.load(source, device=device, text_memory=settings.text_share)
+
     def make() -> Service:
         opened = SqlStore.open(settings.store, settings.store_threads)
         if not opened.access_keys() and not is_loopback(settings.host):
@@ -87,7 +90,7 @@ def run(
                 f"Make one with: laserrec serve keys create --scope admin --store {settings.store}"
             )
         with progress_console().status("Loading the model"):
-            return Service(settings, opened, lambda source: Laser.load(source, device=device), models)
+            return Service(settings, opened, load, models)
 
     def started(address: str) -> None:
         note = "" if not is_loopback(settings.host) else " (this machine only)"

@@ -144,7 +144,7 @@ def prepare(source: str | Path | Tables, options: PrepareOptions | None = None) 
     """Read a source and make a dataset of it.
 
     Args:
-        source: a file, a folder with one dataset's files, or tables in memory.
+        source: a file, a folder with one dataset's files, tables in memory, or the address of a service's database.
         options: see `PrepareOptions`.
 
     Returns:
@@ -156,7 +156,7 @@ def prepare(source: str | Path | Tables, options: PrepareOptions | None = None) 
     """
     options = options or PrepareOptions()
     _refuse_idle_shares(options)
-    raw = read_source(Path(source) if isinstance(source, str) else source, options.format, options.read)
+    raw = read_source(source, options.format, options.read)
     _refuse_bad(raw, options.max_bad_share)
     counts: dict[str, int] = {}
     events, ties, tied = _ordered(raw, options)

@@ -7,7 +7,7 @@ Dimensions: N items, H width of the LLM.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -34,6 +34,7 @@ class Catalogue:
         ids: the caller's own, in index order; training, which speaks indices alone, gives none.
         removed: True for items that only keep their index, because the sequential recommender's own items stand at fixed ones, bool [N].
         directions: unit vectors that items are compared by, [N, H]; None while they change with every step of training.
+        standard: unit vectors of the standardised states, [N, H], by which items find their neighbours; None before the first change.
         bonus: what cold items get beyond the collaborative score of their nearest warm ones, in standard deviations; None while it is the
             trained model's.
     """
@@ -46,6 +47,7 @@ class Catalogue:
     ids: tuple[str, ...] = ()
     removed: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.bool))
     directions: Tensor | None = None
+    standard: Tensor | None = None
     bonus: Tensor | None = None
 
     def __len__(self) -> int:
@@ -73,6 +75,10 @@ class Catalogue:
         if index is None:
             raise UnknownIdError("item", item_id, self.index)
         return index
+
+    def rows(self, histories: Sequence[Sequence[str]]) -> list[list[int]]:
+        """Return histories of ids as indices; raises as `find` does."""
+        return [[self.find(item_id) for item_id in history] for history in histories]
 
     def title(self, index: int) -> str:
         """Return an item's title, or its id where it has none."""

@@ -154,9 +154,8 @@ class CollaborativeView:
 
 def _nearest(directions: Tensor, others: Tensor, warm: Tensor, count: int) -> Tensor:
     """Return the `count` nearest warm items of others, int64 [n, count], by unit vectors [N, H]."""
-    candidates = directions[warm].T
-    # In parts, so that a large catalogue's similarities are never held at once.
-    parts = [(part @ candidates).topk(count, dim=1).indices for part in directions[others].split(PLACED_AT_ONCE)]
+    # In parts, so that a large catalogue's similarities are never held at once; cosines are gathered, since directions would be a copy.
+    parts = [(part @ directions.T)[:, warm].topk(count, dim=1).indices for part in directions[others].split(PLACED_AT_ONCE)]
     return warm[torch.cat(parts)]
 
 

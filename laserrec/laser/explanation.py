@@ -153,11 +153,11 @@ def explain(
         UnknownIdError: an id that the catalogue does not hold.
     """
     catalogue = system.catalogue
-    rows = [[catalogue.find(item_id) for item_id in history] for history in histories]
+    rows = catalogue.rows(histories)
     if item_ids is None:
         found = recommend(catalogue, system.scores, rows, k, barred, exclude_seen=exclude_seen)
         item_ids = [[item.item_id for item in row] for row in found]
-    return explain_rows(system, rows, [[catalogue.find(item_id) for item_id in ids] for ids in item_ids])
+    return explain_rows(system, rows, catalogue.rows(item_ids))
 
 
 @torch.no_grad()

@@ -211,9 +211,7 @@ def refuse_seeds(folder: Path) -> None:
 def to_finish(run: Path) -> str:
     """Return, as a sentence, how a run that is not finished goes on."""
     command = read_json(run / "run.json").get("command")
-    if not isinstance(command, list) or command[1:2] == ["train"]:
-        return f"It can be finished: resume `laserrec train` into {run}."
-    return f"It was begun with: {shlex.join(map(str, command))}"
+    return f"Resume it; it was begun with: {shlex.join(map(str, command))}" if isinstance(command, list) else "Resume it."
 
 
 def model_of(run: Path) -> Path:
@@ -319,7 +317,7 @@ def _locate(source: str | Path) -> Path:
     _KIND.recover(folder)
     if not folder.is_dir():
         raise AssetError(
-            f"There is no model folder {str(source)!r} here. Give a folder that `laserrec train` or Laser.save wrote; "
+            f"There is no model folder {str(source)!r} here. Give the folder of a run, or one that Laser.save wrote; "
             f"a repository on the Hugging Face hub is written {HUB}owner/name."
         )
     return model_of(folder) if (folder / "run.json").is_file() else folder

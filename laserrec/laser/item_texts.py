@@ -15,7 +15,8 @@ from laserrec.config import LLMConfig, PromptConfig
 from laserrec.data.prompts import Template
 from laserrec.data.values import attribute_order
 from laserrec.laser.prefix_first import PrefixFirst
-from laserrec.laser.reader import Reader, ReadOut
+from laserrec.laser.read_outs import ReadOutName
+from laserrec.laser.reader import Reader
 from laserrec.laser.text_first import TextFirst
 from laserrec.llm.backbone import Backbone
 from laserrec.system.resources import available_memory
@@ -45,7 +46,7 @@ class ItemTexts:
         backbone: Backbone,
         prompt: PromptConfig,
         items: Sequence[Attributes],
-        read_out: ReadOut = "suffix",
+        read_out: ReadOutName = "suffix",
         llm: LLMConfig | None = None,
         columns: Sequence[str] | None = None,
         memory_gib: float | None = None,
@@ -63,7 +64,7 @@ class ItemTexts:
         """
         self.backbone, self.prompt = backbone, prompt
         self.template = Template(prompt, tuple(attribute_order(items) if columns is None else columns))
-        self._read_out: ReadOut = read_out
+        self._read_out: ReadOutName = read_out
         own = prompt.item_instruction
         instructions = [prompt.instruction] if own is None or own == prompt.instruction else [prompt.instruction, own]
         self._instructions = [backbone.tokenize(instruction) for instruction in instructions]

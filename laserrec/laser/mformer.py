@@ -39,7 +39,7 @@ class MFormerBlock(nn.Module):
 class MFormer(nn.Module):
     """Router, query experts, Z blocks and the projection into the LLM's embedding space."""
 
-    def __init__(self, config: MFormerConfig, *, length: int, memory_width: int, llm_width: int, start_at_zero: bool) -> None:
+    def __init__(self, config: MFormerConfig, length: int, memory_width: int, llm_width: int) -> None:
         """Build the module.
 
         Args:
@@ -47,7 +47,6 @@ class MFormer(nn.Module):
             length: L, tokens to produce.
             memory_width: W.
             llm_width: H.
-            start_at_zero: start the projection at zero, so that the prefix starts as the words it is added to.
         """
         super().__init__()
         self.drop_state = config.drop_state
@@ -59,9 +58,6 @@ class MFormer(nn.Module):
         )
         self.norm = nn.LayerNorm(config.width)
         self.projection = nn.Linear(config.width, llm_width)
-        if start_at_zero:
-            nn.init.zeros_(self.projection.weight)
-            nn.init.zeros_(self.projection.bias)
 
     def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Routing]:
         """Produce prefix tokens.
@@ -94,14 +90,11 @@ class MFormer(nn.Module):
 class LinearPrefix(nn.Module):
     """The mean collaborative state through one linear map: how CoLLM-like systems bring collaborative signals into an LLM."""
 
-    def __init__(self, *, length: int, memory_width: int, llm_width: int, start_at_zero: bool) -> None:
+    def __init__(self, length: int, memory_width: int, llm_width: int) -> None:
         """Build the map W → L · H."""
         super().__init__()
         self.length = length
         self.projection = nn.Linear(memory_width, length * llm_width)
-        if start_at_zero:
-            nn.init.zeros_(self.projection.weight)
-            nn.init.zeros_(self.projection.bias)
 
     def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, None]:
         """Return prefix tokens [B, L, H] of states [B, S, W]; nothing is routed."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from laserrec.config import LaserConfig
 from laserrec.laser.experts import Routing
 from laserrec.laser.mformer import LinearPrefix, MFormer
+from laserrec.laser.read_outs import READ_OUTS
 from laserrec.laser.scoring import Scorer
 from laserrec.laser.virtual_tokens import VirtualTokens
 from laserrec.layers.neighbours import Neighbours
@@ -46,19 +47,15 @@ class LaserModel(nn.Module):
             ConfigError: this machine's memory could not hold it in training.
         """
         super().__init__()
-        virtual, source, length = config.virtual, config.mformer.source, config.virtual.prefix_length
-        words = virtual.start == "words"
+        virtual, words = config.virtual, config.virtual.start == "words"
         require_room(partial(_outline, config, state_width, backbone.width), "virtual and mformer (prefix_length, experts, width, blocks)")
+        length = virtual.prefix_length
         self.tokens = VirtualTokens.from_words(backbone, length, virtual.words) if words else VirtualTokens.random(backbone, length)
-        self.source: MFormer | LinearPrefix | None = None
-        if source == "mformer" and length:
-            self.source = MFormer(config.mformer, length=length, memory_width=state_width, llm_width=backbone.width, start_at_zero=words)
-        elif source == "linear" and length:
-            self.source = LinearPrefix(length=length, memory_width=state_width, llm_width=backbone.width, start_at_zero=words)
+        self.source = _source(config, state_width, backbone.width)
         if self.source is not None and not words:
             # As in the paper the prefix is then the projection alone.
             self.tokens.prefix.requires_grad_(False).zero_()
-        if virtual.read_out == "last":
+        if not READ_OUTS[virtual.read_out].trained_suffix:
             self.tokens.suffix.requires_grad_(False).copy_(backbone.end_embedding())
         self.item_tokens = copy.deepcopy(self.tokens).requires_grad_(False)
         self.item_source = copy.deepcopy(self.source)
@@ -90,13 +87,23 @@ class LaserModel(nn.Module):
 
 def _outline(config: LaserConfig, state_width: int, width: int) -> nn.Module:
     """Return what of the trained part grows with the settings: the virtual tokens and what produces the prefix."""
+    tokens, source = (
+        VirtualTokens(torch.empty(config.virtual.prefix_length, width), torch.empty(width)),
+        _source(config, state_width, width),
+    )
+    return nn.ModuleList([tokens] if source is None else [tokens, source])
+
+
+def _source(config: LaserConfig, state_width: int, width: int) -> MFormer | LinearPrefix | None:
+    """Return what makes the prefix from collaborative states; None where it is trained alone, or there is none."""
     length, source = config.virtual.prefix_length, config.mformer.source
-    parts: list[nn.Module] = [VirtualTokens(torch.empty(length, width), torch.empty(width))]
-    if source == "mformer" and length:
-        parts.append(MFormer(config.mformer, length=length, memory_width=state_width, llm_width=width, start_at_zero=False))
-    elif source == "linear" and length:
-        parts.append(LinearPrefix(length=length, memory_width=state_width, llm_width=width, start_at_zero=False))
-    return nn.ModuleList(parts)
+    if source == "plain" or not length:
+        return None
+    made = MFormer(config.mformer, length, state_width, width) if source == "mformer" else LinearPrefix(length, state_width, width)
+    if config.virtual.start == "words":  # it is added to the words' embeddings, with which the prefix starts
+        nn.init.zeros_(made.projection.weight)
+        nn.init.zeros_(made.projection.bias)
+    return made
 
 
 def _virtual(tokens: VirtualTokens, source: MFormer | LinearPrefix | None, states: Tensor, mask: Tensor) -> tuple[Tensor, Routing | None]:

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from laserrec.laser.reader import ReadOut, group_size
+from laserrec.laser.read_outs import READ_OUTS, ReadOutName
+from laserrec.laser.reader import group_size
 from laserrec.llm.backbone import Backbone
 from laserrec.llm.decoder import RotaryDecoder, TokenBatch
 from laserrec.llm.support import unsupported_reason
@@ -23,7 +24,7 @@ class PrefixFirst:
     """[P ; instruction ; items' text ; s], exactly as in the paper: the whole prompt goes through the LLM."""
 
     def __init__(
-        self, backbone: Backbone, instruction: Sequence[int], line: Callable[[int, int], Sequence[int]], read_out: ReadOut
+        self, backbone: Backbone, instruction: Sequence[int], line: Callable[[int, int], Sequence[int]], read_out: ReadOutName
     ) -> None:
         """Read whole prompts.
 
@@ -33,7 +34,7 @@ class PrefixFirst:
             line: token ids of an item's line, given the item's index and its number in the history, from 1.
             read_out: which states become the embedding.
         """
-        self.backbone, self.instruction, self.line, self.read_out = backbone, list(instruction), line, read_out
+        self.backbone, self.instruction, self.line, self.read_out = backbone, list(instruction), line, READ_OUTS[read_out]
         self.decoder = None if unsupported_reason(backbone.model) else RotaryDecoder(backbone.model, fused=backbone.compiled)
 
     def read(self, items: Tensor, mask: Tensor, virtual: Tensor) -> Tensor:
@@ -54,20 +55,9 @@ class PrefixFirst:
     def _states(self, prompts: Sequence[Tensor], lengths: Sequence[Tensor]) -> list[Tensor]:
         """Read groups of prompts [B, T, H] of these lengths int64 [B]: embeddings float32 [B, H] a group."""
         if self.decoder is None:
-            whole = [self.backbone.forward(group) for group in prompts]
-        else:
-            rows = [TokenBatch(group, torch.arange(group.shape[1], device=group.device)[None]) for group in prompts]
-            if self.read_out != "mean":
-                return [states.float() for states in self.decoder.read(rows, [length - 1 for length in lengths])]
-            whole = self.decoder.run(rows)
-        return [self._read_out(states.float(), length) for states, length in zip(whole, lengths, strict=True)]
-
-    def _read_out(self, states: Tensor, lengths: Tensor) -> Tensor:
-        """Turn states [B, T, H] of prompts into their embeddings [B, H]."""
-        if self.read_out == "mean":
-            real = (torch.arange(states.shape[1], device=states.device) < lengths[:, None]).unsqueeze(-1)
-            return (states * real).sum(1) / lengths[:, None]
-        return states[torch.arange(len(states), device=states.device), lengths - 1]
+            return [self.read_out.of(self.backbone.forward(group), length) for group, length in zip(prompts, lengths, strict=True)]
+        groups = [TokenBatch(group, torch.arange(group.shape[1], device=group.device)[None]) for group in prompts]
+        return self.read_out.read(self.decoder, groups, lengths)
 
     def _prompts(self, texts: Sequence[Tensor], virtual: Tensor, lengths: Tensor) -> Tensor:
         """Put prefix, text and suffix together: [B, T, H].

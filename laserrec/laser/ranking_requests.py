@@ -16,8 +16,9 @@ from torch import Tensor
 from laserrec.data.ragged import Ragged
 from laserrec.evaluation.ranking import TopK, best, exclude, rows_at_once
 from laserrec.laser.catalogue import Catalogue
-from laserrec.laser.validation import check_ids
+from laserrec.laser.validation import check_choice, check_ids, check_states
 from laserrec.layers.histories import padded
+from laserrec.layers.products import products
 
 
 @dataclass(frozen=True)
@@ -48,20 +49,26 @@ class EncodedHistories:
     experts: list[int] | None
 
 
-def barred_items(catalogue: Catalogue, only: Collection[str] | None, without: Collection[str] | None) -> Tensor:
+Choice = Collection[str] | NDArray[np.bool_]
+"""Items to choose from: their ids, or which of the catalogue's they are, bool [N] in the order of `Laser.item_ids`."""
+
+
+def barred_items(catalogue: Catalogue, only: Choice | None, without: Collection[str] | None) -> Tensor:
     """Return which items must not be recommended, bool [N]: those that are removed, and what a request rules out.
 
     Args:
         catalogue: whose items.
-        only: ids to choose from; all when None.
+        only: items to choose from; all when None.
         without: ids that are never recommended, whatever `only` says.
 
     Raises:
-        DataError: one of the two is no collection of strings.
+        DataError: one of the two is no collection of strings, or a mask of another length.
         UnknownIdError: the catalogue does not hold an id.
     """
     barred = catalogue.removed
-    if only is not None:
+    if isinstance(only, np.ndarray):
+        barred = barred.masked_scatter(~barred, ~check_choice(only, len(catalogue.index)).to(barred.device))
+    elif only is not None:
         barred = torch.ones_like(barred).index_fill_(0, _indices(catalogue, "only", only), value=False)
     if without is not None:
         barred = barred.index_fill(0, _indices(catalogue, "without", without), value=True)
@@ -81,7 +88,7 @@ def recommend(
     barred: Tensor,
     *,
     exclude_seen: bool,
-    states: Tensor | None = None,
+    states: NDArray[np.float32] | None = None,
 ) -> list[list[Recommendation]]:
     """Rank a catalogue after histories, a part of them at a time.
 
@@ -93,18 +100,30 @@ def recommend(
         barred: items that no list may hold, bool [N].
         exclude_seen: leave each history's own items out; its indices are then the catalogue's.
         states: how the language model read the histories, [B, H]; `score` reads them when None.
+
+    Raises:
+        DataError: the states are of another shape or type.
     """
+    read = None if states is None else check_states(states, len(histories), catalogue.states)
     found: list[list[Recommendation]] = []
     some_barred, rows = bool(barred.any()), rows_at_once(len(catalogue))
     for start in range(0, len(histories), rows):
         items, mask = padded(Ragged.from_rows(histories[start : start + rows]), barred.device)
-        scores = score(items, mask) if states is None else score(items, mask, states[start : start + rows])
+        scores = score(items, mask) if read is None else score(items, mask, read[start : start + rows])
         if some_barred:
             scores = scores.masked_fill(barred, -torch.inf)
         if exclude_seen:
             scores = exclude(scores, items, mask)
         found += described(catalogue, best(scores, k))
     return found
+
+
+def similar(catalogue: Catalogue, item_id: str, k: int) -> list[Recommendation]:
+    """Return the k items nearest to one by their directions, with their cosines as scores; arguments as in `Laser.similar_items`."""
+    place, directions = catalogue.find(item_id), catalogue.unit_vectors
+    cosines = products(directions[place : place + 1], directions).masked_fill(catalogue.removed, -torch.inf)
+    cosines[:, place] = -torch.inf
+    return described(catalogue, best(cosines, k))[0]
 
 
 def described(catalogue: Catalogue, top: TopK) -> list[list[Recommendation]]:

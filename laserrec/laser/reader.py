@@ -5,16 +5,13 @@ Dimensions: B batch, S history, L prefix tokens, H width of the LLM.
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 GROUP, GROUP_ON_CUDA = 16, 256
 """Rows of similar length that attend together: few, so that little padding is computed; on CUDA many, for there launches cost more."""
-
-
-ReadOut = Literal["suffix", "mean", "last"]
 
 
 class Reader(Protocol):

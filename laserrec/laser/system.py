@@ -349,6 +349,7 @@ class LaserSystem:
             ids=tuple("" if name == nothing else old.ids[name] for name in names.tolist()),
             removed=removed,
             directions=None if old.directions is None else old.directions[order],
+            standard=None if old.standard is None else old.standard[order],
         )
         return self._over(catalogue)
 
@@ -369,19 +370,23 @@ class LaserSystem:
         if not len(rows):
             return self
         more = len(catalogue) - len(catalogue.states)
-        states = pad(catalogue.states, (0, 0, 0, more)).index_copy(0, rows, self.embed_items(rows))
-        standard, near, directions = self._standard_directions(states), catalogue.neighbours, catalogue.directions
-        view = catalogue.collaborative
+        fresh, view, near = self.embed_items(rows), catalogue.collaborative, catalogue.neighbours
+
+        def updated(table: Tensor, values: Tensor) -> Tensor:
+            return pad(table, (0, 0, 0, more)).index_copy_(0, rows, values)  # `pad` returns a copy, also of a table that does not grow
+
+        # A catalogue is multiplied once, at its first change; afterwards only what is new is.
+        before = self._standard_directions(catalogue.states) if catalogue.standard is None else catalogue.standard
+        standard, directions = updated(before, self._standard_directions(fresh)), catalogue.directions
         # Where a warm item has changed, it may be or cease to be the nearest of any cold one.
         cold = None if bool(view.scored[rows].any()) else rows
         if directions is not None:
-            directions = pad(directions, (0, 0, 0, more)).index_copy(
-                0, rows, (self._projection or self.model.scorer.projection())(states[rows])
-            )
+            directions = updated(directions, (self._projection or self.model.scorer.projection())(fresh))
         return self._over(
             replace(
                 catalogue,
-                states=states,
+                states=updated(catalogue.states, fresh),
+                standard=standard,
                 neighbours=None if near is None else near.placed(standard, rows, live),
                 collaborative=view.placed(lambda: standard, cold, live),
                 directions=directions,

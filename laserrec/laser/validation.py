@@ -16,6 +16,7 @@ from laserrec.config import LARGEST_BONUS, LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.data.values import ids, named_attributes, read_attributes, why_no_id
 from laserrec.errors import ConfigError, DataError, shown
+from laserrec.laser.catalogue import Catalogue
 
 EXPECTED = "expected is a list of histories, each a list of strings in time order: [['...', '...']]."
 
@@ -33,6 +34,22 @@ def check_fit(data: object, config: object) -> None:
         raise ConfigError(
             f"Received the settings {shown(config)}; expected is a LaserConfig: LaserConfig.build('default', {{…}}, 'Python')."
         )
+
+
+def check_evaluated(data: Dataset, trained: Mapping[str, Any], catalogue: Catalogue) -> None:
+    """Refuse to evaluate a model on anything but the dataset and the items that it was trained on, which `trained` is the provenance of.
+
+    Raises:
+        DataError: the dataset is another one, or the catalogue has changed.
+    """
+    if data.fingerprint != trained.get("fingerprint"):
+        raise DataError(
+            f"{data.name!r} has fingerprint {data.fingerprint[:12]}…; this model was trained on {trained.get('dataset')!r}, "
+            f"{str(trained.get('fingerprint'))[:12]}…, whose training events may be another split's test events. "
+            "Evaluate it on its own dataset."
+        )
+    if tuple(data.item_ids) != catalogue.ids or bool(catalogue.removed.any()):
+        raise DataError("The catalogue has changed since training; evaluate the model as it was saved before.")
 
 
 def check_request(histories: Iterable[Iterable[str]], k: int) -> list[list[str]]:
@@ -66,6 +83,17 @@ def check_ids(name: str, ids: Collection[str]) -> list[str]:
     if given is None or not all(map(_is_text, given)):
         raise DataError(f"Received {name} = {shown(ids)}; expected is a collection of item ids, each a string: ['...', '...'].")
     return given
+
+
+def check_choice(mask: NDArray[np.bool_], count: int) -> Tensor:
+    """Return a mask over a catalogue as a tensor, bool [count]; refuse one of other numbers or of another length.
+
+    Raises:
+        DataError: what was received, and what is expected.
+    """
+    if mask.dtype != np.bool_ or mask.shape != (count,):
+        raise DataError(f"Received only = {mask.dtype} {list(mask.shape)}; expected is bool [{count}], an entry for each of item_ids.")
+    return torch.from_numpy(np.ascontiguousarray(mask))
 
 
 EXPLAINED_AT_MOST = 10_000

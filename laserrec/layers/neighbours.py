@@ -90,8 +90,12 @@ class Neighbours(nn.Module):
         if bool(changed[:known].any()):  # what they were to others is forgotten
             weights.masked_fill_(changed[items], 0.0)
         found = [(part, *nearest(directions, part, live)) for part in _in_parts(rows, count)]
-        for part in _in_parts((live & ~changed).nonzero()[:, 0], items.shape[1] + len(rows)) if len(rows) else ():
-            near, old = _weights(directions[part] @ directions[rows].T), weights[part]
+        others, step = live & ~changed, found_at_once(items.shape[1] + len(rows))
+        for start in range(0, count, step) if len(rows) else ():
+            # A slice, then those that count: to gather directions would copy the catalogue.
+            inside = others[start : start + step].nonzero()[:, 0]
+            part = inside + start
+            near, old = _weights((directions[start : start + step] @ directions[rows].T)[inside]), weights[part]
             farthest = old.amin(1) if old.shape[1] == COUNT else old.topk(COUNT, dim=1).values[:, -1]
             reached = (near.amax(1) >= farthest).nonzero()[:, 0]
             if len(reached):

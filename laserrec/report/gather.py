@@ -7,19 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from laserrec.comparison.compare import Compared, compare_entries
 from laserrec.comparison.entries import read_entries
+from laserrec.laser.item_map import ItemMap
 from laserrec.recommender import Laser
 from laserrec.report.examples import Example, examples
 from laserrec.report.fits import Fit, read_fits
-from laserrec.report.item_map import ItemMap, item_map
 from laserrec.report.population import Population, population
 from laserrec.runs.estimate import Compared as Predicted
 from laserrec.runs.folder import RunFolder
 from laserrec.system.devices import CPU
 
+MAPPED = 4000
+"""Items in the map at most: a browser still moves so many points of Plotly smoothly."""
 USERS = 10
 """Users who are shown with their lists."""
 
@@ -34,6 +37,7 @@ class Report:
         compared: figures, tests and slices; the run comes first, averaged with those that differ from it in seed alone, then the others.
         fits: every fit.
         items: the map of the catalogue.
+        trained: training events of each item in the map.
         examples: a few users.
         costs: seconds and trained parameters of each part of the model.
         predicted: estimates of the plan beside the actual figures; empty for a run without a plan.
@@ -44,6 +48,7 @@ class Report:
     compared: Compared
     fits: Sequence[Fit]
     items: ItemMap
+    trained: Sequence[int]
     examples: Sequence[Example]
     costs: Mapping[str, Mapping[str, float]]
     predicted: Sequence[Predicted]
@@ -72,12 +77,14 @@ def gather(run: RunFolder, data_path: Path | None = None, device: torch.device =
     fits = read_fits(run)
     laser = Laser.load(model, device=device)
     cases = data.cases("test").spread(USERS)
+    items, trained = laser.item_map(MAPPED), np.bincount(data.training_histories().values, minlength=len(data.item_ids))
     return Report(
         run.about,
         population(data),
         compared,
         fits,
-        item_map(laser, data),
+        items,
+        [int(trained[data.item_index(item_id)]) for item_id in items.item_ids],
         examples(laser, data, cases, entries[0].evaluations[0]),
         laser.costs,
         run.compared,

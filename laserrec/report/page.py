@@ -76,7 +76,7 @@ def page(report: Report, plotly: str) -> Html:
         ("results", "Figures", results_section(report.compared, canvas)),
         ("slices", "Kinds of users and items", slices_section(report.compared, canvas)),
         ("training", "Training", training_section(report.fits, canvas)),
-        ("map", "Map of the items", map_section(report.items, canvas)),
+        ("map", "Map of the items", map_section(report.items, report.trained, canvas)),
         ("users", "Users", users_section(report.examples)),
         ("cost", "Cost", cost_section(report, canvas)),
         ("repeat", "Command, environment, settings", repeat_section(about)),

@@ -11,12 +11,12 @@ from typing import Any
 from laserrec.comparison.compare import Compared
 from laserrec.comparison.layout import MEMORY_NOTE, SHORT, memory_text
 from laserrec.config import LaserConfig
+from laserrec.laser.item_map import OTHER, ItemMap
 from laserrec.report import charts
 from laserrec.report.charts import Points, Series
 from laserrec.report.examples import LIST, Example
 from laserrec.report.fits import Fit
 from laserrec.report.gather import Report
-from laserrec.report.item_map import OTHER, ItemMap
 from laserrec.report.markup import Html, element, facts, folded, joined, table, title
 from laserrec.report.sections import Canvas
 from laserrec.runs.folder import flat_settings
@@ -47,20 +47,21 @@ def _curves(fit: Fit) -> charts.Chart:
     return charts.curves(caption, [epoch.number for epoch in fit.epochs], [epoch.loss for epoch in fit.epochs], valid, best.number)
 
 
-def map_section(found: ItemMap, canvas: Canvas) -> Html:
-    """Draw the items in the plane."""
-    texts = [f"{title} · {events:,} training events" for title, events in zip(found.titles, found.events, strict=True)]
+def map_section(found: ItemMap, trained: Sequence[int], canvas: Canvas) -> Html:
+    """Draw the items in the plane, of which each has a number of training events."""
+    texts = [f"{title} · {events:,} training events" for title, events in zip(found.titles, trained, strict=True)]
+    attribute, kinds = next(iter(found.kinds.items()), (None, ()))
     x, y = found.places.round(4).T.tolist()
-    if found.attribute is None:
-        colours = [round(math.log10(1 + events), 3) for events in found.events]
+    if attribute is None:
+        colours = [round(math.log10(1 + events), 3) for events in trained]
         groups = [Points("items", x, y, texts, colours)]
         coloured = "training events"
     else:
         groups = []
-        for name in sorted(set(found.kinds), key=lambda kind: (kind == OTHER, -found.kinds.count(kind), kind)):
-            rows = [row for row, kind in enumerate(found.kinds) if kind == name]
+        for name in sorted(set(kinds), key=lambda kind: (kind == OTHER, -kinds.count(kind), kind)):
+            rows = [row for row, kind in enumerate(kinds) if kind == name]
             groups.append(Points(name, [x[row] for row in rows], [y[row] for row in rows], [texts[row] for row in rows]))
-        coloured = f"the first word of {found.attribute}"
+        coloured = f"the first word of {attribute}"
     shown = f"{len(texts):,} of {found.catalogue:,} items" if len(texts) < found.catalogue else f"All {found.catalogue:,} items"
     axes = (f"component 1, {found.explained[0]:.1%} of variance", f"component 2, {found.explained[1]:.1%} of variance")
     caption = f"{shown} by the first two principal components of their vectors, coloured by {coloured}"

@@ -1,6 +1,6 @@
-"""The demonstration: MovieLens 100K, five models under one protocol after the other, and a few users by title.
+"""The demonstration: MovieLens 100K, several models under one protocol after the other, and a few users by title.
 
-Everything but the data's name and the models' list is what any user of the library would call. Knows nothing of printing.
+Everything but the data's name is what any user of the library would call. Knows nothing of printing.
 """
 
 from __future__ import annotations
@@ -14,12 +14,8 @@ import torch
 
 from laserrec.assets import fetch
 from laserrec.baselines.base import Baseline
-from laserrec.baselines.bert4rec import BERT4REC
+from laserrec.baselines.collection import DEMONSTRATED
 from laserrec.baselines.ensemble import EnsembleBaseline
-from laserrec.baselines.item_knn import ItemNeighbours
-from laserrec.baselines.last_text import LastItemText
-from laserrec.baselines.popularity import Popularity
-from laserrec.baselines.sasrec import SASREC, SASREC_TEXT_ID
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.data.prepare import PrepareOptions, prepare
@@ -34,9 +30,6 @@ from laserrec.system.devices import CPU
 from laserrec.system.files import write_json
 from laserrec.system.progress import Observer
 from laserrec.training.sequential_stage import refit_stages
-
-BASELINES: tuple[Baseline, ...] = (Popularity(), ItemNeighbours(), LastItemText(), SASREC, BERT4REC, SASREC_TEXT_ID, EnsembleBaseline())
-"""What Laser is compared with; the ensemble only where the settings have one."""
 
 SETTINGS: Mapping[str, Any] = {}
 """Where the demonstration departs from the defaults: nowhere."""
@@ -147,8 +140,8 @@ def plan_demo(data: Dataset, config: LaserConfig, folder: Path, device: torch.de
 
 
 def compared_with(config: LaserConfig) -> list[Baseline]:
-    """Return what Laser is compared with under these settings."""
-    return [baseline for baseline in BASELINES if not isinstance(baseline, EnsembleBaseline) or refit_stages(config)]
+    """Return what Laser is compared with under these settings; an ensemble only where they have one."""
+    return [baseline for baseline in DEMONSTRATED if not isinstance(baseline, EnsembleBaseline) or refit_stages(config)]
 
 
 def demonstrate(data: Dataset, run: RunFolder, observers: Sequence[Observer] = (), device: torch.device = CPU) -> Demonstration:

@@ -34,6 +34,10 @@ REST = "rest"
 """Everything that is no stage: loading, evaluation, saving."""
 CASES, SIMPLE_CASES = 64, 512
 """Cases that are ranked to time Laser's evaluation, and that of a baseline without training."""
+NO_ROOM = (
+    "The encoded texts need {} in the cache folder, where {} are free. Make room by removing encoded texts, set LASERREC_CACHE to another "
+    "disk, or make them smaller: llm.cache=int8, prompt.max_item_tokens, llm.layers."
+)
 RANK_BYTES = 64
 """Of a row of the ranks' table, about."""
 
@@ -124,7 +128,7 @@ class Plan:
                 "and again, which is part of the predicted time. Raise runtime.text_memory if memory is free."
             )
         if disk.texts > disk.texts_free:
-            found.append(self._no_room())
+            found.append(NO_ROOM.format(gib(disk.texts), gib(disk.texts_free)))
         if disk.run > disk.run_free:
             found.append(f"The run needs {gib(disk.run)} in its folder, where {gib(disk.run_free)} are free.")
         return found
@@ -136,16 +140,13 @@ class Plan:
             ConfigError: it cannot.
         """
         if self.disk.texts > self.disk.texts_free:
-            raise ConfigError(self._no_room())
+            raise ConfigError(NO_ROOM.format(gib(self.disk.texts), gib(self.disk.texts_free)))
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything but the settings, for JSON."""
         return {
             "seconds_at_most": self.at_most,
-            "phases": [
-                {"name": phase.name, "once": phase.once, "epoch": phase.epoch, "epochs": phase.epochs, "at_most": phase.at_most}
-                for phase in self.phases
-            ],
+            "phases": [{name: getattr(phase, name) for name in ("name", "once", "epoch", "epochs", "at_most")} for phase in self.phases],
             "memory": asdict(self.memory),
             "disk": asdict(self.disk),
             "chosen": dict(self.chosen),
@@ -154,13 +155,6 @@ class Plan:
             "threads": self.threads,
             "seconds": self.seconds,
         }
-
-    def _no_room(self) -> str:
-        return (
-            f"The encoded texts need {gib(self.disk.texts)} in the cache folder, where {gib(self.disk.texts_free)} are free. Make room "
-            "by removing encoded texts, set LASERREC_CACHE to another disk, or make them smaller: llm.cache=int8, "
-            "prompt.max_item_tokens, llm.layers."
-        )
 
 
 def estimate_run(
@@ -199,12 +193,16 @@ def estimate_run(
                 _, process = context.system, resident_memory(device)
             if stage.name not in found:
                 found[stage.name] = stage.estimate(context)
-        rest = loading + _evaluation_seconds(context, found, baselines)
-        settled, chosen = _choose(config, list(found.values()), available)
-        memory = _memory(context, settled, list(found.values()), process, available)
-        disk, at_once = _disk(context, list(found.values()), folder), _at_once(settled, list(found.values()), len(data.item_ids))
+        rest, stages = loading + _evaluation_seconds(context, found, baselines), list(found.values())
+        settled, chosen = _choose(config, stages, available)
+        memory = _memory(context, settled, stages, process, available)
+        disk = _disk(context, stages, folder)
     gc.collect()
-    phases = [*found.values(), Estimate(REST, once=rest + disk.run / DISK_SPEED)]
+    at_once = {f"rows of {stage.name}": stage.rows(settled.runtime) for stage in stages if stage.epochs}
+    at_once["histories scored"] = rows_at_once(len(data.item_ids))
+    if config.score.nearest:
+        at_once["items given neighbours"] = min(len(data.item_ids), found_at_once(len(data.item_ids)))
+    phases = [*stages, Estimate(REST, once=rest + disk.run / DISK_SPEED)]
     return Plan(settled, chosen, phases, memory, disk, at_once, torch.get_num_threads(), time.perf_counter() - began)
 
 
@@ -281,15 +279,6 @@ def _disk(context: FitContext, stages: Sequence[Estimate], folder: Path) -> Disk
     )
 
 
-def _at_once(config: LaserConfig, stages: Sequence[Estimate], items: int) -> dict[str, int]:
-    """Return what is worked on at a time: the micro-batches, and parts that follow from the catalogue and bounds of their own."""
-    sizes = {f"rows of {stage.name}": stage.rows(config.runtime) for stage in stages if stage.epochs}
-    sizes["histories scored"] = rows_at_once(items)
-    if config.score.nearest:
-        sizes["items given neighbours"] = min(items, found_at_once(items))
-    return sizes
-
-
 @dataclass(frozen=True)
 class Compared:
     """A figure that was predicted, and what it came to.
@@ -327,15 +316,15 @@ def compare(plan: Mapping[str, Any], measured: Mapping[str, Any]) -> list[Compar
     """
     rows, left = [], measured["seconds"]
     for phase in plan["phases"]:
-        if phase["name"] == REST:
-            rows.append(Compared(REST, "s", phase["once"], max(left, 0.0)))
-            continue
-        found = measured["phases"].get(phase["name"], {"seconds": 0.0, "epochs": 0})
+        unmeasured = {"seconds": max(left, 0.0) if phase["name"] == REST else 0.0, "epochs": 0}  # the rest is what no stage took
+        found = measured["phases"].get(phase["name"], unmeasured)
         left -= found["seconds"]
         predicted = phase["once"] + phase["epoch"] * found["epochs"]
         rows.append(Compared(phase["name"], "s", predicted, found["seconds"], found["epochs"] if phase["epochs"] else None))
-    rows.append(Compared("time", "s", sum(row.predicted for row in rows), sum(row.actual for row in rows)))
-    rows.append(Compared("memory", "bytes", plan["memory"]["peak"], measured["peak_memory"]))
-    rows.append(Compared("disk, texts", "bytes", plan["disk"]["texts"], measured["texts_bytes"]))
-    rows.append(Compared("disk, run", "bytes", plan["disk"]["run"], measured["run_bytes"]))
-    return rows
+    return [
+        *rows,
+        Compared("time", "s", sum(row.predicted for row in rows), sum(row.actual for row in rows)),
+        Compared("memory", "bytes", plan["memory"]["peak"], measured["peak_memory"]),
+        Compared("disk, texts", "bytes", plan["disk"]["texts"], measured["texts_bytes"]),
+        Compared("disk, run", "bytes", plan["disk"]["run"], measured["run_bytes"]),
+    ]

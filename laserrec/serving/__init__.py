@@ -1,7 +1,8 @@
 """A recommendation service: events and items in a database, a model that answers over HTTP.
 
-settings    what is configured          engine      one pass over the model for many requests
-tables      the database's tables       service     what can be asked of it, without HTTP
-store       what a store keeps          api         routes, their limits and answers
-sql_store   SQLite or PostgreSQL        server      sockets, signals, logs
+settings    what is configured          recommending, users, items   what can be asked, without HTTP
+tables      the database's tables       core        what these share: store, engine, models
+store       what a store keeps          service     start, end and models
+sql_store   SQLite or PostgreSQL        api         routes, their limits and answers
+engine      one pass for many requests  server      sockets, signals, logs
 """

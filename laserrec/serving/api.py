@@ -19,7 +19,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from laserrec import __version__
 from laserrec.serving.access import allows, scope_of
+from laserrec.serving.core import Phases
 from laserrec.serving.guard import Guard
+from laserrec.serving.item_map import written
 from laserrec.serving.messages import (
     LONGEST_ID,
     BatchAnswer,
@@ -32,8 +34,11 @@ from laserrec.serving.messages import (
     ItemPatch,
     ItemsAnswer,
     ItemsRequest,
+    MapAnswer,
     ModelsAnswer,
     NewModel,
+    NewModelAnswer,
+    PathId,
     Readiness,
     Receipt,
     RecommendationAnswer,
@@ -44,7 +49,7 @@ from laserrec.serving.messages import (
     UsersAnswer,
 )
 from laserrec.serving.problems import ForbiddenError, UnauthorisedError, handle_problems
-from laserrec.serving.service import Phases, Service
+from laserrec.serving.service import Service
 from laserrec.serving.store import Scope
 
 PAGE = Path(__file__).parent / "page"
@@ -109,19 +114,19 @@ operating = APIRouter()
 @reading.post("/recommendations", tags=["recommendations"])
 async def recommend(body: RecommendationRequest, service: TheService, phases: ThePhases) -> RecommendationAnswer:
     """Recommend items after a user's stored history, a history of items, or texts."""
-    return (await service.recommend([body], phases))[0]
+    return (await service.recommending.recommend([body], phases))[0]
 
 
 @reading.post("/recommendations/batch", tags=["recommendations"])
 async def recommend_batch(body: RecommendationBatch, service: TheService, phases: ThePhases) -> BatchAnswer:
     """Recommend after several histories at once."""
-    return BatchAnswer(answers=await service.recommend(body.requests, phases))
+    return BatchAnswer(answers=await service.recommending.recommend(body.requests, phases))
 
 
 @writing.post("/events", tags=["events"])
 async def add_events(body: EventsRequest, service: TheService, phases: ThePhases) -> Receipt:
     """Keep events. What the receipt counts as accepted is durable, and the next recommendation sees it."""
-    return await service.add_events(body.events, phases)
+    return await service.users.add_events(body.events, phases)
 
 
 @reading.get("/users", tags=["users"])
@@ -132,19 +137,19 @@ async def latest_users(
     k: Annotated[int, Query(ge=1)] = 10,
 ) -> UsersAnswer:
     """Return users among the latest events, the latest first."""
-    return await service.latest_users(query, k, phases)
+    return await service.users.latest(query, k, phases)
 
 
 @reading.get("/users/{user_id}/history", tags=["users"])
-async def history(user_id: Id, service: TheService, phases: ThePhases, limit: Annotated[int, Query(ge=1)] = 100) -> UserHistory:
+async def history(user_id: PathId, service: TheService, phases: ThePhases, limit: Annotated[int, Query(ge=1)] = 100) -> UserHistory:
     """Return a user's latest events, oldest first; a user without events has an empty history."""
-    return await service.history(user_id, limit, phases)
+    return await service.users.history(user_id, limit, phases)
 
 
 @writing.delete("/users/{user_id}", tags=["users"])
-async def erase(user_id: Id, service: TheService, phases: ThePhases) -> Erased:
+async def erase(user_id: PathId, service: TheService, phases: ThePhases) -> Erased:
     """Erase everything that is kept of a user."""
-    return await service.erase(user_id, phases)
+    return await service.users.erase(user_id, phases)
 
 
 @reading.get("/items", tags=["items"])
@@ -156,43 +161,53 @@ async def search(
     k: Annotated[int, Query(ge=1)] = 10,
 ) -> ItemsAnswer:
     """Find items by title or by meaning."""
-    return ItemsAnswer(items=await service.search(query, by, k, phases))
+    return ItemsAnswer(items=await service.recommending.search(query, by, k, phases))
 
 
 @reading.get("/items/{item_id}", tags=["items"], responses=MISSING)
-async def item(item_id: Id, service: TheService) -> ItemAnswer:
+async def item(item_id: PathId, service: TheService) -> ItemAnswer:
     """Return an item."""
-    return service.item(item_id)
+    return service.items.get(item_id)
 
 
 @reading.get("/items/{item_id}/similar", tags=["items"], responses=MISSING)
-async def similar(item_id: Id, service: TheService, phases: ThePhases, k: Annotated[int, Query(ge=1)] = 10) -> SimilarAnswer:
+async def similar(item_id: PathId, service: TheService, phases: ThePhases, k: Annotated[int, Query(ge=1)] = 10) -> SimilarAnswer:
     """Return the items most similar to one."""
-    return await service.similar(item_id, k, phases)
+    return await service.recommending.similar(item_id, k, phases)
 
 
 @writing.post("/items", tags=["items"])
 async def put_items(body: ItemsRequest, service: TheService, phases: ThePhases) -> ItemsAnswer:
     """Add or replace items, all or none; the next request may be answered with them."""
-    return ItemsAnswer(items=await service.put_items([(new.item_id, new) for new in body.items], phases))
+    return ItemsAnswer(items=await service.items.put([(new.item_id, new) for new in body.items], phases))
 
 
 @writing.put("/items/{item_id}", tags=["items"])
-async def put_item(item_id: Id, body: ItemBody, service: TheService, phases: ThePhases) -> ItemAnswer:
+async def put_item(item_id: PathId, body: ItemBody, service: TheService, phases: ThePhases) -> ItemAnswer:
     """Add or replace an item; the next request may be answered with it."""
-    return (await service.put_items([(item_id, body)], phases))[0]
+    return (await service.items.put([(item_id, body)], phases))[0]
 
 
 @writing.patch("/items/{item_id}", tags=["items"], responses=MISSING)
-async def patch_item(item_id: Id, body: ItemPatch, service: TheService, phases: ThePhases) -> ItemAnswer:
+async def patch_item(item_id: PathId, body: ItemPatch, service: TheService, phases: ThePhases) -> ItemAnswer:
     """Change a part of an item."""
-    return await service.patch_item(item_id, body, phases)
+    return await service.items.patch(item_id, body, phases)
 
 
 @writing.delete("/items/{item_id}", tags=["items"], responses=MISSING)
-async def delete_item(item_id: Id, service: TheService, phases: ThePhases) -> ItemAnswer:
+async def delete_item(item_id: PathId, service: TheService, phases: ThePhases) -> ItemAnswer:
     """Delete an item; returns what it was."""
-    return await service.delete_item(item_id, phases)
+    return await service.items.delete(item_id, phases)
+
+
+@reading.get("/map", tags=["items"], response_class=Response, responses={200: {"model": MapAnswer, "description": "The map."}})
+async def item_map(
+    service: TheService,
+    model: Annotated[Id | None, Query(description="Name of the model that compares; the first one when unset.")] = None,
+) -> Response:
+    """Return the items in two dimensions, as a model compares them; of more than 100,000 items evenly spread ones."""
+    body = await asyncio.to_thread(written, await service.recommending.item_map(model))
+    return Response(body, media_type="application/json")
 
 
 @reading.get("/models", tags=["models"])
@@ -202,9 +217,10 @@ async def models(service: TheService) -> ModelsAnswer:
 
 
 @managing.post("/models", tags=["models"])
-async def add_model(body: NewModel, service: TheService) -> ModelsAnswer:
+async def add_model(body: NewModel, service: TheService) -> NewModelAnswer:
     """Load a model, beside the others or in place of the one of the same name; requests are answered all the while.
 
+    The answer tests it against the running one, paired, where both were evaluated on the same cases, and says why where they were not.
     It counts for this process until it ends; what is loaded at the next start is what the command line names.
     """
     return await service.add_model(body)
@@ -234,7 +250,7 @@ async def ready(service: TheService, response: Response) -> Readiness:
 async def metrics(service: TheService) -> Response:
     """Return what Prometheus reads."""
     service.observe()
-    return Response(generate_latest(service.metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    return Response(generate_latest(service.core.metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 @operating.get("/", include_in_schema=False)

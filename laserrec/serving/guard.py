@@ -43,6 +43,8 @@ class Guard:
             return
         begun, status = time.monotonic(), 500
         phases = scope["laserrec.phases"] = {}
+        # Routes are found by the path as it was sent, where an id is one segment whatever it holds; `messages.PathId` decodes it.
+        scope["path"] = scope["raw_path"].decode("ascii", "replace")
 
         async def answer(message: Message) -> None:
             nonlocal status
@@ -74,13 +76,13 @@ class Guard:
         if origin is not None and origin.partition("://")[2] != host:
             return problem(403, "forbidden", "Requests from pages of other origins are refused.")
         length = headers.get("content-length", "0")
-        if length.isdecimal() and int(length) > self._service.settings.body_bytes:
+        if length.isdecimal() and int(length) > self._service.core.settings.body_bytes:
             return problem(413, "too_large", self._too_large)
         return None
 
     @property
     def _too_large(self) -> str:
-        return f"The body is larger than {self._service.settings.body_bytes} bytes; send fewer or shorter entries."
+        return f"The body is larger than {self._service.core.settings.body_bytes} bytes; send fewer or shorter entries."
 
     def _bounded(self, receive: Receive) -> Receive:
         """Return a way to receive a body that stops where it becomes too large, whatever its headers said."""
@@ -90,7 +92,7 @@ class Guard:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > self._service.settings.body_bytes:
+            if received > self._service.core.settings.body_bytes:
                 raise HTTPException(413, self._too_large)
             return message
 
@@ -100,9 +102,9 @@ class Guard:
         # The route as it is written, not the path: paths hold ids of users.
         route = getattr(scope.get("route"), "path", "none")
         method = scope["method"] if route != "none" else "none"
-        self._service.metrics.requests.labels(method, route, str(status)).observe(seconds)
+        self._service.core.metrics.requests.labels(method, route, str(status)).observe(seconds)
         for phase, taken in phases.items():
-            self._service.metrics.phases.labels(phase).observe(taken)
+            self._service.core.metrics.phases.labels(phase).observe(taken)
         fields: dict[str, Any] = {"method": scope["method"], "route": route, "status": status, "ms": round(seconds * 1000, 1)}
         fields |= {f"{phase}_ms": round(taken * 1000, 1) for phase, taken in phases.items()}
         if "laserrec.error" in scope:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import unquote
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
@@ -13,6 +15,10 @@ from laserrec.serving.settings import CountsAs
 LONGEST_ID = 256
 """Characters of an id, of a kind of event, of an attribute's name."""
 Id = Annotated[str, Field(min_length=1, max_length=LONGEST_ID, pattern=r"^[^\x00-\x1f\x7f]+$")]
+PathId = Annotated[
+    str, BeforeValidator(partial(unquote, errors="strict")), Field(min_length=1, max_length=LONGEST_ID, pattern=r"^[^\x00-\x1f\x7f]+$")
+]
+"""An id as a segment of a path, percent-encoded: a `/` in it is written `%2F`."""
 Text = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]+$")]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -74,6 +80,9 @@ class RecommendationRequest(Message):
     """Item ids to leave out."""
     explain: bool = False
     """Say why each item has its score; for histories of item ids alone."""
+    collaborative_prefix: bool = True
+    """False for a list without the collaborative prefix: the language model reads the same texts, with a prefix that knows nothing of the
+    history. For histories of item ids, and without `explain`, which says what the prefix moves."""
     model: Id | None = None
     """Name of the model that answers; by the shares of the models when unset."""
     preview: bool = False
@@ -87,6 +96,8 @@ class RecommendationRequest(Message):
             raise ValueError("give exactly one of user_id, items and texts")
         if self.explain and self.texts is not None:
             raise ValueError("explain needs a history of item ids; give user_id or items, or leave explain out")
+        if not self.collaborative_prefix and (self.explain or self.texts is not None):
+            raise ValueError("collaborative_prefix = false needs a history of item ids, and no explain; leave one of them out")
         return self
 
 
@@ -349,6 +360,23 @@ class NewModel(Message):
     """Its weight among the shares of all models; users are kept to one model by a hash."""
 
 
+class OfflineFigure(Message):
+    """What `laserrec evaluate` measured of a model."""
+
+    split: Literal["valid", "test"]
+    """Whose targets were ranked."""
+    protocol: Literal["full", "filter_seen"]
+    """`full` ranks every item; `filter_seen` leaves the history's items out. Figures of the two cannot be compared."""
+    metric: Literal["ndcg@10", "recall@10"]
+    mean: float
+    """Over the cases."""
+    low: float
+    """Lower end of its 95 % interval, by bootstrap over the cases."""
+    high: float
+    """Upper end."""
+    cases: int
+
+
 class ModelAnswer(Message):
     """A model that answers, and what followed from its answers."""
 
@@ -366,12 +394,68 @@ class ModelAnswer(Message):
     """Lower end of the rate's 95 % interval, after Wilson."""
     high: float
     """Upper end."""
+    offline: list[OfflineFigure]
+    """What was measured before it was served; empty where its folder holds no evaluation."""
 
 
 class ModelsAnswer(Message):
     """The models that answer."""
 
     models: list[ModelAnswer]
+
+
+class MapAttribute(Message):
+    """An attribute that divides the items of a map."""
+
+    name: str
+    kinds: list[str]
+    """Its most common first words, the most common one first, and `other` for all else."""
+    codes: list[int]
+    """Of each item the place of its kind in `kinds`."""
+
+
+class MapAnswer(Message):
+    """Items in the plane, in columns of the same length. Near on the map means near in two of the model's many directions."""
+
+    catalogue: int
+    """How many items answers may hold. Where `item_ids` are fewer, they are evenly spread over the catalogue."""
+    explained: list[float]
+    """Share of the variance along each axis."""
+    item_ids: list[str]
+    titles: list[str]
+    x: list[float]
+    """The first principal component of the item's vector."""
+    y: list[float]
+    """The second one."""
+    attributes: list[MapAttribute]
+    """Those that divide the items well, the best first."""
+
+
+class PairedTest(Message):
+    """A new model against the one that it joins or replaces, on the test cases of both."""
+
+    metric: str
+    exclude_seen: bool
+    """Whether items of the history were left out of the ranking."""
+    difference: float
+    """The new model's mean, less the running one's."""
+    low: float
+    """Lower end of the difference's 95 % interval."""
+    high: float
+    """Upper end."""
+    p_value: float
+    """Of the two-sided paired randomisation test."""
+
+
+class NewModelAnswer(ModelsAnswer):
+    """The models that answer, and how a new one did beside the running one before."""
+
+    against: ModelName
+    """The model that it replaces; else the first one."""
+    tests: list[PairedTest]
+    """Empty where the two cannot be compared."""
+    not_compared: str | None
+    """Why they cannot; null where they are."""
 
 
 class ErrorAnswer(Message):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -15,6 +15,7 @@ class Metrics:
         """Register everything."""
         self.registry = CollectorRegistry()
         own = self.registry
+        ProcessCollector(registry=own)  # resident memory and processor seconds
         self.requests = Histogram(
             "laserrec_request_seconds", "Time of requests.", ["method", "route", "status"], buckets=SECONDS, registry=own
         )
@@ -27,6 +28,8 @@ class Metrics:
         self.bounds = Gauge("laserrec_bound", "Configured bounds of queue and caches.", ["of"], registry=own)
         self.refused = Counter("laserrec_refused", "Requests that were not answered, by cause.", ["cause"], registry=own)
         self.embeddings = Gauge("laserrec_embeddings", "Histories whose embeddings are kept.", registry=own)
+        self.masks = Gauge("laserrec_filters", "Filters whose matching items are kept.", registry=own)
+        self.records = Gauge("laserrec_records", "Answers that wait to be written for attribution.", registry=own)
         self.cache = Counter("laserrec_embedding_lookups", "Histories looked up among the kept ones.", ["result"], registry=own)
         self.experts = Counter("laserrec_expert_histories", "Histories that each query expert read.", ["expert"], registry=own)
         self.reasons = Counter("laserrec_recommended_items", "Recommended items, by reason.", ["reason"], registry=own)

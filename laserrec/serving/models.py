@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from laserrec.errors import ConfigError
 from laserrec.serving.conversions import LimitError
+from laserrec.serving.messages import ModelAnswer, ModelsAnswer, OfflineFigure
 from laserrec.serving.ranking import Answer, Question, Ranking
 
 CONFIDENCE = 1.96
@@ -24,12 +25,16 @@ class Model:
         version: what tells it from others of this name: the beginning of its fingerprint.
         share: its weight among the shares of all models.
         ranking: the model over the shop's items.
+        source: where it was loaded from.
+        offline: what was measured of it before.
     """
 
     name: str
     version: str
     share: float
     ranking: Ranking
+    source: str
+    offline: Sequence[OfflineFigure] = ()
 
     @property
     def full_name(self) -> str:
@@ -78,6 +83,16 @@ class Models:
         if model.name not in {other.name for other in self.all}:
             return Models((*self.all, model))
         return Models(tuple(model if other.name == model.name else other for other in self.all))
+
+    def described(self, counts: Mapping[str, tuple[int, int]]) -> ModelsAnswer:
+        """Return the models, given by full name how many answers each gave, and how many of them an event followed."""
+        total, found = sum(model.share for model in self.all), []
+        for model in self.all:
+            answers, hits = counts.get(model.full_name, (0, 0))
+            low, high = interval(hits, answers)
+            about = {"name": model.name, "version": model.version, "share": model.share / total, "offline": list(model.offline)}
+            found.append(ModelAnswer(**about, answers=answers, hits=hits, rate=hits / max(answers, 1), low=low, high=high))
+        return ModelsAnswer(models=found)
 
 
 def answer_together(asked: Sequence[tuple[Ranking, Question]]) -> list[Answer]:

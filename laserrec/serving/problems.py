@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from starlette.exceptions import HTTPException
 
 from laserrec.errors import AssetError, CheckpointError, ConfigError, DataError, DeadlineError, LaserrecError, RefusedError, StoreError
 from laserrec.serving.conversions import LimitError
+from laserrec.serving.core import NotFoundError, NotReadyError
 from laserrec.serving.messages import ErrorAnswer
-from laserrec.serving.service import NotFoundError, NotReadyError, Service
+from laserrec.serving.service import Service
 
 SHOWN = 8
 """Wrong fields that one message lists."""
@@ -72,7 +75,7 @@ async def _ours(request: Request, error: Exception) -> JSONResponse:
             status, word = 503, "not_ready"
     if isinstance(error, NotReadyError):
         headers = {"Retry-After": "1"}
-    service.metrics.refused.labels(error.cause if isinstance(error, RefusedError) else word).inc()
+    service.core.metrics.refused.labels(error.cause if isinstance(error, RefusedError) else word).inc()
     request.scope["laserrec.error"] = str(error) if word in IN_WORDS else word
     return problem(status, word, str(error), **headers)
 
@@ -80,7 +83,7 @@ async def _ours(request: Request, error: Exception) -> JSONResponse:
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
     """Say which fields are wrong, and why; what was in them is not repeated, since it need not be text that can be sent."""
     assert isinstance(error, RequestValidationError)
-    found = [f"{_place(problem)}: {problem['msg']}" for problem in error.errors()]
+    found = [f"{_place(problem)}: {_reason(request, problem)}" for problem in error.errors()]
     more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
     message = "; ".join(found[:SHOWN]) + more
     return problem(422, "invalid", message.encode("utf-8", "replace").decode())
@@ -88,6 +91,25 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
 
 def _place(found: dict[str, Any]) -> str:
     return ".".join(map(str, found["loc"]))
+
+
+def _reason(request: Request, found: dict[str, Any]) -> str:
+    """Return what is wrong with a field; of one that nobody knows, which ones are known beside it."""
+    if found["type"] != "extra_forbidden":
+        return str(found["msg"])
+    message = _message_in(getattr(getattr(request.scope["route"], "body_field", None), "field_info", None))
+    for step in found["loc"][1:-1]:  # "body", then fields, places in lists and keys, then the unknown one
+        if message is not None and step in message.model_fields:
+            message = _message_in(message.model_fields[step])
+    return "unknown field" + (f"; known are {', '.join(message.model_fields)}" if message is not None else "")
+
+
+def _message_in(annotation: object) -> type[BaseModel] | None:
+    """Return the kind of message that a field, or a list or a mapping of them, holds."""
+    inner = annotation.annotation if isinstance(annotation, FieldInfo) else annotation
+    if isinstance(inner, type) and issubclass(inner, BaseModel):
+        return inner
+    return next((found for part in get_args(inner) if (found := _message_in(part)) is not None), None)
 
 
 async def _plain(request: Request, error: Exception) -> JSONResponse:

@@ -18,11 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from laserrec.laser.explanation import Explanation
+from laserrec.laser.item_map import ItemMap
 from laserrec.recommender import Laser
+from laserrec.serving.choices import Choices
 from laserrec.serving.shelf import Condition, Shelf
 from laserrec.serving.store import Item
 
 Reason = Literal["personal", "new_item", "popular"]
+MAPPED = 100_000
+"""Items in a map at most: a browser still moves so many points smoothly."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class Question:
         without: ids that are left out.
         conditions: what items must be like.
         explain: whether to say why each item has its score; for histories of ids.
+        collaborative_prefix: whether the language model's prefix knows the history; for histories of ids.
     """
 
     history: tuple[str, ...]
@@ -48,6 +53,7 @@ class Question:
     without: frozenset[str] = frozenset()
     conditions: tuple[Condition, ...] = ()
     explain: bool = False
+    collaborative_prefix: bool = True
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,7 @@ class Ranking:
 
     Attributes:
         shelf: the items.
+        choices: which of them a list may hold.
         followed: number of the last change of items that it has followed.
     """
 
@@ -106,10 +113,12 @@ class Ranking:
         """
         self._laser, self._most = laser, embeddings
         self.shelf = Shelf(laser.catalogue)
+        self.choices = Choices(self.shelf, lambda: laser.item_ids)
         self.followed = 0
         self._states: OrderedDict[bytes, tuple[NDArray[np.float32], int | None]] = OrderedDict()
         self._popular: dict[str, int] = {}
-        self._by_popularity: list[str] | None = None
+        self._by_popularity: list[tuple[str, int]] | None = None
+        self._map: tuple[tuple[int, int], ItemMap] | None = None
         prompt = laser.config.prompt
         self._read, self._item_tokens = prompt.max_history, prompt.max_item_tokens
         # Leaving out an item that neither model looks at gives nothing to read again.
@@ -125,7 +134,7 @@ class Ranking:
         tokens = max(1, min(len(question.history), self._read) * self._item_tokens)
         if question.explain:  # the history once more, without its prefix, and without each item
             return tokens * (min(len(set(question.history)), self._moving) + 3)
-        return 1 if not question.texts and self._key(question.history) in self._states else tokens
+        return 1 if not question.texts and self._key(question.history, question.collaborative_prefix) in self._states else tokens
 
     def count(self, popularity: Mapping[str, int]) -> None:
         """Set how popular items are."""
@@ -161,7 +170,7 @@ class Ranking:
 
     def answer(self, questions: Sequence[Question]) -> list[Answer]:
         """Answer questions in as few passes over the language model as there are kinds of questions."""
-        unavailable = self.shelf.unavailable(time.time_ns() // 1000)
+        now = time.time_ns() // 1000
         answers: dict[int, Answer] = {}
         groups: dict[tuple[bool, bool, frozenset[str] | None, tuple[Condition, ...]], list[int]] = {}
         usable: dict[int, list[str]] = {}
@@ -171,19 +180,19 @@ class Ranking:
                 kind = (question.texts, question.exclude_seen, question.only, question.conditions)
                 groups.setdefault(kind, []).append(place)
             else:
-                answers[place] = self._answer_by_popularity(question, unavailable)
-        read = self._encode({place: tuple(usable[place]) for place in usable if usable[place] and not questions[place].texts})
+                answers[place] = self._answer_by_popularity(question, now)
+        to_read = [place for place in usable if usable[place] and not questions[place].texts]
+        read = self._encode({place: (tuple(usable[place]), questions[place].collaborative_prefix) for place in to_read})
         for (texts, exclude_seen, only, conditions), places in groups.items():
-            allowed = self._allowed(only, conditions, unavailable)
+            allowed = self.choices.allowed(only, conditions, now)
             # What a question leaves out for itself is left out of a longer list, so that questions that differ in it share a pass.
             k = max(questions[place].k + len(questions[place].without) for place in places)
             histories = [usable[place] for place in places]
-            barred = unavailable if allowed is None else None
             if texts:
-                found = self._laser.recommend_texts(histories, k, only=allowed, without=barred)
+                found = self._laser.recommend_texts(histories, k, only=allowed)
             else:
                 states = np.stack([read[place][0] for place in places])
-                found = self._laser.recommend(histories, k, exclude_seen=exclude_seen, only=allowed, without=barred, states=states)
+                found = self._laser.recommend(histories, k, exclude_seen=exclude_seen, only=allowed, states=states)
             for place, row in zip(places, found, strict=True):
                 question = questions[place]
                 kept = [entry for entry in row if entry.item_id not in question.without][: question.k]
@@ -218,6 +227,14 @@ class Ranking:
                 found.append(((title != whole, not title.startswith(whole), len(title), item.item_id), item))
         return [item for _, item in nsmallest(k, found, key=lambda entry: entry[0])]
 
+    def item_map(self) -> ItemMap:
+        """Lay the items out that answers may hold; done once for each state of them."""
+        unavailable = self.shelf.unavailable(time.time_ns() // 1000)
+        state = (self.followed, len(unavailable))  # between two changes items only pass their time, one after the other
+        if self._map is None or self._map[0] != state:
+            self._map = state, self._laser.item_map(MAPPED, without=unavailable)
+        return self._map[1]
+
     def _reason(self, item_id: str) -> Reason:
         return "new_item" if self._laser.is_cold(item_id) else "personal"
 
@@ -226,36 +243,32 @@ class Ranking:
         named = [*(() if question.texts else question.history), *sorted(question.only or ()), *sorted(question.without)]
         return list(dict.fromkeys(item_id for item_id in named if item_id not in self.shelf))
 
-    def _allowed(self, only: frozenset[str] | None, conditions: Sequence[Condition], unavailable: set[str]) -> set[str] | None:
-        """Return the ids that a list may hold; None where all that are available may be."""
-        matching = self.shelf.matching(conditions)
-        if only is not None:
-            named = {item_id for item_id in only if item_id in self.shelf}
-            matching = named if matching is None else matching & named
-        return None if matching is None else matching - unavailable
-
-    def _answer_by_popularity(self, question: Question, unavailable: set[str]) -> Answer:
+    def _answer_by_popularity(self, question: Question, now: int) -> Answer:
         if self._by_popularity is None:
             # Of equally popular items the earlier one of the catalogue comes first: sorting keeps their order.
-            ids = (item.item_id for item in self.shelf.values())
-            self._by_popularity = sorted(ids, key=lambda item_id: -self._popular.get(item_id, 0))
-        allowed = self._allowed(question.only, question.conditions, unavailable)
-        left_out = unavailable | question.without | (set(question.history) if question.exclude_seen and not question.texts else set())
-        candidates = (item_id for item_id in self._by_popularity if item_id not in left_out and (allowed is None or item_id in allowed))
+            places = enumerate(self._laser.item_ids)
+            self._by_popularity = sorted(((item_id, place) for place, item_id in places), key=lambda one: -self._popular.get(one[0], 0))
+        allowed = self.choices.allowed(question.only, question.conditions, now)
+        left_out = question.without | (set(question.history) if question.exclude_seen and not question.texts else set())
+        candidates = (item_id for item_id, place in self._by_popularity if item_id not in left_out and (allowed is None or allowed[place]))
         chosen = islice(candidates, question.k)
         picks = [Pick(self.shelf[item_id], float(self._popular.get(item_id, 0)), "popular") for item_id in chosen]
         return Answer(picks, self._unknown(question))
 
-    def _encode(self, histories: Mapping[int, tuple[str, ...]]) -> dict[int, tuple[NDArray[np.float32], int | None, bool]]:
-        """Return for each place its history's state, its expert, and whether both were kept; what was not is read in one pass."""
-        keys = {place: self._key(history) for place, history in histories.items()}
+    def _encode(self, histories: Mapping[int, tuple[tuple[str, ...], bool]]) -> dict[int, tuple[NDArray[np.float32], int | None, bool]]:
+        """Return for each place its history's state, its expert, and whether both were kept; what was not is read in one pass.
+
+        Of each history is given whether the prefix knows it; those whose prefix does not are read in a pass of their own.
+        """
+        keys = {place: self._key(*history) for place, history in histories.items()}
         kept = {key: self._states[key] for key in keys.values() if key in self._states}
         new = {key: histories[place] for place, key in keys.items() if key not in kept}
         fresh: dict[bytes, tuple[NDArray[np.float32], int | None]] = {}
-        if new:
-            encoded = self._laser.encode_histories(list(new.values()))
-            experts: Sequence[int | None] = encoded.experts or [None] * len(new)
-            fresh = {key: (state, expert) for key, state, expert in zip(new, encoded.states, experts, strict=True)}
+        for prefix in {known for _, known in new.values()}:
+            alike = {key: history for key, (history, known) in new.items() if known == prefix}
+            encoded = self._laser.encode_histories(list(alike.values()), collaborative_prefix=prefix)
+            experts: Sequence[int | None] = encoded.experts or [None] * len(alike)
+            fresh |= {key: (state, expert) for key, state, expert in zip(alike, encoded.states, experts, strict=True)}
         for key in keys.values():
             if key in kept:
                 self._states.move_to_end(key)
@@ -265,9 +278,9 @@ class Ranking:
             self._states.popitem(last=False)
         return {place: (*(kept.get(key) or fresh[key]), key in kept) for place, key in keys.items()}
 
-    def _key(self, history: Iterable[str]) -> bytes:
-        """Return what a history's state depends on, hashed: its items, and which version of each one's text."""
-        digest = hashlib.blake2b(digest_size=16)
+    def _key(self, history: Iterable[str], prefix: bool) -> bytes:
+        """Return what a history's state depends on, hashed: its items, the version of each one's text, and whether the prefix knows it."""
+        digest = hashlib.blake2b(b"" if prefix else b"without", digest_size=16)
         for item_id in history:
             item = self.shelf.get(item_id)
             if item is not None:

@@ -35,6 +35,12 @@ class ServingSettings(BaseModel):
     store_threads: int = Field(4, ge=1, le=64)
     """Threads, and connections, that wait for the database."""
 
+    text_memory: float | None = Field(None, gt=0, le=2.0**30)
+    """GiB of encoded texts that each model keeps in memory; what does not fit is read from the disk. When unset half of the free memory, \
+divided by `processes`."""
+    processes: int = Field(1, ge=1)
+    """Services on this machine, which share its memory."""
+
     not_interest: tuple[str, ...] = ("impression",)
     """Kinds of events that are kept and are no interest in the item."""
     dislike: tuple[str, ...] = ("dislike",)
@@ -80,6 +86,20 @@ class ServingSettings(BaseModel):
         if self.batch > self.queue_requests:
             raise ValueError(f"batch must not exceed queue_requests; received {self.batch} and {self.queue_requests}")
         return self
+
+    @property
+    def text_share(self) -> float | None:
+        """GiB that a model's encoded texts may take; None where the model decides."""
+        if self.text_memory is not None or self.processes == 1:
+            return self.text_memory
+        from laserrec.system.resources import available_memory  # brings torch, which the commands for keys and backups do without
+
+        return available_memory() / 2 / self.processes / 2**30
+
+    @property
+    def no_interest(self) -> list[str]:
+        """Kinds of events that are no interest in the item: those of `not_interest` and dislikes."""
+        return [*self.not_interest, *self.dislike]
 
     def counts_as(self, kind: str) -> CountsAs:
         """Return what an event of a kind says of the user."""

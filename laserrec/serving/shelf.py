@@ -46,14 +46,18 @@ class Condition:
 
 
 class Shelf:
-    """All items by id. One thread changes it; others may look up single items meanwhile."""
+    """All items by id. One thread changes it; others may look up single items meanwhile.
+
+    Attributes:
+        changes: rises whenever an item is put, dropped, or past its time.
+    """
 
     def __init__(self, catalogue: Iterable[Mapping[str, str]]) -> None:
         """Put a model's catalogue on the shelf: each item its `item_id` and attributes."""
         self._items: dict[str, Item] = {}
-        self._hidden: set[str] = set()
+        self._unavailable: set[str] = set()
         self._expiring: list[tuple[int, str]] = []
-        self._expired: set[str] = set()
+        self.changes = 0
         # By attribute and value, made when an attribute is first filtered by: titles alone would take as much memory as all the rest.
         self._index: dict[str, dict[str, set[str]]] = {}
         for entry in catalogue:
@@ -81,7 +85,7 @@ class Shelf:
         self.drop(item.item_id)
         self._items[item.item_id] = item
         if item.hidden:
-            self._hidden.add(item.item_id)
+            self._unavailable.add(item.item_id)
         if item.available_until is not None:
             heapq.heappush(self._expiring, (item.available_until, item.item_id))
         for attribute, index in self._index.items():
@@ -91,20 +95,21 @@ class Shelf:
     def drop(self, item_id: str) -> None:
         """Take an item off the shelf, if it is there."""
         before = self._items.pop(item_id, None)
-        self._hidden.discard(item_id)
-        self._expired.discard(item_id)
+        self._unavailable.discard(item_id)
+        self.changes += 1
         for attribute, index in self._index.items():
             if before is not None and attribute in before.attributes:
                 index[before.attributes[attribute]].discard(item_id)
 
     def unavailable(self, now: int) -> set[str]:
-        """Return the ids that no answer may hold at a time, in microseconds since 1970."""
+        """Return the ids that no answer may hold at a time, in microseconds since 1970; the set is the shelf's own."""
         while self._expiring and self._expiring[0][0] <= now:
             until, item_id = heapq.heappop(self._expiring)
             item = self._items.get(item_id)
             if item is not None and item.available_until == until:  # else it was changed since
-                self._expired.add(item_id)
-        return self._hidden | self._expired
+                self._unavailable.add(item_id)
+                self.changes += 1
+        return self._unavailable
 
     def matching(self, conditions: Iterable[Condition]) -> set[str] | None:
         """Return the ids of items that match all conditions; None where there is no condition."""

@@ -184,12 +184,6 @@ class SharedBlocks:
         with self._lock:
             return self._shortest_first(blocks[(self._places[blocks] == NOWHERE) & (self.lengths[blocks] > 0)])
 
-    def complete(self, blocks: Blocks) -> bool:
-        """Tell whether every one of some texts is encoded."""
-        with self._lock:
-            known = (self._arena.first.numpy()[blocks] >= 0) | (self._places[blocks] != NOWHERE) | (self.lengths[blocks] == 0)
-        return bool(known.all())
-
     def seconds(self, blocks: Blocks) -> float:
         """Return the seconds of encoding some texts, by those who wrote them, and of all that was encoded into memory here."""
         with self._lock:
@@ -234,16 +228,6 @@ class SharedBlocks:
         return 1 + np.flatnonzero(self._uses[1:])
 
     # --- what memory has ---
-
-    def require(self, blocks: Blocks, log: Callable[[int], None]) -> None:
-        """Encode those of the blocks into memory that are encoded nowhere yet; `log` gets how many are done."""
-        with self._lock:
-            absent = self._absent(blocks[self._places[blocks] == NOWHERE])
-        done = 0
-        for part, rows in self._encoded(absent):
-            with self._lock:
-                self._put(part, rows)
-            log(done := done + len(part))
 
     def hold(self, blocks: Tensor, real: Tensor) -> Held:
         """Have blocks in memory, all at once.

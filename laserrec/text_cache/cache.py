@@ -122,11 +122,6 @@ class TextCache:
         return cache_bytes(self.tokens, self.decoder)
 
     @property
-    def complete(self) -> bool:
-        """Whether every text is encoded."""
-        return self._shared.complete(self._blocks)
-
-    @property
     def seconds(self) -> float:
         """What encoding the texts took, in this process or in those that kept them."""
         return self._shared.seconds(self._blocks)
@@ -155,13 +150,6 @@ class TextCache:
             CheckpointError: the store cannot be written to, or does not keep what is written.
         """
         self._shared.write(self._blocks, log)
-
-    def require(self, items: Tensor, log: Callable[[int], None] = lambda _: None) -> None:
-        """Encode into memory those of the texts (indices int64 [n], any order, repeats allowed) that are not encoded yet.
-
-        `log` gets the number of texts that are encoded so far.
-        """
-        self._shared.require(self._of_item[items.cpu()].unique().numpy(), log)
 
     def count_tokens(self, items: Tensor, mask: Tensor) -> Tensor:
         """Return the number of the texts' tokens in each history, int64 [B], on the items' device; arguments as in `gather`."""

@@ -261,7 +261,7 @@ def test_python_takes_a_run_as_the_command_line_does(laserrec: Run, shop: Path) 
     shown = json.loads(laserrec("recommend", "run", "--items", "item-1", "--json")[1])
     assert [item["item_id"] for item in shown["recommendations"]] == [item.item_id for item in found[0]]
     (shop / "run" / "model").rename(shop / "moved")
-    with pytest.raises(CheckpointError, match=r"run holds no trained model yet\. It was begun with: laserrec"):
+    with pytest.raises(CheckpointError, match=r"run holds no trained model yet\. Resume it; it was begun with: laserrec"):
         Laser.load("run")
     assert "holds no trained model yet" in laserrec("recommend", "run", "--items", "item-1")[2]
 

@@ -197,7 +197,7 @@ def test_ctrl_c_says_how_to_go_on(shop: Path, laserrec: Run) -> None:
     assert stopped.stderr.splitlines()[-1] == "Stopped. What is done is kept; continue with: laserrec train --out again --resume"
     code, _, err = laserrec("recommend", "again", "--items", "item-1")
     assert code == 1
-    assert "again holds no trained model yet. It can be finished: resume `laserrec train` into again." in err
+    assert "again holds no trained model yet. Resume it; it was begun with: laserrec train" in err
     assert json.loads((shop / "again" / "run.json").read_text())["seconds"] > 0
 
 

@@ -9,7 +9,7 @@ from analysis.routing import associate, normalised_information
 from sklearn.metrics import normalized_mutual_info_score
 
 from laserrec.data.ragged import Ragged
-from laserrec.report.item_map import OTHER
+from laserrec.laser.item_map import OTHER
 
 
 def test_normalised_information() -> None:

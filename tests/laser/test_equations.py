@@ -111,7 +111,6 @@ def mformer(**changes: Any) -> MFormer:  # noqa: ANN401 - settings of any type
         length=3,
         memory_width=4,
         llm_width=6,
-        start_at_zero=False,
     )
     tiny.liven(built)
     return built
@@ -166,7 +165,7 @@ def test_share_of_dropped_states() -> None:
 
 
 def test_linear_prefix_projects_the_mean_state() -> None:
-    module = LinearPrefix(length=2, memory_width=2, llm_width=1, start_at_zero=False)
+    module = LinearPrefix(length=2, memory_width=2, llm_width=1)
     with torch.no_grad():
         module.projection.weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 10.0]]))
         module.projection.bias.copy_(torch.tensor([0.5, 0.0]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,14 @@ from torch import Tensor
 
 from laserrec.errors import ConfigError
 from laserrec.laser.prefix_first import PrefixFirst
-from laserrec.laser.reader import ReadOut
+from laserrec.laser.read_outs import ReadOutName
 from laserrec.laser.text_first import TextFirst
 from laserrec.llm.backbone import Backbone
 from laserrec.llm.decoder import RotaryDecoder
 from laserrec.text_cache import encoder as text_blocks
 from laserrec.text_cache.cache import TextCache
 from laserrec.text_cache.disk import DiskStore
+from laserrec.text_cache.encoder import Encoder
 
 BUILT = {kind: tiny.backbone(kind) for kind in tiny.ROTARY}
 INSTRUCTION = BUILT["qwen2"].tokenize("Buys:\n")
@@ -106,18 +108,23 @@ def test_position_matters(llm: Backbone) -> None:
     assert not torch.allclose(forth, back, atol=1e-3)
 
 
+def gather(cache: TextCache, items: Sequence[int]) -> None:
+    """Have the texts of some items in memory."""
+    cache.gather(torch.tensor(items)[:, None], torch.ones(len(items), 1, dtype=torch.bool))
+
+
 def test_however_the_cache_was_filled(llm: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     items, mask = tiny.batch(HISTORIES)
     virtual = virtual_tokens(len(HISTORIES))
     at_once = TextCache(llm, INSTRUCTION, LINES)
-    at_once.require(torch.arange(len(LINES)))
+    gather(at_once, range(len(LINES)))
     expected = TextFirst(at_once, "suffix").read(items, mask, virtual)
 
     one_by_one = TextCache(llm, INSTRUCTION, LINES)
     for item in (3, 0, 0, 5, 1, 4, 2):
-        one_by_one.require(torch.tensor([item]))
+        gather(one_by_one, [item])
     few = TextCache(llm, INSTRUCTION, LINES[:2])
-    few.require(torch.tensor([1]))
+    gather(few, [1])
     extended = few.extended(LINES[2:])
     kept = TextCache(llm, INSTRUCTION, LINES)
     kept.open(DiskStore.under(tmp_path), writes=True)
@@ -127,24 +134,22 @@ def test_however_the_cache_was_filled(llm: Backbone, tmp_path: Path, monkeypatch
     on_demand = TextCache(llm, INSTRUCTION, LINES)
     monkeypatch.setattr(text_blocks, "ENCODE_TOKENS", 1)
     single = TextCache(llm, INSTRUCTION, LINES)
-    single.require(torch.arange(len(LINES)))
+    gather(single, range(len(LINES)))
     for cache in (one_by_one, extended, kept, loaded, on_demand, single):
         close(TextFirst(cache, "suffix").read(items, mask, virtual), expected)
         assert len(cache) == len(LINES)
     assert torch.equal(TextFirst(loaded, "suffix").read(items, mask, virtual), expected)
-    assert loaded.complete
-    assert at_once.complete
+    assert not loaded.missing
 
 
-def test_nothing_is_encoded_twice(llm: Backbone) -> None:
+def test_nothing_is_encoded_twice(llm: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = TextCache(llm, INSTRUCTION, LINES)
-    cache.require(torch.tensor([1, 1, 3]))
-    assert not cache.complete
-    encoded: list[int] = []
-    cache.require(torch.tensor([3, 4, 1]), encoded.append)
-    assert not encoded
-    cache.require(torch.tensor([3, 0, 1, 5]), encoded.append)
-    assert encoded == [2]
+    encoded, encode = list[int](), Encoder.encode
+    monkeypatch.setattr(Encoder, "encode", lambda self, texts, *rest: (encoded.append(len(texts)), encode(self, texts, *rest))[1])
+    for items, new in (([1, 1, 3], [2]), ([3, 4, 1], []), ([3, 0, 1, 5], [2])):
+        encoded.clear()
+        gather(cache, items)
+        assert encoded == new
 
 
 def test_other_lists_of_texts_read_the_same() -> None:
@@ -245,7 +250,7 @@ def test_too_many_layers() -> None:
 
 @pytest.mark.parametrize("kind", [*tiny.ROTARY, "gpt2"])
 @pytest.mark.parametrize("read_out", ["suffix", "mean", "last"])
-def test_prefix_first_is_the_whole_prompt(kind: str, read_out: ReadOut) -> None:
+def test_prefix_first_is_the_whole_prompt(kind: str, read_out: ReadOutName) -> None:
     llm = BUILT.get(kind) or tiny.backbone(kind)
     virtual = virtual_tokens(len(HISTORIES))
     numbered = [[[*line, number] for number in range(9)] for line in LINES]

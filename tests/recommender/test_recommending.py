@@ -16,6 +16,7 @@ from small_shop import IDS, RING, after
 from laserrec import Dataset, Laser
 from laserrec.errors import DataError, UnknownIdError
 from laserrec.laser.folder import ModelFolder
+from laserrec.laser.item_map import principal_plane
 from laserrec.laser.system import LaserSystem
 
 UNTITLED = IDS.index("untitled")
@@ -284,3 +285,43 @@ def test_another_dataset_is_not_evaluated(laser: Laser, data: Dataset) -> None:
     laser.add_items([{"item_id": "new", "title": "New"}])
     with pytest.raises(DataError, match="The catalogue has changed"):
         laser.evaluate(data)
+
+
+def test_histories_that_the_prefix_does_not_know(trained: Laser) -> None:
+    history = ["tent", "stove", "map"]
+    encoded = trained.encode_histories([history], collaborative_prefix=False)
+    (found,) = trained.recommend([history], k=100, exclude_seen=False, states=encoded.states)
+    (expected,) = trained.explain([history], [IDS])
+    scores = {item.item_id: item.score for item in found}
+    assert [scores[one.item_id] for one in expected] == pytest.approx([one.without_prefix for one in expected], abs=1e-4)
+    assert any(abs(one.prefix_moves or 0) > 1e-3 for one in expected)
+
+
+def test_the_map_holds_what_is_left_of_the_catalogue_evenly(laser: Laser) -> None:
+    found = laser.item_map()
+    assert (found.catalogue, list(found.item_ids)) == (len(IDS), IDS)
+    assert [found.titles[IDS.index(item_id)] for item_id in ("map", "untitled")] == ["Map of the Alps", "untitled"]
+    places, explained = principal_plane(laser.item_vectors())
+    np.testing.assert_allclose(found.places, places, atol=1e-6)
+    assert found.explained == pytest.approx(explained)
+    laser.remove_items(["stove"])
+    few = laser.item_map(4, without={"tent"})
+    assert (few.catalogue, list(few.item_ids)) == (10, ["bag", "bottle", "spade", "never-bought"])  # places 0, 3, 6 and 9 of what is left
+    assert few.places.shape == (4, 2)
+    assert laser.item_map(without=laser.item_ids).places.shape == (0, 2)
+    for limit in (0, 2.5):
+        with pytest.raises(DataError, match=r"limit = .*whole number from 1"):
+            laser.item_map(limit)  # type: ignore[arg-type]
+    with pytest.raises(UnknownIdError):
+        laser.item_map(without=["tents"])
+
+
+def test_a_mask_chooses_as_the_ids_do(trained: Laser) -> None:
+    chosen = IDS[2:9:2]
+    mask = np.array([item_id in chosen for item_id in trained.item_ids])
+    assert trained.recommend([["tent"], ["map"]], k=3, only=mask) == trained.recommend([["tent"], ["map"]], k=3, only=chosen)
+    assert trained.recommend_texts([["Boat"]], k=3, only=mask) == trained.recommend_texts([["Boat"]], k=3, only=chosen)
+    with pytest.raises(DataError, match=r"Received only = bool \[3\]; expected is bool \[12\], an entry for each of item_ids"):
+        trained.recommend([["tent"]], only=mask[:3])
+    with pytest.raises(DataError, match=r"Received only = int64 \[12\]"):
+        trained.recommend([["tent"]], only=mask.astype(np.int64))

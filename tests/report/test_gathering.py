@@ -9,17 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.decomposition import PCA
 
+from laserrec.baselines.collection import DEMONSTRATED
 from laserrec.comparison.compare import compare_runs
 from laserrec.data.dataset import Dataset
 from laserrec.errors import CheckpointError, DataError
 from laserrec.evaluation.metrics import Evaluation
 from laserrec.report.fits import read_fits
 from laserrec.report.gather import Report, gather
-from laserrec.report.item_map import OTHER, item_kinds, principal_plane
 from laserrec.report.population import Histogram
-from laserrec.runs.demo import BASELINES
 from laserrec.runs.folder import RunFolder
 
 
@@ -38,26 +36,6 @@ def test_bars_begin_and_end_where_counts_do() -> None:
     assert Histogram.of(np.array([0, 0, 1])) == Histogram(["0", "1"], [2, 1])
     assert Histogram.of(np.array([700_000])).labels == ["700,000–999,999"]
     assert Histogram.of(np.empty(0, np.int64)) == Histogram([], [])
-
-
-def test_principal_plane_is_that_of_pca() -> None:
-    vectors = np.random.default_rng(0).normal(size=(50, 8)).astype(np.float32) @ np.diag([5, 3, 1, 1, 1, 1, 1, 1]).astype(np.float32)
-    reference = PCA(2).fit(vectors)
-    expected = reference.transform(vectors)
-    places, explained = principal_plane(vectors)
-    np.testing.assert_allclose(np.abs(places), np.abs(expected), rtol=1e-3, atol=1e-3)
-    assert explained == pytest.approx(tuple(reference.explained_variance_ratio_), rel=1e-4)
-    assert principal_plane(np.ones((3, 4), np.float32))[1] == (0, 0)
-
-
-def test_kinds_of_items() -> None:
-    paths = [{"title": "t", "category": f"Shop & Co {word} more", "id": str(place)} for place, word in enumerate(["Tents,", "Pans"] * 5)]
-    assert item_kinds(paths) == ("category", ["Tents", "Pans"] * 5)
-    genres = [{"genre": genre} for genre in ["Drama War", "Drama", "Comedy", "Crime"]] + [{}]
-    assert item_kinds(genres) == ("genre", ["Drama", "Drama", "Comedy", "Crime", OTHER])
-    assert item_kinds([{"brand": f"b{place}"} for place in range(40)]) == (None, [])
-    assert item_kinds([{"brand": "one"}] * 9) == (None, [])
-    assert item_kinds([{"title": "one"}, {"title": "two"}]) == (None, [])
 
 
 def test_fits_in_order_with_the_epoch_that_was_kept(report: Report, demonstrated: Path) -> None:
@@ -85,7 +63,7 @@ def test_a_damaged_log_is_told(text: str, demonstrated: Path, tmp_path: Path) ->
 
 def test_figures_are_those_of_the_comparison(report: Report, demonstrated: Path) -> None:
     run = demonstrated / "run"
-    expected = compare_runs([run, *(run / name for name in sorted(baseline.name for baseline in BASELINES))])
+    expected = compare_runs([run, *(run / name for name in sorted(baseline.name for baseline in DEMONSTRATED))])
     assert report.compared.as_dict() == expected.as_dict()
 
 
@@ -93,7 +71,7 @@ def test_others_stand_beside_the_run_and_seeds_are_one_model(copied: Path, seede
     run, sasrec = copied / "run", copied / "elsewhere" / "sasrec"
     shutil.copytree(run / "sasrec", sasrec)
     shutil.copy(run / "run.json", sasrec.parent)
-    below = [run / name for name in sorted(baseline.name for baseline in BASELINES)]
+    below = [run / name for name in sorted(baseline.name for baseline in DEMONSTRATED)]
     found = gather(RunFolder.open(run), others=[seeded, sasrec, run / "popularity"])
     named = [run, seeded, sasrec, run / "popularity", *(path for path in below if path.name != "popularity")]
     assert found.compared.as_dict() == compare_runs(named).as_dict()

@@ -200,7 +200,7 @@ def test_an_error_of_ours_leaves_no_trace_in_the_answer(client: TestClient, monk
     def broken(*_: object) -> None:
         raise RuntimeError("a secret of the inside")
 
-    monkeypatch.setattr(service._ranking._laser, "recommend", broken)
+    monkeypatch.setattr(service.core.ranking._laser, "recommend", broken)
     answer = client.post("/v1/recommendations", json={"items": ["tent"]})
     assert (answer.status_code, answer.json()) == (500, {"error": "internal", "message": "The service failed; its log says more."})
     assert client.post("/v1/recommendations", json={"items": []}).status_code == 200
@@ -212,8 +212,8 @@ def test_a_store_that_fails_is_a_503_and_not_ready(client: TestClient, monkeypat
     def broken(*_: object) -> None:
         raise StoreError("The store postgresql://a:***@b does not answer")
 
-    monkeypatch.setattr(service._store, "history", broken)
-    monkeypatch.setattr(service._store, "access_keys", broken)
+    monkeypatch.setattr(service.core.store, "history", broken)
+    monkeypatch.setattr(service.core.store, "access_keys", broken)
     answer = client.post("/v1/recommendations", json={"user_id": "anna"})
     assert (answer.status_code, answer.json()["error"]) == (503, "store")
     assert "postgresql" not in answer.text
@@ -226,13 +226,13 @@ def test_too_much_at_once_is_refused_with_when_to_come_back_and_late_answers_are
     with running(laser, f"sqlite:///{tmp_path / 'a.db'}", **limits) as client:
         service = client.app.state.service  # type: ignore[attr-defined]
         released = threading.Event()
-        service._engine.run(lambda: released.wait(20))
+        service.core.engine.run(lambda: released.wait(20))
         begun = time.monotonic()
         answers: list[int] = []
         batch = {"requests": [{"items": ["tent"]}] * 4}
         thread = threading.Thread(target=lambda: answers.append(client.post("/v1/recommendations/batch", json=batch).status_code))
         thread.start()
-        while service._engine.waiting < 4:
+        while service.core.engine.waiting < 4:
             time.sleep(0.005)
         for path, body in (("/v1/recommendations", {"items": ["map"]}), ("/v1/recommendations/batch", batch)):
             refused = client.post(path, json=body)
@@ -242,6 +242,6 @@ def test_too_much_at_once_is_refused_with_when_to_come_back_and_late_answers_are
         assert answers == [504]
         assert 0.6 <= time.monotonic() - begun < 3
         released.set()
-        while service._engine.waiting:
+        while service.core.engine.waiting:
             time.sleep(0.005)
         assert client.post("/v1/recommendations", json={"items": ["map"]}).status_code == 200

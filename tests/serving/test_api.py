@@ -6,7 +6,9 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from shop_service import running
@@ -282,6 +284,65 @@ def test_hidden_items_and_those_past_their_time_are_in_no_answer(client: TestCli
     assert {"boat", "map"} <= set(ids(ask(client, items=["tent"], k=20)))
 
 
+def test_the_map_is_the_models_without_what_is_hidden(client: TestClient, laser: Laser) -> None:
+    def column(name: str) -> list[Any]:
+        found: list[Any] = client.get("/v1/map").json()[name]
+        return found
+
+    assert client.get("/v1/map").headers["Content-Type"] == "application/json"
+    expected = laser.item_map(without=["kite"])
+    assert client.patch("/v1/items/kite", json={"hidden": True}).status_code == 200
+    answer = client.get("/v1/map", params={"model": "default"}).json()
+    assert (answer["catalogue"], answer["item_ids"], answer["titles"]) == (11, list(expected.item_ids), list(expected.titles))
+    np.testing.assert_allclose(np.array([answer["x"], answer["y"]]).T, expected.places, atol=5e-5)
+    assert answer["explained"] == pytest.approx(expected.explained)
+    codes = [0, 2, 0, 2, 0, 2, 2, 2, 1, 1, 0]  # of IDS without the kite
+    assert answer["attributes"] == [{"name": "brand", "kinds": ["Alp", "Dig", "other"], "codes": codes}]
+    soon = datetime.now(UTC) + timedelta(seconds=0.5)
+    client.patch("/v1/items/map", json={"available_until": soon.isoformat()})
+    assert "map" in column("item_ids")
+    time.sleep(max(0, (soon - datetime.now(UTC)).total_seconds()) + 0.01)
+    assert "map" not in column("item_ids")
+    assert client.get("/v1/map", params={"model": "none"}).status_code == 422
+
+
+HOSTILE = (
+    "a/b",
+    "/",
+    "a/similar",
+    "../users/x/history",
+    "100% wool",
+    "%2F",
+    "a%2Fb",
+    "?k=1#x",
+    "x;y=1",
+    "ä日\U0001f9e6",
+    "<b>'\"\\",
+    " x ",
+)
+"""Ids that mean something in a path, in HTML or in SQL."""
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_any_id_is_one_segment_of_a_path(client: TestClient, name: str) -> None:
+    path = quote(name, safe="")
+    assert client.put(f"/v1/items/{path}", json={"attributes": {"title": "Thing"}}).json()["item_id"] == name
+    assert client.get(f"/v1/items/{path}").json()["title"] == "Thing"
+    assert client.get(f"/v1/items/{path}/similar?k=2").json()["items"]
+    assert client.patch(f"/v1/items/{path}", json={"hidden": True}).json()["hidden"]
+    take(client, name, "tent", name)
+    history = client.get(f"/v1/users/{path}/history").json()
+    assert (history["user_id"], [event["item_id"] for event in history["events"]]) == (name, ["tent", name])
+    assert client.delete(f"/v1/users/{path}").json() == {"user_id": name, "events": 2}
+    assert client.delete(f"/v1/items/{path}").json()["item_id"] == name
+    assert client.get(f"/v1/items/{path}").status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/v1/items/%00", "/v1/items/%ff", "/v1/items/a%0Ab", f"/v1/items/{'%41' * 257}"])
+def test_a_path_that_holds_no_id_is_refused(client: TestClient, path: str) -> None:
+    assert client.get(path).status_code == 422
+
+
 def test_searching_by_title_and_by_meaning(client: TestClient, laser: Laser) -> None:
     def search(**parameters: str | int) -> list[str]:
         return ids(client.get("/v1/items", params=parameters).json())
@@ -303,18 +364,28 @@ def test_what_does_not_exist_is_said_in_words(client: TestClient) -> None:
 WRONG: list[tuple[str, str, Any, str]] = [
     ("post", "/v1/recommendations", {}, "exactly one of user_id, items and texts"),
     ("post", "/v1/recommendations", {"items": ["tent"], "texts": ["a"]}, "exactly one of user_id, items and texts"),
-    ("post", "/v1/recommendations", {"items": ["tent"], "explained": True}, "body.explained: Extra inputs are not permitted"),
+    (
+        "post",
+        "/v1/recommendations",
+        {"items": ["tent"], "explained": True},
+        "body.explained: unknown field; known are user_id, items",
+    ),
     ("post", "/v1/recommendations", {"items": ["tent"], "k": 0}, "body.k: Input should be greater than or equal to 1"),
     ("post", "/v1/recommendations", {"items": ["tent"], "k": 201}, "Received k = 201; at most 200 are allowed."),
     ("post", "/v1/recommendations", {"items": ["tent"] * 1001}, "the length of items = 1001; at most 1000"),
     ("post", "/v1/recommendations", {"texts": ["a" * 2001]}, "characters of a text in texts = 2001; at most 2000"),
     ("post", "/v1/recommendations", {"items": ["a\u0000b"]}, "String should match pattern"),
     ("post", "/v1/recommendations", {"items": ["a" * 257]}, "at most 256 characters"),
-    ("post", "/v1/recommendations", {"items": ["tent"], "filter": {"a": {"is": 1}}}, "body.filter.a.is: Extra inputs"),
+    ("post", "/v1/recommendations", {"items": ["tent"], "filter": {"a": {"is": 1}}}, "body.filter.a.is: unknown field; known are equals"),
     ("post", "/v1/recommendations/batch", {"requests": [{"items": ["tent"]}] * 257}, "the number of requests = 257; at most 256"),
     ("post", "/v1/events", {"events": []}, "at least 1 item"),
     ("post", "/v1/events", {"events": [{"user_id": "a", "item_id": "b", "time": "2024-01-01T00:00:00"}]}, "should have timezone info"),
-    ("post", "/v1/events", {"events": [{"user_id": "a", "item_id": "b", "when": 1}]}, "body.events.0.when: Extra inputs"),
+    (
+        "post",
+        "/v1/events",
+        {"events": [{"user_id": "a", "item_id": "b", "when": 1}]},
+        "body.events.0.when: unknown field; known are",
+    ),
     ("put", "/v1/items/boat", {"attributes": {"brand": "Alp"}}, "must hold a title"),
     ("put", "/v1/items/boat", {"attributes": {"title": "Boat", "price": True}}, "body.attributes.price: Input should be a valid string"),
     ("put", "/v1/items/boat", {"attributes": {"title": "a" * 2001}}, "characters of the attribute 'title' = 2001"),

@@ -97,3 +97,21 @@ def test_users_are_found_by_how_their_ids_begin(client: TestClient) -> None:
     assert client.get("/v1/users?query=ann&k=1").json() == {"user_ids": ["anna"]}
     assert client.get("/v1/users?query=An").json() == {"user_ids": []}
     assert client.get("/v1/users?k=201").status_code == 422
+
+
+def test_without_the_collaborative_prefix_scores_are_those_that_explanations_name(client: TestClient) -> None:
+    body = {"items": ["tent", "stove"], "k": 20, "preview": True}
+    explained = ask(client, **body, explain=True)["items"]
+    for _ in range(2):  # read, and then kept
+        bare = {item["item_id"]: item["score"] for item in ask(client, **body, collaborative_prefix=False)["items"]}
+        assert bare == pytest.approx({item["item_id"]: item["why"]["without_prefix"] for item in explained}, abs=1e-4)
+        known = {item["item_id"]: item["score"] for item in ask(client, **body)["items"]}
+        assert known == pytest.approx({item["item_id"]: item["score"] for item in explained}, abs=1e-4)
+    both = {"requests": [body, {**body, "collaborative_prefix": False}]}
+    answers = client.post("/v1/recommendations/batch", json=both).json()["answers"]
+    for answer, expected in zip(answers, (known, bare), strict=True):
+        assert {item["item_id"]: item["score"] for item in answer["items"]} == pytest.approx(expected, abs=1e-4)
+    for wrong in ({"items": ["tent"], "explain": True}, {"texts": ["tent"]}):
+        refused = client.post("/v1/recommendations", json={**wrong, "collaborative_prefix": False})
+        assert refused.status_code == 422
+        assert "collaborative_prefix = false needs a history of item ids, and no explain" in refused.json()["message"]

@@ -61,4 +61,4 @@ def test_the_commands_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyP
     finally:
         if served.process is not None:
             served.kill()
-    assert (done.count("laserrec"), done.count("curl")) == (5, 16)
+    assert (done.count("laserrec"), done.count("curl")) == (6, 18)

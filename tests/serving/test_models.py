@@ -35,13 +35,13 @@ def named(client: TestClient, user_id: str) -> tuple[str, list[str]]:
 
 
 def test_users_are_kept_to_one_model_in_proportion_to_the_shares() -> None:
-    models = Models(tuple(Model(name, "1", share, None) for name, share in (("a", 3.0), ("none", 0.0), ("b", 1.0))))  # type: ignore[arg-type]
+    models = Models(tuple(Model(name, "1", share, None, "") for name, share in (("a", 3.0), ("none", 0.0), ("b", 1.0))))  # type: ignore[arg-type]
     chosen = [models.of(f"user-{place}").name for place in range(4000)]
     assert chosen == [models.of(f"user-{place}").name for place in range(4000)]
     assert set(chosen) == {"a", "b"}
     assert abs(chosen.count("b") / 4000 - 0.25) < 0.03  # four standard deviations
     with pytest.raises(ConfigError, match="nobody would be answered"):
-        Models(tuple(Model(name, "1", 0.0, None) for name in "ab"))  # type: ignore[arg-type]
+        Models(tuple(Model(name, "1", 0.0, None, "") for name in "ab"))  # type: ignore[arg-type]
 
 
 def test_the_interval_of_a_rate() -> None:
@@ -57,6 +57,8 @@ def test_two_models_answer_their_own_users_and_their_hits_are_counted(model_fold
         added = client.post("/v1/models", json={"name": "new", "source": str(other_folder), "share": 1})
         assert added.status_code == 200, added.text
         assert [(model["name"], model["share"]) for model in added.json()["models"]] == [("default", 0.5), ("new", 0.5)]
+        assert (added.json()["against"]["name"], added.json()["tests"]) == ("default", [])
+        assert added.json()["not_compared"] == f"{other_folder} lies in no run's folder, so no ranks of test cases are kept beside it."
         used: dict[str, int] = {"default": 0, "new": 0}
         for place in range(20):
             events = [{"user_id": f"user-{place}", "item_id": item_id} for item_id in after(place % 11, 4)]

@@ -10,11 +10,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from served import Served
 
+from laserrec.laser.item_map import ItemMap
 from laserrec.serving.access import make_key
 from laserrec.serving.api import PAGE
+from laserrec.serving.item_map import written
 from laserrec.serving.sql_store import SqlStore
 
 if TYPE_CHECKING:
@@ -79,7 +82,7 @@ def visit(browser: Browser, served: Served) -> Iterator[Callable[..., Page]]:
 
 
 def titles(page: Page, model: str = "default") -> list[str]:
-    return list(page.get_by_role("list", name=f"Recommendations of {model}").locator(".line .title").all_inner_texts())
+    return list(page.get_by_role("list", name=f"Recommendations of {model}", exact=True).locator(".line .title").all_inner_texts())
 
 
 def history(page: Page) -> list[str]:
@@ -92,7 +95,7 @@ def expected(served: Served, *items: str, k: int = 10) -> list[str]:
 
 
 def shown(page: Page, wanted: list[str]) -> None:
-    expect(page.get_by_role("list", name="Recommendations of default").locator(".line .title")).to_have_text(wanted)
+    expect(page.get_by_role("list", name="Recommendations of default", exact=True).locator(".line .title")).to_have_text(wanted)
 
 
 def accessible(page: Page) -> None:
@@ -142,7 +145,7 @@ def test_the_journey_by_keyboard(visit: Callable[..., Page], served: Served) -> 
     expect(page.locator("#list-note")).to_contain_text("against the stored history")
     expect(page.locator("#preview-words")).to_have_text("Preview: 1 added. Nothing is saved yet.")
     for place, title in enumerate(second):
-        mark = page.get_by_role("list", name="Recommendations of default").locator("li.card").nth(place).locator(".mark")
+        mark = page.get_by_role("list", name="Recommendations of default", exact=True).locator("li.card").nth(place).locator(".mark")
         by = first.index(title) - place if title in first else None
         wanted = "" if by == 0 else "camecame into the list" if by is None else f"▲{by}rose by {by}" if by > 0 else f"▼{-by}fell by {-by}"
         assert (mark.text_content() or "") == wanted, title
@@ -177,7 +180,7 @@ def test_why_in_levels(visit: Callable[..., Page], served: Served) -> None:
     page = visit("/#user=ben")
     body = {"items": ["kite", "map"], "k": 1, "explain": True, "preview": True}
     (item,) = served.ask("POST", "/v1/recommendations", body)[1]["items"]
-    button = page.get_by_role("list", name="Recommendations of default").get_by_role("button", name=f"Why {item['title']}")
+    button = page.get_by_role("list", name="Recommendations of default", exact=True).get_by_role("button", name=f"Why {item['title']}")
     button.press("Enter")
     expect(button).to_have_attribute("aria-expanded", "true")
     why = page.locator(f"#{button.get_attribute('aria-controls')}")
@@ -212,6 +215,142 @@ def test_two_models_side_by_side_or_one(visit: Callable[..., Page], served: Serv
     assert page.get_by_text("in both", exact=True).count() == 0
 
 
+def test_with_and_without_the_collaborative_prefix(visit: Callable[..., Page], served: Served) -> None:
+    page = visit("/#user=ben")
+    shown(page, expected(served, "kite", "map"))
+    name = "default without collaborative prefix"
+    page.get_by_role("combobox", name="beside").select_option(name)
+    body = {"items": ["kite", "map"], "collaborative_prefix": False, "preview": True}
+    bare = served.ask("POST", "/v1/recommendations", body)[1]["items"]
+    cards = page.get_by_role("list", name=f"Recommendations of {name}")
+    expect(cards.locator(".line .title")).to_have_text([item["title"] for item in bare])
+    ranks = {title: rank for rank, title in enumerate(titles(page), 1)}
+    for rank, item in enumerate(bare, 1):
+        card = cards.locator("li.card").nth(rank - 1)
+        assert card.get_by_text("in both", exact=True).count() == int(item["title"] in ranks)
+        there = ranks.get(item["title"], rank)
+        assert card.get_by_text(f"number {there} there").count() == int(there != rank)
+    cards.get_by_role("button", name="Why").first.press("Enter")
+    written = f"{bare[0]['score']:.2f}".replace("-", "−")
+    expect(page.locator(".why p").first).to_contain_text(f"Without the collaborative prefix the score is {written}")
+    accessible(page)
+
+
+def on_map(page: Page) -> list[str]:
+    expect(page.locator("#map-frame")).not_to_have_attribute("aria-busy", "true")
+    return list(page.locator("#map-path .title").all_inner_texts())
+
+
+def inked(page: Page) -> int:
+    """How many pixels of the map are not its background."""
+    return int(
+        page.evaluate("""() => {
+            const map = document.getElementById("map"), all = map.getContext("2d").getImageData(0, 0, map.width, map.height).data;
+            let found = 0;
+            for (let at = 0; at < all.length; at += 4) found += all[at] !== all[0] || all[at + 1] !== all[1] || all[at + 2] !== all[2];
+            return found;
+        }""")
+    )
+
+
+@pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 320)])
+def test_the_map_by_keyboard_and_as_lists(visit: Callable[..., Page], served: Served, theme: str, width: int) -> None:
+    page = visit("/#map&user=anna", theme=theme, width=width)
+    count = len(served.ask("GET", "/v1/map")[1]["item_ids"])
+    expect(page.locator("#map-note")).to_contain_text(f"All {count} items")
+    stored = [event["title"] for event in served.ask("GET", "/v1/users/anna/history")[1]["events"]]
+    expect(page.locator("#map-path .title")).to_have_text(stored)
+    assert page.locator("#map-next .title").count() > 0
+    expect(page.get_by_role("application", name=f"Map of {count} items")).to_be_visible()
+    before = inked(page)
+    assert before > 100
+
+    # An item by its title: it is chosen, and those nearest to it are listed, each of which can be chosen in turn.
+    page.get_by_role("combobox", name="Find an item").fill("stove")
+    expect(page.get_by_role("listbox", name="Find an item").get_by_role("option")).to_have_count(1)
+    page.keyboard.press("Enter")
+    expect(page.locator("#map-chosen h3")).to_have_text("Camping stove")
+    nearest = [item["title"] for item in served.ask("GET", "/v1/items/stove/similar?k=8")[1]["items"]]
+    expect(page.locator("#map-chosen .title")).to_have_text(["Camping stove", *nearest])
+    expect(page.locator("#live")).to_have_text(f"Camping stove is chosen. Nearest: {', '.join(nearest[:3])}.")
+    page.locator("#map-chosen").get_by_role("button", name=nearest[0], exact=True).press("Enter")
+    expect(page.locator("#map-chosen h3")).to_have_text(nearest[0])
+
+    # The item in the middle is the one that was chosen, so Enter chooses it again after another one.
+    page.locator("#map-path").get_by_role("button").first.press("Enter")
+    expect(page.locator("#map-chosen h3")).to_have_text(stored[0])
+    page.locator("#map").focus()
+    page.keyboard.press("+")
+    page.keyboard.press("Enter")
+    expect(page.locator("#map-chosen h3")).to_have_text(stored[0])
+    page.keyboard.press("0")
+    for _ in range(8):
+        page.keyboard.press("ArrowRight")
+    page.wait_for_timeout(200)
+    assert inked(page) < before
+    page.get_by_role("button", name="All", exact=True).click()
+
+    # One colour alone, and another user.
+    page.get_by_role("combobox", name="User").fill("ben")
+    page.keyboard.press("Enter")
+    expect(page.locator("#map-path .title")).to_have_text(["Kite", "Map of the Alps"])
+    assert page.url.endswith("#map&user=ben")
+    no_wider_than_the_window(page)
+    accessible(page)
+
+
+def test_a_map_of_a_hundred_thousand_hostile_items_moves(visit: Callable[..., Page], served: Served) -> None:
+    draw = np.random.default_rng(0)
+    count = 100_000
+    places = draw.normal(size=(count, 2)).astype(np.float32)
+    attributes = [({"kind": "<b>one</b>"}, {"kind": "two"}, {})[row % 3] for row in range(count)]
+    names = [f"{HOSTILE} {row}" if row < 10 else f"Item {row}" for row in range(count)]
+    body = written(ItemMap(2 * count, [str(row) for row in range(count)], names, places, (0.5, 0.25), attributes))
+    page = visit()
+    page.route("**/v1/map?*", lambda route: route.fulfill(body=body, content_type="application/json"))
+    page.get_by_role("link", name="Map").click()
+    expect(page.locator("#map-note")).to_contain_text("100,000 of 200,000 items, evenly spread. ")
+    expect(page.locator("#map-legend")).to_contain_text("<b>one</b>")
+    first = inked(page)
+    # Draws thirty times, each time a key was pressed; the figure itself is benchmarks/page.py's, this bound allows for a busy machine.
+    taken = page.evaluate("""() => new Promise(done => {
+        const begun = performance.now();
+        let left = 30;
+        function frame() {
+            if (!left) return done((performance.now() - begun) / 30);
+            left -= 1;
+            document.getElementById("map").dispatchEvent(new KeyboardEvent("keydown", { key: left % 2 ? "ArrowLeft" : "+" }));
+            requestAnimationFrame(frame);
+        }
+        frame();
+    })""")
+    assert taken < 500
+    assert inked(page) != first
+    page.locator("#map").press("0")
+    page.locator("#map").click(position={"x": 300, "y": 200})
+    expect(page.locator("#map-chosen .error")).to_have_text("There is no item of this id.")
+    page.get_by_role("button", name="<b>one</b>").press("Enter")
+    expect(page.get_by_role("button", name="<b>one</b>")).to_have_attribute("aria-pressed", "true")
+    expect(page.get_by_role("button", name="<b>one</b>")).to_be_focused()
+    accessible(page)
+
+
+def test_a_map_that_fails_says_so_and_can_be_asked_for_again(visit: Callable[..., Page], served: Served) -> None:
+    page = visit()
+    held: list[Route] = []
+    page.route("**/v1/map?*", lambda route: held.append(route) if not held else route.continue_())
+    page.get_by_role("link", name="Map").click()
+    expect(page.locator("#map-frame")).to_have_attribute("aria-busy", "true")
+    height = page.locator("#map-frame").bounding_box()["height"]
+    held[0].abort()
+    expect(page.locator("#map-error")).to_contain_text("cannot be reached")
+    accessible(page)
+    page.locator("#map-error").get_by_role("button", name="Try again").click()
+    expect(page.locator("#map-note")).to_contain_text("items")
+    expect(page.locator("#map-error")).to_be_empty()
+    assert page.locator("#map-frame").bounding_box()["height"] == height
+
+
 def test_a_new_item_is_ranked_for_the_present_history_and_taken_out_again(visit: Callable[..., Page], served: Served) -> None:
     page = visit("/#user=ben")
     shown(page, expected(served, "kite", "map"))
@@ -223,6 +362,14 @@ def test_a_new_item_is_ranked_for_the_present_history_and_taken_out_again(visit:
     ranked = expected(served, "kite", "map", k=200)
     expect(page.locator("#new-result")).to_contain_text(f"Canoe is live, and number {ranked.index('Canoe') + 1} of the first {len(ranked)}")
     assert served.ask("GET", "/v1/items/canoe")[1]["attributes"] == {"title": "Canoe", "brand": "Alp"}
+    latest = served.ask("GET", "/v1/users?query=&k=12")[1]["user_ids"]
+    ranks = {}
+    for user in latest:
+        found = served.ask("POST", "/v1/recommendations", {"user_id": user, "k": 100, "preview": True})[1]["items"]
+        ranks[user] = [item["item_id"] for item in found]
+    places = sorted((ids.index("canoe") + 1, latest.index(user)) for user, ids in ranks.items() if "canoe" in ids)
+    expect(page.locator("#new-users li")).to_have_text([f"User {latest[row]}number {place}" for place, row in places])
+    expect(page.locator("#new-users")).to_contain_text(f"among the first 100 of {len(places)} of the {len(latest)} latest users")
     page.locator("#new-result").get_by_role("button", name="Why").press("Enter")
     expect(page.locator("#new-result .sentence")).to_contain_text("moves the score by")
     accessible(page)
@@ -297,6 +444,7 @@ def test_hostile_titles_in_both_themes_and_on_a_phone(visit: Callable[..., Page]
     accessible(page)
     page.get_by_role("link", name="Status").click()
     expect(page.locator("#figures")).to_contain_text("Events accepted")
+    expect(page.locator("#offline-note")).to_contain_text("None of the models' folders holds an evaluation")
     expect(page.get_by_role("region", name="Latency by kind of request and phase")).to_contain_text("Recommendations")
     no_wider_than_the_window(page)
     accessible(page)

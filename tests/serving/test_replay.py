@@ -17,7 +17,7 @@ def test_the_test_split_replayed_gives_the_figures_of_evaluate(laser: Laser, add
     data = small_shop.dataset()
     expected = laser.evaluate(data, "test")
     with running(laser, address) as client:
-        store = client.app.state.service._store  # type: ignore[attr-defined]
+        store = client.app.state.service.core.store  # type: ignore[attr-defined]
         gains = []
         for user_id in data.user_ids:
             *before, target = data.history(user_id)

@@ -41,3 +41,10 @@ def test_files_that_hold_no_settings_are_refused(tmp_path: Path, text: str) -> N
         ServingSettings.gather(file=file, environment={})
     with pytest.raises(ConfigError, match="Cannot read"):
         ServingSettings.gather(file=tmp_path / "absent.toml", environment={})
+
+
+def test_processes_share_the_memory_for_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("laserrec.system.resources.available_memory", lambda: 24 * 2**30)
+    assert ServingSettings().text_share is None
+    assert ServingSettings(processes=3).text_share == 4
+    assert ServingSettings(processes=3, text_memory=1.5).text_share == 1.5

@@ -86,7 +86,7 @@ def test_disk_and_memory_hold_the_same(tmp_path: Path, numbers: Numbers) -> None
     assert torch.equal(contents(gather(reader)), expected)
     # Encoded at once, so in other batches than one history's texts.
     memory = cache(numbers=numbers)
-    memory.require(torch.arange(len(LINES)))
+    memory.gather(torch.arange(len(LINES))[:, None], torch.ones(len(LINES), 1, dtype=torch.bool))
     if numbers == "exact":
         torch.testing.assert_close(contents(gather(memory)), expected)
 

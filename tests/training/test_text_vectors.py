@@ -17,7 +17,7 @@ from laserrec.data.prompts import Template
 from laserrec.errors import CheckpointError
 from laserrec.system.cache import texts_folder, vectors_lock
 from laserrec.system.files import read_tensors, write_tensors
-from laserrec.text_cache.kept import kept_texts, remove_texts
+from laserrec.text_cache.stored import remove_texts, stored_texts
 from laserrec.training import text_vectors as module
 from laserrec.training.text_vectors import TextVectors, text_vectors
 
@@ -93,12 +93,12 @@ def test_damaged_vectors_are_computed_again(read: Read, counted: list[int], dama
 
 def test_they_are_listed_and_removed_with_the_encoded_texts(read: Read, counted: list[int]) -> None:
     read()
-    (kept,) = kept_texts()  # neither the lock nor what is being written
-    assert kept.bytes > 12 * tiny.WIDTH * 4
-    with vectors_lock(kept.path):
-        assert not remove_texts(kept)  # somebody is writing it
-    assert remove_texts(kept)
-    assert remove_texts(kept)  # somebody else was quicker
+    (stored,) = stored_texts()  # neither the lock nor what is being written
+    assert stored.bytes > 12 * tiny.WIDTH * 4
+    with vectors_lock(stored.path):
+        assert not remove_texts(stored)  # somebody is writing it
+    assert remove_texts(stored)
+    assert remove_texts(stored)  # somebody else was quicker
     read()
     assert counted == [12, 12]
 

@@ -16,6 +16,7 @@ from laserrec.data.sources.amazon import read_amazon
 from laserrec.data.sources.movielens import read_movielens
 from laserrec.data.sources.recbole import read_recbole
 from laserrec.data.sources.recformer import read_recformer
+from laserrec.data.sources.service import is_address, read_service
 from laserrec.data.sources.tabular import read_frames, read_tabular
 from laserrec.errors import DataError
 
@@ -24,21 +25,26 @@ __all__ = ["Format", "infer_format", "read_source"]
 Format = Literal["table", "movielens", "amazon", "recbole", "recformer"]
 
 
-def read_source(source: Path | Tables, form: Format | None, options: ReadOptions) -> RawTables:
+def read_source(source: Path | Tables | str, form: Format | None, options: ReadOptions) -> RawTables:
     """Read a source in its format, found out from its files when `form` is None.
 
     Args:
-        source: a file, a folder with one dataset's files, or tables in memory.
+        source: a file, a folder with one dataset's files, tables in memory, or the address of a service's database.
         form: the format.
         options: columns, encoding, order.
 
     Raises:
         DataError: the source is absent, of no known format, cannot be read, or an option was given that its reader has no use for.
     """
+    if isinstance(source, str) and is_address(source):
+        if form is not None:
+            raise DataError(f"A service's database is of no file's format; received {form!r}. Leave the format out.")
+        return read_service(source, options)
     if isinstance(source, Tables):
         if form not in (None, "table"):
             raise DataError(f"Tables in memory are of no file's format; received {form!r}. Leave the format out.")
         return read_frames(source, options)
+    source = Path(source) if isinstance(source, str) else source
     if not isinstance(source, Path):
         raise DataError(f"A source is a path, or Tables(interactions, items) of tables in memory; received {type(source).__name__}.")
     return _read_path(source, form, options)

@@ -52,11 +52,13 @@ const at = (path, values) => `${path}?${new URLSearchParams(values)}`;
 export const recommend = (requests, signal) =>
   ask("POST", "/v1/recommendations/batch", { body: { requests: requests.map((one) => ({ ...one, preview: true })) }, signal }).then(({ answers }) => answers);
 export const searchItems = (query, by, signal) => ask("GET", at("/v1/items", { query, by, k: 8 }), { signal }).then(({ items }) => items);
-export const searchUsers = (query, signal) => ask("GET", at("/v1/users", { query, k: 8 }), { signal }).then(({ user_ids }) => user_ids);
+export const searchUsers = (query, signal, k = 8) => ask("GET", at("/v1/users", { query, k }), { signal }).then(({ user_ids }) => user_ids);
 export const history = (user) => ask("GET", at(`/v1/users/${encodeURIComponent(user)}/history`, { limit: 1000 })).then(({ events }) => events);
 export const sendEvents = (events) => ask("POST", "/v1/events", { body: { events } });
 export const models = () => ask("GET", "/v1/models").then(({ models }) => models);
 export const readiness = () => ask("GET", "/readyz", { allow: [503] });
+export const itemMap = (model) => ask("GET", at("/v1/map", { model }));
+export const similar = (id, k) => ask("GET", at(`/v1/items/${encodeURIComponent(id)}/similar`, { k })).then(({ items }) => items);
 export const metrics = () => ask("GET", "/metrics");
 export const item = (id) => ask("GET", `/v1/items/${encodeURIComponent(id)}`, { allow: [404] }).then((found) => (found.error ? null : found));
 export const putItem = (id, attributes) => ask("POST", "/v1/items", { body: { items: [{ item_id: id, attributes }] } });

@@ -4,18 +4,25 @@ import * as api from "./api.js";
 import { byId, make, say } from "./dom.js";
 import { historyPanel } from "./history.js";
 import { lists } from "./lists.js";
+import { mapView } from "./map.js";
 import { newItemPanel } from "./newitem.js";
 import * as status from "./status.js";
 
-let chosen = []; // names of the models that are shown, one or two
+let chosen = []; // what is shown, one or two of { model, prefix, name }
+let recommended = [];
 
 const shown = lists({
-  names: () => chosen,
+  sides: () => chosen,
   add: (item) => panel.add(item),
-  onAnswer: (answers) => fresh.offer(answers[0].items),
+  onAnswer: (answers) => {
+    recommended = answers[0].items;
+    fresh.offer(recommended);
+    map.follow();
+  },
 });
 const panel = historyPanel((request, about) => shown.show(request, about).catch(refused));
-const fresh = newItemPanel({ present: () => ({ ...panel.request(), model: chosen[0] }), changed: () => panel.again() });
+const fresh = newItemPanel({ present: () => ({ ...panel.request(), model: chosen[0].model }), changed: () => panel.again(), load: panel.load });
+const map = mapView({ model: () => chosen[0].model, history: panel.items, recommended: () => recommended, load: panel.load, refused });
 
 async function begin() {
   try {
@@ -38,10 +45,10 @@ async function begin() {
 
 async function first() {
   byId("list-error").replaceChildren();
-  const user = /^#user=(.+)$/.exec(location.hash)?.[1];
+  const user = /[#&]user=(.+)$/.exec(location.hash)?.[1];
   if (user) await panel.load(decodeURIComponent(user));
-  else if (location.hash === "#status") view();
-  if (!user) panel.again();
+  else panel.again();
+  view();
 }
 
 function tellReady(ready, problem) {
@@ -58,37 +65,38 @@ function refused(problem) {
 }
 
 function chooseModels(names) {
-  chosen = names.slice(0, 2);
+  const sides = names.flatMap((model) => [true, false].map((prefix) => ({ model, prefix, name: prefix ? model : `${model} without collaborative prefix` })));
+  chosen = sides.filter(({ prefix }) => prefix).slice(0, 2);
   const row = byId("choose-models");
-  row.hidden = names.length < 2;
-  if (row.hidden) return;
   const select = (label, options, value, pick) => {
     const field = make("select", { on: { change: () => pick(field.value) } }, ...options.map((name) => make("option", { value: name, selected: name === value }, name || "none")));
     return make("label", {}, label, field);
   };
-  const change = (next) => {
-    chosen = [...new Set(next.filter(Boolean))];
+  const change = (first, second) => {
+    chosen = [...new Set([first, second])].map((name) => sides.find((side) => side.name === name)).filter(Boolean);
     panel.again();
   };
+  const all = sides.map(({ name }) => name);
   row.replaceChildren(
-    select("Model", names, chosen[0], (name) => change([name, chosen[1]])),
-    select("beside", ["", ...names], chosen[1], (name) => change([chosen[0], name])));
+    select("Model", all, chosen[0].name, (name) => change(name, chosen[1]?.name)),
+    select("beside", ["", ...all], chosen[1]?.name, (name) => change(chosen[0].name, name)));
 }
+
+const VIEWS = { try: "list-heading", map: "map-heading", status: "figures-heading" };
 
 function view() {
-  const isStatus = location.hash === "#status";
-  byId("status-view").hidden = !isStatus;
-  byId("try-view").hidden = isStatus;
-  byId("to-status")[isStatus ? "setAttribute" : "removeAttribute"]("aria-current", "page");
-  byId("to-try")[isStatus ? "removeAttribute" : "setAttribute"]("aria-current", "page");
-  if (isStatus) status.start({ tellReady, refused });
+  const now = /^#(map|status)/.exec(location.hash)?.[1] ?? "try";
+  for (const name of Object.keys(VIEWS)) {
+    byId(`${name}-view`).hidden = name !== now;
+    byId(`to-${name}`)[name === now ? "setAttribute" : "removeAttribute"]("aria-current", "page");
+  }
+  if (now === "map" && chosen.length) map.show();
+  if (now === "status") status.start({ tellReady, refused });
   else status.stop();
+  return now;
 }
 
-addEventListener("hashchange", () => {
-  view();
-  byId(location.hash === "#status" ? "figures-heading" : "list-heading").focus?.();
-});
+addEventListener("hashchange", () => byId(VIEWS[view()]).focus());
 byId("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
   api.holdKey(byId("key").value.trim());

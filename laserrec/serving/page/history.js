@@ -1,7 +1,7 @@
 // The history that recommendations follow: a user's stored one or one that is typed, edited as a preview, and saved as events.
 
 import * as api from "./api.js";
-import { combobox } from "./combobox.js";
+import { itemBox, userBox } from "./boxes.js";
 import { byId, count, make, randomId, say, titled } from "./dom.js";
 
 const MOST = 50; // latest items that are edited and explained; the service explains no longer history by default
@@ -10,21 +10,8 @@ const MOST = 50; // latest items that are edited and explained; the service expl
 export function historyPanel(changed) {
   let user = null, stored = [], older = [], disliked = [], entries = [];
 
-  const users = combobox(byId("user-box"), {
-    label: "User", hint: "Type an id, or press ↓ for the latest",
-    find: api.searchUsers, show: (id) => [titled(id)], pick: load, free: load,
-    empty: "No recent user's id begins so. Enter looks for exactly this one.",
-  });
-  const items = combobox(byId("item-box"), {
-    label: "Add an item", hint: "Type a title",
-    find: async (text, signal) => {
-      if (!text) return [];
-      const found = await api.searchItems(text, "title", signal);
-      return found.length ? found : (await api.searchItems(text, "meaning", signal)).map((item) => ({ ...item, near: true }));
-    },
-    show: (item) => [titled(item.title), make("span", { className: "hint" }, item.near ? "near in meaning" : item.item_id)],
-    pick: add, empty: "No item has such a title.",
-  });
+  const users = userBox(byId("user-box"), load);
+  const items = itemBox(byId("item-box"), "Add an item", add);
 
   async function load(id) {
     byId("save-error").textContent = "";
@@ -35,10 +22,10 @@ export function historyPanel(changed) {
       disliked = events.filter((event) => event.counts_as === "dislike").map((event) => event.item_id);
       stored = taken.slice(-MOST);
       older = taken.slice(0, -MOST).map((item) => item.item_id);
-      history.replaceState(null, "", `#user=${encodeURIComponent(id)}`);
+      history.replaceState(null, "", `${location.hash.startsWith("#map") ? "#map&" : "#"}user=${encodeURIComponent(id)}`);
       return reset(events.length ? "" : `No events are kept of ${id}.`);
     } catch (problem) {
-      byId("history-note").textContent = problem.message;
+      for (const note of [byId("history-note"), byId("map-path-note")]) note.textContent = problem.message;
       say(problem.message);
     }
   }
@@ -106,7 +93,7 @@ export function historyPanel(changed) {
       make("div", { className: "what" }, titled(entry.title), make("p", { className: "meta" },
         entry.eventId ? make("span", { className: "tag" }, "added") : null,
         entry.known ? null : make("span", { className: "tag" }, "not in the catalogue"),
-        entry.title === entry.item_id ? null : make("span", { className: "id" }, make("bdi", {}, entry.item_id)))),
+        entry.title === entry.item_id ? null : make("span", { className: "id" }, "id ", make("bdi", {}, entry.item_id)))),
       button("earlier", "↑", `Move ${entry.title} earlier`, () => move(place, -1), place === 0),
       button("later", "↓", `Move ${entry.title} later`, () => move(place, 1), place === entries.length - 1),
       button("remove", "×", `Remove ${entry.title}`, () => remove(place)))));
@@ -155,7 +142,7 @@ export function historyPanel(changed) {
   byId("open-save").addEventListener("click", () => openSave(byId("save-form").hidden));
   byId("save-form").addEventListener("submit", save);
 
-  return { load, clear, add, again: () => ask(false), request };
+  return { load, clear, add, again: () => ask(false), request, items: () => entries.slice(-MOST) };
 }
 
 function button(className, sign, label, click, disabled = false) {

@@ -1,4 +1,4 @@
-// The lists of recommendations, one a model: what rose, fell, came and went, and why each item is there.
+// The lists of recommendations, one a model or setting: what rose, fell, came and went, and why each item is there.
 
 import { recommend } from "./api.js";
 import { byId, count, make, say, titled, unseen } from "./dom.js";
@@ -12,11 +12,11 @@ const REASONS = { new_item: "new item", popular: "popular" };
 /**
  * The lists after the present history.
  *
- * @param about.names () => names of the models to show, one or two
+ * @param about.sides () => what to show, one or two of { model, prefix, name }: a model, and whether its prefix knows the history
  * @param about.add called with an item that is to join the history
  * @param about.onAnswer called with the answers
  */
-export function lists({ names, add, onAnswer }) {
+export function lists({ sides, add, onAnswer }) {
   const root = byId("columns");
   const before = new Map(); // what marks are relative to, by model
   const opened = new Set(); // cards whose why is open, as model and id
@@ -35,14 +35,14 @@ export function lists({ names, add, onAnswer }) {
     }, SLOW);
     root.setAttribute("aria-busy", "true");
     byId("list-error").replaceChildren();
-    const models = names();
+    const asked = sides();
     try {
-      const answers = await recommend(models.map((model) => ({ ...next, model, k: LENGTH })), own.signal);
+      const answers = await recommend(asked.map(({ model, prefix }) => ({ ...next, model, collaborative_prefix: prefix, k: LENGTH })), own.signal);
       if (own.signal.aborted) return;
       if (anew) before.clear();
-      draw(models, answers, stored);
-      models.forEach((model, place) => {
-        if (anew || !stored || !before.has(model)) before.set(model, answers[place].items);
+      draw(asked, answers, stored);
+      asked.forEach(({ name }, place) => {
+        if (anew || !stored || !before.has(name)) before.set(name, answers[place].items);
       });
       onAnswer(answers);
     } catch (problem) {
@@ -59,19 +59,19 @@ export function lists({ names, add, onAnswer }) {
     }
   }
 
-  function draw(models, answers, stored) {
+  function draw(asked, answers, stored) {
     const focused = focusedPlace();
-    const shared = answers.length === 2 ? common(answers) : null;
+    const shared = answers.length === 2 ? common(answers) : null; // ranks in both lists, by id
     const told = [];
     const columns = answers.map((answer, place) => {
-      const model = models[place];
-      const change = compare(before.get(model), answer.items);
+      const side = asked[place];
+      const change = compare(before.get(side.name), answer.items);
       told.push(change.words);
-      const cards = answer.items.map((item, rank) => card(model, item, rank, change.marks.get(item.item_id), shared?.has(item.item_id)));
-      const name = make("h3", {}, answer.model.name, make("span", { className: "hint" }, ` ${answer.model.version}`));
+      const cards = answer.items.map((item, rank) => card(side, place, item, rank, change.marks.get(item.item_id), shared?.get(item.item_id)?.[1 - place]));
+      const name = make("h3", {}, side.name, make("span", { className: "hint" }, ` ${answer.model.version}`));
       return make("div", { className: "column" },
         answers.length > 1 ? name : null,
-        make("ol", { className: "cards", "aria-label": `Recommendations of ${answer.model.name}` }, ...cards),
+        make("ol", { className: "cards", "aria-label": `Recommendations of ${side.name}` }, ...cards),
         cards.length ? null : make("p", { className: "hint" }, "No item is left to recommend."),
         gone(change.gone));
     });
@@ -85,9 +85,9 @@ export function lists({ names, add, onAnswer }) {
     restore(focused);
   }
 
-  function card(model, item, rank, mark, inBoth) {
-    const key = `${model}\n${item.item_id}`;
-    const why = make("div", { className: "why", id: `why-${names().indexOf(model)}-${rank}`, hidden: true });
+  function card(side, place, item, rank, mark, beside) {
+    const key = `${side.name}\n${item.item_id}`;
+    const why = make("div", { className: "why", id: `why-${place}-${rank}`, hidden: true });
     const details = Object.entries(item.attributes).filter(([name]) => name !== "title").slice(0, ATTRIBUTES);
     const ask = make("button", { type: "button", className: "quiet", "aria-expanded": "false", "aria-controls": why.id, "aria-label": `Why ${item.title}` }, "Why");
     const plus = make("button", { type: "button", className: "quiet plus", "aria-label": `Add ${item.title} to the history` }, "+");
@@ -95,7 +95,7 @@ export function lists({ names, add, onAnswer }) {
       why.hidden = !open;
       ask.setAttribute("aria-expanded", String(open));
       opened[open ? "add" : "delete"](key);
-      if (open) explain(why, { ...request, model }, item);
+      if (open) explain(why, { ...request, model: side.model }, item, side.prefix);
     };
     ask.addEventListener("click", () => toggle(why.hidden));
     plus.addEventListener("click", () => add(item));
@@ -108,9 +108,10 @@ export function lists({ names, add, onAnswer }) {
           titled(item.title),
           make("p", { className: "meta" },
             REASONS[item.reason] ? make("span", { className: `tag ${item.reason}` }, REASONS[item.reason]) : null,
-            inBoth ? make("span", { className: "tag both" }, "in both") : null,
+            beside === undefined ? null : make("span", { className: "tag both" }, "in both"),
+            beside === undefined || beside === rank ? null : make("span", {}, `number ${beside + 1} there`),
             ...details.map(([name, value]) => make("span", { className: "attribute", title: name }, make("bdi", {}, value))),
-            item.title === item.item_id ? null : make("span", { className: "id" }, make("bdi", {}, item.item_id)))),
+            item.title === item.item_id ? null : make("span", { className: "id" }, "id ", make("bdi", {}, item.item_id)))),
         ask, plus),
       why);
   }
@@ -160,8 +161,8 @@ function gone(items) {
 }
 
 function common([one, other]) {
-  const ids = new Set(one.items.map((item) => item.item_id));
-  return new Set(other.items.map((item) => item.item_id).filter((id) => ids.has(id)));
+  const ranks = new Map(one.items.map((item, rank) => [item.item_id, rank]));
+  return new Map(other.items.map((item, rank) => [item.item_id, [ranks.get(item.item_id), rank]]).filter(([, [first]]) => first !== undefined));
 }
 
 function placeholder() {

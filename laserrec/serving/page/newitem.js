@@ -1,14 +1,16 @@
 // A new item from its text alone: added, ranked for the present history, and taken out again.
 
 import * as api from "./api.js";
-import { byId, make, plain, randomId, say, titled } from "./dom.js";
+import { byId, count, make, plain, randomId, say, titled } from "./dom.js";
 import { explain } from "./why.js";
 
 const LOOKED_AT = 200; // first items of the list among which its rank is looked for: the longest list the service gives by default
+const USERS = 12; // latest users among whom those are looked for who would get it
+const THEIRS = 100; // first items of each one's list
 const FIELDS = 4; // attributes of the catalogue that the form offers
 
-/** Build the panel; `present` returns the history to rank for, `changed` is called when the catalogue has changed. */
-export function newItemPanel({ present, changed }) {
+/** Build the panel; `present` returns the history to rank for, `changed` is called when the catalogue has changed, `load` with a user to look at. */
+export function newItemPanel({ present, changed, load }) {
   let fields = [];
 
   /** Offer the attributes that the catalogue's items have. */
@@ -16,7 +18,7 @@ export function newItemPanel({ present, changed }) {
     if (fields.length) return;
     fields = [...new Set(items.flatMap((item) => Object.keys(item.attributes)))].filter((name) => name !== "title").slice(0, FIELDS);
     byId("new-attributes").replaceChildren(...fields.map((name, place) =>
-      make("div", { className: "field" }, make("label", { for: `new-attribute-${place}` }, name), make("input", { id: `new-attribute-${place}`, maxLength: 2000, autocomplete: "off" }))));
+      make("div", { className: "field" }, make("label", { for: `new-attribute-${place}` }, name.replaceAll("_", " ")), make("input", { id: `new-attribute-${place}`, maxLength: 2000, autocomplete: "off" }))));
   }
 
   async function add(event) {
@@ -60,9 +62,28 @@ export function newItemPanel({ present, changed }) {
     byId("new-result").replaceChildren(
       make("p", {}, titled(item.title), words),
       place < 0 ? "" : neighbours(items, place),
-      make("div", { className: "field-row" }, request.items.length ? ask : null, out), why);
+      make("div", { className: "field-row" }, request.items.length ? ask : null, out), why, make("div", { id: "new-users" }));
     say(`${item.title}${words}`);
     byId("new-result").focus();
+    await forWhom(item, request.model);
+  }
+
+  /** Show which of the latest users would get the item, and where in their lists. */
+  async function forWhom(item, model) {
+    const panel = byId("new-users");
+    panel.replaceChildren(make("p", { className: "hint" }, "Asking for whom it ranks…"));
+    try {
+      const users = await api.searchUsers("", undefined, USERS);
+      const answers = users.length ? await api.recommend(users.map((user_id) => ({ user_id, model, k: THEIRS }))) : [];
+      const ranks = answers.map(({ items }, place) => ({ user: users[place], rank: items.findIndex((one) => one.item_id === item.item_id) }));
+      const getting = ranks.filter(({ rank }) => rank >= 0).sort((one, other) => one.rank - other.rank);
+      const words = !users.length ? "Nobody has events yet, so there is no user to rank it for."
+        : `For whom: it is among the first ${THEIRS} of ${getting.length} of the ${count(users.length, "latest user")}.`;
+      panel.replaceChildren(make("p", {}, words), make("ul", { className: "plain" }, ...getting.map(({ user, rank }) =>
+        make("li", {}, make("button", { type: "button", className: "quiet text", on: { click: () => load(user) } }, "User ", titled(user)), make("span", { className: "number" }, `number ${rank + 1}`)))));
+    } catch (problem) {
+      panel.replaceChildren(make("p", { className: "error", role: "alert" }, `For whom it ranks is not known. ${problem.message}`));
+    }
   }
 
   async function takeOut(item) {

@@ -73,9 +73,10 @@ function draw(ready, models, samples) {
   ]);
   byId("status-note").textContent = "Of this process since it started; events a minute since you opened this view.";
   byId("models").replaceChildren(modelTable(models));
+  offline(models);
   const rows = [["Recommendations", "laserrec_request_seconds", ({ route }) => route.startsWith("/v1/recommendations")],
     ["Events", "laserrec_request_seconds", ({ route }) => route === "/v1/events"],
-    ...["queue", "engine", "store"].map((phase) => [`of it, ${phase}`, "laserrec_phase_seconds", (labels) => labels.phase === phase])];
+    ...["queue", "engine", "store"].map((phase) => [`Time in the ${phase}`, "laserrec_phase_seconds", (labels) => labels.phase === phase])];
   byId("latency").replaceChildren(table("Latency by kind of request and phase", ["", "requests", "half within", "95 % within", "99 % within"], rows.map(([title, name, wanted]) => {
     const { total, bounds } = quantiles(samples, name, wanted);
     return [title, total.toLocaleString("en"), ...bounds.map(bound)];
@@ -94,6 +95,21 @@ function modelTable(models) {
     make("span", {}, model.name, make("span", { className: "hint" }, ` ${model.version}`)), percent(model.share), model.answers.toLocaleString("en"),
     model.hits.toLocaleString("en"), model.answers ? `${percent(model.rate)} (${percent(model.low)} to ${percent(model.high)})` : "–",
   ]));
+}
+
+/** Show what was measured before serving: a row for each model, split and protocol. */
+function offline(models) {
+  const rows = models.flatMap((model) => {
+    const kinds = [...new Set(model.offline.map(({ split, protocol }) => `${split} ${protocol}`))];
+    return kinds.map((kind) => {
+      const own = model.offline.filter(({ split, protocol }) => `${split} ${protocol}` === kind);
+      const figure = (name) => own.filter(({ metric }) => metric === name).map(({ mean, low, high }) => `${mean.toFixed(4)} (${low.toFixed(4)} to ${high.toFixed(4)})`)[0];
+      return [model.name, own[0].split, own[0].protocol === "full" ? "ranked, too" : "left out", own[0].cases.toLocaleString("en"), figure("ndcg@10"), figure("recall@10")];
+    });
+  });
+  byId("offline-note").textContent = rows.length ? "Measured on held-out events before the model was served. Compare figures only where split and seen items agree."
+    : "None of the models' folders holds an evaluation; laserrec evaluate writes one into the run's folder.";
+  byId("offline").replaceChildren(rows.length ? table("Offline figures of the models", ["model", "split", "seen items", "cases", "NDCG@10 (95 % interval)", "Recall@10 (95 % interval)"], rows) : "");
 }
 
 function load(samples) {
@@ -117,9 +133,12 @@ function shares(pairs) {
   }));
 }
 
+/** Build a table that a phone shows as blocks; the roles keep it a table for screen readers then, too. */
 function table(caption, heads, rows) {
-  return make("div", { className: "scrolls", role: "region", tabIndex: 0, "aria-label": caption }, make("table", {},
+  const row = ([first, ...rest]) => make("tr", { role: "row" }, make("th", { scope: "row", role: "rowheader" }, first),
+    ...rest.map((cell, place) => make("td", { className: "number", role: "cell", "data-head": heads[place + 1] }, cell)));
+  return make("div", { className: "scrolls", role: "region", tabIndex: 0, "aria-label": caption }, make("table", { role: "table" },
     make("caption", { className: "unseen" }, caption),
-    make("thead", {}, make("tr", {}, ...heads.map((head) => (head ? make("th", { scope: "col" }, head) : make("td"))))),
-    make("tbody", {}, ...rows.map(([first, ...rest]) => make("tr", {}, make("th", { scope: "row" }, first), ...rest.map((cell) => make("td", { className: "number" }, cell)))))));
+    make("thead", { role: "rowgroup" }, make("tr", { role: "row" }, ...heads.map((head) => (head ? make("th", { scope: "col", role: "columnheader" }, head) : make("td", { role: "cell" }))))),
+    make("tbody", { role: "rowgroup" }, ...rows.map(row))));
 }

@@ -14,15 +14,15 @@ const TERMS = [
 const STRONGEST = 8; // bars that are shown at once
 const open = { items: true, computed: false }; // as the reader left the levels of the card before
 
-/** Ask why one item has its score after a history, and show it in an element. */
-export async function explain(element, request, item) {
+/** Ask why one item has its score after a history, and show it in an element; `prefix` says whether it was ranked with the collaborative prefix. */
+export async function explain(element, request, item, prefix = true) {
   element.setAttribute("aria-busy", "true");
   if (!element.firstChild) element.append(make("p", { className: "hint" }, "Asking why…"));
   try {
     const [answer] = await recommend([{ ...request, only: [item.item_id], k: 1, exclude_seen: false, explain: true }]);
     const found = answer.items[0];
     if (!found) throw new Error("The item is in no answer any more: it was hidden or deleted.");
-    element.replaceChildren(...(found.why ? levels(found) : popular(found)));
+    element.replaceChildren(...(found.why ? levels(found, prefix) : popular(found)));
   } catch (problem) {
     element.replaceChildren(make("p", { className: "error", role: "alert" }, problem.message));
   }
@@ -34,12 +34,15 @@ function popular(item) {
   return [make("p", { className: "sentence" }, `It is popular (${events} events), and the history holds nothing that could be used.`)];
 }
 
-function levels({ score, why }) {
+function levels({ score, why }, prefix) {
+  const other = prefix || why.without_prefix === null ? null
+    : `Without the collaborative prefix the score is ${plain(why.without_prefix)}, with it ${plain(score)}. What follows is about the score with it.`;
   return [
+    other && make("p", {}, other),
     make("p", { className: "sentence" }, make("bdi", {}, why.sentence)),
     level("items", "Which items of the history", bars(why.moves)),
     level("computed", "How it was computed", ...computed(score, why)),
-  ];
+  ].filter(Boolean);
 }
 
 function level(name, summary, ...content) {

@@ -76,10 +76,10 @@ def test_another_identity_is_another_folder(whole: Path, tmp_path: Path, llm: ob
     root = Path(shutil.copytree(whole, tmp_path / "texts"))
     cache = TextCache(llm, instruction, LINES, numbers=numbers)  # type: ignore[arg-type]
     cache.open(DiskStore.under(root), writes=True)
-    assert not cache.complete
+    assert cache.missing
     cache.build()
     assert len(list(root.iterdir())) == 2
-    assert opened(root).complete
+    assert not opened(root).missing
 
 
 def test_another_type_of_numbers_alone_is_another_folder(folder: Path) -> None:
@@ -92,7 +92,7 @@ def test_another_type_of_numbers_alone_is_another_folder(folder: Path) -> None:
     cache.build()
     manifests = {json.loads(path.read_text())["dtype"]: json.loads(path.read_text()) for path in folder.glob("*/manifest.json")}
     assert manifests["float32"] == {**manifests["bfloat16"], "dtype": "float32"}
-    assert opened(folder).complete
+    assert not opened(folder).missing
 
 
 def test_two_processes_at_once(whole: Path, tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_reading_leaves_no_trace(whole: Path, tmp_path: Path) -> None:
-    assert not opened(tmp_path / "nothing").complete
+    assert opened(tmp_path / "nothing").missing
     assert not (tmp_path / "nothing").exists()
     before = sorted(path.name for path in whole.rglob("*"))
     cache = opened(whole)

@@ -16,13 +16,13 @@ from laserrec.system.cache import DAY, texts_folder, vectors_lock
 MANIFEST, LOCK = "manifest.json", ".lock"
 SHARD = re.compile(r"shard-\d+\.safetensors")
 STORE = re.compile(r"[0-9a-f]{32}")
-"""Names of the folders of a `TextStore`, which are digests; its files are named here again because its module loads torch."""
+"""Names of the folders of a `DiskStore`, which are digests; its files are named here again because its module loads torch."""
 VECTORS = re.compile(r"(?:vectors-)?[0-9a-f]{16,64}\.safetensors")
 """Names of files of vectors, and of encoded texts as older versions kept them."""
 
 
 @dataclass(frozen=True)
-class KeptTexts:
+class StoredTexts:
     """Texts encoded for one language model and instruction, or read as one vector each.
 
     Attributes:
@@ -36,7 +36,7 @@ class KeptTexts:
     unused_days: float
 
 
-def kept_texts() -> list[KeptTexts]:
+def stored_texts() -> list[StoredTexts]:
     """Return the encoded texts in `texts_folder`, the longest unused first; files of anybody else that lie there are passed over."""
     found = []
     for path in sorted(texts_folder().glob("*")):
@@ -44,11 +44,11 @@ def kept_texts() -> list[KeptTexts]:
         if files:
             manifest = path / MANIFEST
             used = (manifest if manifest.is_file() else path).stat().st_mtime
-            found.append(KeptTexts(path, sum(file.stat().st_size for file in files if file.is_file()), (time.time() - used) / DAY))
+            found.append(StoredTexts(path, sum(file.stat().st_size for file in files if file.is_file()), (time.time() - used) / DAY))
     return sorted(found, key=lambda texts: -texts.unused_days)
 
 
-def remove_texts(texts: KeptTexts) -> bool:
+def remove_texts(texts: StoredTexts) -> bool:
     """Remove encoded texts, and nothing else that lies beside them; return False, and remove nothing, while a run is adding to them."""
     vectors = texts.path.is_file()  # texts as one vector each
     lock = vectors_lock(texts.path) if vectors else FileLock(texts.path / LOCK)
@@ -66,7 +66,7 @@ def remove_texts(texts: KeptTexts) -> bool:
 
 
 def _own_files(path: Path) -> list[Path]:
-    """Return the files that make up encoded texts: a file of vectors itself, or what a `TextStore` writes into its folder."""
+    """Return the files that make up encoded texts: a file of vectors itself, or what a `DiskStore` writes into its folder."""
     if path.is_symlink():
         return []
     if path.is_file():
