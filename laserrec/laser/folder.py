@@ -303,8 +303,8 @@ def _ensemble(config: LaserConfig, catalogue_size: int, tensors: Mapping[str, Te
     tables = (Neighbours(catalogue_size, EVENTS_FLOOR) if f"scorer.{name}" in tensors else None for name in (NEIGHBOURS, EASE))
     ensemble = Ensemble(members, *tables)
     own = {name.removeprefix("scorer."): tensor for name, tensor in tensors.items() if name.startswith("scorer.")}
-    if len(own["shares"]) < len(ensemble.shares):  # of an earlier version, which knew no EASE
-        own["shares"] = pad(own["shares"], (0, len(ensemble.shares) - len(own["shares"])))
+    if own["shares"].shape == (2,):  # of an earlier version, which knew no EASE
+        own["shares"] = pad(own["shares"], (0, 1))
     ensemble.load_state_dict(own)
     return ensemble
 

@@ -52,9 +52,7 @@ def build_laser(
     """
     torch.manual_seed(config.seed)
     model = LaserModel(config, backbone, state_width=collaborative.model.width, catalogue_size=len(texts.items))
-    device = backbone.device
-    lexical = Lexical.of(texts.words(texts.items), backbone.vocabulary, device, idf) if config.score.lexical else None
-    return LaserSystem(model.to(device), texts, collaborative.to(device), config.prompt.max_history, lexical)
+    return LaserSystem(model.to(backbone.device), texts, collaborative.to(backbone.device), config.prompt.max_history, idf)
 
 
 class LaserSystem:
@@ -70,10 +68,12 @@ class LaserSystem:
     """
 
     def __init__(
-        self, model: LaserModel, texts: ItemTexts, collaborative: CollaborativeView, max_history: int, lexical: Lexical | None = None
+        self, model: LaserModel, texts: ItemTexts, collaborative: CollaborativeView, max_history: int, idf: Tensor | None = None
     ) -> None:
-        """Put the parts together."""
-        self.model, self.max_history = model, max_history
+        """Put the parts together; `idf` as in `build_laser`."""
+        self.model, self.max_history, lexical = model, max_history, None
+        if model.scorer.lexical_weight is not None:
+            lexical = Lexical.of(texts.words(texts.items), texts.backbone.vocabulary, model.item_states.device, idf)
         self.catalogue = Catalogue(texts, collaborative, model.item_states, model.neighbours, lexical)
         self._users: dict[tuple[int, ...], Tensor] | None = None
         self._projection: Callable[[Tensor], Tensor] | None = None  # of a system that is prepared: making one costs milliseconds

@@ -205,7 +205,7 @@ def test_nothing_asked() -> None:
 
 def sentence(*moves: tuple[str, float, float], about: str = "Lamp") -> str:
     made = tuple(Move(f"id of {title}", title, by, cosine) for title, by, cosine in moves)
-    return Explanation(f"id of {about}", about, 1.0, Terms(1.0, None, None, None, None), made, None, None, None, cold=False).sentence
+    return Explanation(f"id of {about}", about, 1.0, Terms(1.0, None, None, None, None, None), made, None, None, None, cold=False).sentence
 
 
 def test_the_sentence_says_the_largest_moves() -> None:
@@ -253,7 +253,7 @@ def test_as_json() -> None:
     ]
     assert (read["item_id"], read["title"], read["cold"]) == ("id-7", "Globe", True)
     assert sum(read["terms"].values()) == pytest.approx(read["score"])
-    assert list(read["terms"]) == ["language_model", "neighbours", "collaborative", "cold_start_bonus", "seen_penalty"]
+    assert list(read["terms"]) == ["language_model", "neighbours", "lexical", "collaborative", "cold_start_bonus", "seen_penalty"]
     assert [list(move) for move in read["moves"]] == [["item_id", "title", "by", "cosine"]] * 2
     assert read["moves"][0]["item_id"] == "id-5"
     assert read["score"] - read["without_prefix"] == pytest.approx(read["prefix_moves"])
