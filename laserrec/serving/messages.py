@@ -7,17 +7,26 @@ from functools import partial
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import unquote
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
 
 from laserrec.serving.ranking import Reason
 from laserrec.serving.settings import CountsAs
 
 LONGEST_ID = 256
 """Characters of an id, of a kind of event, of an attribute's name."""
-Id = Annotated[str, Field(min_length=1, max_length=LONGEST_ID, pattern=r"^[^\x00-\x1f\x7f]+$")]
-PathId = Annotated[
-    str, BeforeValidator(partial(unquote, errors="strict")), Field(min_length=1, max_length=LONGEST_ID, pattern=r"^[^\x00-\x1f\x7f]+$")
-]
+Id = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=LONGEST_ID, pattern=r"^[^\x00-\x1f\x7f]+$")]
+"""An id; blanks around it do not count, as in every table of events and items."""
+PathId = Annotated[Id, BeforeValidator(partial(unquote, errors="strict"))]
 """An id as a segment of a path, percent-encoded: a `/` in it is written `%2F`."""
 Text = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]+$")]
 Finite = Annotated[float, Field(allow_inf_nan=False)]

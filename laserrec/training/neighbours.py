@@ -104,8 +104,9 @@ def blend(
         def read(score: Scorer, items: Tensor, mask: Tensor) -> Tensor:
             return score(*recent(items, mask, ensemble.max_history))
 
-        parts, places = [ensemble.mean, *(table.scores for table in tables.values())], [0, *tables]
+        parts = [ensemble.mean, *(table.scores for table in tables.values())]
+        places = torch.tensor([0, *tables], device=device)
         count = len(next(iter(tables.values())).items)
-        blended = Blend.fit([partial(read, part) for part in parts], ensemble.shares[places], cases, count, seed)
-        ensemble.shares[places] = blended.weights
+        blended = Blend.fit([partial(read, part) for part in parts], ensemble.shares.index_select(0, places), cases, count, seed)
+        ensemble.shares.index_copy_(0, places, blended.weights)
     return ensemble
