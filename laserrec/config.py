@@ -126,6 +126,8 @@ class ScoreConfig(_Section):
     """One trained linear map, started at the identity, over users' and items' states; the paper has none."""
     nearest: bool = True
     """Add κ · (how near an item is to those of the history by their own states), κ trained; the paper does not."""
+    lexical: bool = True
+    """Add ω · (how many rare words an item shares with those of the history), ω trained; the paper does not."""
     fuse_collaborative: bool = True
     """Add γ · (standardised score of the sequential recommender), γ trained; the paper does not."""
     cold_start_bonus: float | None = Field(None, ge=-LARGEST_BONUS, le=LARGEST_BONUS)
@@ -134,7 +136,7 @@ class ScoreConfig(_Section):
     seen_penalty: bool = True
     """Subtract a trained δ from the items of the history; the paper does not."""
     calibrate: bool = True
-    """Fit 1/τ, κ, γ and δ, those that are trained, on training targets before anything else; the paper has none to fit."""
+    """Fit 1/τ, κ, ω, γ and δ, those that are trained, on training targets before anything else; the paper has none to fit."""
     balance: float = Field(0.01, ge=0)
     """λ, weight of the load-balancing loss (paper §3.3.1)."""
 
@@ -176,6 +178,8 @@ class CollaborativeConfig(_Section):
     """Once Laser is trained, train one of each on all positions, and fuse the mean score of all, or of a kind, that validates best."""
     neighbours: bool = True
     """Blend neighbours, items that were taken together, into what is fused then; how much is fitted on validation."""
+    ease: bool = True
+    """Blend EASE, each item predicted from the others that a user took, into it likewise."""
 
     @property
     def name(self) -> str:
@@ -186,7 +190,7 @@ class CollaborativeConfig(_Section):
     @property
     def architecture(self) -> dict[str, Any]:
         """What the recommender itself depends on, as JSON holds it: all but what it is trained on and what is fused with it."""
-        return self.model_dump(mode="json", exclude={"hold_out", "refits", "neighbours"})
+        return self.model_dump(mode="json", exclude={"hold_out", "refits", "neighbours", "ease"})
 
     @property
     def reads_texts(self) -> bool:
@@ -406,6 +410,7 @@ PAPER: dict[str, Any] = {
         "standardise": False,
         "linear_read_out": False,
         "nearest": False,
+        "lexical": False,
         "fuse_collaborative": False,
         "seen_penalty": False,
         "calibrate": False,

@@ -454,7 +454,7 @@ class Laser:
         room = text_memory or config.runtime.text_memory
         texts = ItemTexts(backbone, config.prompt, items, config.virtual.read_out, config.llm, stored.columns, room)
         texts.reuse(texts_folder())
-        system = build_laser(config, backbone, texts, stored.collaborative)
+        system = build_laser(config, backbone, texts, stored.collaborative, stored.idf(backbone.vocabulary))
         stored.restore(system.model)
         item_ids = [item.get("item_id", "") for item in stored.catalogue]
         return cls(config, item_ids, system, stored.provenance, stored.costs, stored.removed)

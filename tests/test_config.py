@@ -38,7 +38,7 @@ def test_paper_preset() -> None:
     assert paper.mformer.routing == "paper"
     assert paper.mformer.drop_state == 0
     assert (paper.score.temperature, paper.score.balance) == (0.05, 0.01)
-    departures = ("learn_temperature", "standardise", "linear_read_out", "nearest", "fuse_collaborative", "seen_penalty")
+    departures = ("learn_temperature", "standardise", "linear_read_out", "nearest", "lexical", "fuse_collaborative", "seen_penalty")
     assert not any(getattr(paper.score, name) for name in departures)
     collaborative = paper.collaborative
     assert (collaborative.model, collaborative.blocks, collaborative.heads, collaborative.width) == ("bert4rec", 2, 2, 64)

@@ -67,6 +67,6 @@ KNN_TF_IDF_EASE = BlendBaseline(
 ENSEMBLE_TF_IDF_EASE = BlendBaseline(
     "ensemble-tf-idf-ease",
     "Ensemble + TF-IDF + EASE",
-    "everything that has no language model in its score",
-    (EnsembleBaseline(), TfIdf(), Ease()),
+    "the ensemble, which holds neighbours and EASE, and TF-IDF: everything that has no language model in its score",
+    (EnsembleBaseline(), TfIdf()),
 )

@@ -38,7 +38,7 @@ class EnsembleBaseline:
     def depends_on(self, config: LaserConfig) -> dict[str, Any]:
         """Return the refits' settings, what their texts are made of, and the cases by which neighbours are blended."""
         own = config.model_dump(mode="json", include={"llm", "prompt", "fit_collaborative"})
-        members = config.collaborative.model_dump(mode="json", include={"refits", "neighbours"})
+        members = config.collaborative.model_dump(mode="json", include={"refits", "neighbours", "ease"})
         cases = {"validation_cases": config.stage2.validation_cases}
         return own | {"collaborative": config.collaborative.architecture | members, "stage2": cases}
 
@@ -52,6 +52,7 @@ class EnsembleBaseline:
         fits, reading = [context.fits[name] for name in names], context.vectors.seconds if context.vectors else 0.0
         seconds = time.monotonic() - began + reading + sum(fit.seconds for fit in fits)
         label, parameters = f"{self.label} of {len(fits)}", sum(fit.parameters for fit in fits)
-        if model.neighbours is not None:
-            label, parameters = f"{label} and neighbours", parameters + len(model.shares)
+        named = [name for name, table in (("neighbours", model.neighbours), ("EASE", model.ease)) if table is not None]
+        if named:
+            label, parameters = f"{label}, {' and '.join(named)}", parameters + 1 + len(named)
         return scored_by(model, label, seconds, parameters)

@@ -28,6 +28,7 @@ BAR = 20
 TERMS = {
     "language_model": "language model",
     "neighbours": "neighbours",
+    "lexical": "shared words",
     "collaborative": "collaborative",
     "cold_start_bonus": "cold-start bonus",
     "seen_penalty": "seen penalty",

@@ -17,6 +17,7 @@ from torch import Tensor
 from laserrec.errors import UnknownIdError
 from laserrec.laser.collaborative_view import CollaborativeView
 from laserrec.laser.item_texts import ItemTexts
+from laserrec.laser.lexical import Lexical
 from laserrec.layers.neighbours import Neighbours
 
 
@@ -29,6 +30,7 @@ class Catalogue:
         collaborative: the sequential recommender's view of them.
         states: the item matrix, raw embeddings float [N, H].
         neighbours: each item's nearest others by text; None where they do not count.
+        lexical: which words the items' texts hold; None where they do not count.
         ids: the caller's own, in index order; training, which speaks indices alone, gives none.
         removed: True for items that only keep their index, because the sequential recommender's own items stand at fixed ones, bool [N].
         directions: unit vectors that items are compared by, [N, H]; None while they change with every step of training.
@@ -41,6 +43,7 @@ class Catalogue:
     collaborative: CollaborativeView
     states: Tensor
     neighbours: Neighbours | None
+    lexical: Lexical | None = None
     ids: tuple[str, ...] = ()
     removed: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.bool))
     directions: Tensor | None = None
@@ -86,4 +89,6 @@ class Catalogue:
         found = {"item_states": self.states}
         if self.neighbours is not None:
             found |= {f"neighbours.{name}": table for name, table in self.neighbours.state_dict().items()}
+        if self.lexical is not None:
+            found["lexical.idf"] = self.lexical.idf
         return found if self.bonus is None else found | {"scorer.cold_start_bonus": self.bonus}

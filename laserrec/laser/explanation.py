@@ -37,6 +37,7 @@ class Terms:
     Attributes:
         language_model: scale · cosine of the directions of the history and the item.
         neighbours: how near the item is to those of the history by text.
+        lexical: how many rare words the item shares with those of the history.
         collaborative: the sequential recommender's score; for a cold item the mean of its nearest warm ones.
         cold_start_bonus: what a cold item gets beyond that mean.
         seen_penalty: below 0 for an item of the history.
@@ -44,6 +45,7 @@ class Terms:
 
     language_model: float
     neighbours: float | None
+    lexical: float | None
     collaborative: float | None
     cold_start_bonus: float | None
     seen_penalty: float | None
@@ -204,15 +206,15 @@ def _read(system: LaserSystem, items: Tensor, mask: Tensor, informed: Tensor) ->
 
 
 def _terms(system: LaserSystem, users: Tensor, items: Tensor, mask: Tensor, asked: Tensor) -> Tensor:
-    """Return `Scorer.weighted_terms` of some items, int64 [A], after histories: float64 [5, V, A] on the CPU."""
+    """Return `Scorer.weighted_terms` of some items, int64 [A], after histories: float64 [6, V, A] on the CPU."""
     scorer, catalogue = system.model.scorer, system.catalogue
     every = scorer.projection()(users) @ catalogue.unit_vectors[asked].T
     parts, rows = [], rows_at_once(len(catalogue))
     for cosines, here, real in zip(every.split(rows), items.split(rows), mask.split(rows), strict=True):
-        neighbours, collaborative = (None if term is None else term[:, asked] for term in system.other_terms(here, real, bonus=0.0))
+        others = (None if term is None else term[:, asked] for term in system.other_terms(here, real, bonus=0.0))
         bonus = system.bonus * system.collaborative.gets_bonus(here, real, asked)
         seen = ((here[..., None] == asked) & real[..., None]).any(1)
-        parts.append(scorer.weighted_terms(ScoreTerms(cosines, neighbours, collaborative), bonus, seen))
+        parts.append(scorer.weighted_terms(ScoreTerms(cosines, *others), bonus, seen))
     return torch.cat(parts, dim=1).cpu().double()
 
 
@@ -225,12 +227,12 @@ def _explained(
         system: as in `explain`.
         history: M different items.
         asked: int64 [A].
-        terms: float64 [5, 2 + M, A], of the history as it is, without the collaborative prefix, and without each item.
+        terms: float64 [6, 2 + M, A], of the history as it is, without the collaborative prefix, and without each item.
         routed: expert and its probability.
     """
     scorer, catalogue, view = system.model.scorer, system.catalogue, system.collaborative
-    collaborative = scorer.collaborative_weight is not None
-    has = (scorer.neighbour_weight is not None, collaborative, collaborative, scorer.seen_penalty is not None)
+    fused = scorer.collaborative_weight
+    has = (scorer.neighbour_weight, scorer.lexical_weight, fused, fused, scorer.seen_penalty)
     directions = catalogue.unit_vectors
     cosines = (directions[asked] @ directions[torch.tensor(history, device=asked.device)].T).tolist()
     whole, without_prefix, *without_item = terms.sum(0)
@@ -246,7 +248,7 @@ def _explained(
                 item_id=catalogue.ids[item],
                 title=catalogue.title(item),
                 score=float(whole[place]),
-                terms=Terms(language_model, *(term if there else None for term, there in zip(others, has, strict=True))),
+                terms=Terms(language_model, *(None if weight is None else term for term, weight in zip(others, has, strict=True))),
                 moves=tuple(moves),
                 without_prefix=None if system.model.source is None else float(without_prefix[place]),
                 expert=routed[0],

@@ -19,6 +19,7 @@ from typing import Any, Self
 import polars as pl
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from laserrec.assets.hub import HUB, fetch_repository, hub_errors
 from laserrec.config import LaserConfig
@@ -43,9 +44,11 @@ RENAMED = {
     "scorer.mixing": "scorer.whitening",
 }
 """Names of trained tensors in folders of earlier versions."""
-NEIGHBOURS = "neighbours.items"
+IDF = "lexical.idf"
+"""How rare each token was in the first catalogue, float [V]."""
+NEIGHBOURS, EASE = "neighbours.items", "ease.items"
 """How the name of a table of neighbours ends."""
-NOT_NEGATIVE, LARGEST = ("neighbours.weights", "scorer.shares"), 1e6
+NOT_NEGATIVE, LARGEST = ("neighbours.weights", "ease.weights", "scorer.shares"), 1e6
 """How names of what neighbours weigh end, and what is far beyond all that counting and fitting give: more would end in infinity."""
 SEALED = ("laser.safetensors", "collaborative.safetensors", "items.parquet")
 """Files whose sha256 laser.json holds; the settings beside them may be edited, say to name another place of the LLM."""
@@ -123,6 +126,8 @@ class ModelFolder:
         about = _read_about(folder)
         trained, _ = read_tensors(folder / "laser.safetensors", sealed=False)  # laser.json has the sha256 of the files
         weights = {RENAMED.get(name, name): tensor for name, tensor in trained.items()}
+        if "scorer.lexical_weight" not in weights:  # of an earlier version, which counted no words
+            config = config.model_copy(update={"score": config.score.model_copy(update={"lexical": False})})
         tensors, _ = read_tensors(folder / "collaborative.safetensors", sealed=False)
         try:
             known, scored, removed = tensors.pop("known"), tensors.pop("scored"), tensors.pop("removed", None)
@@ -157,6 +162,18 @@ class ModelFolder:
                 "Use the same model, layers and dtype."
             )
 
+    def idf(self, vocabulary: int) -> Tensor | None:
+        """Return how rare each of the LLM's tokens was in the first catalogue, float [V]; None where the score counts no words.
+
+        Raises:
+            CheckpointError: the model has not that many tokens, or none where its settings count words.
+        """
+        idf = self.weights.get(IDF)
+        if self.config.score.lexical and (idf is None or idf.shape != (vocabulary,)):
+            received = "none" if idf is None else str(list(idf.shape))
+            raise CheckpointError(f"The model folder's {IDF} must hold {vocabulary} numbers, one a token; received {received}.")
+        return idf
+
     def restore(self, model: LaserModel) -> None:
         """Load the trained weights into a model of these settings.
 
@@ -169,7 +186,7 @@ class ModelFolder:
                 model.item_states.device
             )
         try:
-            model.load_state_dict(dict(self.weights))
+            model.load_state_dict({name: weight for name, weight in self.weights.items() if name != IDF})
         except RuntimeError as error:
             raise CheckpointError(f"The weights do not fit the settings beside them: {error}") from error
 
@@ -245,7 +262,7 @@ def _read_items(path: Path) -> list[dict[str, str]]:
 
 def _check_numbers(tensors: Mapping[str, Tensor], count: int) -> None:
     """Refuse weights that are not finite float32, and tables of neighbours that name other items than the first `count`."""
-    tables = {name: tensor for name, tensor in tensors.items() if name.endswith(NEIGHBOURS)}
+    tables = {name: tensor for name, tensor in tensors.items() if name.endswith((NEIGHBOURS, EASE))}
     wrong = [
         name for name, tensor in tensors.items() if name not in tables and not (tensor.dtype == torch.float32 and tensor.isfinite().all())
     ]
@@ -279,12 +296,16 @@ def _recommender(config: LaserConfig, catalogue_size: int, prefix: str, tensors:
 
 
 def _ensemble(config: LaserConfig, catalogue_size: int, tensors: Mapping[str, Tensor]) -> Ensemble:
-    parts = {name.split(".")[1] for name in tensors if name.startswith("scorer.")} - {"neighbours", "shares"}
+    parts = {name.split(".")[1] for name in tensors if name.startswith("scorer.")} - {"neighbours", "ease", "shares"}
     members = [
         _recommender(config, catalogue_size, f"scorer.{member}.", tensors) for member in sorted(parts, key=lambda part: (len(part), part))
     ]
-    ensemble = Ensemble(members, Neighbours(catalogue_size, EVENTS_FLOOR) if f"scorer.{NEIGHBOURS}" in tensors else None)
-    ensemble.load_state_dict({name.removeprefix("scorer."): tensor for name, tensor in tensors.items() if name.startswith("scorer.")})
+    tables = (Neighbours(catalogue_size, EVENTS_FLOOR) if f"scorer.{name}" in tensors else None for name in (NEIGHBOURS, EASE))
+    ensemble = Ensemble(members, *tables)
+    own = {name.removeprefix("scorer."): tensor for name, tensor in tensors.items() if name.startswith("scorer.")}
+    if own["shares"].shape == (2,):  # of an earlier version, which knew no EASE
+        own["shares"] = pad(own["shares"], (0, 1))
+    ensemble.load_state_dict(own)
     return ensemble
 
 

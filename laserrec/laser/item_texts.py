@@ -109,6 +109,10 @@ class ItemTexts:
         rows = self.backbone.tokenize_all([self._text(item, 1) for item in items])
         return [self._cut(row) for row in rows]
 
+    def words(self, items: Sequence[Attributes]) -> list[list[int]]:
+        """Return the token ids of the items' texts in lower case, by which `Lexical` compares them."""
+        return self.backbone.tokenize_all([self._text(item, 1).lower() for item in items])
+
     def line(self, item: int, number: int) -> list[int]:
         """Return the token ids of an item's line as the `number`-th of a history, from 1."""
         if (item, number) not in self._lines:

@@ -1,10 +1,10 @@
 """From two embeddings to a score: cosine over the catalogue (paper §3.1.2, §3.3.1), and the terms that laserrec adds to it.
 
-    score(u, i) = scale · cos(A ĥ_u, A ĥ_i) + κ · n(u, i) + γ · c(u, i) − δ · [i in u's history]
+    score(u, i) = scale · cos(A ĥ_u, A ĥ_i) + κ · n(u, i) + ω · l(u, i) + γ · c(u, i) − δ · [i in u's history]
 
-ĥ is the standardised state, A the linear read-out, n how near the item is to those of the history by their ĥ (`neighbours`), c the
-collaborative score, for a cold item with its cold-start bonus (`collaborative`). With everything switched off this is the paper's
-cos(h_u, h_i) / τ.
+ĥ is the standardised state, A the linear read-out, n how near the item is to those of the history by their ĥ (`neighbours`), l how many
+words they share (`lexical`), c the collaborative score, for a cold item with its cold-start bonus (`collaborative`). With everything
+switched off this is the paper's cos(h_u, h_i) / τ.
 
 Dimensions: B batch, S history, N catalogue, H width of the LLM.
 """
@@ -12,7 +12,7 @@ Dimensions: B batch, S history, N catalogue, H width of the LLM.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -28,9 +28,10 @@ GAIN = 10.0
 """Adam moves a parameter by about the learning rate a step; the four scalars, stored divided by this, follow ten times faster."""
 
 NEIGHBOUR_WEIGHT = 0.1
+LEXICAL_WEIGHT = 1.0
 COLLABORATIVE_WEIGHT = 1.0
 SEEN_PENALTY = 2.0
-"""κ, γ and δ at the start; all three are trained, and first fitted on training targets."""
+"""κ, ω, γ and δ at the start; all are trained, and first fitted on training targets."""
 
 
 class ScoreTerms(NamedTuple):
@@ -39,17 +40,18 @@ class ScoreTerms(NamedTuple):
     Attributes:
         cosines: of a history's and every item's direction, [B, N].
         neighbours: n(u, i), [B, N].
+        lexical: l(u, i), [B, N].
         collaborative: c(u, i), [B, N].
     """
 
     cosines: Tensor
     neighbours: Tensor | None
+    lexical: Tensor | None
     collaborative: Tensor | None
 
     def of(self, items: Tensor) -> ScoreTerms:
         """Return what the scores of some items, int64 [n], are made of."""
-        neighbours, collaborative = (None if term is None else term[:, items] for term in (self.neighbours, self.collaborative))
-        return ScoreTerms(self.cosines[:, items], neighbours, collaborative)
+        return ScoreTerms(self.cosines[:, items], *(None if term is None else term[:, items] for term in self[1:]))
 
 
 class Scorer(nn.Module):
@@ -72,6 +74,7 @@ class Scorer(nn.Module):
         self.read_out = nn.Parameter(torch.eye(width)) if config.linear_read_out else None
         self.collaborative_weight = nn.Parameter(torch.tensor(COLLABORATIVE_WEIGHT / GAIN)) if config.fuse_collaborative else None
         self.neighbour_weight = nn.Parameter(torch.tensor(NEIGHBOUR_WEIGHT / GAIN)) if config.nearest else None
+        self.lexical_weight = nn.Parameter(torch.tensor(LEXICAL_WEIGHT / GAIN)) if config.lexical else None
         self.seen_penalty = nn.Parameter(torch.tensor(SEEN_PENALTY / GAIN)) if config.seen_penalty else None
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("whitening", torch.eye(width))
@@ -85,12 +88,9 @@ class Scorer(nn.Module):
 
     @property
     def scalars(self) -> list[nn.Parameter]:
-        """Those of 1/τ, κ, γ and δ that are trained, as they are stored."""
-        return [
-            scalar
-            for scalar in (self.log_scale, self.neighbour_weight, self.collaborative_weight, self.seen_penalty)
-            if scalar is not None and scalar.requires_grad
-        ]
+        """Those of 1/τ, κ, ω, γ and δ that are trained, as they are stored."""
+        every = self.log_scale, self.neighbour_weight, self.lexical_weight, self.collaborative_weight, self.seen_penalty
+        return [scalar for scalar in every if scalar is not None and scalar.requires_grad]
 
     @torch.no_grad()
     def fit_whitening(self, items: Tensor) -> None:
@@ -130,16 +130,13 @@ class Scorer(nn.Module):
 
         return direct
 
-    def forward(
-        self, users: Tensor, items: Tensor, neighbours: Tensor | None, collaborative: Tensor | None, history: Tensor, mask: Tensor
-    ) -> Tensor:
+    def forward(self, users: Tensor, items: Tensor, others: Sequence[Tensor | None], history: Tensor, mask: Tensor) -> Tensor:
         """Score all items for each history.
 
         Args:
             users: raw embeddings of histories [B, H].
             items: raw embeddings of the catalogue [N, H].
-            neighbours: scores of the items' neighbours by text [B, N], where they count.
-            collaborative: scores of the sequential recommender [B, N], where they are fused.
+            others: the terms beside the cosines, in the order of `ScoreTerms`, each [B, N] or None.
             history: the histories' item indices int64 [B, S]; those beyond the catalogue are texts that cannot be recommended.
             mask: bool [B, S].
 
@@ -147,15 +144,20 @@ class Scorer(nn.Module):
             Scores [B, N]; their softmax is the model's distribution over the next item.
         """
         direct = self.projection()
-        return self.combine(ScoreTerms(direct(users) @ direct(items).T, neighbours, collaborative), history, mask)
+        return self.combine(ScoreTerms(direct(users) @ direct(items).T, *others), history, mask)
 
     def combine(self, terms: ScoreTerms, history: Tensor, mask: Tensor) -> Tensor:
         """Add up the terms of a score [B, N]; everything else as in `forward`."""
         scores = self.scale * terms.cosines
-        for weight, term in ((self.neighbour_weight, terms.neighbours), (self.collaborative_weight, terms.collaborative)):
+        for weight, term in zip(self._weights, terms[1:], strict=True):
             if weight is not None and term is not None:
                 scores = torch.addcmul(scores, GAIN * weight, term)
         return scores if self.seen_penalty is None else lower_seen(scores, history, mask, GAIN * self.seen_penalty)
+
+    @property
+    def _weights(self) -> tuple[nn.Parameter | None, ...]:
+        """κ, ω and γ as they are stored, in the order of `ScoreTerms`."""
+        return self.neighbour_weight, self.lexical_weight, self.collaborative_weight
 
     def weighted_terms(self, terms: ScoreTerms, bonus: Tensor, seen: Tensor) -> Tensor:
         """Return one by one what `combine` adds up, for some items.
@@ -166,16 +168,12 @@ class Scorer(nn.Module):
             seen: which of the items the history holds, bool [B, A].
 
         Returns:
-            The terms [5, B, A] of the language model, neighbours, the collaborative score, the cold-start bonus and the seen penalty; zeros
-            for one that is switched off.
+            The terms [6, B, A] of the language model, neighbours, shared words, the collaborative score, the cold-start bonus and the seen
+            penalty; zeros for one that is switched off.
         """
         nothing = torch.zeros_like(terms.cosines)
         weighted = [self.scale * terms.cosines]
-        for weight, term in (
-            (self.neighbour_weight, terms.neighbours),
-            (self.collaborative_weight, terms.collaborative),
-            (self.collaborative_weight, bonus),
-        ):
+        for weight, term in zip((*self._weights, self.collaborative_weight), (*terms[1:], bonus), strict=True):
             weighted.append(nothing if weight is None or term is None else GAIN * weight * term)
         weighted.append(nothing if self.seen_penalty is None else torch.where(seen, -GAIN * self.seen_penalty, nothing))
         return torch.stack(weighted) + 0.0  # no term is -0.0

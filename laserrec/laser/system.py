@@ -25,6 +25,7 @@ from laserrec.laser.catalogue import Catalogue
 from laserrec.laser.collaborative_view import CollaborativeView
 from laserrec.laser.experts import Routing
 from laserrec.laser.item_texts import Attributes, ItemTexts
+from laserrec.laser.lexical import Lexical
 from laserrec.laser.model import LaserModel
 from laserrec.laser.scoring import ScoreTerms
 from laserrec.layers.histories import recent
@@ -37,11 +38,21 @@ ITEMS_AT_ONCE = 256
 """Items that are embedded at a time."""
 
 
-def build_laser(config: LaserConfig, backbone: Backbone, texts: ItemTexts, collaborative: CollaborativeView) -> LaserSystem:
-    """Put an untrained system together, on the LLM's device; the run's seed draws its weights."""
+def build_laser(
+    config: LaserConfig, backbone: Backbone, texts: ItemTexts, collaborative: CollaborativeView, idf: Tensor | None = None
+) -> LaserSystem:
+    """Put an untrained system together, on the LLM's device; the run's seed draws its weights.
+
+    Args:
+        config: the run's settings.
+        backbone: the frozen LLM.
+        texts: of the catalogue.
+        collaborative: what a sequential recommender knows of it.
+        idf: how rare each token was in the catalogue that a stored model was trained on, float [V]; counted in these texts when None.
+    """
     torch.manual_seed(config.seed)
     model = LaserModel(config, backbone, state_width=collaborative.model.width, catalogue_size=len(texts.items))
-    return LaserSystem(model.to(backbone.device), texts, collaborative.to(backbone.device), config.prompt.max_history)
+    return LaserSystem(model.to(backbone.device), texts, collaborative.to(backbone.device), config.prompt.max_history, idf)
 
 
 class LaserSystem:
@@ -56,10 +67,14 @@ class LaserSystem:
         max_history: items of a history that are read as text.
     """
 
-    def __init__(self, model: LaserModel, texts: ItemTexts, collaborative: CollaborativeView, max_history: int) -> None:
-        """Put the parts together."""
-        self.model, self.max_history = model, max_history
-        self.catalogue = Catalogue(texts, collaborative, model.item_states, model.neighbours)
+    def __init__(
+        self, model: LaserModel, texts: ItemTexts, collaborative: CollaborativeView, max_history: int, idf: Tensor | None = None
+    ) -> None:
+        """Put the parts together; `idf` as in `build_laser`."""
+        self.model, self.max_history, lexical = model, max_history, None
+        if model.scorer.lexical_weight is not None:
+            lexical = Lexical.of(texts.words(texts.items), texts.backbone.vocabulary, model.item_states.device, idf)
+        self.catalogue = Catalogue(texts, collaborative, model.item_states, model.neighbours, lexical)
         self._users: dict[tuple[int, ...], Tensor] | None = None
         self._projection: Callable[[Tensor], Tensor] | None = None  # of a system that is prepared: making one costs milliseconds
         self._on_load = model.register_load_state_dict_post_hook(lambda *_: self._take_weights())  # type: ignore[no-untyped-call]
@@ -177,7 +192,7 @@ class LaserSystem:
     def logits(self, items: Tensor, mask: Tensor) -> tuple[Tensor, Routing | None]:
         """Score the whole catalogue: [B, N], with gradients where the model trains."""
         users, routing = self.embed(items, mask)
-        return self.model.scorer(users, self.model.item_states, *self.other_terms(items, mask), items, mask), routing
+        return self.model.scorer(users, self.model.item_states, self.other_terms(items, mask), items, mask), routing
 
     # --- scoring without gradients ---
 
@@ -195,16 +210,27 @@ class LaserSystem:
         """What cold items get beyond the collaborative score of their nearest warm ones, in standard deviations."""
         return self.model.scorer.cold_start_bonus if self.catalogue.bonus is None else self.catalogue.bonus
 
-    def other_terms(self, items: Tensor, mask: Tensor, bonus: float | None = None) -> tuple[Tensor | None, Tensor | None]:
-        """Return the score terms other than the language model's: neighbours by text and the collaborative score, each [B, N] or None.
+    @torch.no_grad()
+    def other_terms(
+        self, items: Tensor, mask: Tensor, bonus: float | None = None, words: Tensor | None = None
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Return the score terms other than the language model's: neighbours by text, shared words and the collaborative score.
 
-        Another cold-start bonus than the catalogue's may be given.
+        Args:
+            items: indices int64 [B, S].
+            mask: bool [B, S].
+            bonus: another cold-start bonus than the catalogue's.
+            words: `Lexical.query` of the histories, float [V, B]; that of the catalogue's items when None.
+
+        Returns:
+            Each [B, N], or None where the score does not have it.
         """
-        near = self.catalogue.neighbours
+        near, lexical = self.catalogue.neighbours, self.catalogue.lexical
         neighbours = None if near is None else near.scores(items, mask)
+        shared = None if lexical is None else lexical.scores(lexical.query(items, mask) if words is None else words, items, mask)
         if self.model.scorer.collaborative_weight is None:
-            return neighbours, None
-        return neighbours, self.collaborative.scores(items, mask, self.bonus if bonus is None else bonus)
+            return neighbours, shared, None
+        return neighbours, shared, self.collaborative.scores(items, mask, self.bonus if bonus is None else bonus)
 
     @torch.no_grad()
     def score_terms(self, items: Tensor, mask: Tensor) -> ScoreTerms:
@@ -213,11 +239,11 @@ class LaserSystem:
             self.model.eval()
         return self._score_terms(self.encode_histories(items, mask), items, mask)
 
-    def _score_terms(self, users: Tensor, items: Tensor, mask: Tensor) -> ScoreTerms:
+    def _score_terms(self, users: Tensor, items: Tensor, mask: Tensor, words: Tensor | None = None) -> ScoreTerms:
         direct, directions = self._projection or self.model.scorer.projection(), self.catalogue.directions
         users = direct(users)
         cosines = users @ direct(self.catalogue.states).T if directions is None else products(users, directions)
-        return ScoreTerms(cosines, *self.other_terms(items, mask))
+        return ScoreTerms(cosines, *self.other_terms(items, mask, words=words))
 
     @torch.no_grad()
     def scores(self, items: Tensor, mask: Tensor, states: Tensor | None = None) -> Tensor:
@@ -240,7 +266,11 @@ class LaserSystem:
         beyond = items + len(self.catalogue)  # as every part but the reader sees them: items that it does not know
         virtual, _ = self.model.virtual(*self.collaborative.states(beyond, mask))
         users = texts.reader.read(*recent(items, mask, self.max_history), virtual)
-        return self.model.scorer.combine(self._score_terms(users, beyond, mask), beyond, mask)
+        lexical = self.catalogue.lexical
+        words = (
+            None if lexical is None else lexical.of(texts.words(texts.items), len(lexical.idf), self.device, lexical.idf).query(items, mask)
+        )
+        return self.model.scorer.combine(self._score_terms(users, beyond, mask, words), beyond, mask)
 
     @torch.no_grad()
     def experts(self, items: Tensor, mask: Tensor) -> Tensor | None:
@@ -274,6 +304,7 @@ class LaserSystem:
         grown = replace(
             old,
             texts=old.texts.extended(list(items.values())),
+            lexical=old.lexical and old.lexical.extended(old.texts.words(list(items.values()))),
             collaborative=old.collaborative.extended(count),
             ids=(*old.ids, *items),
             removed=pad(old.removed, (0, count)),
@@ -288,7 +319,8 @@ class LaserSystem:
         order[places] = torch.arange(len(old), len(old) + len(places))
         texts, text_of = old.texts.extended(list(items.values())).take(order), old.texts.template.item_text
         rows = [place for place in places if text_of(texts.items[place]) != text_of(old.texts.items[place])]
-        return self._over(replace(old, texts=texts))._settled(torch.tensor(rows, dtype=torch.int64, device=self.device))
+        lexical = old.lexical and old.lexical.extended(old.texts.words(list(items.values()))).take(order)
+        return self._over(replace(old, texts=texts, lexical=lexical))._settled(torch.tensor(rows, dtype=torch.int64, device=self.device))
 
     @torch.no_grad()
     def without_items(self, ids: Sequence[str]) -> LaserSystem:
@@ -313,6 +345,7 @@ class LaserSystem:
             collaborative=view.placed(lambda: self._standard_directions(old.states[order]), lost, ~removed),
             states=old.states[order],
             neighbours=None if old.neighbours is None else old.neighbours.take(order, ~removed),
+            lexical=old.lexical and old.lexical.extended([[]]).take(names),
             ids=tuple("" if name == nothing else old.ids[name] for name in names.tolist()),
             removed=removed,
             directions=None if old.directions is None else old.directions[order],

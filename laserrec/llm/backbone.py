@@ -140,6 +140,11 @@ class Backbone:
         assert isinstance(table, nn.Embedding)
         return table
 
+    @property
+    def vocabulary(self) -> int:
+        """Number of tokens that the tokenizer knows."""
+        return len(self.tokenizer)
+
     def tokenize(self, text: str, limit: int | None = None) -> list[int]:
         """Return the token ids of a text, without special tokens, cut to `limit`."""
         ids: list[int] = self.tokenizer(text[: self.letters(limit)], add_special_tokens=False)["input_ids"]

@@ -15,31 +15,39 @@ from laserrec.sequential.base import SequentialRecommender
 
 
 class Ensemble(nn.Module):
-    """Scores by the mean of its members' logits, the geometric mean of their distributions, and by neighbours where there are some.
+    """Scores by the mean of its members' logits, the geometric mean of their distributions, and by tables of neighbours.
 
     Attributes:
         members: at least one; all of one catalogue and one longest history.
-        neighbours: items that were taken together.
-        shares: weights of the members' mean and of the neighbours' score, float [2].
+        neighbours: items that were taken together, counted; None for none.
+        ease: items that EASE predicts from each other; None for none.
+        shares: weights of the members' mean, of the neighbours' score and of EASE's, float [3].
     """
 
     shares: Tensor
 
-    def __init__(self, members: Sequence[SequentialRecommender], neighbours: Neighbours | None = None) -> None:
-        """Take trained members, and neighbours that weigh nothing until `shares` says otherwise."""
+    def __init__(
+        self, members: Sequence[SequentialRecommender], neighbours: Neighbours | None = None, ease: Neighbours | None = None
+    ) -> None:
+        """Take trained members, and tables that weigh nothing until `shares` says otherwise."""
         super().__init__()
-        self.members, self.neighbours = list(members), neighbours
+        self.members, self.neighbours, self.ease = list(members), neighbours, ease
         for number, member in enumerate(members):
             self.add_module(f"member{number}", member)
         self.max_history = members[0].max_history
-        self.register_buffer("shares", torch.tensor([1.0, 0.0]))
+        self.register_buffer("shares", torch.tensor([1.0, 0.0, 0.0]))
 
     def scores(self, items: Tensor, mask: Tensor) -> Tensor:
         """Score every item as the next one of each history, [B, N]; arguments as in `SequentialRecommender.scores`."""
-        mean = self.shares[0] * self.mean(items, mask)
-        if self.neighbours is None:
-            return mean
-        return torch.addcmul(mean, self.shares[1], self.neighbours.scores(items, mask))
+        total = self.shares[0] * self.mean(items, mask)
+        for place, table in self.tables.items():
+            total = torch.addcmul(total, self.shares[place], table.scores(items, mask))
+        return total
+
+    @property
+    def tables(self) -> dict[int, Neighbours]:
+        """The tables that there are, by the place of their share."""
+        return {place: table for place, table in ((1, self.neighbours), (2, self.ease)) if table is not None}
 
     def mean(self, items: Tensor, mask: Tensor) -> Tensor:
         """Return the mean of the members' logits, [B, N]."""

@@ -7,17 +7,26 @@ from functools import partial
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import unquote
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
 
 from laserrec.serving.ranking import Reason
 from laserrec.serving.settings import CountsAs
 
 LONGEST_ID = 256
 """Characters of an id, of a kind of event, of an attribute's name."""
-Id = Annotated[str, Field(min_length=1, max_length=LONGEST_ID, pattern=r"^[^\x00-\x1f\x7f]+$")]
-PathId = Annotated[
-    str, BeforeValidator(partial(unquote, errors="strict")), Field(min_length=1, max_length=LONGEST_ID, pattern=r"^[^\x00-\x1f\x7f]+$")
-]
+Id = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=LONGEST_ID, pattern=r"^[^\x00-\x1f\x7f]+$")]
+"""An id; blanks around it do not count, as in every table of events and items."""
+PathId = Annotated[Id, BeforeValidator(partial(unquote, errors="strict"))]
 """An id as a segment of a path, percent-encoded: a `/` in it is written `%2F`."""
 Text = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]+$")]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -114,6 +123,8 @@ class TermsOfScore(Message):
     """How near the item is to what the language model read, scaled."""
     neighbours: float | None
     """How near it is to the items of the history by text."""
+    lexical: float | None
+    """How many rare words it shares with the items of the history."""
     collaborative: float | None
     """The sequential recommender's score; for a cold item that of its nearest warm items."""
     cold_start_bonus: float | None

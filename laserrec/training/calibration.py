@@ -17,8 +17,10 @@ from laserrec.training.candidates import OTHERS, Candidates
 
 CASES = 1000
 """With up to some ten thousand candidates each."""
-SCORES_HELD = 30_000_000
-"""Made at a time while score terms are gathered: a case has three for each item of the catalogue, cosine, neighbours and collaborative."""
+SCORES_HELD = 40_000_000
+"""Made at a time while score terms are gathered: a case has `TERMS` for each item of the catalogue."""
+TERMS = 4
+"""Cosine, neighbours, words and collaborative score."""
 BATCH = 64
 PULL = 0.1
 """Weight of a stored scalar's squared distance from its start, beside the mean over `CASES` cases."""
@@ -68,18 +70,18 @@ def calibrate(laser: LaserSystem, items: Tensor, mask: Tensor, targets: Tensor, 
 
 
 def terms_bytes(count: int, longest: int) -> int:
-    """Return the bytes that fitting takes at most: three scores a case and candidate, and what their gradients take.
+    """Return the bytes that fitting takes at most: four scores a case and candidate, and what their gradients take.
 
     Args:
         count: items of the catalogue.
         longest: items of the longest history, all of which are candidates beside those drawn.
     """
-    return 4 * 5 * CASES * min(count, OTHERS + BATCH * longest)
+    return 4 * (TERMS + 2) * CASES * min(count, OTHERS + BATCH * longest)
 
 
 def in_batches(count: int, *rows: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Divide rows, of each tensor alike, into parts of which `count` scores a row may be made at a time."""
-    size = max(1, min(BATCH, SCORES_HELD // (3 * count)))
+    size = max(1, min(BATCH, SCORES_HELD // (TERMS * count)))
     return zip(*(tensor.split(size) for tensor in rows), strict=True)
 
 

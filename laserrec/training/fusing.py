@@ -25,13 +25,14 @@ from laserrec.training.calibration import CASES, calibrate
 from laserrec.training.candidates import OTHERS
 from laserrec.training.cold_start import FOLDS, fit_cold_start_bonus, rounds, score_fold
 from laserrec.training.context import FitContext
+from laserrec.training.ease import EXACT, LOOKED_UP, RECENT, TOP, ease_neighbours
 from laserrec.training.estimates import Estimate, enough, seconds_of, some
 from laserrec.training.laser_task import validation_score
 from laserrec.training.neighbours import PAIRS_HELD, REACH, blend, count_neighbours
 from laserrec.training.sequential_stage import refit_stages
 
-EVENTS, TRIED = 20_000, 128
-"""Of an estimate."""
+EVENTS, TRIED, SOLVED = 20_000, 128, 1000
+"""Of an estimate: events that are counted, cases that are scored, items that EASE is solved for."""
 PAIR_BYTES = 80
 """Of a pair of items while pairs are added up, about."""
 
@@ -69,14 +70,15 @@ class FuseStage:
                 reading = seconds_of(partial(validation_score, laser, few, config.stage2.metric)) / len(few)
                 seconds += reading * (len(valid) if groups else min(len(valid), CASES))
             if groups:
-                counting, memory = _counting(context)
+                (counting, counted), (solving, solved) = _counting(context), _solving(context)
+                memory = max(counted, solved)
                 few_pairs = count_neighbours(context.histories.take(np.arange(1)), count) if config.collaborative.neighbours else None
 
                 def choose() -> None:
-                    scorers = [blend([context.fits[name].model for name in group], few_pairs, few, config.seed) for group in groups]
+                    scorers = [blend([context.fits[name].model for name in group], few_pairs, None, few, config.seed) for group in groups]
                     _take_best(laser, scorers, context.fits[groups[0][0]].seen, few, config, lambda _: None)
 
-                seconds += counting + seconds_of(choose) / len(few) * len(valid)
+                seconds += counting + solving + seconds_of(choose) / len(few) * len(valid)
             if fitted:
                 part = few.take(np.arange(min(len(few), CASES // FOLDS)))
                 folds = rounds(count) * min(len(valid), CASES) / len(part)
@@ -92,11 +94,12 @@ def blended(context: FitContext, groups: Sequence[Sequence[str]], cases: Cases) 
     Args:
         context: its fits hold them.
         groups: names of fits.
-        cases: of validation, on which the neighbours' share is fitted.
+        cases: of validation, on which the shares of neighbours and of EASE are fitted.
     """
-    wanted = context.config.collaborative.neighbours and groups
-    neighbours = count_neighbours(context.histories, len(context.data.item_ids)) if wanted else None
-    return [blend([context.fits[name].model for name in group], neighbours, cases, context.config.seed) for group in groups]
+    wanted, count = context.config.collaborative, len(context.data.item_ids)
+    neighbours = count_neighbours(context.histories, count) if wanted.neighbours and groups else None
+    ease = ease_neighbours(context.histories, count) if wanted.ease and groups else None
+    return [blend([context.fits[name].model for name in group], neighbours, ease, cases, context.config.seed) for group in groups]
 
 
 def _groups(config: LaserConfig) -> list[list[str]]:
@@ -142,6 +145,21 @@ def _set_scores(laser: LaserSystem, scorer: SequentialRecommender | Ensemble, sc
     laser.score_with(scorer, scored)
     for scalar, value in zip(laser.model.scorer.scalars, values, strict=True):
         scalar.copy_(value)
+
+
+def _solving(context: FitContext) -> tuple[float, int]:
+    """Return the seconds of solving EASE, from a smaller system or some of the many, and the bytes that it takes."""
+    if not context.config.collaborative.ease:
+        return 0.0, 0
+    count = len(context.popularity)
+    if count <= EXACT:
+        size = min(count, SOLVED)
+        system = torch.eye(size, dtype=torch.float64)
+        # Matrices of N² numbers: two in float32, two in float64 and what solving takes.
+        return seconds_of(lambda: torch.cholesky_inverse(torch.linalg.cholesky(system))) * (count / size) ** 3, 32 * count**2
+    systems = torch.eye(TOP, dtype=torch.float64).expand(LOOKED_UP // TOP**2, TOP, TOP)
+    seconds = seconds_of(lambda: torch.linalg.solve(systems, systems[..., :1])) * count / len(systems)
+    return 2 * seconds, 32 * LOOKED_UP + 40 * RECENT * len(context.histories.values)  # pairs are looked up as long as systems are solved
 
 
 def _counting(context: FitContext) -> tuple[float, int]:

@@ -44,7 +44,7 @@ def count_neighbours(histories: Ragged, catalogue_size: int) -> Neighbours:
     # A pair is made from either end, so the events of an item find all of its pairs, and items can be done one part after the other.
     for places in _in_parts(histories.values.argsort(kind="stable"), events):
         item, other, count = _pairs(histories, places, catalogue_size)
-        _keep(neighbours, item, other, count / FORWARD / np.sqrt((events[item] + SHRINKAGE) * (events[other] + SHRINKAGE)))
+        keep_nearest(neighbours, item, other, count / FORWARD / np.sqrt((events[item] + SHRINKAGE) * (events[other] + SHRINKAGE)))
     return neighbours
 
 
@@ -74,7 +74,7 @@ def _pairs(
     return item, other, np.bincount(which, np.concatenate(weights), len(found)).astype(np.float64, copy=False)
 
 
-def _keep(neighbours: Neighbours, item: NDArray[np.int64], other: NDArray[np.int64], weight: NDArray[np.float64]) -> None:
+def keep_nearest(neighbours: Neighbours, item: NDArray[np.int64], other: NDArray[np.int64], weight: NDArray[np.float64]) -> None:
     """Keep the nearest of each item; of equal ones those with the lower index."""
     order = np.lexsort((other, -weight, item))
     item, other, weight = item[order], other[order], weight[order]
@@ -85,22 +85,28 @@ def _keep(neighbours: Neighbours, item: NDArray[np.int64], other: NDArray[np.int
     neighbours.weights[where] = torch.from_numpy(weight[kept]).float()
 
 
-def blend(members: Sequence[SequentialRecommender], neighbours: Neighbours | None, cases: Cases, seed: int = 0) -> Ensemble:
-    """Make an ensemble of trained recommenders, and of neighbours with a share that is fitted on cases nobody was trained on.
+def blend(
+    members: Sequence[SequentialRecommender], neighbours: Neighbours | None, ease: Neighbours | None, cases: Cases, seed: int = 0
+) -> Ensemble:
+    """Make an ensemble of trained recommenders and of tables whose shares are fitted on cases that none of them was trained on.
 
     Args:
         members: trained.
         neighbours: counted; None for none.
+        ease: solved for; None for none.
         cases: of validation.
         seed: of the draw of cases, where not all are needed.
     """
     device = members[0].device
-    ensemble = Ensemble([member.eval() for member in members], neighbours).to(device)
-    if neighbours is not None:
+    ensemble = Ensemble([member.eval() for member in members], neighbours, ease).to(device)
+    if tables := ensemble.tables:
 
         def read(score: Scorer, items: Tensor, mask: Tensor) -> Tensor:
             return score(*recent(items, mask, ensemble.max_history))
 
-        parts = [partial(read, ensemble.mean), partial(read, neighbours.scores)]
-        ensemble.shares.copy_(Blend.fit(parts, ensemble.shares, cases, len(neighbours.items), seed).weights)
+        parts = [ensemble.mean, *(table.scores for table in tables.values())]
+        places = torch.tensor([0, *tables], device=device)
+        count = len(next(iter(tables.values())).items)
+        blended = Blend.fit([partial(read, part) for part in parts], ensemble.shares.index_select(0, places), cases, count, seed)
+        ensemble.shares.index_copy_(0, places, blended.weights)
     return ensemble

@@ -70,7 +70,7 @@ def test_an_explanation_has_three_levels(laserrec: Run) -> None:
             bar = ("█" if by > 0 else "░") * round(20 * abs(by / longest))
             assert " ".join(f"{by:+.2f} {bar} {title}".split()) in shown
         assert sum(item["terms"].values()) == pytest.approx(item["score"])
-        names = ("language model", "neighbours", "collaborative", "cold-start bonus", "seen penalty")
+        names = ("language model", "neighbours", "shared words", "collaborative", "cold-start bonus", "seen penalty")
         summands = [f"{term:+.3f} ({name})" for name, term in zip(names, item["terms"].values(), strict=True)]
         assert f"Score: {' '.join(summands)} = {item['score']:.3f}" in shown
         assert f"moves the score by {item['prefix_moves']:+.3f}; without it: {item['without_prefix']:.3f}" in shown

@@ -82,7 +82,7 @@ def test_training_and_blending_recommenders(elsewhere: torch.device) -> None:
         config = FitConfig(epochs=1, batch_size=4)
         outcome = fit(task, config, name="id", seed=0, folder=None, identity={})
         task.model.fix_items()
-        ensemble = blend([task.model], count_neighbours(TRAINING, COUNT), VALID)
+        ensemble = blend([task.model], count_neighbours(TRAINING, COUNT), None, VALID)
         items, mask = (part.to(device) for part in tiny.batch([[0, 1, 2], [4]]))
         results.append((torch.tensor(outcome.best_score), ensemble.shares, score_recent(ensemble, items, mask)))
         assert ensemble.shares.device == results[-1][2].device == device

@@ -170,7 +170,7 @@ def test_the_same_models_on_harder_datasets(tmp_path: Path, monkeypatch: pytest.
     trained = set(Dataset.load(tmp_path / "out" / "cold" / "data").training_histories().values.tolist())
     assert kinds["hidden"]["cases"] == 11 - len(trained)
     models = kinds["hidden"]["full"]["models"]
-    assert list(models) == ["Laser", "Item neighbours", "Ensemble of 2 and neighbours"]
+    assert list(models) == ["Laser", "Item neighbours", "Ensemble of 2, neighbours and EASE"]
     assert set(kinds["hidden"]["full"]["lead_of_the_first"]) == set(models) - {"Laser"}
     assert json.dumps(found)
     lines = runner.table(found).splitlines()

@@ -38,7 +38,14 @@ SECTIONS: dict[str, dict[str, Mapping[str, Any]]] = {
     "paper routing": {"mformer": {"routing": "paper"}},
     "linear": {"mformer": {"source": "linear"}},
     "bare score": {
-        "score": {"standardise": False, "linear_read_out": False, "fuse_collaborative": False, "seen_penalty": False, "nearest": False}
+        "score": {
+            "standardise": False,
+            "linear_read_out": False,
+            "fuse_collaborative": False,
+            "seen_penalty": False,
+            "nearest": False,
+            "lexical": False,
+        }
     },
 }
 

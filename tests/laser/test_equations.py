@@ -17,7 +17,7 @@ from laserrec.laser.scoring import GAIN, Scorer
 from laserrec.laser.virtual_tokens import VirtualTokens
 
 OFF: dict[str, Any] = {
-    "learn_temperature": False, "standardise": False, "linear_read_out": False, "nearest": False,
+    "learn_temperature": False, "standardise": False, "linear_read_out": False, "nearest": False, "lexical": False,
     "fuse_collaborative": False, "seen_penalty": False,
 }  # fmt: skip
 ln = math.log
@@ -183,7 +183,7 @@ NOBODY = torch.zeros(1, 1, dtype=torch.int64), torch.zeros(1, 1, dtype=torch.boo
 
 def test_cosine_over_temperature() -> None:
     scorer = Scorer(ScoreConfig(temperature=0.05, **OFF), 2)
-    assert scorer(USERS, ITEMS, None, None, *NOBODY)[0].tolist() == pytest.approx([20, 0, 12], rel=1e-5)
+    assert scorer(USERS, ITEMS, (None, None, None), *NOBODY)[0].tolist() == pytest.approx([20, 0, 12], rel=1e-5)
     assert not any(parameter.requires_grad for parameter in scorer.parameters())
 
 
@@ -214,25 +214,28 @@ def test_total_loss_adds_lambda_times_balance() -> None:
     assert step.scalars["expert_load/0"] + step.scalars["expert_load/1"] == 1
 
 
-@pytest.mark.parametrize(("collaborative_weight", "seen_penalty", "neighbour_weight"), [(0.5, 3.0, 0.25), (-1.0, 0.0, -2.0)])
-def test_all_terms_of_the_score(collaborative_weight: float, seen_penalty: float, neighbour_weight: float) -> None:
+@pytest.mark.parametrize(
+    ("collaborative_weight", "seen_penalty", "neighbour_weight", "lexical_weight"), [(0.5, 3.0, 0.25, 1.5), (-1.0, 0.0, -2.0, -0.5)]
+)
+def test_all_terms_of_the_score(collaborative_weight: float, seen_penalty: float, neighbour_weight: float, lexical_weight: float) -> None:
     scorer = Scorer(ScoreConfig(temperature=0.5, standardise=False, linear_read_out=False), 2)
     with torch.no_grad():
         for weight, value in (
             (scorer.collaborative_weight, collaborative_weight),
             (scorer.seen_penalty, seen_penalty),
             (scorer.neighbour_weight, neighbour_weight),
+            (scorer.lexical_weight, lexical_weight),
         ):
             assert weight is not None
             weight.fill_(value / GAIN)
-    collaborative, near = torch.tensor([[1.0, -2.0, 4.0]]), torch.tensor([[0.0, 3.0, 1.0]])
+    collaborative, near, words = (torch.tensor([row]) for row in ([1.0, -2.0, 4.0], [0.0, 3.0, 1.0], [2.0, 0.0, 6.0]))
     history, mask = torch.tensor([[2, 2, 0, 7]]), torch.tensor([[True, True, False, True]])
-    found = scorer(USERS, ITEMS, near, collaborative, history, mask)[0].tolist()
-    # 2 · (1, 0, .6) + κ n + γ c − δ (0, 0, 1): a repeat counts once, padding and an item beyond the catalogue not at all.
+    found = scorer(USERS, ITEMS, (near, words, collaborative), history, mask)[0].tolist()
+    # 2 · (1, 0, .6) + κ n + ω l + γ c − δ (0, 0, 1): a repeat counts once, padding and an item beyond the catalogue not at all.
     expected = [
-        2 + collaborative_weight,
+        2 + collaborative_weight + 2 * lexical_weight,
         3 * neighbour_weight - 2 * collaborative_weight,
-        1.2 + neighbour_weight + 4 * collaborative_weight - seen_penalty,
+        1.2 + neighbour_weight + 6 * lexical_weight + 4 * collaborative_weight - seen_penalty,
     ]
     assert found == pytest.approx(expected, rel=1e-5)
 
@@ -294,12 +297,12 @@ def test_constant_coordinates_do_not_divide_by_zero() -> None:
 
 def test_linear_read_out_starts_at_the_identity_and_turns_both_sides() -> None:
     scorer = Scorer(ScoreConfig(temperature=1.0, **OFF | {"linear_read_out": True}), 2)
-    assert scorer(USERS, ITEMS, None, None, *NOBODY)[0].tolist() == pytest.approx([1, 0, 0.6])
+    assert scorer(USERS, ITEMS, (None, None, None), *NOBODY)[0].tolist() == pytest.approx([1, 0, 0.6])
     assert scorer.read_out is not None
     with torch.no_grad():
         scorer.read_out.copy_(torch.tensor([[1.0, 0.0], [0.0, 0.5]]))
     # (3, 4) becomes (3, 2).
-    assert scorer(USERS, ITEMS, None, None, *NOBODY)[0].tolist() == pytest.approx([1, 0, 3 / math.sqrt(13)])
+    assert scorer(USERS, ITEMS, (None, None, None), *NOBODY)[0].tolist() == pytest.approx([1, 0, 3 / math.sqrt(13)])
 
 
 def test_words_start_the_virtual_tokens() -> None:

@@ -25,11 +25,13 @@ PREFIX_FIRST = {"order": "prefix_first", "line": ">> {number}. {text}\n"}
 VARIANTS: dict[str, dict[str, Mapping[str, Any]]] = {
     "default": {},
     "no neighbours": {"score": {"nearest": False}},
+    "no words": {"score": {"lexical": False}},
     "no collaborative": {"score": {"fuse_collaborative": False}},
     "no penalty": {"score": {"seen_penalty": False}},
     "the paper's": {
         "score": {
             "nearest": False,
+            "lexical": False,
             "fuse_collaborative": False,
             "seen_penalty": False,
             "standardise": False,
@@ -84,6 +86,7 @@ def test_a_term_that_the_model_does_not_have_is_none(variant: str) -> None:
     off = VARIANTS[variant].get("score", {})
     assert one.terms.language_model != 0
     assert (one.terms.neighbours is None) == (off.get("nearest") is False)
+    assert (one.terms.lexical is None) == (off.get("lexical") is False)
     assert (one.terms.collaborative is None) == (one.terms.cold_start_bonus is None) == (off.get("fuse_collaborative") is False)
     assert (one.terms.seen_penalty is None) == (off.get("seen_penalty") is False)
 
@@ -95,18 +98,22 @@ def test_each_term_by_hand() -> None:
     assert scorer.collaborative_weight is not None
     assert scorer.neighbour_weight is not None
     assert scorer.seen_penalty is not None
+    assert scorer.lexical_weight is not None
     assert catalogue.neighbours is not None
+    assert catalogue.lexical is not None
     history = [3, 1, 3]
     (found,) = explain_rows(system, [history], [EVERY])
     items, mask = tiny.batch([history])
     user = scorer.projection()(system.embed(items, mask)[0])
     cosines = cosine_similarity(user, scorer.projection()(catalogue.states))
     near = catalogue.neighbours.scores(items, mask)[0]
+    words = catalogue.lexical.scores(catalogue.lexical.query(items, mask), items, mask)[0]
     plain, raised = (system.collaborative.scores(items, mask, bonus)[0] for bonus in (0.0, 1.5))
     for item, one in zip(EVERY, found, strict=True):
         weight = 10 * float(scorer.collaborative_weight)  # stored divided by ten, as the other weights are
         assert one.terms.language_model == pytest.approx(float(torch.exp(10 * scorer.log_scale) * cosines[item]), abs=1e-4)
         assert one.terms.neighbours == pytest.approx(10 * float(scorer.neighbour_weight * near[item]), abs=1e-4)
+        assert one.terms.lexical == pytest.approx(10 * float(scorer.lexical_weight * words[item]), abs=1e-4)
         assert one.terms.collaborative == pytest.approx(weight * float(plain[item]), abs=1e-4)
         assert one.terms.cold_start_bonus == pytest.approx(weight * float(raised[item] - plain[item]), abs=1e-4)
         assert one.terms.cold_start_bonus == pytest.approx(weight * 1.5 if item in COLD else 0, abs=1e-4)
@@ -198,7 +205,7 @@ def test_nothing_asked() -> None:
 
 def sentence(*moves: tuple[str, float, float], about: str = "Lamp") -> str:
     made = tuple(Move(f"id of {title}", title, by, cosine) for title, by, cosine in moves)
-    return Explanation(f"id of {about}", about, 1.0, Terms(1.0, None, None, None, None), made, None, None, None, cold=False).sentence
+    return Explanation(f"id of {about}", about, 1.0, Terms(1.0, None, None, None, None, None), made, None, None, None, cold=False).sentence
 
 
 def test_the_sentence_says_the_largest_moves() -> None:
@@ -246,7 +253,7 @@ def test_as_json() -> None:
     ]
     assert (read["item_id"], read["title"], read["cold"]) == ("id-7", "Globe", True)
     assert sum(read["terms"].values()) == pytest.approx(read["score"])
-    assert list(read["terms"]) == ["language_model", "neighbours", "collaborative", "cold_start_bonus", "seen_penalty"]
+    assert list(read["terms"]) == ["language_model", "neighbours", "lexical", "collaborative", "cold_start_bonus", "seen_penalty"]
     assert [list(move) for move in read["moves"]] == [["item_id", "title", "by", "cosine"]] * 2
     assert read["moves"][0]["item_id"] == "id-5"
     assert read["score"] - read["without_prefix"] == pytest.approx(read["prefix_moves"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from collections.abc import Callable
@@ -35,8 +36,8 @@ def model(scorer: bool = True) -> ModelFolder:
     system = tiny.system(config, known=torch.arange(COUNT) < COUNT - 2)
     if scorer:
         neighbours = count_neighbours(Ragged.from_rows([[0, 1, 2], [3, 4, 1]]), COUNT)
-        ensemble = Ensemble([tiny.sasrec(), tiny.sasrec()], neighbours)
-        ensemble.shares.copy_(torch.tensor([0.5, 0.25]))
+        ensemble = Ensemble([tiny.sasrec(), tiny.sasrec()], neighbours, copy.deepcopy(neighbours))
+        ensemble.shares.copy_(torch.tensor([0.5, 0.25, 0.125]))
         system.score_with(ensemble, torch.arange(COUNT) < COUNT - 1)
     return ModelFolder(config, CATALOGUE, system.collaborative, system.model.state_dict(), {"dataset": "x"}, {})
 
@@ -152,7 +153,10 @@ def test_neighbours_outside_the_catalogue(folder: Path, file: str, name: str, ch
         ModelFolder.read(folder)
 
 
-@pytest.mark.parametrize(("file", "name"), [(WEIGHTS, "neighbours.weights"), (VIEW, "scorer.neighbours.weights"), (VIEW, "scorer.shares")])
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [(WEIGHTS, "neighbours.weights"), (VIEW, "scorer.neighbours.weights"), (VIEW, "scorer.ease.weights"), (VIEW, "scorer.shares")],
+)
 @pytest.mark.parametrize("value", [-0.5, 1e30])
 def test_neighbours_that_would_end_in_nan(folder: Path, file: str, name: str, value: float) -> None:
     tensors(folder, file, lambda found: found.update({name: broken(value)(found[name])}))

@@ -338,7 +338,8 @@ def grown_from(first: int, whole: LaserSystem, config: LaserConfig) -> LaserSyst
     texts = ItemTexts(tiny.llm_of(whole), config.prompt, tiny.ITEMS[:first])
     view = CollaborativeView(whole.collaborative.model, whole.collaborative.known[:first])
     model = LaserModel(config, tiny.llm_of(whole), state_width=view.model.width, catalogue_size=first)
-    part = LaserSystem(model, texts, view, config.prompt.max_history)
+    idf = None if whole.catalogue.lexical is None else whole.catalogue.lexical.idf
+    part = LaserSystem(model, texts, view, config.prompt.max_history, idf)
     tables = {"item_states", "neighbours.items", "neighbours.weights"}
     own = {name: tensor for name, tensor in model.state_dict().items() if name in tables}
     model.load_state_dict({**whole.model.state_dict(), **own, "item_states": whole.model.item_states[:first]})

@@ -55,7 +55,7 @@ def test_counting_draws_nothing() -> None:
     from laserrec.sequential.build import _build
 
     torch.manual_seed(5)
-    _build(CollaborativeConfig(), 100, None)
+    _build(CollaborativeConfig(), 100, None, None)
     assert torch.get_rng_state().equal(after)
 
 

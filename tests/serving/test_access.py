@@ -29,6 +29,7 @@ ROUTES: list[tuple[str, str, object, Scope]] = [
     ("get", "/v1/items?query=tent", None, "read"),
     ("get", "/v1/items/tent", None, "read"),
     ("get", "/v1/items/tent/similar", None, "read"),
+    ("get", "/v1/map", None, "read"),
     ("get", "/v1/models", None, "read"),
     ("get", "/metrics", None, "read"),
     ("post", "/v1/events", {"events": [{"user_id": "a", "item_id": "b"}]}, "write"),

@@ -41,7 +41,7 @@ def document(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> It
 @pytest.mark.parametrize("mode", list(GenerationMode))
 def test_every_answer_is_documented_and_none_is_a_failure(document: schemathesis.BaseSchema, mode: GenerationMode) -> None:
     operations = [found.ok() for found in document.get_all_operations()]
-    assert len(operations) == 18
+    assert len(operations) == 19
     for operation in operations:
 
         @given(case=operation.as_strategy(generation_mode=mode))

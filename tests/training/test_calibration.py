@@ -32,7 +32,7 @@ def objective(laser: LaserSystem, case: tuple[torch.Tensor, torch.Tensor], targe
 
 
 def test_the_trust_is_the_best_of_a_grid() -> None:
-    laser = system(nearest=False, learn_temperature=False)
+    laser = system(nearest=False, lexical=False, learn_temperature=False)
     laser.model.scorer.seen_penalty.requires_grad_(False)  # type: ignore[union-attr]
     case = tiny.batch([[0, 1, 2], [3, 4], [5], [6, 7, 8], [2, 9], [1, 5]])
     collaborative = laser.collaborative.scores(*case)
@@ -68,7 +68,7 @@ def test_items_left_out_do_not_count() -> None:
     case, targets = tiny.batch([[0, 1, 2], [3, 4], [5], [6, 7, 8]]), torch.tensor([3, 0, 1, 2])
     found = []
     for unpopular in (0.0, 30.0):
-        laser = system(nearest=False)
+        laser = system(nearest=False, lexical=False)
         plain = laser.collaborative.scores
         lower = torch.zeros(len(tiny.ITEMS)).index_fill_(0, torch.tensor([9, 10, 11]), unpopular)
         laser.collaborative.scores = lambda items, mask, bonus, plain=plain, lower=lower: plain(items, mask, bonus) - lower  # type: ignore[method-assign]
@@ -78,7 +78,7 @@ def test_items_left_out_do_not_count() -> None:
 
 
 def test_what_is_not_trained_stays() -> None:
-    laser = system(learn_temperature=False, nearest=False, fuse_collaborative=False, seen_penalty=False)
+    laser = system(learn_temperature=False, nearest=False, lexical=False, fuse_collaborative=False, seen_penalty=False)
     before = {name: tensor.clone() for name, tensor in laser.model.state_dict().items()}
     calibrate(laser, *tiny.batch([[0, 1], [2]]), torch.tensor([3, 4]))
     assert all(torch.equal(before[name], tensor) for name, tensor in laser.model.state_dict().items())

@@ -104,7 +104,7 @@ def test_where_nothing_is_fused_or_hardly_anything_known_it_stays() -> None:
 
 def test_new_items_have_it_and_others_do_not() -> None:
     laser = system(cold_start_bonus=0.5)
-    plain, raised = laser.collaborative.scores(*CASE), laser.other_terms(*CASE)[1]
+    plain, raised = laser.collaborative.scores(*CASE), laser.other_terms(*CASE)[-1]
     assert raised is not None
     expected = plain.clone()
     expected[:5, list(NEW)] += 0.5

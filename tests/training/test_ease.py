@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from laserrec.data.ragged import Ragged
 from laserrec.layers.item_weights import ItemWeights, SparseWeights
+from laserrec.layers.neighbours import COUNT
 from laserrec.training import ease
-from laserrec.training.ease import exact, fit_ease, restricted
+from laserrec.training.ease import ease_neighbours, exact, fit_ease, restricted
 
 ITEMS = 7
 HISTORIES = st.lists(st.lists(st.integers(0, ITEMS - 1), max_size=9), min_size=1, max_size=9)
@@ -72,3 +73,22 @@ def test_nobody_is_recommended_what_nobody_took_together() -> None:
     scores = fit_ease(Ragged.from_rows([[0, 1], [0, 1], [2], [3, 2]]), 4).scores(items, mask)
     # One regression by hand: item 1 from 0 alone is 2 / (2 + 50).
     assert scores[0].tolist() == pytest.approx([0, math.asinh(2 / 52 / 0.02), 0, 0], abs=1e-6)
+
+
+@pytest.mark.parametrize("limit", [ITEMS, 0])
+@given(histories=HISTORIES)
+def test_the_table_has_the_weights_above_0(limit: int, histories: list[list[int]]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ease, "EXACT", limit)
+        table = ease_neighbours(Ragged.from_rows(histories), ITEMS)
+    found = np.zeros((ITEMS, ITEMS))
+    np.add.at(found, (np.arange(ITEMS)[:, None], table.items.numpy()), table.weights.numpy())
+    weights = regressions(histories, ease.STRENGTH, top=ITEMS if limit else ease.TOP)
+    np.testing.assert_allclose(found, np.maximum(weights, 0), atol=1e-5)
+
+
+def test_the_table_keeps_the_largest() -> None:
+    """Item 0 was taken with each other one, with later ones more often."""
+    others = COUNT + 3
+    table = ease_neighbours(Ragged.from_rows([[0, 1 + other] for other in range(others) for _ in range(1 + other)]), 1 + others)
+    assert sorted(table.items[0].tolist()) == list(range(4, 1 + others))

@@ -54,9 +54,9 @@ def test_counts_are_those_of_the_definition_in_whatever_parts(histories: list[li
 def test_no_more_pairs_are_held_than_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     histories = Ragged.from_rows([rng.permutation(ITEMS) for _ in range(100)])
-    whole, keep = count_neighbours(histories, ITEMS), module._keep
+    whole, keep = count_neighbours(histories, ITEMS), module.keep_nearest
     kept: list[list[int]] = []
-    monkeypatch.setattr(module, "_keep", lambda table, item, *rest: kept.append(item.tolist()) or keep(table, item, *rest))
+    monkeypatch.setattr(module, "keep_nearest", lambda table, item, *rest: kept.append(item.tolist()) or keep(table, item, *rest))
     monkeypatch.setattr(module, "PAIRS_HELD", 14 * 200)
     divided = count_neighbours(histories, ITEMS)
     # 100 events an item make 1,400 pairs at most, so two items make a part, and with each there are all others.
@@ -99,7 +99,7 @@ def mostly_neighbours() -> Cases:
 def test_a_blend_gives_neighbours_the_share_that_fits_best() -> None:
     neighbours = count_neighbours(Ragged.from_rows([[item, (item + 1) % ITEMS] for item in range(ITEMS)] * 3 + [[0, 5], [3, 9]]), ITEMS)
     mixed = mostly_neighbours()
-    ensemble = blend([recommender(), recommender()], neighbours, mixed)
+    ensemble = blend([recommender(), recommender()], neighbours, None, mixed)
     assert ensemble.shares[1] > 0.1
     items, mask = torch.from_numpy(mixed.histories.values)[:, None], torch.ones(24, 1, dtype=torch.bool)
 
@@ -108,7 +108,7 @@ def test_a_blend_gives_neighbours_the_share_that_fits_best() -> None:
         return float(cross_entropy(logits, torch.from_numpy(mixed.targets)))
 
     with torch.no_grad():
-        first, second = ensemble.shares.tolist()
+        first, second, _ = ensemble.shares.tolist()
         assert all(
             loss(first, second) <= loss(first + a, second + b) + 1e-6 for a in (-0.2, 0, 0.2) for b in (-0.2, 0, 0.2) if first + a >= 0
         )
@@ -117,13 +117,31 @@ def test_a_blend_gives_neighbours_the_share_that_fits_best() -> None:
         )
 
 
+def test_a_blend_weighs_two_tables_each_by_what_it_adds() -> None:
+    """Three of four follow one table, the fourth the other: the first gets more, and each shift of either share fits worse."""
+    one, other = (count_neighbours(Ragged.from_rows([[item, (item + by) % ITEMS] for item in range(ITEMS)]), ITEMS) for by in (1, 2))
+    mixed = mostly_neighbours()
+    ensemble = blend([recommender()], one, other, mixed)
+    items, mask = torch.from_numpy(mixed.histories.values)[:, None], torch.ones(24, 1, dtype=torch.bool)
+    mean, first, second = (score(items, mask).detach() for score in (ensemble.mean, one.scores, other.scores))
+
+    def loss(shares: list[float]) -> float:
+        logits = shares[0] * mean + shares[1] * first + shares[2] * second
+        return float(cross_entropy(logits, torch.from_numpy(mixed.targets)))
+
+    fitted = ensemble.shares.tolist()
+    assert fitted[1] > fitted[2] > 0
+    assert all(loss(fitted) <= loss([fitted[0], fitted[1] + a, fitted[2] + b]) + 1e-6 for a in (-0.2, 0, 0.2) for b in (-0.2, 0, 0.2))
+    torch.testing.assert_close(ensemble.scores(items, mask), fitted[0] * mean + fitted[1] * first + fitted[2] * second)
+
+
 def test_good_neighbours_are_kept_beside_members_that_mislead() -> None:
     neighbours = count_neighbours(Ragged.from_rows([[item, (item + 1) % ITEMS] for item in range(ITEMS)]), ITEMS)
     for seed in range(4):
         torch.manual_seed(seed)
         member = SASRec(catalogue_size=ITEMS, width=8, blocks=1, heads=2, max_history=5, dropout=0.5)
         few = cases(1).take(np.arange(2))
-        ensemble = blend([member], neighbours, few)
+        ensemble = blend([member], neighbours, None, few)
         items, mask = torch.from_numpy(few.histories.values)[:, None], torch.ones(2, 1, dtype=torch.bool)
         assert ensemble.shares[1] > 0
         assert ensemble.scores(items, mask).argmax(1).tolist() == few.targets.tolist()
@@ -131,19 +149,19 @@ def test_good_neighbours_are_kept_beside_members_that_mislead() -> None:
 
 def test_a_blend_over_some_of_a_catalogue_is_about_that_over_all(monkeypatch: pytest.MonkeyPatch) -> None:
     neighbours = count_neighbours(Ragged.from_rows([[item, (item + 1) % ITEMS] for item in range(ITEMS)] * 3), ITEMS)
-    whole = blend([recommender()], neighbours, mostly_neighbours()).shares
+    whole = blend([recommender()], neighbours, None, mostly_neighbours()).shares
     monkeypatch.setattr(candidates, "OTHERS", 8)
-    monkeypatch.setattr(calibration, "SCORES_HELD", 3 * ITEMS * 2)  # two cases at a time
-    drawn = torch.stack([blend([recommender()], neighbours, mostly_neighbours(), seed).shares for seed in range(3)])
+    monkeypatch.setattr(calibration, "SCORES_HELD", calibration.TERMS * ITEMS * 2)  # two cases at a time
+    drawn = torch.stack([blend([recommender()], neighbours, None, mostly_neighbours(), seed).shares for seed in range(3)])
     assert not torch.equal(drawn[0], drawn[1])
     assert ((drawn - whole).abs() < 0.3 * whole.abs().amax()).all(), (drawn, whole)
 
 
 def test_misleading_neighbours_get_no_share() -> None:
     neighbours = count_neighbours(Ragged.from_rows([[item, (item + 1) % ITEMS] for item in range(ITEMS)]), ITEMS)
-    assert blend([recommender()], neighbours, cases(5)).shares[1] == 0
+    assert blend([recommender()], neighbours, None, cases(5)).shares[1] == 0
 
 
 def test_without_neighbours_or_cases_nothing_is_fitted() -> None:
-    assert blend([recommender()], None, cases(1)).shares.tolist() == [1, 0]
-    assert blend([recommender()], Neighbours(ITEMS, 0.1), cases(1).take(np.arange(0))).shares.tolist() == [1, 0]
+    assert blend([recommender()], None, None, cases(1)).shares.tolist() == [1, 0, 0]
+    assert blend([recommender()], Neighbours(ITEMS, 0.1), None, cases(1).take(np.arange(0))).shares.tolist() == [1, 0, 0]

@@ -18,7 +18,7 @@ _BITS = 64  # of a number
 _CELL = 8  # bytes of memory that any value takes on its way to a dataset
 _NESTED = 40  # and one in a list or a record, which becomes an object of Python
 _TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = 1, 2, 3, 7, 8, 9, 10, 11, 12
-_UNREADABLE = (IndexError, KeyError, TypeError, UnicodeDecodeError, RecursionError, struct.error)
+_UNREADABLE = (AttributeError, IndexError, KeyError, TypeError, UnicodeDecodeError, RecursionError, struct.error)
 
 
 class Pages:

@@ -6,6 +6,7 @@ import { count, make, plain, signed, titled } from "./dom.js";
 const TERMS = [
   ["language_model", "Language model", "how near the item is to what it read in the history"],
   ["neighbours", "Neighbours", "how near its text is to the texts of the history"],
+  ["lexical", "Shared words", "rare words that its text shares with the texts of the history"],
   ["collaborative", "Collaborative", "what the sequential recommender gives it; for a new item that of its nearest known ones"],
   ["cold_start_bonus", "Cold-start bonus", "what an item without interactions gets beyond that"],
   ["seen_penalty", "Seen", "for an item of the history"],

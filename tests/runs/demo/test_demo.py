@@ -29,7 +29,7 @@ MODELS = [
     "SASRec",
     "BERT4Rec",
     "SASRec (text + id)",
-    "Ensemble of 5 and neighbours",
+    "Ensemble of 5, neighbours and EASE",
     "Laser",
 ]
 
