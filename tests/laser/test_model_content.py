@@ -223,3 +223,17 @@ def test_a_failed_write_leaves_the_old_model(folder: Path, monkeypatch: pytest.M
         model().write(folder)
     assert {name: (folder / name).read_bytes() for name in FILES} == before
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
+
+
+def test_a_folder_from_before_words_counted_has_no_such_term(folder: Path) -> None:
+    tensors(folder, WEIGHTS, lambda found: [found.pop(name) for name in list(found) if "lexical" in name])
+    read = ModelFolder.read(folder)
+    assert not read.config.score.lexical
+    assert read.idf(7) is None
+
+
+@pytest.mark.parametrize("idf", [None, torch.zeros(6), torch.zeros(7, 1)])
+def test_token_frequencies_of_another_vocabulary(folder: Path, idf: Tensor | None) -> None:
+    tensors(folder, WEIGHTS, lambda found: found.update({} if idf is None else {"lexical.idf": idf}))
+    with pytest.raises(CheckpointError, match=r"lexical\.idf must hold 7 numbers, one a token"):
+        ModelFolder.read(folder).idf(7)
