@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from laserrec.baselines.base import Baseline, Fitted
-from laserrec.baselines.ease import Ease
+from laserrec.baselines.ease import EASE
 from laserrec.baselines.ensemble import EnsembleBaseline
-from laserrec.baselines.item_knn import ItemNeighbours
-from laserrec.baselines.tf_idf import TfIdf
+from laserrec.baselines.item_knn import ITEM_NEIGHBOURS
+from laserrec.baselines.tf_idf import TF_IDF
 
 if TYPE_CHECKING:
     from laserrec.config import LaserConfig
@@ -60,13 +60,13 @@ class BlendBaseline:
         return Fitted(self.label, blend.scores, seconds, len(fitted) + sum(part.parameters for part in fitted))
 
 
-KNN_TF_IDF = BlendBaseline("knn-tf-idf", "Neighbours + TF-IDF", "both, with two weights fitted on validation", (ItemNeighbours(), TfIdf()))
+KNN_TF_IDF = BlendBaseline("knn-tf-idf", "Neighbours + TF-IDF", "both, with two weights fitted on validation", (ITEM_NEIGHBOURS, TF_IDF))
 KNN_TF_IDF_EASE = BlendBaseline(
-    "knn-tf-idf-ease", "Neighbours + TF-IDF + EASE", "all three: the best without any network", (ItemNeighbours(), TfIdf(), Ease())
+    "knn-tf-idf-ease", "Neighbours + TF-IDF + EASE", "all three: the best without any network", (ITEM_NEIGHBOURS, TF_IDF, EASE)
 )
 ENSEMBLE_TF_IDF_EASE = BlendBaseline(
     "ensemble-tf-idf-ease",
     "Ensemble + TF-IDF + EASE",
     "the ensemble, which holds neighbours and EASE, and TF-IDF: everything that has no language model in its score",
-    (EnsembleBaseline(), TfIdf()),
+    (EnsembleBaseline(), TF_IDF),
 )

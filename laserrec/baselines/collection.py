@@ -5,24 +5,24 @@ from __future__ import annotations
 from laserrec.baselines.base import Baseline
 from laserrec.baselines.bert4rec import BERT4REC
 from laserrec.baselines.blends import ENSEMBLE_TF_IDF_EASE, KNN_TF_IDF, KNN_TF_IDF_EASE
-from laserrec.baselines.ease import Ease
+from laserrec.baselines.ease import EASE
 from laserrec.baselines.ensemble import EnsembleBaseline
 from laserrec.baselines.fdsa import FDSA
 from laserrec.baselines.gru4rec import GRU4REC, GRU4REC_TEXT
-from laserrec.baselines.item_knn import ItemNeighbours
+from laserrec.baselines.item_knn import ITEM_NEIGHBOURS
 from laserrec.baselines.last_text import LastItemText
 from laserrec.baselines.popularity import Popularity
 from laserrec.baselines.sasrec import SASREC, SASREC_TEXT, SASREC_TEXT_ID
 from laserrec.baselines.sequential import SequentialBaseline
-from laserrec.baselines.tf_idf import TfIdf
+from laserrec.baselines.tf_idf import TF_IDF
 from laserrec.baselines.unisrec import UNISREC, UNISREC_TEXT
 from laserrec.errors import ConfigError
 
 BASELINES: tuple[Baseline, ...] = (
     Popularity(),
-    ItemNeighbours(),
-    Ease(),
-    TfIdf(),
+    ITEM_NEIGHBOURS,
+    EASE,
+    TF_IDF,
     KNN_TF_IDF,
     KNN_TF_IDF_EASE,
     LastItemText(),
@@ -38,7 +38,7 @@ BASELINES: tuple[Baseline, ...] = (
     EnsembleBaseline(),
     ENSEMBLE_TF_IDF_EASE,
 )
-DEMONSTRATED: tuple[Baseline, ...] = (Popularity(), ItemNeighbours(), LastItemText(), SASREC, BERT4REC, SASREC_TEXT_ID, EnsembleBaseline())
+DEMONSTRATED: tuple[Baseline, ...] = (Popularity(), ITEM_NEIGHBOURS, LastItemText(), SASREC, BERT4REC, SASREC_TEXT_ID, EnsembleBaseline())
 """Those that the demonstration trains beside Laser: simple ones, the usual ones, and what Laser fuses."""
 TUNABLE = tuple(baseline for baseline in BASELINES if isinstance(baseline, SequentialBaseline))
 """Those that are one fit, whose settings can be searched."""

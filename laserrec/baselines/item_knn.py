@@ -2,41 +2,19 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from laserrec.baselines.base import Fitted
+from laserrec.baselines.closed_form import ClosedForm
 
 if TYPE_CHECKING:
-    from laserrec.config import LaserConfig
-    from laserrec.training.context import FitContext, Stage
+    from laserrec.layers.neighbours import Neighbours
+    from laserrec.training.context import FitContext
 
 
-class ItemNeighbours:
-    """Scores items by how often they were taken near those of the history.
+def _count(context: FitContext) -> Neighbours:
+    from laserrec.training.neighbours import count_neighbours
 
-    The history's own items get 0, as those that were never taken near any of them, so it can never recommend one. There is no penalty on
-    seen items to choose: where they are ranked too, it misses whoever takes the same again.
-    """
+    return count_neighbours(context.histories, len(context.data.item_ids))
 
-    name = "item-knn"
-    label = "Item neighbours"
-    summary = "items that were taken near those of the history, counted"
 
-    def stages(self, config: LaserConfig) -> Sequence[Stage]:
-        """Nothing is trained."""
-        return []
-
-    def depends_on(self, config: LaserConfig) -> dict[str, Any]:
-        """No setting matters."""
-        return {}
-
-    def fit(self, context: FitContext) -> Fitted:
-        """Count neighbours."""
-        from laserrec.training.neighbours import count_neighbours
-
-        began = time.monotonic()
-        counted = count_neighbours(context.histories, len(context.data.item_ids))
-        seconds = time.monotonic() - began
-        return Fitted(self.label, counted.to(context.device).scores, seconds)
+ITEM_NEIGHBOURS = ClosedForm("item-knn", "Item neighbours", "items that were taken near those of the history, counted", _count)

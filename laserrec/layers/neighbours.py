@@ -24,7 +24,7 @@ DECAY = 0.85
 SHARPNESS = 10.0
 """Vectors with cosine c have the weight exp(SHARPNESS · (c − 1))."""
 EVENTS_FLOOR = 0.02
-"""Nearness by events that counts as none: two rare items with one common user have about 0.1."""
+"""Nearness by events, counted or by EASE's weights, that counts as none: two rare items with one common user have about 0.1."""
 HELD = 2**25
 """Cosines held at a time while neighbours are found: 128 MiB in float32."""
 

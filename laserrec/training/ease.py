@@ -19,13 +19,11 @@ from torch import Tensor
 
 from laserrec.data.ragged import Ragged
 from laserrec.layers.item_weights import ItemWeights, SparseWeights
-from laserrec.layers.neighbours import COUNT, Neighbours
+from laserrec.layers.neighbours import COUNT, EVENTS_FLOOR, Neighbours
 from laserrec.training.neighbours import keep_nearest
 
 STRENGTH = 50.0
 """λ, in users: a pair of items that fewer took together weighs little."""
-FLOOR = 0.02
-"""Sum of weights that counts as little: two rare items with one common user have about as much."""
 EXACT = 10_000
 """Items up to which the whole matrix is inverted: .4 GB in float32 once it is made, 2.5 GB meanwhile, half a minute on two cores."""
 TOP = 100
@@ -52,7 +50,7 @@ def fit_ease(histories: Ragged, count: int, strength: float = STRENGTH) -> ItemW
 
 def ease_neighbours(histories: Ragged, count: int) -> Neighbours:
     """Keep the largest weights above 0 from each item: as many as a table of neighbours has, which rank as well as all (docs/log.md)."""
-    solved, table = fit_ease(histories, count), Neighbours(count, FLOOR)
+    solved, table = fit_ease(histories, count), Neighbours(count, EVENTS_FLOOR)
     if isinstance(solved, ItemWeights):
         nearest = solved.weights.clamp(min=0).topk(min(COUNT, count), dim=1)
         table.items[:, : nearest.indices.shape[1]], table.weights[:, : nearest.values.shape[1]] = nearest.indices.int(), nearest.values
@@ -77,7 +75,7 @@ def exact(histories: Ragged, count: int, strength: float) -> ItemWeights:
     system.diagonal().add_(strength)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(system))
     weights = (inverse / -inverse.diagonal()).float()
-    return ItemWeights(weights.fill_diagonal_(0), FLOOR)
+    return ItemWeights(weights.fill_diagonal_(0), EVENTS_FLOOR)
 
 
 def restricted(histories: Ragged, count: int, top: int, strength: float) -> SparseWeights:
@@ -106,7 +104,7 @@ def restricted(histories: Ragged, count: int, top: int, strength: float) -> Spar
         weights[part] = torch.linalg.solve(system, wanted[..., None])[..., 0].float()
     row, place = real.nonzero(as_tuple=True)
     matrix = torch.sparse_coo_tensor(torch.stack([row, among[row, place]]), weights[row, place], (count, count), check_invariants=True)
-    return SparseWeights([matrix.coalesce()], FLOOR)
+    return SparseWeights([matrix.coalesce()], EVENTS_FLOOR)
 
 
 def _taken(histories: Ragged, count: int) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ import torch
 from laserrec.baselines.base import Fitted
 from laserrec.baselines.blends import BlendBaseline
 from laserrec.baselines.collection import BASELINES, TUNABLE, baseline_named
-from laserrec.baselines.item_knn import ItemNeighbours
+from laserrec.baselines.item_knn import ITEM_NEIGHBOURS
 from laserrec.baselines.popularity import Popularity
 from laserrec.baselines.seen_penalty import STRENGTHS, choose_penalty, penalised
 from laserrec.baselines.sequential import RECIPES, scored_by
@@ -59,7 +59,7 @@ def test_sequential_reads_what_fits() -> None:
 
 def test_neighbours_never_name_an_item_of_the_history() -> None:
     # 1 is taken twice in a row, and 0 before and after it.
-    fitted = ItemNeighbours().fit(context([[0, 1, 1], [1, 0], [1, 3]], 5))
+    fitted = ITEM_NEIGHBOURS.fit(context([[0, 1, 1], [1, 0], [1, 3]], 5))
     scores = fitted.scores(ITEMS, MASK)
     assert scores[0, 1] == scores[0, 2] == scores[1, 0] == 0
     assert (scores[0, [0, 3]] > 0).all()

@@ -20,7 +20,7 @@ from laserrec.baselines.bert4rec import BERT4REC
 from laserrec.baselines.collection import BASELINES
 from laserrec.baselines.fdsa import FDSA
 from laserrec.baselines.gru4rec import GRU4REC, GRU4REC_TEXT
-from laserrec.baselines.item_knn import ItemNeighbours
+from laserrec.baselines.item_knn import ITEM_NEIGHBOURS
 from laserrec.baselines.popularity import Popularity
 from laserrec.baselines.sasrec import SASREC
 from laserrec.baselines.unisrec import UNISREC
@@ -108,7 +108,7 @@ def test_the_peak_is_that_of_the_models_own_fit_and_evaluation(shop: Path, monke
     with monkeypatch.context() as patch:
         patch.setattr(Popularity, "fit", large)
         (first,) = peaks(Popularity(), "test")
-    (other,) = peaks(ItemNeighbours(), *EVALUATED_SPLITS)
+    (other,) = peaks(ITEM_NEIGHBOURS, *EVALUATED_SPLITS)
     assert 220 * 2**20 < first - other < 400 * 2**20
     assert other > 50 * 2**20  # libraries are in it
     # What is evaluated later has the same model's earlier fit in it.
@@ -118,10 +118,10 @@ def test_the_peak_is_that_of_the_models_own_fit_and_evaluation(shop: Path, monke
 def test_ranks_of_earlier_versions_tell_no_peak(shop: Path) -> None:
     data, config = Dataset.load(shop / "data"), LaserConfig.load(shop / "laser.toml")
     run = RunFolder.begin(shop / "measured", config, data, shop / "data", command=[])
-    found = measure_baseline(ItemNeighbours(), data, run)["test"].evaluation
+    found = measure_baseline(ITEM_NEIGHBOURS, data, run)["test"].evaluation
     about = {name: value for name, value in found.about.items() if name != "peak_memory"}
     replace(found, about=about).save(shop / "measured" / "item-knn" / "ranks-test.parquet", data.user_ids, data.item_ids)
-    both = measure_baseline(ItemNeighbours(), data, run, splits=EVALUATED_SPLITS)
+    both = measure_baseline(ITEM_NEIGHBOURS, data, run, splits=EVALUATED_SPLITS)
     assert "peak_memory" not in both["test"].evaluation.about
     assert both["valid"].evaluation.about["peak_memory"] > 0
 
