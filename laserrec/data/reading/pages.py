@@ -6,6 +6,7 @@ Knows of the format (parquet.thrift, in Thrift's compact encoding) what leads fr
 from __future__ import annotations
 
 import mmap
+import os
 import struct
 import zlib
 from collections.abc import Collection
@@ -34,14 +35,18 @@ class Pages:
         Raises:
             ValueError: it cannot be followed.
         """
-        with path.open("rb") as file:
-            self._bytes = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        try:
-            end = len(self._bytes) - _TAIL
-            (size,) = struct.unpack("<I", self._bytes[end : end + 4])
-            if bytes(self._bytes[end + 4 :]) != b"PAR1" or size > min(end, _LONGEST):
+        self._path = path
+        with path.open("rb") as file:  # closed again: a table may have more parts than a process may open files
+            end = file.seek(0, os.SEEK_END) - _TAIL
+            file.seek(max(end, 0))
+            tail = file.read()
+            size = int.from_bytes(tail[:4], "little")
+            if tail[4:] != b"PAR1" or size > min(end, _LONGEST):
                 raise ValueError("it does not end as Parquet does")
-            footer = _Thrift(self._bytes[end - size : end]).struct()
+            file.seek(end - size)
+            footed = file.read(size)
+        try:
+            footer = _Thrift(memoryview(footed)).struct()
             self.rows = int(footer[3])
             self._chunks = [_Chunk.of(column[3]) for group in footer.get(4, []) for column in group[1]]
         except _UNREADABLE as error:
@@ -58,26 +63,28 @@ class Pages:
         Raises:
             ValueError: a page is damaged or cannot be found.
         """
-        left = len(self._bytes)
+        with self._path.open("rb") as file:
+            data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        left = len(data)
         for chunk in self._chunks:
             try:
-                left -= self._check_chunk(chunk) if chunk.column in columns else 0
+                left -= self._check_chunk(data, chunk) if chunk.column in columns else 0
             except _UNREADABLE as error:
                 raise ValueError("a page cannot be found: the footer or the header of a page is damaged") from error
             if left < 0:  # a byte is of one page, so that this ends
                 raise ValueError("its pages overlap")
 
-    def _check_chunk(self, chunk: _Chunk) -> int:
+    def _check_chunk(self, data: memoryview, chunk: _Chunk) -> int:
         """Compare the pages of one chunk; return their bytes."""
         at, values = chunk.start, chunk.values
         while values > 0:
-            header = _Thrift(self._bytes[at : at + _LONGEST])
+            header = _Thrift(data[at : at + _LONGEST])
             page = header.struct()
             body = at + header.at
             end = body + page[3]
-            if not body <= end <= len(self._bytes):
+            if not body <= end <= len(data):
                 raise ValueError(f"a page of the column {chunk.column!r} goes beyond the end of the file")
-            if 4 in page and zlib.crc32(self._bytes[body:end]) != page[4] & 0xFFFFFFFF:
+            if 4 in page and zlib.crc32(data[body:end]) != page[4] & 0xFFFFFFFF:
                 raise ValueError(f"a page of the column {chunk.column!r} does not match its checksum")
             values -= (page.get(5) or page.get(8) or {1: 0})[1]
             at = end

@@ -112,6 +112,9 @@ class _Worker:
                 line = process.stdout.readline()
             except OSError:
                 line = ""
+            except BaseException:  # such as Ctrl-C: the answer that is still to come must not be the next file's
+                self.stop()
+                raise
             finally:
                 late.cancel()
             if not line:

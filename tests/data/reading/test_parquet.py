@@ -6,6 +6,7 @@ import datetime
 import multiprocessing
 import os
 import random
+import signal
 import subprocess
 import sys
 from decimal import Decimal
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from laserrec.data.options import ReadOptions
+from laserrec.data.reading import parquet
 from laserrec.data.reading.pages import Pages
 from laserrec.data.reading.table import Table
 from laserrec.errors import DataError
@@ -156,3 +158,37 @@ def test_a_small_file_that_decodes_to_much_is_refused(tmp_path: Path, monkeypatc
         rows_of(source)
     pl.DataFrame({"v": [1]}).write_parquet(healthy)
     assert rows_of(healthy) == [(1,)]
+
+
+def test_an_interrupted_answer_is_not_the_next_file_s(tmp_path: Path) -> None:
+    """The decoder is stopped while it is asked for one file, so the interruption comes before its answer."""
+    for name in ("one", "two"):
+        pl.DataFrame({name: [1]}).write_parquet(tmp_path / f"{name}.parquet")
+    assert list(Table.open(tmp_path / "one.parquet", ReadOptions()).columns) == ["one"]
+    worker = parquet._WORKER._running().pid
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        os.kill(worker, signal.SIGSTOP)
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        with pytest.raises(KeyboardInterrupt):
+            Table.open(tmp_path / "one.parquet", ReadOptions())
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert list(Table.open(tmp_path / "two.parquet", ReadOptions()).columns) == ["two"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="this system does not list a process's open files")
+def test_parts_are_not_held_open(tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir()
+    for part in range(20):
+        pl.DataFrame({"user": [f"u{part}"]}).write_parquet(tmp_path / "log" / f"part-{part:03}.parquet")
+    Table.open(tmp_path / "log" / "part-000.parquet", ReadOptions())  # the decoder runs from here on
+    before = len(os.listdir("/proc/self/fd"))
+    table = Table.open(tmp_path / "log", ReadOptions())
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert sorted(table.read(["user"]).frame["user"]) == sorted(f"u{part}" for part in range(20))
