@@ -93,6 +93,17 @@ def test_what_is_no_service_is_refused_in_words(tmp_path: Path, address: str, me
     assert "secret" not in str(refused.value)
 
 
+@pytest.mark.parametrize("attributes", ["[1]", '"text"', "null", '{"title": 3}', '{"title": ["a"]}', "{", "[" * 100_000])
+def test_attributes_that_are_no_texts_are_refused(tmp_path: Path, attributes: str) -> None:
+    with sqlite3.connect(tmp_path / "shop.db") as database:
+        database.execute("CREATE TABLE events (number INTEGER, user_id TEXT, item_id TEXT, kind TEXT, time INTEGER)")
+        database.execute("CREATE TABLE items (item_id TEXT, attributes TEXT, deleted INTEGER)")
+        database.execute("INSERT INTO items VALUES ('rope', ?, 0)", (attributes,))
+    database.close()
+    with pytest.raises(DataError, match="cannot be read as a service's database"):
+        prepare(f"sqlite:///{tmp_path}/shop.db")
+
+
 def test_options_of_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="time would be ignored: Databases of a service are read with items"):
         prepare(f"sqlite:///{tmp_path}/shop.db", PrepareOptions(read=ReadOptions(time="when")))

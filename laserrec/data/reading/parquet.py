@@ -117,7 +117,7 @@ class _Worker:
                 raise
             finally:
                 late.cancel()
-            if not line:
+            if not line.endswith("\n"):  # nothing, or what a process that was ended had written so far
                 self.stop()
                 raise DataError(
                     f"{name} cannot be read as Parquet: it is damaged, or decoding it takes more than {request['memory'] / 2**30:.1f} GiB, "

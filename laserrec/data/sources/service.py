@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
@@ -70,7 +69,15 @@ def _frame(items: Iterable[tuple[str, Mapping[str, str]]], wanted: list[str] | N
     return pl.DataFrame(rows, schema=dict.fromkeys(columns, pl.String))
 
 
-def _fetch(address: str) -> tuple[str, pl.DataFrame, list[tuple[str, dict[str, Any]]]]:
+def _texts(attributes: object) -> dict[str, str]:
+    """Return an item's attributes, which PostgreSQL's driver hands over as an object and SQLite's as JSON text."""
+    texts = json.loads(attributes) if isinstance(attributes, str) else attributes
+    if not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):
+        raise ValueError("the attributes of an item are not an object whose values are texts")
+    return texts
+
+
+def _fetch(address: str) -> tuple[str, pl.DataFrame, list[tuple[str, dict[str, str]]]]:
     """Return the database's name, its events in the order of arrival, and the items that are not deleted."""
     try:
         import sqlalchemy as sa
@@ -92,8 +99,7 @@ def _fetch(address: str) -> tuple[str, pl.DataFrame, list[tuple[str, dict[str, A
             log = sa.text("SELECT user_id, item_id, kind, time FROM events ORDER BY number")
             events = pl.DataFrame(connection.execute(log).all(), schema=_EVENTS, orient="row")
             rows = connection.execute(sa.text("SELECT item_id, attributes FROM items WHERE NOT deleted ORDER BY item_id")).all()
-        # PostgreSQL's driver returns JSON as objects, SQLite's as text.
-        items = [(str(row[0]), json.loads(row[1]) if isinstance(row[1], str) else dict(row[1])) for row in rows]
+        items = [(str(row[0]), _texts(row[1])) for row in rows]
     except (SQLAlchemyError, pl.exceptions.PolarsError, TypeError, ValueError, RecursionError) as error:
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         raise DataError(f"{url.render_as_string(hide_password=True)} cannot be read as a service's database: {reason}") from error
