@@ -64,18 +64,23 @@ class FuseStage:
         room = context.memory_for_trials // (64 * count)  # five scores of the whole catalogue and what gradients take
         few = valid.take(some(len(valid), max(1, min(enough(TRIED, context.device), room))))
         start = {name: value.clone() for name, value in laser.model.scorer.state_dict().items()}
-        seconds, memory, fitted = 0.0, 0, config.score.calibrate and config.score.cold_start_bonus is None
+        seconds, memory, kept, fitted = 0.0, 0, 0, config.score.calibrate and config.score.cold_start_bonus is None
         with laser.reading_once():
             if groups or fitted:
                 reading = seconds_of(partial(validation_score, laser, few, config.stage2.metric)) / len(few)
                 seconds += reading * (len(valid) if groups else min(len(valid), CASES))
             if groups:
                 (counting, counted), (solving, solved) = _counting(context), _solving(context)
-                memory = max(counted, solved)
-                few_pairs = count_neighbours(context.histories.take(np.arange(1)), count) if config.collaborative.neighbours else None
+                tables = [config.collaborative.neighbours, config.collaborative.ease]
+                # Of each case and candidate: the networks' score and the tables', their sum, and what gradients take.
+                fitted_bytes = 4 * (2 * sum(tables) + 3) * min(len(valid), CASES) * min(count, OTHERS) if any(tables) else 0
+                kept = 8 * COUNT * count * sum(tables)
+                memory = kept + max(counted, solved, fitted_bytes)
+                one = count_neighbours(context.histories.take(np.arange(1)), count)
+                near, ease = (one if wanted else None for wanted in tables)  # a table of EASE takes as long to read
 
                 def choose() -> None:
-                    scorers = [blend([context.fits[name].model for name in group], few_pairs, None, few, config.seed) for group in groups]
+                    scorers = [blend([context.fits[name].model for name in group], near, ease, few, config.seed) for group in groups]
                     _take_best(laser, scorers, context.fits[groups[0][0]].seen, few, config, lambda _: None)
 
                 seconds += counting + solving + seconds_of(choose) / len(few) * len(valid)
@@ -85,7 +90,7 @@ class FuseStage:
                 made_new = laser.collaborative.scored.nonzero()[::FOLDS, 0]
                 seconds += folds * seconds_of(partial(score_fold, laser, *_fitting_cases(laser, part, config.seed), made_new))
         laser.model.scorer.load_state_dict(start)
-        return Estimate(self.name, once=seconds, memory=memory, run=8 * COUNT * count if memory else 0)
+        return Estimate(self.name, once=seconds, memory=memory, run=kept)
 
 
 def blended(context: FitContext, groups: Sequence[Sequence[str]], cases: Cases) -> list[Ensemble]:
@@ -163,7 +168,7 @@ def _solving(context: FitContext) -> tuple[float, int]:
 
 
 def _counting(context: FitContext) -> tuple[float, int]:
-    """Return the seconds of counting neighbours, from those of some histories, and the bytes that counting and blending take."""
+    """Return the seconds of counting neighbours, from those of some histories, and the bytes that counting takes."""
     if not context.config.collaborative.neighbours:
         return 0.0, 0
     histories, count = context.histories, len(context.popularity)
@@ -172,6 +177,4 @@ def _counting(context: FitContext) -> tuple[float, int]:
     seconds = seconds_of(partial(count_neighbours, tried, count)) * events / max(len(tried.values), 1)
     # Parts end where an item ends, so all events of the one that has most may lie in one part, beside those that it is meant for.
     pairs = min(2 * REACH * events, PAIRS_HELD + 2 * REACH * int(context.popularity.max(initial=0)))
-    # Five scores a case and candidate: two that are blended, and what gradients take.
-    fitted = 4 * 5 * min(len(context.valid), CASES) * min(count, OTHERS)
-    return seconds, 8 * COUNT * count + max(2 * histories.values.nbytes + PAIR_BYTES * pairs, fitted)
+    return seconds, 2 * histories.values.nbytes + PAIR_BYTES * pairs
