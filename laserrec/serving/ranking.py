@@ -114,6 +114,7 @@ class Ranking:
             embeddings: how many histories' states are kept.
         """
         self._laser, self._most = laser, embeddings
+        laser.expect_changes()
         self.shelf = Shelf(laser.catalogue)
         self.choices = Choices(self.shelf, lambda: laser.item_ids)
         self.followed = 0
