@@ -70,7 +70,7 @@ class Catalogue:
     @cached_property
     def index(self) -> dict[str, int]:
         """Index of each item that is not removed, by id, in index order; nobody changes it."""
-        found = {item_id: index for index, item_id in enumerate(self.ids)}
+        found = dict(zip(self.ids, range(len(self.ids)), strict=True))
         found.pop("", None)
         return found
 

@@ -86,6 +86,10 @@ class Lexical:
             moved(self.place, stored, rows.to(self.idf.device), count),
         )
 
+    def with_room(self) -> Lexical:
+        """Return these vectors in a memory that has room for more."""
+        return replace(self, tokens=self.tokens.with_room(), values=self.values.with_room(), starts=self.starts.with_room())
+
     def take(self, order: Tensor) -> Lexical:
         """Return the vectors of those texts that `order` names by index, int64 [n]."""
         order = order.to(self.idf.device)

@@ -92,7 +92,9 @@ class LaserSystem:
 
     def _over(self, catalogue: Catalogue) -> LaserSystem:
         """Return this system over another catalogue."""
-        other = copy(self)
+        other, known = copy(self), vars(self.catalogue)
+        if catalogue.ids is self.catalogue.ids and "index" in known:  # found once, not anew from all ids
+            vars(catalogue)["index"] = known["index"]
         other.catalogue = catalogue
         return other
 
@@ -317,7 +319,7 @@ class LaserSystem:
             ids=(*old.ids, *items),
             removed=pad(old.removed, (0, len(items))),
         )
-        vars(grown)["index"] = old.index | dict(zip(items, rows.tolist(), strict=True))  # found once, not anew from all ids
+        vars(grown)["index"] = old.index | dict(zip(items, rows.tolist(), strict=True))
         return self._over(grown)._settled(rows.to(self.device))
 
     def with_changes(self, items: Mapping[str, Attributes]) -> LaserSystem:
@@ -332,7 +334,6 @@ class LaserSystem:
         )
         words = old.texts.words([texts.items[place] for place in rows.tolist()])
         changed = replace(old, texts=texts, lexical=old.lexical and old.lexical.with_texts(words, rows, len(old)))
-        vars(changed)["index"] = old.index
         return self._over(changed)._settled(rows.to(self.device))
 
     @torch.no_grad()
@@ -361,7 +362,7 @@ class LaserSystem:
             states=states,
             neighbours=None if near is None else near.take(order, ~removed),
             lexical=old.lexical and old.lexical.with_texts([[]], torch.tensor([nothing]), nothing + 1).take(names),
-            ids=tuple(known[name] for name in names.tolist()),
+            ids=tuple(map(known.__getitem__, names.tolist())),
             removed=removed,
             directions=old.unit_vectors.take(order),
             standard=standard,
@@ -402,10 +403,20 @@ class LaserSystem:
         )
 
     def expecting_changes(self) -> LaserSystem:
-        """Return a system that has what the first change of an item would compute: the whole catalogue's standardised directions."""
-        if self.catalogue.standard is not None:
+        """Return a system that has what the first change of an item would make: standardised directions, and tables with room."""
+        catalogue, near = self.catalogue, self.catalogue.living_neighbours
+        if catalogue.standard is not None:
             return self
-        return self._over(replace(self.catalogue, standard=Rows.of(self._standard_directions(self.catalogue.states.table))))
+        return self._over(
+            replace(
+                catalogue,
+                standard=Rows.of(self._standard_directions(catalogue.states.table)).with_room(),
+                states=catalogue.states.with_room(),
+                directions=catalogue.unit_vectors.with_room(),
+                neighbours=None if near is None else near.with_room(),
+                lexical=catalogue.lexical and catalogue.lexical.with_room(),
+            )
+        )
 
     def _to_place(self, standard: Rows, rows: Tensor, cosines: Callable[[Tensor], Tensor]) -> Tensor | None:
         """Return whose nearest warm items are found anew after a change of `rows`, int64 [n]: theirs, and those for whom one may count."""

@@ -19,6 +19,9 @@ from torch.nn.functional import pad
 from laserrec.layers.neighbours import COUNT, Neighbours, beside, fading, found_at_once, weights_of, without_own
 from laserrec.layers.rows import SPARE, Column, spans
 
+FEW = 8
+"""Numbers that are sought one by one among all names."""
+
 
 class LivingNeighbours:
     """One version of a table of neighbours, which never changes.
@@ -37,6 +40,7 @@ class LivingNeighbours:
         self._owner = Column.of(torch.arange(count, device=device))  # number of the item whose row it is
         self._row = self._number = torch.arange(count, device=device)  # of each item: which stored row is its own, and its number
         self._farthest = _kth(table.weights)  # weight that a new neighbour must reach
+        self._empty: tuple[int, int] | None = None  # stored row and number of all who are removed, once there is one
 
     def __len__(self) -> int:
         return len(self._row)
@@ -114,10 +118,12 @@ class LivingNeighbours:
         """Return the table of those of the items that `order` names, int64 [n], in which only live ones, bool [n], are near to anybody."""
         after, before = copy(self), self._used(torch.ones(len(self), dtype=torch.bool, device=self.device))
         after._row, after._number, after._farthest = self._row[order], self._number[order], self._farthest[order].clone()
-        if not bool(live.all()):  # an empty row and a number that nobody is stored under
-            after._row[~live], after._number[~live] = len(self._owner), self.numbers
-            after._starts, after._owner = self._starts.followed_by(self._starts.seen[-1:]), self._owner.followed_by(order.new_tensor([0]))
-            after.numbers += 1
+        if not bool(live.all()):
+            if after._empty is None:
+                after._empty, after.numbers = (len(self._owner), self.numbers), self.numbers + 1
+                after._starts = self._starts.followed_by(self._starts.seen[-1:])
+                after._owner = self._owner.followed_by(order.new_tensor([self.numbers]))
+            after._row[~live], after._number[~live] = after._empty
         after._forget((before & ~after._used(live)[: self.numbers]).nonzero()[:, 0], live)
         return after
 
@@ -150,7 +156,10 @@ class LivingNeighbours:
         if not len(gone):
             return
         names = self._names.seen
-        places = (names == gone[0] if len(gone) == 1 else torch.isin(names, gone.int())).nonzero()[:, 0]
+        # A few numbers are sought one by one: `isin` would sort.
+        places = torch.cat(
+            [(names == number).nonzero()[:, 0] for number in gone] if len(gone) <= FEW else [torch.isin(names, gone.int()).nonzero()[:, 0]]
+        )
         stored = torch.searchsorted(self._starts.seen, places, right=True) - 1
         items = self._item_of()[self._owner.seen[stored]].unique()
         items = items[items >= 0]
@@ -179,7 +188,14 @@ class LivingNeighbours:
         after._names, after._weights = Column.of(item[real].int()), Column.of(weights[real])
         after._starts, after._owner = Column.of(pad(kept.cumsum(0), (1, 0))), Column.of(owner)
         after._row = after._number = owner
-        after.numbers = len(self)
+        after.numbers, after._empty = len(self), None
+        return after
+
+    def with_room(self) -> Self:
+        """Return the table in a memory that has room for more rows."""
+        after = copy(self)
+        after._names, after._weights = self._names.with_room(), self._weights.with_room()
+        after._starts, after._owner = self._starts.with_room(), self._owner.with_room()
         return after
 
 

@@ -39,13 +39,18 @@ class Column:
     def followed_by(self, values: Tensor) -> Column:
         """Return a column with further entries, [m, ...], behind these. One thread at a time may call it of the versions of one memory."""
         count, end = len(self), len(self) + len(values)
-        memory, filled = self._memory, self._filled
-        if filled[0] != count or end > len(memory):  # another version has gone on from here, or the memory is full
-            memory, filled = memory.new_empty(end + int(SPARE * end), *memory.shape[1:]), [count]
-            memory[:count] = self.seen
-        memory[count:end] = values
-        filled[0] = end
-        return Column(memory, filled, end)
+        if self._filled[0] != count or end > len(self._memory):  # another version has gone on from here, or the memory is full
+            return self.with_room(len(values)).followed_by(values)
+        self._memory[count:end] = values
+        self._filled[0] = end
+        return Column(self._memory, self._filled, end)
+
+    def with_room(self, more: int = 0) -> Column:
+        """Return a copy in a memory of its own, which has room for `more` entries and a share beyond."""
+        count = len(self)
+        memory = self._memory.new_empty(count + more + int(SPARE * count), *self._memory.shape[1:])
+        memory[:count] = self.seen
+        return Column(memory, [count], count)
 
 
 def moved(place: Tensor | None, stored: int, rows: Tensor, count: int) -> Tensor | None:
@@ -98,6 +103,10 @@ class Rows:
         if len(self._column) > (1 + SPARE) * len(self):
             return Rows.of(self.table).with_rows(rows, values, count)
         return Rows(self._column.followed_by(values), moved(self._place, len(self._column), rows, count))
+
+    def with_room(self) -> Rows:
+        """Return the table in a memory that has room for more rows."""
+        return Rows(self._column.with_room(), self._place)
 
     def take(self, order: Tensor) -> Rows:
         """Return those of the rows that `order` names, int64 [n]."""
