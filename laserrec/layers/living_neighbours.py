@@ -122,7 +122,7 @@ class LivingNeighbours:
             if after._empty is None:
                 after._empty, after.numbers = (len(self._owner), self.numbers), self.numbers + 1
                 after._starts = self._starts.followed_by(self._starts.seen[-1:])
-                after._owner = self._owner.followed_by(order.new_tensor([self.numbers]))
+                after._owner = self._owner.followed_by(torch.tensor([self.numbers], device=self.device))
             after._row[~live], after._number[~live] = after._empty
         after._forget((before & ~after._used(live)[: self.numbers]).nonzero()[:, 0], live)
         return after
