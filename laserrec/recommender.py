@@ -332,6 +332,10 @@ class Laser:
             )
         )
 
+    def expect_changes(self) -> None:
+        """Do now what the first change of an item would do: compare items by their texts. Of 100,000 items it takes a second or two."""
+        self._change(lambda system: system.expecting_changes())
+
     def update_items(self, items: Sequence[Mapping[str, Any]]) -> None:
         """Replace the attributes of items; only texts that change are encoded again.
 

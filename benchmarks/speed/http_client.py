@@ -33,10 +33,10 @@ class Client:
         self._port = port
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
-    async def ask(self, method: str, path: str, body: object = None) -> Reply:
-        """Send one request."""
+    async def ask(self, method: str, path: str, body: object = None, late: float = LATE) -> Reply:
+        """Send one request, and give it up after some seconds."""
         try:
-            return await asyncio.wait_for(self._ask(method, path, json.dumps(body).encode() if body is not None else b""), LATE)
+            return await asyncio.wait_for(self._ask(method, path, json.dumps(body).encode() if body is not None else b""), late)
         except (OSError, EOFError, TimeoutError, ValueError):
             return Reply(0, None)
 

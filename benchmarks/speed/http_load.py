@@ -35,6 +35,8 @@ Kind = Literal["history", "user", "event", "item"]
 MIX: Sequence[Kind] = ("history",) * 13 + ("user",) * 3 + ("event",) * 3 + ("item",)
 NEW = "bench-"
 """How the ids of items begin that the load adds; they may be in answers, and are passed over where these are checked."""
+LOADING = 600.0
+"""Seconds that a switch may take: a model of 100,000 items is loaded beside the one that answers."""
 CLOSE = 1e-3
 """Scores nearer than that may change places: a pass of several histories rounds otherwise than one of a single history."""
 
@@ -246,7 +248,7 @@ async def _load(setting: LoadSetting, rate: float, process: Process, histories: 
             return
         await asyncio.sleep(setting.seconds / 3)
         before = time.monotonic()
-        reply = await client.ask("POST", "/v1/models", {"source": str(Path(setting.source).resolve())})
+        reply = await client.ask("POST", "/v1/models", {"source": str(Path(setting.source).resolve())}, LOADING)
         if reply.status != 200:
             raise RuntimeError(f"The model was not switched: {reply}")
         log.switched = time.monotonic() - before

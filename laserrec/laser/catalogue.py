@@ -7,7 +7,7 @@ Dimensions: N items, H width of the LLM.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -18,7 +18,9 @@ from laserrec.errors import UnknownIdError
 from laserrec.laser.collaborative_view import CollaborativeView
 from laserrec.laser.item_texts import ItemTexts
 from laserrec.laser.lexical import Lexical
+from laserrec.layers.living_neighbours import LivingNeighbours
 from laserrec.layers.neighbours import Neighbours
+from laserrec.layers.rows import Rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +33,7 @@ class Catalogue:
         states: the item matrix, raw embeddings float [N, H].
         neighbours: each item's nearest others by text; None where they do not count.
         lexical: which words the items' texts hold; None where they do not count.
-        ids: the caller's own, in index order; training, which speaks indices alone, gives none.
+        ids: the caller's own, in index order, empty for an item that is removed; training, which speaks indices alone, gives none.
         removed: True for items that only keep their index, because the sequential recommender's own items stand at fixed ones, bool [N].
         directions: unit vectors that items are compared by, [N, H]; None while they change with every step of training.
         standard: unit vectors of the standardised states, [N, H], by which items find their neighbours; None before the first change.
@@ -41,29 +43,36 @@ class Catalogue:
 
     texts: ItemTexts
     collaborative: CollaborativeView
-    states: Tensor
-    neighbours: Neighbours | None
+    states: Rows
+    neighbours: Neighbours | LivingNeighbours | None
     lexical: Lexical | None = None
     ids: tuple[str, ...] = ()
     removed: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.bool))
-    directions: Tensor | None = None
-    standard: Tensor | None = None
+    directions: Rows | None = None
+    standard: Rows | None = None
     bonus: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.collaborative.known)
 
     @property
-    def unit_vectors(self) -> Tensor:
+    def unit_vectors(self) -> Rows:
         """The directions, [N, H], of a catalogue that answers requests."""
         assert self.directions is not None, "a catalogue that answers requests has them"
         return self.directions
 
+    @property
+    def living_neighbours(self) -> LivingNeighbours | None:
+        """The neighbours of a catalogue that answers requests."""
+        assert not isinstance(self.neighbours, Neighbours), "a catalogue that answers requests has a table that may change"
+        return self.neighbours
+
     @cached_property
-    def index(self) -> Mapping[str, int]:
-        """Index of each item that is not removed, by id, in index order."""
-        removed = set(self.removed.nonzero()[:, 0].tolist())
-        return {item_id: index for index, item_id in enumerate(self.ids) if index not in removed}
+    def index(self) -> dict[str, int]:
+        """Index of each item that is not removed, by id, in index order; nobody changes it."""
+        found = dict(zip(self.ids, range(len(self.ids)), strict=True))
+        found.pop("", None)
+        return found
 
     def find(self, item_id: str) -> int:
         """Return an item's index.
@@ -86,9 +95,9 @@ class Catalogue:
 
     def tables(self) -> dict[str, Tensor]:
         """Return what a model folder holds of the items beside the trained weights, by the names that training gives these tensors."""
-        found = {"item_states": self.states}
+        found = {"item_states": self.states.table}
         if self.neighbours is not None:
-            found |= {f"neighbours.{name}": table for name, table in self.neighbours.state_dict().items()}
+            found |= {"neighbours.items": self.neighbours.items, "neighbours.weights": self.neighbours.weights}
         if self.lexical is not None:
             found["lexical.idf"] = self.lexical.idf
         return found if self.bonus is None else found | {"scorer.cold_start_bonus": self.bonus}

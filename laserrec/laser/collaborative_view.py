@@ -88,11 +88,11 @@ class CollaborativeView:
         """Return a view of the same recommenders in which warm items, int64 [n], are cold; nobody is `placed`."""
         return self._with(scored=self.scored.index_fill(0, items, False), nearest_warm=None)
 
-    def placed(self, directions: Callable[[], Tensor], rows: Tensor | None = None, live: Tensor | None = None) -> CollaborativeView:
+    def placed(self, cosines: Callable[[Tensor], Tensor], rows: Tensor | None = None, live: Tensor | None = None) -> CollaborativeView:
         """Return a view that knows the nearest warm items of cold ones, by text.
 
         Args:
-            directions: gives the unit vectors of the items' texts [N, H]; asked only where there is an item to place.
+            cosines: gives those of some items' texts, int64 [n], with all N; asked only where there is an item to place.
             rows: the items to place, int64 [n], where the others keep the nearest ones that they have; all cold ones when None.
             live: False for items that must be nobody's nearest, bool [N].
         """
@@ -103,12 +103,12 @@ class CollaborativeView:
             return self._with(nearest_warm=None)
         if rows is None or self.nearest_warm.shape != (int(cold.sum()), count):
             others = cold.nonzero()[:, 0]
-            return self._with(nearest_warm=_nearest(directions(), others, warm, count))
+            return self._with(nearest_warm=_nearest(cosines, others, warm, count))
         others = rows[cold[rows]]
         if not len(others):
             return self
         place = (cold.cumsum(0) - 1)[others]
-        return self._with(nearest_warm=self.nearest_warm.index_copy(0, place, _nearest(directions(), others, warm, count)))
+        return self._with(nearest_warm=self.nearest_warm.index_copy(0, place, _nearest(cosines, others, warm, count)))
 
     @torch.no_grad()
     def states(self, items: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -152,10 +152,10 @@ class CollaborativeView:
         return scores
 
 
-def _nearest(directions: Tensor, others: Tensor, warm: Tensor, count: int) -> Tensor:
-    """Return the `count` nearest warm items of others, int64 [n, count], by unit vectors [N, H]."""
+def _nearest(cosines: Callable[[Tensor], Tensor], others: Tensor, warm: Tensor, count: int) -> Tensor:
+    """Return the `count` nearest warm items of others, int64 [n, count]."""
     # In parts, so that a large catalogue's similarities are never held at once; cosines are gathered, since directions would be a copy.
-    parts = [(part @ directions.T)[:, warm].topk(count, dim=1).indices for part in directions[others].split(PLACED_AT_ONCE)]
+    parts = [cosines(part)[:, warm].topk(count, dim=1).indices for part in others.split(PLACED_AT_ONCE)]
     return warm[torch.cat(parts)]
 
 

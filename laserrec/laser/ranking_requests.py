@@ -18,7 +18,6 @@ from laserrec.evaluation.ranking import TopK, best, exclude, rows_at_once
 from laserrec.laser.catalogue import Catalogue
 from laserrec.laser.validation import check_choice, check_ids, check_states
 from laserrec.layers.histories import padded
-from laserrec.layers.products import products
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ def recommend(
     Raises:
         DataError: the states are of another shape or type.
     """
-    read = None if states is None else check_states(states, len(histories), catalogue.states)
+    read = None if states is None else check_states(states, len(histories), catalogue.states[:0])
     found: list[list[Recommendation]] = []
     some_barred, rows = bool(barred.any()), rows_at_once(len(catalogue))
     for start in range(0, len(histories), rows):
@@ -121,7 +120,7 @@ def recommend(
 def similar(catalogue: Catalogue, item_id: str, k: int) -> list[Recommendation]:
     """Return the k items nearest to one by their directions, with their cosines as scores; arguments as in `Laser.similar_items`."""
     place, directions = catalogue.find(item_id), catalogue.unit_vectors
-    cosines = products(directions[place : place + 1], directions).masked_fill(catalogue.removed, -torch.inf)
+    cosines = directions.times(directions[place : place + 1]).masked_fill(catalogue.removed, -torch.inf)
     cosines[:, place] = -torch.inf
     return described(catalogue, best(cosines, k))[0]
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -29,13 +30,17 @@ from laserrec.laser.lexical import Lexical
 from laserrec.laser.model import LaserModel
 from laserrec.laser.scoring import ScoreTerms
 from laserrec.layers.histories import recent
-from laserrec.layers.products import products
+from laserrec.layers.living_neighbours import LivingNeighbours
+from laserrec.layers.neighbours import Neighbours
+from laserrec.layers.rows import Rows
 from laserrec.llm.backbone import Backbone
 from laserrec.sequential.base import SequentialRecommender
 from laserrec.sequential.ensemble import Ensemble
 
 ITEMS_AT_ONCE = 256
 """Items that are embedded at a time."""
+ROUNDED = 1e-5
+"""Cosines that are no farther apart may be in either order when they are computed again."""
 
 
 def build_laser(
@@ -74,7 +79,7 @@ class LaserSystem:
         self.model, self.max_history, lexical = model, max_history, None
         if model.scorer.lexical_weight is not None:
             lexical = Lexical.of(texts.words(texts.items), texts.backbone.vocabulary, model.item_states.device, idf)
-        self.catalogue = Catalogue(texts, collaborative, model.item_states, model.neighbours, lexical)
+        self.catalogue = Catalogue(texts, collaborative, Rows.of(model.item_states), model.neighbours, lexical)
         self._users: dict[tuple[int, ...], Tensor] | None = None
         self._projection: Callable[[Tensor], Tensor] | None = None  # of a system that is prepared: making one costs milliseconds
         self._on_load = model.register_load_state_dict_post_hook(lambda *_: self._take_weights())  # type: ignore[no-untyped-call]
@@ -87,7 +92,9 @@ class LaserSystem:
 
     def _over(self, catalogue: Catalogue) -> LaserSystem:
         """Return this system over another catalogue."""
-        other = copy(self)
+        other, known = copy(self), vars(self.catalogue)
+        if catalogue.ids is self.catalogue.ids and "index" in known:  # found once, not anew from all ids
+            vars(catalogue)["index"] = known["index"]
         other.catalogue = catalogue
         return other
 
@@ -145,7 +152,7 @@ class LaserSystem:
         """Embed items int64 [n], each as a history that holds only itself, with what made the item matrix: raw states [n, H]."""
         self.model.eval()
         if not len(items):
-            return self.catalogue.states.new_empty(0, self.catalogue.states.shape[1])
+            return self.catalogue.states[:0]
         return torch.cat([self._embed_alone(part[:, None]) for part in items.split(batch_size)])
 
     def _embed_alone(self, items: Tensor) -> Tensor:
@@ -175,8 +182,8 @@ class LaserSystem:
         A function of the item matrix and its whitening alone: the trained read-out changes at every step, the nearest items must not.
         """
         states = self.model.item_states
-        view = self.collaborative.placed(lambda: self._standard_directions(states) if directions is None else directions)
-        self.catalogue = replace(self.catalogue, collaborative=view, states=states, neighbours=self.model.neighbours)
+        view = self.collaborative.placed(self._cosines(Rows.of(states), None if directions is None else Rows.of(directions)))
+        self.catalogue = replace(self.catalogue, collaborative=view, states=Rows.of(states), neighbours=self.model.neighbours)
 
     def score_with(self, scorer: SequentialRecommender | Ensemble, scored: Tensor) -> None:
         """Fuse the scores of other recommenders from here on, trained on the items `scored`, bool [N]."""
@@ -186,7 +193,7 @@ class LaserSystem:
     @torch.no_grad()
     def with_cold(self, items: Tensor) -> LaserSystem:
         """Return a system in which warm items, int64 [n], are cold."""
-        view = self.collaborative.without(items).placed(lambda: self._standard_directions(self.catalogue.states))
+        view = self.collaborative.without(items).placed(self._cosines(self.catalogue.states))
         return self._over(replace(self.catalogue, collaborative=view))
 
     def logits(self, items: Tensor, mask: Tensor) -> tuple[Tensor, Routing | None]:
@@ -201,7 +208,7 @@ class LaserSystem:
         """Return a system in evaluation mode that scores by the present weights and item matrix, whose directions it computes once."""
         self.model.eval()
         projection = self.model.scorer.projection()
-        system = self._over(replace(self.catalogue, directions=projection(self.catalogue.states)))
+        system = self._over(replace(self.catalogue, directions=Rows.of(projection(self.catalogue.states.table))))
         system._projection = projection
         return system
 
@@ -242,7 +249,7 @@ class LaserSystem:
     def _score_terms(self, users: Tensor, items: Tensor, mask: Tensor, words: Tensor | None = None) -> ScoreTerms:
         direct, directions = self._projection or self.model.scorer.projection(), self.catalogue.directions
         users = direct(users)
-        cosines = users @ direct(self.catalogue.states).T if directions is None else products(users, directions)
+        cosines = users @ direct(self.catalogue.states.table).T if directions is None else directions.times(users)
         return ScoreTerms(cosines, *self.other_terms(items, mask, words=words))
 
     @torch.no_grad()
@@ -290,9 +297,12 @@ class LaserSystem:
         """
         system, count = self.prepared(), len(self.catalogue)
         gone = torch.zeros(count, dtype=torch.bool, device=self.device) if removed is None else removed.to(self.device)
-        catalogue = replace(system.catalogue, ids=tuple(ids), removed=gone, bonus=self.model.scorer.cold_start_bonus.clone())
+        near = system.catalogue.neighbours
+        near = LivingNeighbours(near) if isinstance(near, Neighbours) else near
+        bonus = self.model.scorer.cold_start_bonus.clone()
+        catalogue = replace(system.catalogue, ids=tuple(ids), removed=gone, bonus=bonus, neighbours=near)
         if bool(gone.any()):
-            view = catalogue.collaborative.placed(lambda: self._standard_directions(catalogue.states), live=~gone)
+            view = catalogue.collaborative.placed(self._cosines(catalogue.states), live=~gone)
             catalogue = replace(catalogue, collaborative=view)
         self.model.hand_over_items()
         self._on_load.remove()  # it would keep this system, and with it the first item matrix, as long as the model
@@ -300,16 +310,17 @@ class LaserSystem:
 
     def with_items(self, items: Mapping[str, Attributes]) -> LaserSystem:
         """Add items, given by id: they are embedded, stand behind the others, and become neighbours of those that they are near to."""
-        old, count = self.catalogue, len(items)
+        old, attributes, rows = self.catalogue, list(items.values()), torch.arange(len(self.catalogue), len(self.catalogue) + len(items))
         grown = replace(
             old,
-            texts=old.texts.extended(list(items.values())),
-            lexical=old.lexical and old.lexical.extended(old.texts.words(list(items.values()))),
-            collaborative=old.collaborative.extended(count),
+            texts=old.texts.extended(attributes),
+            lexical=old.lexical and old.lexical.with_texts(old.texts.words(attributes), rows, len(old) + len(items)),
+            collaborative=old.collaborative.extended(len(items)),
             ids=(*old.ids, *items),
-            removed=pad(old.removed, (0, count)),
+            removed=pad(old.removed, (0, len(items))),
         )
-        return self._over(grown)._settled(torch.arange(len(old), len(grown), device=self.device))
+        vars(grown)["index"] = old.index | dict(zip(items, rows.tolist(), strict=True))
+        return self._over(grown)._settled(rows.to(self.device))
 
     def with_changes(self, items: Mapping[str, Attributes]) -> LaserSystem:
         """Replace the attributes of known items, given by id; those whose texts change are embedded again."""
@@ -318,9 +329,12 @@ class LaserSystem:
         order = torch.arange(len(old))
         order[places] = torch.arange(len(old), len(old) + len(places))
         texts, text_of = old.texts.extended(list(items.values())).take(order), old.texts.template.item_text
-        rows = [place for place in places if text_of(texts.items[place]) != text_of(old.texts.items[place])]
-        lexical = old.lexical and old.lexical.extended(old.texts.words(list(items.values()))).take(order)
-        return self._over(replace(old, texts=texts, lexical=lexical))._settled(torch.tensor(rows, dtype=torch.int64, device=self.device))
+        rows = torch.tensor(
+            [place for place in places if text_of(texts.items[place]) != text_of(old.texts.items[place])], dtype=torch.int64
+        )
+        words = old.texts.words([texts.items[place] for place in rows.tolist()])
+        changed = replace(old, texts=texts, lexical=old.lexical and old.lexical.with_texts(words, rows, len(old)))
+        return self._over(changed)._settled(rows.to(self.device))
 
     @torch.no_grad()
     def without_items(self, ids: Sequence[str]) -> LaserSystem:
@@ -339,17 +353,19 @@ class LaserSystem:
         lost = (~view.scored).nonzero()[:, 0][gone[view.nearest_warm].any(1)] if len(view.nearest_warm) else order[:0]
         nothing = len(old)
         names = torch.where(gone[order], nothing, order).cpu()
+        states, standard, near, known = old.states.take(order), old.standard, old.living_neighbours, (*old.ids, "")
+        standard = None if standard is None else standard.take(order)
         catalogue = replace(
             old,
             texts=old.texts.extended([{}]).take(names),
-            collaborative=view.placed(lambda: self._standard_directions(old.states[order]), lost, ~removed),
-            states=old.states[order],
-            neighbours=None if old.neighbours is None else old.neighbours.take(order, ~removed),
-            lexical=old.lexical and old.lexical.extended([[]]).take(names),
-            ids=tuple("" if name == nothing else old.ids[name] for name in names.tolist()),
+            collaborative=view.placed(self._cosines(states, standard), lost, ~removed),
+            states=states,
+            neighbours=None if near is None else near.take(order, ~removed),
+            lexical=old.lexical and old.lexical.with_texts([[]], torch.tensor([nothing]), nothing + 1).take(names),
+            ids=tuple(map(known.__getitem__, names.tolist())),
             removed=removed,
-            directions=None if old.directions is None else old.directions[order],
-            standard=None if old.standard is None else old.standard[order],
+            directions=old.unit_vectors.take(order),
+            standard=standard,
         )
         return self._over(catalogue)
 
@@ -369,29 +385,63 @@ class LaserSystem:
         catalogue, live = self.catalogue, ~self.catalogue.removed
         if not len(rows):
             return self
-        more = len(catalogue) - len(catalogue.states)
-        fresh, view, near = self.embed_items(rows), catalogue.collaborative, catalogue.neighbours
-
-        def updated(table: Tensor, values: Tensor) -> Tensor:
-            return pad(table, (0, 0, 0, more)).index_copy_(0, rows, values)  # `pad` returns a copy, also of a table that does not grow
-
-        # A catalogue is multiplied once, at its first change; afterwards only what is new is.
-        before = self._standard_directions(catalogue.states) if catalogue.standard is None else catalogue.standard
-        standard, directions = updated(before, self._standard_directions(fresh)), catalogue.directions
-        # Where a warm item has changed, it may be or cease to be the nearest of any cold one.
-        cold = None if bool(view.scored[rows].any()) else rows
-        if directions is not None:
-            directions = updated(directions, (self._projection or self.model.scorer.projection())(fresh))
+        fresh, view, near = self.embed_items(rows), catalogue.collaborative, catalogue.living_neighbours
+        before, count = self.expecting_changes().catalogue.standard, len(catalogue)
+        assert before is not None, "a system that expects changes has them"
+        standard = before.with_rows(rows, self._standard_directions(fresh), count)
+        directions = (self._projection or self.model.scorer.projection())(fresh)
+        cosines = self._cosines(catalogue.states, standard, rows)
         return self._over(
             replace(
                 catalogue,
-                states=updated(catalogue.states, fresh),
+                states=catalogue.states.with_rows(rows, fresh, count),
                 standard=standard,
-                neighbours=None if near is None else near.placed(standard, rows, live),
-                collaborative=view.placed(lambda: standard, cold, live),
-                directions=directions,
+                neighbours=None if near is None else near.placed(cosines, rows, live),
+                collaborative=view.placed(cosines, self._to_place(standard, rows, cosines), live),
+                directions=catalogue.unit_vectors.with_rows(rows, directions, count),
             )
         )
+
+    def expecting_changes(self) -> LaserSystem:
+        """Return a system that has what the first change of an item would make: standardised directions, and tables with room."""
+        catalogue, near = self.catalogue, self.catalogue.living_neighbours
+        if catalogue.standard is not None:
+            return self
+        return self._over(
+            replace(
+                catalogue,
+                standard=Rows.of(self._standard_directions(catalogue.states.table)).with_room(),
+                states=catalogue.states.with_room(),
+                directions=catalogue.unit_vectors.with_room(),
+                neighbours=None if near is None else near.with_room(),
+                lexical=catalogue.lexical and catalogue.lexical.with_room(),
+            )
+        )
+
+    def _to_place(self, standard: Rows, rows: Tensor, cosines: Callable[[Tensor], Tensor]) -> Tensor | None:
+        """Return whose nearest warm items are found anew after a change of `rows`, int64 [n]: theirs, and those for whom one may count."""
+        view = self.collaborative
+        warm, cold = rows[view.scored[rows]], (~view.scored).nonzero()[:, 0]
+        if not len(warm) or len(view.nearest_warm) != len(cold):
+            return None if len(warm) else rows
+        farthest = (standard[cold] * standard[view.nearest_warm[:, -1]]).sum(1)
+        may_enter = cosines(rows)[view.scored[rows]][:, cold].amax(0) >= farthest - ROUNDED
+        touched = cold[may_enter | torch.isin(view.nearest_warm, warm).any(1)]
+        return torch.cat([rows, touched[~torch.isin(touched, rows)]])
+
+    def _cosines(self, states: Rows, standard: Rows | None = None, rows: Tensor | None = None) -> Callable[[Tensor], Tensor]:
+        """Return what gives the cosines of some items, int64 [n], with all, by their standardised states; those of `rows` are kept."""
+        directions = cache(lambda: Rows.of(self._standard_directions(states.table)) if standard is None else standard)
+        kept: list[Tensor] = []
+
+        def cosines(items: Tensor) -> Tensor:
+            if rows is None or not torch.equal(items, rows):
+                return directions().times(directions()[items])
+            if not kept:
+                kept.append(directions().times(directions()[rows]))
+            return kept[0]
+
+        return cosines
 
     def _standard_directions(self, states: Tensor) -> Tensor:
         return normalize(self.model.scorer.standard(states), dim=-1)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from laserrec.errors import CheckpointError, DataError
+from laserrec.errors import DataError, LaserrecError
 from laserrec.evaluation.metrics import PROTOCOLS, Evaluation, Protocol
 from laserrec.evaluation.statistics import Comparison, compare
 from laserrec.runs.folder import RunFolder
@@ -38,15 +38,15 @@ def paired_test(new: str, running: str) -> Mapping[tuple[Protocol, str], Compari
 
 
 def training_popularity(source: str) -> Mapping[str, int]:
-    """Return each item's number of training events, where the dataset of the model's run lies where the run says; else nothing.
+    """Return each item's number of training events.
 
     Args:
         source: folder of a run, or of the model in one.
+
+    Raises:
+        LaserrecError: there is no such run, it is damaged, or its dataset does not lie where it says.
     """
-    try:
-        data = _run(source).dataset()
-    except (DataError, CheckpointError):
-        return {}
+    data = _run(source).dataset()
     counts = np.bincount(data.training_histories().values, minlength=len(data.item_ids))
     return dict(zip(data.item_ids, counts.tolist(), strict=True))
 
@@ -54,7 +54,7 @@ def training_popularity(source: str) -> Mapping[str, int]:
 def _ranks(source: str) -> Evaluation:
     try:
         return Evaluation.load(_run(source).ranks("test"))
-    except CheckpointError as error:
+    except LaserrecError as error:  # a run.json that is damaged, or of a version with other settings, too
         raise DataError(str(error)) from error
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import base64
-import binascii
-import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
+
+from pydantic import TypeAdapter
 
 from laserrec.errors import LaserrecError
 from laserrec.laser.explanation import Explanation
@@ -15,6 +15,9 @@ from laserrec.serving.ranking import Pick, title_of
 from laserrec.serving.settings import CountsAs
 from laserrec.serving.shelf import Condition
 from laserrec.serving.store import Event, Item
+
+SHOWN = TypeAdapter(list[str])
+"""What a page holds; its parser refuses half a surrogate pair, which no answer could write."""
 
 
 class LimitError(LaserrecError):
@@ -89,7 +92,7 @@ def moment_of(microseconds: int) -> datetime:
 
 def write_page(shown: Sequence[str]) -> str:
     """Return what an answer's `next_page` is: the ids that were shown, so that any replica can go on, also after a restart."""
-    return base64.urlsafe_b64encode(json.dumps(shown, ensure_ascii=False, separators=(",", ":")).encode()).decode()
+    return base64.urlsafe_b64encode(SHOWN.dump_json(list(shown))).decode()
 
 
 def read_page(page: str | None) -> list[str]:
@@ -101,9 +104,6 @@ def read_page(page: str | None) -> list[str]:
     if page is None:
         return []
     try:
-        shown = json.loads(base64.b64decode(page.encode("ascii"), altchars=b"-_", validate=True))
-    except (binascii.Error, ValueError, RecursionError):
-        shown = None
-    if not isinstance(shown, list) or not all(isinstance(item_id, str) for item_id in shown):
-        raise LimitError("Received a page that no answer gave; send next_page of an earlier answer, or leave page out.")
-    return shown
+        return SHOWN.validate_json(base64.b64decode(page.encode("ascii"), altchars=b"-_", validate=True), strict=True)
+    except ValueError as error:
+        raise LimitError("Received a page that no answer gave; send next_page of an earlier answer, or leave page out.") from error

@@ -87,10 +87,16 @@ class Items:
         return [answered(item) for item in after]
 
     async def follow(self) -> None:
-        """Bring every model up to what the store holds by now, whichever replica changed it."""
+        """Bring every model up to what the store holds by now, whichever replica changed it; raises what kept one from it."""
+        failed: list[Exception] = []
         async with self.following:
             for model in self._core.models.all:
-                await self.bring_up_to_date(model.ranking)
+                try:
+                    await self.bring_up_to_date(model.ranking)
+                except Exception as error:  # the other models need not wait until this one can
+                    failed.append(error)
+        if failed:
+            raise failed[0]
 
     async def bring_up_to_date(self, ranking: Ranking) -> None:
         """Bring one model up to what the store holds; call it while `following` is held."""

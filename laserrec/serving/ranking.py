@@ -41,6 +41,7 @@ class Question:
         only: ids to choose from; all when None.
         without: ids that are left out.
         conditions: what items must be like.
+        sent: ids that whoever asks named, in order: an answer says which of them are no item. `history` and `without` may hold others.
         explain: whether to say why each item has its score; for histories of ids.
         collaborative_prefix: whether the language model's prefix knows the history; for histories of ids.
     """
@@ -52,6 +53,7 @@ class Question:
     only: frozenset[str] | None = None
     without: frozenset[str] = frozenset()
     conditions: tuple[Condition, ...] = ()
+    sent: tuple[str, ...] = ()
     explain: bool = False
     collaborative_prefix: bool = True
 
@@ -79,7 +81,7 @@ class Answer:
 
     Attributes:
         picks: best first.
-        unknown: ids of the question that are no item.
+        unknown: ids that were sent and are no item, once each.
         expert: which query expert read the history; None where nothing was read, or there is none.
         cached: whether the language model had read the same history before.
     """
@@ -112,6 +114,7 @@ class Ranking:
             embeddings: how many histories' states are kept.
         """
         self._laser, self._most = laser, embeddings
+        laser.expect_changes()
         self.shelf = Shelf(laser.catalogue)
         self.choices = Choices(self.shelf, lambda: laser.item_ids)
         self.followed = 0
@@ -150,23 +153,27 @@ class Ranking:
         return {item.pop("item_id"): item for item in read}
 
     def change(self, items: Sequence[Item]) -> None:
-        """Follow changes of items, each of another one; texts that are new are read now. An item without any text counts as deleted."""
+        """Follow changes of items, each of another one; texts that are new are read now. An item without any text counts as deleted.
+
+        Where the model refuses a part of them, the shelf knows what it has followed, and the same call may be tried again.
+        """
         kept = [item for item in items if not item.deleted and any(item.attributes.values())]
         gone = [item.item_id for item in items if item not in kept and item.item_id in self.shelf]
         new = [item for item in kept if item.item_id not in self.shelf]
         changed = [item for item in kept if item.item_id in self.shelf and self.shelf[item.item_id].attributes != item.attributes]
+        self._by_popularity = None
         if gone:
             self._laser.remove_items(gone)
-        if new:
-            self._laser.add_items([{**item.attributes, "item_id": item.item_id} for item in new])
-        if changed:
-            self._laser.update_items([{**item.attributes, "item_id": item.item_id} for item in changed])
         for item_id in gone:
             self.shelf.drop(item_id)
-        for item in kept:
+        for follow, part in ((self._laser.add_items, new), (self._laser.update_items, changed)):
+            if part:
+                follow([{**item.attributes, "item_id": item.item_id} for item in part])
+            for item in part:
+                self.shelf.put(item)
+        for item in kept:  # those that are only hidden, or available until another time, too
             self.shelf.put(item)
         self.followed = max([self.followed, *(item.change for item in items)])
-        self._by_popularity = None
 
     def answer(self, questions: Sequence[Question]) -> list[Answer]:
         """Answer questions in as few passes over the language model as there are kinds of questions."""
@@ -239,9 +246,7 @@ class Ranking:
         return "new_item" if self._laser.is_cold(item_id) else "personal"
 
     def _unknown(self, question: Question) -> list[str]:
-        """Return the ids of a question that are no item, once each, in order."""
-        named = [*(() if question.texts else question.history), *sorted(question.only or ()), *sorted(question.without)]
-        return list(dict.fromkeys(item_id for item_id in named if item_id not in self.shelf))
+        return list(dict.fromkeys(item_id for item_id in question.sent if item_id not in self.shelf))
 
     def _answer_by_popularity(self, question: Question, now: int) -> Answer:
         if self._by_popularity is None:

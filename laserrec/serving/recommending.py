@@ -117,6 +117,7 @@ class Recommending:
             exclude_seen=request.exclude_seen,
             only=None if request.only is None else frozenset(request.only),
             without=frozenset(without),
+            sent=(*(request.items or ()), *(request.only or ()), *request.without),
             conditions=tuple(condition_of(name, requirement) for name, requirement in sorted(request.filter.items())),
             explain=request.explain,
             collaborative_prefix=request.collaborative_prefix,

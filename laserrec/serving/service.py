@@ -149,7 +149,11 @@ class Service:
         """Count the store's events; while there is none, those that the first model was trained on."""
         counts = await self.core.in_store(self.core.store.popularity, self.core.settings.no_interest)
         if not counts and self._trained_on is None:
-            self._trained_on = await asyncio.to_thread(training_popularity, self.core.models.all[0].source)
+            try:
+                self._trained_on = await asyncio.to_thread(training_popularity, self.core.models.all[0].source)
+            except LaserrecError as error:  # the model answers as well without
+                LOG.info("no item counts as popular before the first event: %s", error)
+                self._trained_on = {}
         return counts or self._trained_on or {}
 
     async def list_models(self) -> ModelsAnswer:

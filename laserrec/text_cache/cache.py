@@ -66,10 +66,8 @@ class TextCache:
         """Stand for blocks that were taken, until nobody has this list or what it gathered."""
         weakref.finalize(self, self._shared.give_back, blocks).atexit = False
         self._of_item = torch.from_numpy(blocks)
-        self._blocks: Blocks = np.unique(blocks)
         lengths = self._shared.lengths
         self._lengths, self._head = torch.from_numpy(lengths[blocks]), int(lengths[INSTRUCTION])
-        self._tokens = self._head + int(lengths[self._blocks].sum())
 
     def extended(self, items: Sequence[Sequence[int]]) -> Self:
         """Return a list with further texts, given as token ids, behind these."""
@@ -92,6 +90,11 @@ class TextCache:
         return len(self._of_item)
 
     @property
+    def _blocks(self) -> Blocks:
+        """The numbers of the different texts: sorted out when somebody asks, since a list of many items is made at every change."""
+        return np.unique(self._of_item.numpy())
+
+    @property
     def texts(self) -> int:
         """Number of different texts."""
         return len(self._blocks)
@@ -99,7 +102,7 @@ class TextCache:
     @property
     def tokens(self) -> int:
         """Number of tokens of all texts, each text counted once, and of the instruction."""
-        return self._tokens
+        return self._head + int(self._shared.lengths[self._blocks].sum())
 
     @property
     def bytes(self) -> int:

@@ -17,11 +17,11 @@ from laserrec.serving.sql_store import SqlStore
 
 
 @contextmanager
-def running(laser: Laser, address: str, **settings: object) -> Iterator[TestClient]:
-    """A client of a service that is ready; the service is `client.app.state.service`."""
+def running(laser: Laser, address: str, source: str = "first", **settings: object) -> Iterator[TestClient]:
+    """A client of a service that is ready; the service is `client.app.state.service`, and the model counts as loaded from `source`."""
     chosen = ServingSettings.gather({"store": address, "poll": 0.05, **settings}, environment={})
     loaded = iter([laser])
-    service = Service(chosen, SqlStore.open(address), lambda source: next(loaded, None) or Laser.load(source), [NewModel(source="first")])
+    service = Service(chosen, SqlStore.open(address), lambda source: next(loaded, None) or Laser.load(source), [NewModel(source=source)])
     with TestClient(create_app(service), base_url="http://localhost", raise_server_exceptions=False) as client:
         wait_until_ready(client)
         yield client

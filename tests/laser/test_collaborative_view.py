@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import tiny
 import torch
 from torch import Tensor
@@ -10,6 +12,11 @@ from laserrec.laser.collaborative_view import NEAREST_WARM, CollaborativeView
 from laserrec.sequential.ensemble import Ensemble
 
 UNKNOWN = (2, 7)
+
+
+def between(directions: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Products of some items' vectors with all."""
+    return lambda items: directions[items] @ directions.T
 
 
 def view(unknown: tuple[int, ...] = UNKNOWN, catalogue: int = len(tiny.ITEMS)) -> CollaborativeView:
@@ -75,7 +82,7 @@ def test_scores_are_standardised_over_known_items() -> None:
 def test_an_unknown_item_scores_as_its_nearest_warm_items() -> None:
     frozen = view()
     angle = torch.linspace(0, 3, 12)
-    frozen = frozen.placed(lambda: torch.stack([angle.cos(), angle.sin()], dim=1))
+    frozen = frozen.placed(lambda part: (angle[part, None] - angle).cos())
     # On a circle, the nearest known of 2 and of 7 by angle; 2 and 7 themselves are unknown.
     near = {2: {0, 1, 3, 4, 5}, 7: {5, 6, 8, 9, 10}}
     assert len(near[2]) == NEAREST_WARM
@@ -88,7 +95,7 @@ def test_an_unknown_item_scores_as_its_nearest_warm_items() -> None:
 
 def test_fewer_known_items_than_nearest_warm_items() -> None:
     frozen = view(unknown=tuple(range(3, 12)))
-    frozen = frozen.placed(lambda: torch.randn(12, 4))
+    frozen = frozen.placed(between(torch.randn(12, 4)))
     assert frozen.nearest_warm.shape == (9, 3)
     assert frozen.scores(*tiny.batch([[0, 1]])).isfinite().all()
 
@@ -100,7 +107,7 @@ def test_new_items_extend_the_catalogue() -> None:
     directions = torch.eye(14)
     directions[12], directions[13] = directions[4], directions[6]
     directions[12, :3] += 0.1
-    frozen = frozen.placed(lambda: directions)
+    frozen = frozen.placed(between(directions))
     scores = frozen.scores(*tiny.batch([[0, 13, 1], [3, 12]]))
     torch.testing.assert_close(scores[:, :12], before)
     assert frozen.nearest_warm[0, 0] == 4
@@ -135,7 +142,7 @@ def test_each_recommender_has_items_of_its_own() -> None:
     scored = frozen.known.clone()
     scored[0] = False
     frozen = frozen.score_with(other, scored)
-    frozen = frozen.placed(lambda: torch.nn.functional.normalize(torch.randn(len(scored), 4), dim=-1))
+    frozen = frozen.placed(between(torch.nn.functional.normalize(torch.randn(len(scored), 4), dim=-1)))
     case = tiny.batch([[0, 1]])
     _, mask = frozen.states(*case)
     assert mask.sum() == 2  # item 0's state is read
@@ -169,19 +176,19 @@ def circle(count: int) -> Tensor:
 
 def test_items_are_placed_again_one_by_one() -> None:
     directions, frozen = circle(12), view()
-    placed = frozen.placed(lambda: directions)
+    placed = frozen.placed(between(directions))
     turned = directions.clone()
     turned[2], turned[7] = turned[11], turned[0]
-    only_two = placed.placed(lambda: turned, torch.tensor([2, 5]))  # 5 is warm
+    only_two = placed.placed(between(turned), torch.tensor([2, 5]))  # 5 is warm
     assert set(only_two.nearest_warm[0].tolist()) == {11, 10, 9, 8, 6}
     assert torch.equal(only_two.nearest_warm[1], placed.nearest_warm[1])
     live = torch.arange(12) != 10
-    assert set(placed.placed(lambda: turned, torch.tensor([2]), live).nearest_warm[0].tolist()) == {11, 9, 8, 6, 5}
+    assert set(placed.placed(between(turned), torch.tensor([2]), live).nearest_warm[0].tolist()) == {11, 9, 8, 6, 5}
 
 
 def test_some_of_the_items_keep_what_they_have() -> None:
     directions = circle(16)
-    placed = view().extended(4).placed(lambda: directions)
+    placed = view().extended(4).placed(between(directions))
     assert placed.nearest_warm.shape == (6, NEAREST_WARM)
     taken = placed.take(torch.tensor([*range(12), 13, 15]))
     assert torch.equal(taken.nearest_warm, placed.nearest_warm[[0, 1, 3, 5]])

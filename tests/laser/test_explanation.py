@@ -105,7 +105,7 @@ def test_each_term_by_hand() -> None:
     (found,) = explain_rows(system, [history], [EVERY])
     items, mask = tiny.batch([history])
     user = scorer.projection()(system.embed(items, mask)[0])
-    cosines = cosine_similarity(user, scorer.projection()(catalogue.states))
+    cosines = cosine_similarity(user, scorer.projection()(catalogue.states.table))
     near = catalogue.neighbours.scores(items, mask)[0]
     words = catalogue.lexical.scores(catalogue.lexical.query(items, mask), items, mask)[0]
     plain, raised = (system.collaborative.scores(items, mask, bonus)[0] for bonus in (0.0, 1.5))
@@ -144,7 +144,7 @@ def test_without_the_prefix_the_same_texts_are_read_with_the_memory_of_no_histor
     virtual, _ = system.model.virtual(torch.zeros(1, 1, 8), torch.zeros(1, 1, dtype=torch.bool))
     user = scorer.projection()(system.catalogue.texts.reader.read(items, mask, virtual))
     assert system.catalogue.directions is not None
-    expected = scorer.scale * (user @ system.catalogue.directions.T)[0]
+    expected = scorer.scale * (user @ system.catalogue.directions.table.T)[0]
     (found,) = explain_rows(system, [history], [EVERY])
     for item, one in zip(EVERY, found, strict=True):
         assert one.without_prefix == pytest.approx(one.score - one.terms.language_model + float(expected[item]), abs=1e-4)
@@ -176,7 +176,7 @@ def test_the_expert_is_the_one_with_the_highest_mean_probability() -> None:
 @torch.no_grad()
 def test_nearest_by_text_are_the_cosines_of_directions_without_the_item_itself() -> None:
     system = serving()
-    directions = system.model.scorer.projection()(system.catalogue.states)
+    directions = system.model.scorer.projection()(system.catalogue.states.table)
     ((one,),) = explain_rows(system, [[4, 6, 9, 4]], [[6]])
     expected = {IDS[other]: float(cosine_similarity(directions[other], directions[6], dim=0)) for other in (4, 6, 9)}
     assert {move.item_id: move.cosine for move in one.moves} == pytest.approx(expected, abs=1e-5)

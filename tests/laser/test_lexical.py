@@ -16,10 +16,9 @@ CPU, VOCABULARY = torch.device("cpu"), 6
 
 def vectors(lexical: Lexical) -> list[dict[int, float]]:
     """Return each text's vector as a mapping."""
-    found = []
-    for first, end in zip(lexical.starts.tolist(), lexical.starts.tolist()[1:], strict=False):
-        found.append(dict(zip(lexical.tokens[first:end].tolist(), lexical.values[first:end].tolist(), strict=True)))
-    return found
+    tokens, values, counts = lexical.gathered(torch.arange(len(lexical)))
+    parts = zip(tokens.split(counts.tolist()), values.split(counts.tolist()), strict=True)
+    return [dict(zip(part.tolist(), numbers.tolist(), strict=True)) for part, numbers in parts]
 
 
 def by_hand(texts: list[list[int]], idf: dict[int, float]) -> list[dict[int, float]]:
@@ -51,7 +50,7 @@ texts_of = st.lists(st.lists(st.integers(0, VOCABULARY - 1), max_size=5), min_si
 @given(texts_of, texts_of, st.data())
 def test_lists_that_grow_and_change_their_order(first: list[list[int]], more: list[list[int]], data: st.DataObject) -> None:
     """Further texts and another order give the vectors of those texts, under the first list's frequencies."""
-    grown = Lexical.of(first, VOCABULARY, CPU).extended(more)
+    grown = Lexical.of(first, VOCABULARY, CPU).with_texts(more, torch.arange(len(more)) + len(first), len(first) + len(more))
     expected, idf = first + more, frequencies(first)
     assert len(grown) == len(expected)
     for got, want in zip(vectors(grown), by_hand(expected, idf), strict=True):

@@ -354,8 +354,8 @@ def test_items_added_later_are_as_items_known_from_the_start(variant: str) -> No
     config, known = settings(variant), torch.arange(len(tiny.ITEMS)) < 10
     whole, cases = tiny.system(config, known=known), tiny.batch([[0, 11, 3], [10]])
     grown = grown_from(10, whole, config)
-    assert torch.equal(grown.catalogue.states[:10], whole.model.item_states[:10])
-    close(grown.catalogue.states, whole.model.item_states)
+    assert torch.equal(grown.catalogue.states.table[:10], whole.model.item_states[:10])
+    close(grown.catalogue.states.table, whole.model.item_states)
     close(grown.scores(*cases), whole.scores(*cases))
     assert grown.with_items({}).catalogue.ids == grown.catalogue.ids == tuple(IDS)
 
@@ -368,10 +368,10 @@ def test_a_changed_item_is_as_if_it_had_always_been_so(variant: str) -> None:
     grown = grown_from(10, whole, config)
     found = grown.with_changes(changed)
     again = grown.with_items({"new": tiny.ITEMS[4]})
-    close(found.catalogue.states[11], again.catalogue.states[-1])
+    close(found.catalogue.states.table[11], again.catalogue.states.table[-1])
     assert found.catalogue.texts.items[2] == tiny.ITEMS[5]
     untouched = [item for item in range(12) if item not in (2, 11)]
-    assert torch.equal(found.catalogue.states[untouched], grown.catalogue.states[untouched])
+    assert torch.equal(found.catalogue.states.table[untouched], grown.catalogue.states.table[untouched])
     back = found.with_changes({"2": tiny.ITEMS[2], "11": tiny.ITEMS[11]})
     close(back.scores(*cases), grown.scores(*cases))
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
+from laserrec.layers.living_neighbours import LivingNeighbours
 from laserrec.layers.neighbours import COUNT, Neighbours
 
 
@@ -48,7 +49,12 @@ def directions(count: int, seed: int) -> torch.Tensor:
     return normalize(torch.randn(count, 3, generator=torch.Generator().manual_seed(seed)), dim=1)
 
 
-def dense(neighbours: Neighbours) -> torch.Tensor:
+def placed(table: Neighbours | LivingNeighbours, vectors: torch.Tensor, rows: torch.Tensor, live: torch.Tensor) -> LivingNeighbours:
+    living = LivingNeighbours(table) if isinstance(table, Neighbours) else table
+    return living.placed(lambda part: vectors[part] @ vectors.T, rows, live)
+
+
+def dense(neighbours: Neighbours | LivingNeighbours) -> torch.Tensor:
     size = len(neighbours.items)
     return torch.zeros(size, size).scatter_add_(1, neighbours.items.long(), neighbours.weights)
 
@@ -79,7 +85,7 @@ def everyone(count: int) -> torch.Tensor:
 def test_items_that_come_later_find_their_places_beside_the_others(known: int, new: int, seed: int) -> None:
     vectors, before = directions(known + new, seed), Neighbours(known, 0.1)
     before.find(vectors[:known])
-    after = before.placed(vectors, torch.arange(known, known + new), everyone(known + new))
+    after = placed(before, vectors, torch.arange(known, known + new), everyone(known + new))
     found, expected = dense(after), searched(vectors)
     assert torch.equal(found[:known, :known], dense(before))
     torch.testing.assert_close(found[:, known:], expected[:, known:], rtol=1e-4, atol=1e-6)
@@ -90,9 +96,9 @@ def test_a_table_never_changes() -> None:
     vectors, neighbours = directions(20, 2), Neighbours(15, 0.1)
     neighbours.find(vectors[:15])
     before = dense(neighbours)
-    neighbours.placed(vectors, torch.arange(15, 20), everyone(20))
-    neighbours.placed(vectors[:15], torch.tensor([3]), everyone(15))
-    neighbours.take(torch.arange(4, 9), everyone(5))
+    placed(neighbours, vectors, torch.arange(15, 20), everyone(20))
+    placed(neighbours, vectors[:15], torch.tensor([3]), everyone(15))
+    LivingNeighbours(neighbours).take(torch.arange(4, 9), everyone(5))
     assert torch.equal(dense(neighbours), before)
 
 
@@ -102,7 +108,7 @@ def test_a_changed_item_moves_and_no_other(count: int) -> None:
     neighbours.find(vectors)
     changed = vectors.clone()
     changed[3] = directions(1, 99)[0]
-    before, found, expected = dense(neighbours), dense(neighbours.placed(changed, torch.tensor([3]), everyone(count))), searched(changed)
+    before, found, expected = dense(neighbours), dense(placed(neighbours, changed, torch.tensor([3]), everyone(count))), searched(changed)
     others = torch.arange(count) != 3
     assert torch.equal(found[others][:, others], before[others][:, others])
     torch.testing.assert_close(found[3], expected[3], rtol=1e-4, atol=1e-6)
@@ -117,8 +123,10 @@ def test_what_is_gone_is_near_to_nobody() -> None:
     before, order = dense(neighbours), torch.tensor([0, 1, 2, 5, 6, 19])
     live = torch.tensor([True, True, False, True, True, True])  # 2 keeps its place, empty
     expected = before[order][:, order] * live[:, None] * live
-    assert torch.equal(dense(neighbours.take(order, live)), expected)
-    later = neighbours.take(order, live).placed(vectors[[*order.tolist(), 7]], torch.tensor([6]), torch.cat([live, everyone(1)]))
+    assert torch.equal(dense(LivingNeighbours(neighbours).take(order, live)), expected)
+    later = placed(
+        LivingNeighbours(neighbours).take(order, live), vectors[[*order.tolist(), 7]], torch.tensor([6]), torch.cat([live, everyone(1)])
+    )
     assert not dense(later)[2].any()
     assert not dense(later)[:, 2].any()
     assert int((dense(later)[6] > 0).sum()) == 5
@@ -131,9 +139,9 @@ def test_rows_that_no_new_item_is_near_to_stay_as_they_are() -> None:
     neighbours.find(vectors[:-3])
     # Turned round, so that a row that is sorted again shows.
     neighbours.items, neighbours.weights = neighbours.items.flip(1), neighbours.weights.flip(1)
-    opposite = neighbours.placed(torch.cat([vectors[:-3], vectors[-2:]]), torch.tensor([101, 102]), everyone(103))
+    opposite = placed(neighbours, torch.cat([vectors[:-3], vectors[-2:]]), torch.tensor([101, 102]), everyone(103))
     assert torch.equal(opposite.items[:-2], neighbours.items)
     assert torch.equal(opposite.weights[:-2], neighbours.weights)
-    found = neighbours.placed(vectors[:-2], torch.tensor([101]), everyone(102))
+    found = placed(neighbours, vectors[:-2], torch.tensor([101]), everyone(102))
     for item in range(COUNT + 1):
         assert set(found.items[item].tolist()) == set(range(COUNT + 2)) - {item}

@@ -10,10 +10,11 @@ from small_shop import RING
 
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
-from laserrec.errors import DataError
+from laserrec.errors import ConfigError, DataError
 from laserrec.evaluation.metrics import PROTOCOLS, Evaluation
 from laserrec.runs.folder import RunFolder
 from laserrec.runs.origin import paired_test, training_popularity
+from laserrec.system.files import read_json, write_json
 
 
 def run_with(path: Path, data: Dataset, ranks: list[int], fingerprint: str | None = None) -> str:
@@ -49,6 +50,9 @@ def test_what_cannot_be_compared_says_why(tmp_path: Path, data: Dataset) -> None
     for source in (str(tmp_path), "hf:owner/name"):
         with pytest.raises(DataError, match="lies in no run's folder"):
             paired_test(one, source)
+    write_json(tmp_path / "two" / "run.json", read_json(tmp_path / "two" / "run.json") | {"config": {"stage9": {}}})
+    with pytest.raises(DataError, match="stage9"):
+        paired_test(one, str(tmp_path / "two"))
     (tmp_path / "one" / "ranks-test.parquet").unlink()
     with pytest.raises(DataError, match="evaluate the run first"):
         paired_test(str(tmp_path / "three"), one)
@@ -60,6 +64,11 @@ def test_popularity_is_counted_over_training_events(tmp_path: Path, data: Datase
     found = training_popularity(str(run.path))
     # User u trains on the five items of the ring from the u-th on, so each item of the ring has five events, and the twelfth none.
     assert found == {item_id: 5 if item_id in RING else 0 for item_id in data.item_ids}
-    assert training_popularity(str(tmp_path)) == {}
+    with pytest.raises(DataError, match="lies in no run's folder"):
+        training_popularity(str(tmp_path))
     (tmp_path / "data").rename(tmp_path / "elsewhere")
-    assert training_popularity(str(run.path)) == {}
+    with pytest.raises(DataError, match="data"):
+        training_popularity(str(run.path))
+    write_json(run.path / "run.json", run.about | {"config": {"stage9": {}}})
+    with pytest.raises(ConfigError, match="stage9"):
+        training_popularity(str(run.path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -136,6 +137,19 @@ def test_pages_never_repeat_an_item_whatever_happens_between_them(client: TestCl
     assert set(shown) == set(IDS) - {"tent"} - ({"map"} - set(ids(first)))
 
 
+def test_unknown_items_are_those_that_the_caller_sent_alone(client: TestClient) -> None:
+    take(client, "anna", "tent", "map", "kite")
+    take(client, "anna", "rope", "spade", kind="dislike")
+    first = ask(client, user_id="anna", k=2)
+    for item_id in ("kite", "spade", ids(first)[0]):  # of the history, of the dislikes, of the first page
+        assert client.delete(f"/v1/items/{item_id}").status_code == 200
+    assert ask(client, user_id="anna", page=first["next_page"])["unknown_items"] == []
+    sent = {"only": ["boat", "map", "kite", "torch", "boat"], "without": ["ship", "spade", "map"]}
+    assert ask(client, user_id="anna", page=first["next_page"], **sent)["unknown_items"] == ["boat", "kite", "ship", "spade"]
+    assert ask(client, items=["oar", "tent", "oar"], **sent)["unknown_items"] == ["oar", "boat", "kite", "ship", "spade"]
+    assert ask(client, texts=["oar"], without=["oar"])["unknown_items"] == ["oar"]
+
+
 def test_pages_of_what_is_popular(client: TestClient) -> None:
     first = ask(client, items=[], k=7)
     second = ask(client, items=[], k=7, page=first["next_page"])
@@ -143,10 +157,14 @@ def test_pages_of_what_is_popular(client: TestClient) -> None:
     assert second["next_page"] is None
 
 
-@pytest.mark.parametrize("page", ["x", "e30=", "WzFd", "ÿ", "W10", ""])
+HALF_A_PAIR, TOO_DEEP = (base64.b64encode(content).decode() for content in (b'["\\ud800"]', b"[" * 100_000))
+
+
+@pytest.mark.parametrize("page", ["x", "e30=", "WzFd", "ÿ", "W10", "", HALF_A_PAIR, TOO_DEEP])
 def test_a_page_that_no_answer_gave_is_refused(client: TestClient, page: str) -> None:
-    answer = client.post("/v1/recommendations", json={"items": ["tent"], "page": page})
-    assert (answer.status_code, answer.json()["error"]) == (422, "invalid")
+    for history in (["tent"], []):
+        answer = client.post("/v1/recommendations", json={"items": history, "page": page})
+        assert (answer.status_code, answer.json()["error"]) == (422, "invalid")
 
 
 def test_a_batch_is_answered_in_order(client: TestClient) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -11,11 +13,13 @@ import torch
 from fastapi.testclient import TestClient
 from served import Served
 from shop_service import running
-from small_shop import after
+from small_shop import IDS, after
 
 from laserrec import Laser
 from laserrec.errors import ConfigError
 from laserrec.serving.models import Model, Models, interval
+from laserrec.serving.ranking import Question, Ranking
+from laserrec.serving.store import Item
 
 
 @pytest.fixture(scope="session")
@@ -42,6 +46,76 @@ def test_users_are_kept_to_one_model_in_proportion_to_the_shares() -> None:
     assert abs(chosen.count("b") / 4000 - 0.25) < 0.03  # four standard deviations
     with pytest.raises(ConfigError, match="nobody would be answered"):
         Models(tuple(Model(name, "1", 0.0, None, "") for name in "ab"))  # type: ignore[arg-type]
+
+
+def test_a_change_that_fails_half_way_is_taken_up_where_it_ended(laser: Laser, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ranking, history = Ranking(laser, embeddings=10), ("tent", "map")
+    changes = [
+        Item("kite", {}, deleted=True, change=1),
+        Item("boat", {"title": "Boat"}, change=2),
+        Item("rope", {"title": "Rope ladder"}, change=3),
+        Item("spade", {"title": "Spade", "brand": "Dig"}, hidden=True, change=4),
+    ]
+
+    def fail(items: object) -> None:
+        raise OSError(f"no space left for {items}")
+
+    for method, gone in (("add_items", {"kite", "boat"}), ("update_items", {"kite"})):
+        with monkeypatch.context() as patch:
+            patch.setattr(laser, method, fail)
+            with pytest.raises(OSError, match="no space left"):
+                ranking.change(changes)
+        assert ranking.followed == 0  # so that the next look at the store brings the same changes again
+        for asked in (history, ()):
+            (answer,) = ranking.answer([Question(asked, 20, exclude_seen=False)])
+            assert {pick.item.item_id for pick in answer.picks} == {*IDS, "boat"} - gone
+    ranking.change(changes)
+    assert ranking.followed == 4
+    reference = Laser.load(model_folder)
+    reference.remove_items(["kite"])
+    reference.add_items([{"item_id": "boat", "title": "Boat"}])
+    reference.update_items([{"item_id": "rope", "title": "Rope ladder"}])
+    (expected,) = reference.recommend([history], k=20, without=["spade"])
+    (answer,) = ranking.answer([Question(history, 20)])
+    assert [pick.item.item_id for pick in answer.picks] == [item.item_id for item in expected]
+    assert [pick.score for pick in answer.picks] == pytest.approx([item.score for item in expected], abs=1e-4)
+
+
+def test_a_model_that_cannot_follow_keeps_no_other_from_it_and_is_tried_again(
+    laser: Laser, other_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(items: object) -> None:
+        raise OSError(f"no space left for {items}")
+
+    with running(laser, f"sqlite:///{tmp_path / 'a.db'}") as client:
+        assert client.post("/v1/models", json={"name": "new", "source": str(other_folder), "share": 1}).status_code == 200
+        first, second = (model.ranking for model in client.app.state.service.core.models.all)  # type: ignore[attr-defined]
+        with monkeypatch.context() as patch:
+            patch.setattr(laser, "add_items", fail)
+            assert client.put("/v1/items/boat", json={"attributes": {"title": "Boat"}}).status_code == 500
+            assert ("boat" in first.shelf, "boat" in second.shelf) == (False, True)
+        until = time.monotonic() + 10
+        while "boat" not in first.shelf:  # the service looks every twentieth of a second
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        for name in ("default", "new"):
+            answer = client.post("/v1/recommendations", json={"items": ["tent"], "k": 20, "model": name}).json()
+            assert "boat" in {item["item_id"] for item in answer["items"]}
+
+
+def test_a_run_that_cannot_be_read_keeps_no_service_from_getting_ready(
+    laser: Laser, model_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(model_folder, tmp_path / "run" / "model")
+    about = {"format": 4, "command": [], "config": {"stage9": {}}, "finished": None, "seconds": 0, "threads": 1}
+    data = dict.fromkeys(("name", "fingerprint", "catalogue", "path", "absolute"), "")
+    (tmp_path / "run" / "run.json").write_text(json.dumps(about | {"data": data}))
+    source = str(tmp_path / "run" / "model")
+    with caplog.at_level("INFO", "laserrec.serving"), running(laser, f"sqlite:///{tmp_path / 'a.db'}", source) as client:
+        assert any("no item counts as popular" in line and "stage9" in line for line in caplog.messages)
+        switched = client.post("/v1/models", json={"source": source})
+        assert switched.status_code == 200
+        assert "stage9" in switched.json()["not_compared"]
 
 
 def test_the_interval_of_a_rate() -> None:
