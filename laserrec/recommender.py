@@ -20,6 +20,7 @@ from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.data.ragged import Ragged
 from laserrec.errors import DataError
+from laserrec.evaluation.lists import ListMeasures
 from laserrec.evaluation.metrics import Evaluation, evaluate
 from laserrec.laser.explanation import Explanation, explain
 from laserrec.laser.folder import ModelFolder, upload
@@ -172,9 +173,8 @@ class Laser:
         """
         system = self._current
         check_evaluated(data, self.provenance, system.catalogue)
-        popularity = np.bincount(data.training_histories().values, minlength=len(data.item_ids))
         about = {"model": "Laser", "dataset": data.name, "fingerprint": data.fingerprint, "split": split}
-        return evaluate(system.scores, data.cases(split), popularity=popularity, device=system.device, about=about)
+        return evaluate(system.scores, data.cases(split), measures=ListMeasures.of(data), device=system.device, about=about)
 
     def recommend(
         self,

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from laserrec.comparison.entries import Entry, dataset_path, read_entries
 from laserrec.comparison.published import Published, published
 from laserrec.comparison.slices import Slice, slices
@@ -47,7 +49,7 @@ class Row:
         paths: the runs it was read from.
         seeds: how many.
         figures: by metric.
-        lists: coverage and novelty of its lists, where they were measured.
+        lists: what `ListMeasures` found of its lists, mean over seeds, where all of them were measured.
         seconds: of training.
         parameters: trained ones.
         peak_memory: bytes; None where it is not known.
@@ -199,6 +201,8 @@ def _row(entry: Entry, protocol: Protocol) -> Row:
     for metric in METRICS:
         values = entry.per_case(metric, protocol)
         figures[metric] = Figure(float(values.mean()), *interval(values), entry.deviation(metric, protocol))
-    lists = entry.evaluations[0].lists.get(protocol, {}) if len(entry.evaluations) == 1 else {}
+    measured = [evaluation.lists.get(protocol, {}) for evaluation in entry.evaluations]
+    common = [name for name in measured[0] if all(name in lists for lists in measured)]  # ranks of earlier versions lack some
+    lists = {name: float(np.mean([lists[name] for lists in measured])) for name in common}
     paths = [str(path) for path in entry.paths]
     return Row(entry.name, paths, len(paths), figures, lists, entry.seconds, entry.parameters, entry.peak_memory)
