@@ -222,7 +222,9 @@ class Laser:
         items, mask = padded(Ragged.from_rows(system.catalogue.rows(given)), system.device)
         with torch.no_grad():
             states, routing = system.embed(items, mask, torch.full_like(mask[:, 0], collaborative_prefix))
-        return EncodedHistories(states.float().cpu().numpy(), None if routing is None else routing.chosen.tolist())
+            vectors = system.direct(states)
+        experts = None if routing is None else routing.chosen.tolist()
+        return EncodedHistories(states.float().cpu().numpy(), vectors.float().cpu().numpy(), experts)
 
     def read_items(self, items: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
         """Return items as the catalogue would hold them, id and attributes, without adding them.

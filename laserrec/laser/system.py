@@ -239,8 +239,13 @@ class LaserSystem:
             self.model.eval()
         return self._score_terms(self.encode_histories(items, mask), items, mask)
 
+    @property
+    def direct(self) -> Callable[[Tensor], Tensor]:
+        """What turns raw states [.., H] into the unit vectors that are compared, by the present weights."""
+        return self._projection or self.model.scorer.projection()
+
     def _score_terms(self, users: Tensor, items: Tensor, mask: Tensor, words: Tensor | None = None) -> ScoreTerms:
-        direct, directions = self._projection or self.model.scorer.projection(), self.catalogue.directions
+        direct, directions = self.direct, self.catalogue.directions
         users = direct(users)
         cosines = users @ direct(self.catalogue.states).T if directions is None else products(users, directions)
         return ScoreTerms(cosines, *self.other_terms(items, mask, words=words))
@@ -381,7 +386,7 @@ class LaserSystem:
         # Where a warm item has changed, it may be or cease to be the nearest of any cold one.
         cold = None if bool(view.scored[rows].any()) else rows
         if directions is not None:
-            directions = updated(directions, (self._projection or self.model.scorer.projection())(fresh))
+            directions = updated(directions, self.direct(fresh))
         return self._over(
             replace(
                 catalogue,
