@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.data.ragged import Ragged
+from laserrec.data.reading.memory import ArrowTable
 from laserrec.errors import DataError
 from laserrec.evaluation.lists import ListMeasures
 from laserrec.evaluation.metrics import Evaluation, evaluate
@@ -319,11 +320,12 @@ class Laser:
         check_request([[item_id]], k)
         return similar(self._current.catalogue, item_id, k)
 
-    def add_items(self, items: Sequence[Mapping[str, Any]]) -> None:
+    def add_items(self, items: Sequence[Mapping[str, Any]] | ArrowTable) -> None:
         """Make new items recommendable at once, from their text alone; scores of the others stay as they are.
 
         Args:
-            items: for each its `item_id` and attributes, cleaned as `laserrec data prepare` does; those new to the catalogue are not read.
+            items: for each its `item_id` and attributes, or a Polars, pandas or PyArrow table of them, cleaned as `laserrec data prepare`
+                does; attributes new to the catalogue are not read.
 
         Raises:
             DataError: an item has no id, no text, or an id that is in use; then none is added.
@@ -334,11 +336,11 @@ class Laser:
             )
         )
 
-    def update_items(self, items: Sequence[Mapping[str, Any]]) -> None:
+    def update_items(self, items: Sequence[Mapping[str, Any]] | ArrowTable) -> None:
         """Replace the attributes of items; only texts that change are encoded again.
 
         Args:
-            items: for each the `item_id` of a known item and all of its new attributes.
+            items: for each the `item_id` of a known item and all of its new attributes, or a table of them.
 
         Raises:
             UnknownIdError: the catalogue does not hold an id; then no item is changed.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from laserrec.comparison.entries import Entry, dataset_path, read_entries
 from laserrec.comparison.published import Published, published
@@ -105,6 +106,20 @@ class Compared:
     def as_dict(self) -> dict[str, Any]:
         """Return everything as JSON's types."""
         return asdict(self)
+
+    def frame(self) -> pl.DataFrame:
+        """Return the figures, a row for each protocol, model and metric: mean, low, high, deviation; of lists there is a mean alone."""
+        rows = [
+            {"protocol": table.protocol, "model": row.name, "seeds": row.seeds, "metric": metric, **found}
+            for table in self.tables
+            for row in table.rows
+            for metric, found in (
+                *((metric, asdict(figure)) for metric, figure in row.figures.items()),
+                *((metric, {"mean": value}) for metric, value in row.lists.items()),
+            )
+        ]
+        kinds = dict.fromkeys(("mean", "low", "high", "deviation"), pl.Float64)
+        return pl.DataFrame(rows, {"protocol": pl.String, "model": pl.String, "seeds": pl.Int64, "metric": pl.String, **kinds})
 
 
 @dataclass(frozen=True)

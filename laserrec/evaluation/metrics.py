@@ -86,16 +86,15 @@ class Evaluation:
         ranks = {protocol: values[rows] for protocol, values in self.ranks.items()}
         return Evaluation(self.users[rows], self.targets[rows], self.lengths[rows], ranks, {}, self.about)
 
-    def save(self, path: Path, user_ids: Sequence[str], item_ids: Sequence[str]) -> None:
-        """Write a Parquet table with one row a case, from which every figure can be derived again.
+    def frame(self, user_ids: Sequence[str], item_ids: Sequence[str]) -> pl.DataFrame:
+        """Return one row a case, from which every figure can be derived again; `.to_pandas()` makes it pandas'.
 
         Args:
-            path: the file, replaced when complete.
             user_ids: the dataset's, in index order.
             item_ids: the dataset's, in index order.
 
-        Raises:
-            DataError: the disk refuses.
+        Returns:
+            user_id, target_id, their indices user and target, history_length, and the target's rank_full and rank_filter_seen.
         """
         columns = {
             "user_id": [user_ids[user] for user in self.users],
@@ -105,10 +104,22 @@ class Evaluation:
             "history_length": self.lengths,
             **{f"rank_{protocol}": self.ranks[protocol] for protocol in PROTOCOLS},
         }
+        return pl.DataFrame(columns, schema_overrides={"user_id": pl.String, "target_id": pl.String})
+
+    def save(self, path: Path, user_ids: Sequence[str], item_ids: Sequence[str]) -> None:
+        """Write `frame` as Parquet, with what the lists gave.
+
+        Args:
+            path: the file, replaced when complete.
+            user_ids: the dataset's, in index order.
+            item_ids: the dataset's, in index order.
+
+        Raises:
+            DataError: the disk refuses.
+        """
         header = {"about": json.dumps(dict(self.about)), "lists": json.dumps({key: dict(value) for key, value in self.lists.items()})}
-        table = pl.DataFrame(columns, schema_overrides={"user_id": pl.String, "target_id": pl.String})
         try:
-            write_sealed(table, path, header)
+            write_sealed(self.frame(user_ids, item_ids), path, header)
         except OSError as error:
             raise DataError(f"Cannot write {path}: {error}. Make room on the disk, or choose another folder.") from error
 
