@@ -175,7 +175,10 @@ def check_items(
         DataError: an item has no id, no text, or what cannot be written as text, two have one id, or one has an id that is in use.
     """
     if hasattr(items, "__arrow_c_stream__") and not isinstance(items, pl.Series):
-        items = pl.DataFrame(items).to_dicts()
+        try:
+            items = pl.DataFrame(items).to_dicts()
+        except (pl.exceptions.PolarsError, ImportError, TypeError, ValueError) as error:  # ImportError: pandas' columns may need pyarrow
+            raise DataError(f"The items cannot be read as a table: {error}. {undone}") from error
     if not isinstance(items, Iterable) or isinstance(items, str | bytes | Mapping):
         raise DataError(f"Received the items {shown(items)}; expected is a list of objects, each with an item_id and a title. {undone}")
     read = ["title", *(name for name in columns or () if name != "title")]
