@@ -48,6 +48,8 @@ OTHERS = COLOURS[0]
 FAINT = "#767676"
 LEAST_SECONDS = 1.0
 """What takes less is drawn here, for a logarithm has no zero."""
+LETTER, LINE = 4.9, 10.0
+"""Width of a letter and height of a line of the names of points, in points of 1/72 inch."""
 LETTERS = 28
 """Of a label from a catalogue."""
 
@@ -72,7 +74,7 @@ def draw(results: Path, out: Path) -> list[str]:
         For each figure a line that says what was done.
     """
     sources: dict[str, tuple[Callable[[Sequence[Mapping[str, Any]]], Figure], Sequence[str]]] = {
-        "cost": (cost, ["office.json"]),
+        "cost": (cost, ["office.json", "office-closed-forms.json", "scientific-words-ease.json", "scientific-closed-forms.json"]),
         "main": (main_figure, ["scientific.json"]),
         "cold-items": (cold_items, ["office/cold_items.json", "cold_items.json"]),
         "low-resource": (low_resource, ["low_resource.json"]),
@@ -92,25 +94,47 @@ def draw(results: Path, out: Path) -> list[str]:
 
 
 def cost(found: Sequence[Mapping[str, Any]]) -> Figure:
-    """Draw every model's N@10 over the seconds that it took, on one machine."""
-    (compared,) = found
-    table = next(table for table in compared["tables"] if table["protocol"] == "full")
-    figure = Figure(figsize=(8.2, 4.6))
-    axes = figure.subplots()
-    for row in table["rows"]:
-        value, laser = row["figures"]["ndcg@10"], row["name"] == "Laser"
-        seconds = max(row["seconds"], LEAST_SECONDS)
-        ends = [[value["mean"] - value["low"]], [value["high"] - value["mean"]]]
-        axes.errorbar(seconds, value["mean"], yerr=ends, fmt="o", color=LASER if laser else OTHERS, markersize=7 if laser else 5)
-        place = {"xytext": (6, 3), "textcoords": "offset points", "fontsize": 8, "fontweight": "bold" if laser else "normal"}
-        axes.annotate(row["name"], (seconds, value["mean"]), **place)
-    axes.set_xscale("log")
-    axes.set(xlabel="seconds to train and evaluate (one second and less at the left)", ylabel=SHORT["ndcg@10"], ylim=(0, None))
-    axes.margins(x=0.18)
-    axes.grid(alpha=0.3)
-    title = f"{compared['dataset'].capitalize()}, test, {TITLES['full']}, {compared['cases']:,} users"
-    axes.set_title(f"{title}; bars are 95 % bootstrap intervals over users")
+    """Draw for each catalogue every model's N@10 over the seconds that it took, on one machine."""
+    machines = {(each["machine"]["processor"], *each["machine"]["devices"]) for each in found}
+    if len(machines) > 1:
+        raise SystemExit(f"Seconds of different machines do not compare: {', '.join(map(str, sorted(machines)))}. Leave a result out.")
+    catalogues = list(dict.fromkeys(each["dataset"] for each in found))
+    figure = Figure(figsize=(8.2, 4.4 * len(catalogues)))
+    for axes, name in zip(figure.subplots(len(catalogues), 1, squeeze=False).flat, catalogues, strict=True):
+        files = [each for each in found if each["dataset"] == name]
+        tables = [table for each in files for table in each["tables"] if table["protocol"] == "full"]
+        models = {row["name"]: row for table in reversed(tables) for row in table["rows"]}
+        for row in models.values():
+            value, laser = row["figures"]["ndcg@10"], row["name"].startswith("Laser")
+            seconds = max(row["seconds"], LEAST_SECONDS)
+            ends = [[value["mean"] - value["low"]], [value["high"] - value["mean"]]]
+            axes.errorbar(seconds, value["mean"], yerr=ends, fmt="o", color=LASER if laser else OTHERS, markersize=7 if laser else 5)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        axes.set(xlabel="seconds to train and evaluate (one second and less at the left)", ylabel=SHORT["ndcg@10"], ylim=(0, None))
+        axes.margins(x=0.18)
+        axes.grid(alpha=0.3)
+        title = f"{name.capitalize()}, test, {TITLES['full']}, {files[0]['cases']:,} users"
+        axes.set_title(f"{title}; bars are 95 % bootstrap intervals over users")
+        name_points(axes, {row["name"].replace("runs/", ""): (max(row["seconds"], LEAST_SECONDS), row) for row in models.values()})
     return figure
+
+
+def name_points(axes: Axes, points: Mapping[str, tuple[float, Mapping[str, Any]]]) -> None:
+    """Write names beside points, the best model's first; one that would stand on another moves down, with a line to its point."""
+    axes.figure.draw_without_rendering()  # the layout decides where on the page a point lies
+    dots = axes.figure.dpi / 72
+    taken: list[tuple[float, float, float]] = []
+    for name, (seconds, row) in sorted(points.items(), key=lambda point: -point[1][1]["figures"]["ndcg@10"]["mean"]):
+        value = row["figures"]["ndcg@10"]["mean"]
+        left, own = axes.transData.transform((seconds, value)) / dots
+        right, height = left + 10 + LETTER * len(name), own + 3
+        while any(left < end and start < right and abs(height - other) < LINE for start, end, other in taken):
+            height -= 1
+        taken.append((left, right, height))
+        far = {"arrowprops": {"arrowstyle": "-", "color": FAINT, "linewidth": 0.5}} if height < own - LINE / 2 else {}
+        weight = "bold" if name.startswith("Laser") else "normal"
+        axes.annotate(name, (seconds, value), (8, height - own), textcoords="offset points", fontsize=8, fontweight=weight, **far)
 
 
 def main_figure(found: Sequence[Mapping[str, Any]]) -> Figure:

@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.data.ragged import Ragged
+from laserrec.data.reading.memory import ArrowTable
 from laserrec.errors import DataError
+from laserrec.evaluation.lists import ListMeasures
 from laserrec.evaluation.metrics import Evaluation, evaluate
 from laserrec.laser.explanation import Explanation, explain
 from laserrec.laser.folder import ModelFolder, upload
@@ -172,9 +174,8 @@ class Laser:
         """
         system = self._current
         check_evaluated(data, self.provenance, system.catalogue)
-        popularity = np.bincount(data.training_histories().values, minlength=len(data.item_ids))
         about = {"model": "Laser", "dataset": data.name, "fingerprint": data.fingerprint, "split": split}
-        return evaluate(system.scores, data.cases(split), popularity=popularity, device=system.device, about=about)
+        return evaluate(system.scores, data.cases(split), measures=ListMeasures.of(data), device=system.device, about=about)
 
     def recommend(
         self,
@@ -222,7 +223,9 @@ class Laser:
         items, mask = padded(Ragged.from_rows(system.catalogue.rows(given)), system.device)
         with torch.no_grad():
             states, routing = system.embed(items, mask, torch.full_like(mask[:, 0], collaborative_prefix))
-        return EncodedHistories(states.float().cpu().numpy(), None if routing is None else routing.chosen.tolist())
+            vectors = system.direct(states)
+        experts = None if routing is None else routing.chosen.tolist()
+        return EncodedHistories(states.float().cpu().numpy(), vectors.float().cpu().numpy(), experts)
 
     def read_items(self, items: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
         """Return items as the catalogue would hold them, id and attributes, without adding them.
@@ -317,11 +320,12 @@ class Laser:
         check_request([[item_id]], k)
         return similar(self._current.catalogue, item_id, k)
 
-    def add_items(self, items: Sequence[Mapping[str, Any]]) -> None:
+    def add_items(self, items: Sequence[Mapping[str, Any]] | ArrowTable) -> None:
         """Make new items recommendable at once, from their text alone; scores of the others stay as they are.
 
         Args:
-            items: for each its `item_id` and attributes, cleaned as `laserrec data prepare` does; those new to the catalogue are not read.
+            items: for each its `item_id` and attributes, or a Polars, pandas or PyArrow table of them, cleaned as `laserrec data prepare`
+                does; attributes new to the catalogue are not read.
 
         Raises:
             DataError: an item has no id, no text, or an id that is in use; then none is added.
@@ -336,11 +340,11 @@ class Laser:
         """Do now what the first change of an item would do: compare items by their texts. Of 100,000 items it takes a second or two."""
         self._change(lambda system: system.expecting_changes())
 
-    def update_items(self, items: Sequence[Mapping[str, Any]]) -> None:
+    def update_items(self, items: Sequence[Mapping[str, Any]] | ArrowTable) -> None:
         """Replace the attributes of items; only texts that change are encoded again.
 
         Args:
-            items: for each the `item_id` of a known item and all of its new attributes.
+            items: for each the `item_id` of a known item and all of its new attributes, or a table of them.
 
         Raises:
             UnknownIdError: the catalogue does not hold an id; then no item is changed.

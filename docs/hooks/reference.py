@@ -37,6 +37,7 @@ PYTHON = {
         "laserrec.data.prepare.PrepareSummary",
     ],
     "All users at once": ["laserrec.runs.batch.recommend_users"],
+    "Vectors": ["laserrec.runs.vectors.item_frame", "laserrec.runs.vectors.user_frames", "laserrec.runs.vectors.export_vectors"],
     "Errors": ["laserrec.errors"],
 }
 """What the page on Python describes, under its headings."""

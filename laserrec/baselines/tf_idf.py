@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def _count_words(context: FitContext) -> SparseWeights:
-    from laserrec.training.tf_idf import text_kernel
+    from laserrec.layers.tf_idf import text_kernel
 
     return text_kernel([" ".join(item.values()) for item in context.data.attributes()])  # all attributes of an item are its text
 

@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from laserrec import __version__
-from laserrec.cli import assets, baseline, compare, data, demo, evaluate, recommend, report, serve, train, transfer, tune
+from laserrec.cli import assets, baseline, compare, data, demo, evaluate, export, recommend, report, serve, train, transfer, tune
 from laserrec.cli.support import run
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command("transfer")(transfer.transfer)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
+app.command("export")(export.export)
 app.command("recommend")(recommend.recommend)
 app.add_typer(serve.app, name="serve")
 app.add_typer(serve.store_app, name="store")

@@ -76,7 +76,7 @@ def recommend(
     if out is not None:
         _write_all(_Model(run, device, cold_start_bonus), data, out, k, not include_seen, bounds)
         return
-    ids = None if user is None else _dataset(run, data).history(user)
+    ids = None if user is None else users_of(run, data).history(user)
     with progress_console().status("Loading the model"):
         laser = _Model(run, device, cold_start_bonus).load()
     if lines is not None:
@@ -153,7 +153,7 @@ def _write_all(model: _Model, data: Path | None, out: Path, k: int, exclude_seen
     from laserrec.training.observers import ProgressBar
 
     check_place(out)
-    dataset, console = _dataset(model.run, data), progress_console()
+    dataset, console = users_of(model.run, data), progress_console()
     with console.status("Loading the model"):
         laser = model.load()
     chosen = bounds(laser)
@@ -189,7 +189,7 @@ def _bounds(given: Bounds, skip_unknown: bool, laser: Laser) -> Bounds:
     return found
 
 
-def _dataset(run: str, data: Path | None) -> Dataset:
+def users_of(run: str, data: Path | None) -> Dataset:
     """Return the dataset that users are looked up in: the one named, else the run's."""
     from laserrec.data.dataset import Dataset
     from laserrec.errors import DataError
@@ -198,7 +198,7 @@ def _dataset(run: str, data: Path | None) -> Dataset:
 
     if data is None and not (Path(run) / "run.json").is_file():
         refuse_seeds(Path(run))
-        raise DataError(f"{run} is not a run, so it names no dataset to look users up in. Give one with --data, or a history with --items.")
+        raise DataError(f"{run} is not a run, so it names no dataset to look users up in. Give one with --data.")
     return Dataset.load(data) if data else RunFolder.open(Path(run)).dataset()
 
 

@@ -40,21 +40,26 @@ def show_results(results: Sequence[Result]) -> None:
     from rich.console import Console
     from rich.text import Text
 
+    from laserrec.comparison.layout import lists_grid
+
     console = Console()
     splits = list(dict.fromkeys(result.evaluation.about["split"] for result in results))
     about = results[0].evaluation.about
+
+    def name(result: Result) -> str:
+        model, split = result.evaluation.about["model"], result.evaluation.about["split"]
+        return str(model) if len(splits) == 1 else f"{model}, {split}"
+
     scope = f"{about['dataset']}, {' and '.join(splits)}, {len(results[0].evaluation):,} users, all items ranked"
     for protocol in results[0].evaluation.ranks:
         console.print(Text(printable(f"{scope}; {PROTOCOL_TITLES[protocol]}"), style="bold"), soft_wrap=True)
         table = _table("", *COLUMNS, "Seconds", "Parameters")
         for result in results:
             figures = result.evaluation.metrics(protocol)
-            model, split = result.evaluation.about["model"], result.evaluation.about["split"]
             price = f"{result.seconds:,.0f}" if result.seconds else "–", _compact(result.parameters) if result.parameters else "–"
-            table.add_row(
-                model if len(splits) == 1 else f"{model}, {split}", *(f"{figures[metric]:.4f}" for metric in COLUMNS.values()), *price
-            )
+            table.add_row(name(result), *(f"{figures[metric]:.4f}" for metric in COLUMNS.values()), *price)
         _print_whole(console, table)
+        show_grids(lists_grid({name(result): result.evaluation.lists.get(protocol, {}) for result in results}, PROTOCOL_TITLES[protocol]))
 
 
 def show_recommendations(history: Sequence[str], found: Sequence[Recommendation], heading: str) -> None:

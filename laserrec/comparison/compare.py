@@ -7,6 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import polars as pl
+
 from laserrec.comparison.entries import Entry, dataset_path, read_entries
 from laserrec.comparison.published import Published, published
 from laserrec.comparison.slices import Slice, slices
@@ -47,7 +50,7 @@ class Row:
         paths: the runs it was read from.
         seeds: how many.
         figures: by metric.
-        lists: coverage and novelty of its lists, where they were measured.
+        lists: what `ListMeasures` found of its lists, mean over seeds, where all of them were measured.
         seconds: of training.
         parameters: trained ones.
         peak_memory: bytes; None where it is not known.
@@ -103,6 +106,20 @@ class Compared:
     def as_dict(self) -> dict[str, Any]:
         """Return everything as JSON's types."""
         return asdict(self)
+
+    def frame(self) -> pl.DataFrame:
+        """Return the figures, a row for each protocol, model and metric: mean, low, high, deviation; of lists there is a mean alone."""
+        rows = [
+            {"protocol": table.protocol, "model": row.name, "seeds": row.seeds, "metric": metric, **found}
+            for table in self.tables
+            for row in table.rows
+            for metric, found in (
+                *((metric, asdict(figure)) for metric, figure in row.figures.items()),
+                *((metric, {"mean": value}) for metric, value in row.lists.items()),
+            )
+        ]
+        kinds = dict.fromkeys(("mean", "low", "high", "deviation"), pl.Float64)
+        return pl.DataFrame(rows, {"protocol": pl.String, "model": pl.String, "seeds": pl.Int64, "metric": pl.String, **kinds})
 
 
 @dataclass(frozen=True)
@@ -199,6 +216,8 @@ def _row(entry: Entry, protocol: Protocol) -> Row:
     for metric in METRICS:
         values = entry.per_case(metric, protocol)
         figures[metric] = Figure(float(values.mean()), *interval(values), entry.deviation(metric, protocol))
-    lists = entry.evaluations[0].lists.get(protocol, {}) if len(entry.evaluations) == 1 else {}
+    measured = [evaluation.lists.get(protocol, {}) for evaluation in entry.evaluations]
+    common = [name for name in measured[0] if all(name in lists for lists in measured)]  # ranks of earlier versions lack some
+    lists = {name: float(np.mean([lists[name] for lists in measured])) for name in common}
     paths = [str(path) for path in entry.paths]
     return Row(entry.name, paths, len(paths), figures, lists, entry.seconds, entry.parameters, entry.peak_memory)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -13,6 +13,14 @@ from laserrec.comparison.statistics import PairedTest
 from laserrec.evaluation.metrics import Protocol
 
 SHORT = {"recall@10": "R@10", "ndcg@10": "N@10", "recall@50": "R@50", "ndcg@50": "N@50", "mrr": "MRR"}
+LISTS = {
+    "coverage@10": ("Coverage", "{:.1%}"),
+    "ild@10": ("Diversity", "{:.3f}"),
+    "miuf@10": ("Novelty", "{:.2f}"),
+    "serendipity@10": ("Serendipity", "{:.4f}"),
+    "arp@10": ("Popularity", "{:,.1f}"),
+}
+"""Column and format of what `ListMeasures` finds of lists of ten."""
 DIRECTIONS = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
 """Removes invisible letters that turn the direction of writing, by `str.translate`: in a title they would turn the text behind it, too."""
 TITLES = {"full": "seen items ranked too", "filter_seen": "seen items left out"}
@@ -38,8 +46,20 @@ def grids(compared: Compared) -> list[Grid]:
     found = []
     for table in compared.tables:
         title = _title(compared, table.protocol)
-        found += [_figures(table.rows, table.published, title), tests_grid(table, title), slices_grid(table, title)]
+        lists = lists_grid({row.name: row.lists for row in table.rows}, title)
+        found += [_figures(table.rows, table.published, title), *lists, tests_grid(table, title), slices_grid(table, title)]
     return found
+
+
+def lists_grid(lists: Mapping[str, Mapping[str, float]], title: str) -> list[Grid]:
+    """Lay out what models' lists show beyond the target, by model; no grid where none was measured."""
+    rows = [[name, *list_texts(found)] for name, found in lists.items() if LISTS.keys() & found.keys()]
+    return [Grid(f"{title}: the lists of ten", ["Model", *(column for column, _ in LISTS.values())], rows)] if rows else []
+
+
+def list_texts(lists: Mapping[str, float]) -> list[str]:
+    """Return what was measured of a model's lists as tables show it."""
+    return [form.format(lists[name]) if name in lists else "–" for name, (_, form) in LISTS.items()]
 
 
 def summary_grids(*summaries: Summary) -> list[Grid]:

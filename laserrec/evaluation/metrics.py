@@ -28,6 +28,7 @@ from laserrec.data.files import UNREADABLE, sealed_bytes, write_sealed
 from laserrec.data.options import ReadOptions
 from laserrec.data.reading.table import Table
 from laserrec.errors import ConfigError, DataError
+from laserrec.evaluation.lists import ListMeasures
 from laserrec.evaluation.ranking import HISTORIES, best, exclude, rows_at_once, target_ranks
 
 Protocol = Literal["full", "filter_seen"]
@@ -49,7 +50,7 @@ class Evaluation:
         targets: item indices, int64 [R].
         lengths: items in the history, int64 [R].
         ranks: the target's rank from 1, int64 [R], by protocol.
-        lists: coverage@K and novelty@K of the recommended lists, by protocol; empty where no lists were asked for.
+        lists: what `ListMeasures` found of the recommended lists, by protocol; empty where no lists were asked for.
         about: what was evaluated: model, dataset, fingerprint, split; kept with the ranks.
     """
 
@@ -85,16 +86,15 @@ class Evaluation:
         ranks = {protocol: values[rows] for protocol, values in self.ranks.items()}
         return Evaluation(self.users[rows], self.targets[rows], self.lengths[rows], ranks, {}, self.about)
 
-    def save(self, path: Path, user_ids: Sequence[str], item_ids: Sequence[str]) -> None:
-        """Write a Parquet table with one row a case, from which every figure can be derived again.
+    def frame(self, user_ids: Sequence[str], item_ids: Sequence[str]) -> pl.DataFrame:
+        """Return one row a case, from which every figure can be derived again; `.to_pandas()` makes it pandas'.
 
         Args:
-            path: the file, replaced when complete.
             user_ids: the dataset's, in index order.
             item_ids: the dataset's, in index order.
 
-        Raises:
-            DataError: the disk refuses.
+        Returns:
+            user_id, target_id, their indices user and target, history_length, and the target's rank_full and rank_filter_seen.
         """
         columns = {
             "user_id": [user_ids[user] for user in self.users],
@@ -104,10 +104,22 @@ class Evaluation:
             "history_length": self.lengths,
             **{f"rank_{protocol}": self.ranks[protocol] for protocol in PROTOCOLS},
         }
+        return pl.DataFrame(columns, schema_overrides={"user_id": pl.String, "target_id": pl.String})
+
+    def save(self, path: Path, user_ids: Sequence[str], item_ids: Sequence[str]) -> None:
+        """Write `frame` as Parquet, with what the lists gave.
+
+        Args:
+            path: the file, replaced when complete.
+            user_ids: the dataset's, in index order.
+            item_ids: the dataset's, in index order.
+
+        Raises:
+            DataError: the disk refuses.
+        """
         header = {"about": json.dumps(dict(self.about)), "lists": json.dumps({key: dict(value) for key, value in self.lists.items()})}
-        table = pl.DataFrame(columns, schema_overrides={"user_id": pl.String, "target_id": pl.String})
         try:
-            write_sealed(table, path, header)
+            write_sealed(self.frame(user_ids, item_ids), path, header)
         except OSError as error:
             raise DataError(f"Cannot write {path}: {error}. Make room on the disk, or choose another folder.") from error
 
@@ -154,7 +166,7 @@ def evaluate(
     score: Scorer,
     cases: Cases,
     *,
-    popularity: NDArray[np.int64] | None = None,
+    measures: ListMeasures | None = None,
     list_length: int = 10,
     at_once: int = HISTORIES,
     device: torch.device | str = "cpu",
@@ -165,7 +177,7 @@ def evaluate(
     Args:
         score: the model; given the whole histories, the shortest first.
         cases: histories and targets.
-        popularity: events of each item in training, int64 [N]; with it, the lists' coverage and novelty are measured.
+        measures: of the dataset; with it, the lists are measured beyond the ranks of targets.
         list_length: K, length of the lists.
         at_once: B, histories scored at a time; fewer for a large catalogue, whose size is read from the first one's scores.
         device: where histories go before scoring.
@@ -190,15 +202,15 @@ def evaluate(
         for protocol in PROTOCOLS:
             ranked = scores if protocol == "full" else exclude(scores, items, mask, keep=targets)
             ranks[protocol][rows] = target_ranks(ranked, targets).cpu().numpy()
-            if popularity is not None:
+            if measures is not None:
                 # A list is what would be recommended, so here a target that was seen is excluded like the rest.
                 shown = scores if protocol == "full" else exclude(scores, items, mask)
                 lists[protocol].append(best(shown, list_length).items.cpu())
         at = at + count
         count = rows_at_once(scores.shape[1], at_once)
     measured: dict[Protocol, dict[str, float]] = {}
-    if popularity is not None:
-        measured = {protocol: list_metrics(torch.cat(rows).numpy(), popularity, list_length) for protocol, rows in lists.items()}
+    if measures is not None:
+        measured = {protocol: measures.measure(torch.cat(rows).numpy(), cases.targets[order]) for protocol, rows in lists.items()}
     return Evaluation(cases.users, cases.targets, cases.histories.lengths, ranks, measured, about or {})
 
 
@@ -228,24 +240,6 @@ def metrics(ranks: NDArray[np.int64], ks: Sequence[int] = KS) -> dict[str, float
     """Return recall@k, hit@k, ndcg@k and mrr@k for each k, and mrr: means over ranks int64 [R]; NaN where there are none."""
     names = [f"{name}@{k}" for name in ("recall", "hit", "ndcg", "mrr") for k in ks]
     return {name: float(per_case(ranks, name).mean()) if len(ranks) else math.nan for name in (*names, "mrr")}
-
-
-def list_metrics(lists: NDArray[np.int64], popularity: NDArray[np.int64], k: int) -> dict[str, float]:
-    """Measure what recommended lists show beside the target.
-
-    Args:
-        lists: item indices, int64 [R, K]; -1 for places left empty.
-        popularity: events of each item in training, int64 [N].
-        k: K, for the names.
-
-    Returns:
-        coverage@k, the share of the catalogue in at least one list; novelty@k, the mean of -log2 of the recommended items' share of
-        training events, one added to each item's count, where anything was recommended.
-    """
-    shown = lists[lists >= 0]
-    share = (popularity + 1.0) / (popularity.sum() + len(popularity))
-    found = {f"coverage@{k}": len(np.unique(shown)) / len(popularity)}
-    return found | {f"novelty@{k}": float(-np.log2(share[shown]).mean())} if len(shown) else found
 
 
 def _column(table: pl.DataFrame, name: str) -> NDArray[np.int64]:

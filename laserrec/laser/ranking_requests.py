@@ -41,10 +41,12 @@ class EncodedHistories:
 
     Attributes:
         states: one for each, float32 [B, H].
+        vectors: what items are compared with, at length 1, float32 [B, H]: an inner product with `Laser.item_vectors` is the cosine.
         experts: which query expert read each, from 0; None where the prefix does not come from an M-Former.
     """
 
     states: NDArray[np.float32]
+    vectors: NDArray[np.float32]
     experts: list[int] | None
 
 

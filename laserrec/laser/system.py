@@ -246,8 +246,13 @@ class LaserSystem:
             self.model.eval()
         return self._score_terms(self.encode_histories(items, mask), items, mask)
 
+    @property
+    def direct(self) -> Callable[[Tensor], Tensor]:
+        """What turns raw states [.., H] into the unit vectors that are compared, by the present weights."""
+        return self._projection or self.model.scorer.projection()
+
     def _score_terms(self, users: Tensor, items: Tensor, mask: Tensor, words: Tensor | None = None) -> ScoreTerms:
-        direct, directions = self._projection or self.model.scorer.projection(), self.catalogue.directions
+        direct, directions = self.direct, self.catalogue.directions
         users = direct(users)
         cosines = users @ direct(self.catalogue.states.table).T if directions is None else directions.times(users)
         return ScoreTerms(cosines, *self.other_terms(items, mask, words=words))
@@ -389,7 +394,7 @@ class LaserSystem:
         before, count = self.expecting_changes().catalogue.standard, len(catalogue)
         assert before is not None, "a system that expects changes has them"
         standard = before.with_rows(rows, self._standard_directions(fresh), count)
-        directions = (self._projection or self.model.scorer.projection())(fresh)
+        directions = self.direct(fresh)
         cosines = self._cosines(catalogue.states, standard, rows)
         return self._over(
             replace(

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from laserrec.config import LARGEST_BONUS, LaserConfig
 from laserrec.data.dataset import Dataset
+from laserrec.data.reading.memory import ArrowTable
 from laserrec.data.values import ids, named_attributes, read_attributes, why_no_id
 from laserrec.errors import ConfigError, DataError, shown
 from laserrec.laser.catalogue import Catalogue
@@ -160,12 +161,12 @@ def check_bonus(deviations: float) -> float:
 
 
 def check_items(
-    items: Iterable[Mapping[str, Any]], columns: Sequence[str] | None, undone: str, used: Container[str] = ()
+    items: Iterable[Mapping[str, Any]] | ArrowTable, columns: Sequence[str] | None, undone: str, used: Container[str] = ()
 ) -> dict[str, dict[str, str]]:
     """Return the attributes of items that are to be added or changed, by id, as a prepared catalogue would hold them.
 
     Args:
-        items: for each its `item_id` and attributes: text, numbers, lists of them; None where unknown.
+        items: for each its `item_id` and attributes: text, numbers, lists of them; None where unknown. Or a table with a row an item.
         columns: the catalogue's attributes, in its order.
         undone: says, as a sentence, that nothing has happened.
         used: ids that none of them may have.
@@ -173,6 +174,11 @@ def check_items(
     Raises:
         DataError: an item has no id, no text, or what cannot be written as text, two have one id, or one has an id that is in use.
     """
+    if hasattr(items, "__arrow_c_stream__") and not isinstance(items, pl.Series):
+        try:
+            items = pl.DataFrame(items).to_dicts()
+        except (pl.exceptions.PolarsError, ImportError, TypeError, ValueError) as error:  # ImportError: pandas' columns may need pyarrow
+            raise DataError(f"The items cannot be read as a table: {error}. {undone}") from error
     if not isinstance(items, Iterable) or isinstance(items, str | bytes | Mapping):
         raise DataError(f"Received the items {shown(items)}; expected is a list of objects, each with an item_id and a title. {undone}")
     read = ["title", *(name for name in columns or () if name != "title")]

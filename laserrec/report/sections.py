@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 
 from laserrec.comparison.compare import METRICS, SLICED, TESTED, Compared, Row, Table
-from laserrec.comparison.layout import FIGURES_NOTE, SHORT, TITLES, Grid, figure_text, p_text, slices_grid, tests_grid
+from laserrec.comparison.layout import FIGURES_NOTE, LISTS, SHORT, TITLES, Grid, figure_text, list_texts, p_text, slices_grid, tests_grid
 from laserrec.report import charts
 from laserrec.report.charts import Chart, Interval, Kind, Series
 from laserrec.report.markup import Html, element, facts, folded, joined, table
 from laserrec.report.population import Population
-
-LISTS = {"coverage@10": "{:.1%}", "novelty@10": "{:.2f}"}
-"""Measures of the recommended lists themselves, with the format of each."""
 
 
 class Canvas:
@@ -136,20 +133,16 @@ _BASELINES = joined(
 
 
 def _figures(found: Table) -> Html:
-    head = ["Model", *(SHORT[metric] for metric in METRICS), *(name.capitalize() for name in LISTS)]
+    head = ["Model", *(SHORT[metric] for metric in METRICS), *(f"{column}@10" for column, _ in LISTS.values())]
     rows: list[Sequence[str]] = []
     for row in found.rows:
         figures = [row.figures[metric] for metric in METRICS]
         cells = [joined([figure_text(each), element("small", f"{each.low:.4f}–{each.high:.4f}")]) for each in figures]
-        rows.append([row.name, *cells, *_lists(row.lists)])
+        rows.append([row.name, *cells, *list_texts(row.lists)])
     for other in found.published:
         published = [f"{other.metrics[metric]:.4f}" if metric in other.metrics else "–" for metric in METRICS]
-        rows.append([f"published: {other.name}", *published, *_lists({})])
+        rows.append([f"published: {other.name}", *published, *list_texts({})])
     return table(f"Figures, {TITLES[found.protocol]}", head, rows)
-
-
-def _lists(lists: Mapping[str, float]) -> list[str]:
-    return [form.format(lists[name]) if name in lists else "–" for name, form in LISTS.items()]
 
 
 def _intervals(found: Table, metric: str) -> Chart:

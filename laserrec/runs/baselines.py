@@ -15,6 +15,7 @@ import torch
 from laserrec.baselines.base import Baseline
 from laserrec.data.dataset import Dataset, EvaluatedSplit
 from laserrec.errors import DataError
+from laserrec.evaluation.lists import ListMeasures
 from laserrec.evaluation.metrics import Evaluation, evaluate
 from laserrec.runs.folder import Result, RunFolder
 from laserrec.system.devices import CPU
@@ -74,9 +75,9 @@ def _evaluated(baseline: Baseline, context: FitContext, splits: Sequence[Evaluat
     about: dict[str, Any] = {"model": fitted.label, "dataset": data.name, "fingerprint": data.fingerprint, "seconds": fitted.seconds}
     about |= {"parameters": fitted.parameters, "settings": baseline.depends_on(context.config)}
 
+    measures = ListMeasures.of(data)
+
     def ranked(split: EvaluatedSplit) -> Evaluation:
-        return evaluate(
-            fitted.scores, data.cases(split), popularity=context.popularity, device=context.device, about={**about, "split": split}
-        )
+        return evaluate(fitted.scores, data.cases(split), measures=measures, device=context.device, about={**about, "split": split})
 
     return {split: ranked(split) for split in splits}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -52,14 +52,9 @@ def recommend_users(
         UnknownIdError: somebody has an item that the model does not know, or `only` or `without` holds one.
         DataError: k is below 1.
     """
-    known, histories, ids = set(laser.item_ids), data.histories(), data.item_ids
-    for item in np.unique(histories.values).tolist():  # now, and not after an hour
-        if ids[item] not in known:
-            raise UnknownIdError("item", ids[item], laser.item_ids)
+    check_known(laser, data)
     parts = [pl.DataFrame(schema=COLUMNS)]
-    for start in range(0, len(histories), USERS_AT_ONCE):
-        users = range(start, min(start + USERS_AT_ONCE, len(histories)))
-        rows = [[ids[item] for item in histories[user]] for user in users]
+    for users, rows in histories_of(data, USERS_AT_ONCE):
         found = laser.recommend(rows, k, exclude_seen=exclude_seen, only=only, without=without)
         lists = [
             (data.user_ids[user], rank, item.item_id, item.title, item.score)
@@ -69,6 +64,26 @@ def recommend_users(
         parts.append(pl.DataFrame(lists, schema=COLUMNS, orient="row"))
         progress(users.stop)
     return pl.concat(parts)
+
+
+def check_known(laser: Laser, data: Dataset) -> None:
+    """Refuse a dataset in which somebody has an item that the model does not know: now, and not after an hour.
+
+    Raises:
+        UnknownIdError: somebody has.
+    """
+    known, ids = set(laser.item_ids), data.item_ids
+    for item in np.unique(data.histories().values).tolist():
+        if ids[item] not in known:
+            raise UnknownIdError("item", ids[item], laser.item_ids)
+
+
+def histories_of(data: Dataset, at_once: int) -> Iterator[tuple[range, list[list[str]]]]:
+    """Yield some users at a time, as indices, and the item ids of each one's whole history."""
+    histories, ids = data.histories(), data.item_ids
+    for start in range(0, len(histories), at_once):
+        users = range(start, min(start + at_once, len(histories)))
+        yield users, [[ids[item] for item in histories[user]] for user in users]
 
 
 def check_place(path: Path) -> None:

@@ -17,6 +17,7 @@ from laserrec.baselines.seen_penalty import STRENGTHS, penalised
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.errors import ConfigError
+from laserrec.evaluation.lists import ListMeasures
 from laserrec.evaluation.metrics import Scorer, evaluate
 from laserrec.evaluation.ranking import rows_at_once
 from laserrec.layers.neighbours import found_at_once
@@ -238,10 +239,11 @@ def _evaluation_seconds(context: FitContext, stages: Mapping[str, Estimate], bas
     """Return the seconds of ranking the validation and test cases by Laser, and those that baselines are compared on."""
     valid, test = context.valid, context.data.cases("test")
     share = 1 if context.config.prompt.order == "text_first" else 8
+    measures = ListMeasures.of(context.data)
 
     def case(score: Scorer, count: int) -> float:
         few = valid.take(some(len(valid), enough(count, context.device)))
-        work = partial(evaluate, score, few, popularity=context.popularity, device=context.device)
+        work = partial(evaluate, score, few, measures=measures, device=context.device)
         return seconds_of(work) / len(few)
 
     seconds = (len(valid) + len(test)) * case(context.system.prepared().scores, CASES // share)

@@ -21,7 +21,7 @@ from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.data.prepare import PrepareOptions, prepare
 from laserrec.errors import CheckpointError, ConfigError, DataError
-from laserrec.evaluation.metrics import Evaluation
+from laserrec.evaluation.metrics import PROTOCOLS, Evaluation
 from laserrec.evaluation.statistics import interval
 from laserrec.laser.folder import ModelFolder
 from laserrec.runs.folder import RunFolder
@@ -62,6 +62,7 @@ def write_run(
     targets: list[int] | None = None,
     settings: tuple[str, ...] = (),
     chosen: tuple[str, ...] = (),
+    lists: dict[str, float] | None = None,
     costs: str = '{"costs": {"laser": {"seconds": 3.0, "parameters": 5}}}',
 ) -> Path:
     """Write a run of which nothing is there but its description and the ranks of its test cases."""
@@ -75,7 +76,7 @@ def write_run(
     following = np.array(targets if targets is not None else cases.targets)
     about = {"model": model, "dataset": data.name, "fingerprint": data.fingerprint, "split": "test", "seconds": 2.0, "parameters": 7}
     both = {"full": np.array(ranks), "filter_seen": np.array(unseen or ranks)}
-    Evaluation(asked, following, cases.histories.lengths, both, {}, about).save(
+    Evaluation(asked, following, cases.histories.lengths, both, dict.fromkeys(PROTOCOLS, lists or {}), about).save(
         folder / "ranks-test.parquet", [*data.user_ids, "other"], data.item_ids
     )
     if model == "Laser":
@@ -114,6 +115,28 @@ def test_figures_tests_and_slices(data: Dataset, tmp_path: Path) -> None:
     # The targets of u1, u2 and u3 have at most two words; that of u0 has five.
     assert by["words of the target's text", "0–4"].values["Laser"] == pytest.approx((1 + 0.5 + 0) / 3)
     assert sum(one.cases for one in table.slices) == 3 * 4
+
+
+def test_figures_as_a_table(data: Dataset, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", data, [1, 1, 3, 11], lists={"coverage@10": 0.25})
+    found = compare_runs([run, write_run(run / "other", data, [1, 11, 11, 11], model="Other", lists={})]).frame()
+    assert found.height == 2 * (2 * 5 + 1)
+    ours = found.filter((pl.col("protocol") == "filter_seen") & (pl.col("model") == "Laser")).select("metric", "mean", "deviation").rows()
+    assert ours[0] == ("recall@10", 0.75, None)
+    assert ours[-1] == ("coverage@10", 0.25, None)
+
+
+def test_lists_of_seeds_are_averaged_where_all_have_them(data: Dataset, tmp_path: Path) -> None:
+    ours = [
+        write_run(tmp_path / f"seed-{seed}", data, [1, 1, 3, 11], seed=seed, lists={"coverage@10": 0.2 + 0.2 * seed, "novelty@10": 9.0})
+        for seed in (0, 1)
+    ]
+    write_run(ours[1], data, [1, 1, 3, 11], seed=1, lists={"coverage@10": 0.4, "arp@10": 3.0})
+    rival = write_run(tmp_path / "rival" / "old", data, [2, 2, 2, 2], model="Old", lists={})
+    found = compare_runs([*ours, rival])
+    assert [row.lists for row in found.tables[0].rows] == [{"coverage@10": pytest.approx(0.3)}, {}]
+    shown = [grid for grid in grids(found) if grid.title.endswith("the lists of ten")]
+    assert [grid.rows for grid in shown] == [[["Laser", "30.0%", "–", "–", "–", "–"]]] * 2
 
 
 def test_long_histories_are_told_apart(data: Dataset) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -87,7 +88,8 @@ def test_the_kinds_that_are_left_out_are_those_that_the_service_ignores() -> Non
 )
 def test_what_is_no_service_is_refused_in_words(tmp_path: Path, address: str, message: str) -> None:
     (tmp_path / "text.db").write_text("no database " * 100)
-    sqlite3.connect(tmp_path / "other.db").execute("CREATE TABLE things (name TEXT)").connection.commit()
+    with closing(sqlite3.connect(tmp_path / "other.db")) as database:
+        database.execute("CREATE TABLE things (name TEXT)")
     with pytest.raises(DataError, match=message) as refused:
         prepare(address.format(tmp_path))
     assert "secret" not in str(refused.value)

@@ -19,6 +19,7 @@ from laserrec.baselines.seen_penalty import choose_penalty
 from laserrec.config import CollaborativeConfig, FitConfig
 from laserrec.data.dataset import Cases
 from laserrec.data.ragged import Ragged
+from laserrec.evaluation.lists import ListMeasures
 from laserrec.evaluation.metrics import PROTOCOLS, evaluate
 from laserrec.evaluation.ranking import best, exclude, target_ranks
 from laserrec.laser.text_first import TextFirst
@@ -118,10 +119,11 @@ def by_counts(device: torch.device) -> Fitted:
 
 @pytest.mark.parametrize("build", [by_cosine, by_counts])
 def test_baselines_and_their_penalty(elsewhere: torch.device, build: Callable[[torch.device], Fitted]) -> None:
-    ranks = []
+    ranks, ones = [], np.ones(COUNT)
+    measures = ListMeasures(ones.astype(np.int64), ones, ones, torch.eye(COUNT, dtype=torch.float64).to_sparse())
     for device in (CPU, elsewhere):
         chosen = choose_penalty(build(device), VALID, device)
-        ranks.append(evaluate(chosen.scores, VALID, popularity=np.ones(COUNT, np.int64), device=device).ranks)
+        ranks.append(evaluate(chosen.scores, VALID, measures=measures, device=device).ranks)
     assert all(np.array_equal(ranks[0][protocol], ranks[1][protocol]) for protocol in PROTOCOLS)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,13 @@ from torch import Tensor
 from laserrec.data.dataset import Cases
 from laserrec.data.ragged import Ragged
 from laserrec.errors import ConfigError, DataError
-from laserrec.evaluation.metrics import Evaluation, evaluate, list_metrics, metrics, per_case
+from laserrec.evaluation.lists import ListMeasures
+from laserrec.evaluation.metrics import Evaluation, evaluate, metrics, per_case
 from laserrec.evaluation.statistics import compare, interval
 
 N = 6
+EVENLY = ListMeasures(np.ones(N, np.int64), np.ones(N), np.ones(N), torch.eye(N, dtype=torch.float64).to_sparse())
+"""Of items that are equally popular and have no word in common."""
 CASES = Cases(np.array([4, 0, 2]), Ragged.from_rows([[1, 2, 1], [3], [5, 0]]), np.array([3, 2, 5]))
 
 
@@ -72,29 +76,26 @@ def test_metrics_keep_their_order(ranks: list[int], k: int) -> None:
 
 @pytest.mark.parametrize("at_once", [1, 2, 64])
 def test_both_protocols_by_hand(at_once: int) -> None:
-    evaluation = evaluate(by_last_item, CASES, popularity=np.array([0, 1, 1, 2, 0, 0]), list_length=2, at_once=at_once)
+    measures = replace(EVENLY, counts=np.array([0, 1, 1, 2, 0, 0]))
+    evaluation = evaluate(by_last_item, CASES, measures=measures, list_length=2, at_once=at_once)
     assert evaluation.users.tolist() == [4, 0, 2]
     assert evaluation.lengths.tolist() == [3, 1, 2]
     # After 1: 1 2 [3]. After 3: 3 4 5 0 1 [2]. After 0: 0 1 2 3 4 [5].
     assert evaluation.ranks["full"].tolist() == [3, 6, 6]
     # Left out: 1 and 2; 3; only 0, for 5 is the target itself.
     assert evaluation.ranks["filter_seen"].tolist() == [1, 5, 5]
-    # Lists of two: 1 2, 3 4, 0 1. Shares with one added: 1/10, 2/10, 2/10, 3/10, 1/10, 1/10.
-    novelty = -(4 * math.log2(0.2) - math.log2(0.2) + math.log2(0.3) + 2 * math.log2(0.1)) / 6
-    assert evaluation.lists["full"] == {"coverage@2": pytest.approx(5 / 6), "novelty@2": pytest.approx(novelty)}
+    # Lists of two: 1 2, 3 4, 0 1.
+    assert evaluation.lists["full"]["coverage@2"] == pytest.approx(5 / 6)
+    assert evaluation.lists["full"]["arp@2"] == pytest.approx((2 + 2 + 1) / 2 / 3)
     # Lists of two: 3 4, 4 5, 1 2.
     assert evaluation.lists["filter_seen"]["coverage@2"] == pytest.approx(5 / 6)
+    assert evaluation.lists["filter_seen"]["arp@2"] == pytest.approx((2 + 0 + 2) / 2 / 3)
     assert evaluation.metrics("filter_seen")["recall@1"] == pytest.approx(1 / 3)
     assert evaluation.metrics("full")["coverage@2"] == pytest.approx(5 / 6)
 
 
-def test_without_popularity_there_are_no_lists() -> None:
+def test_without_measures_there_are_no_lists() -> None:
     assert evaluate(by_last_item, CASES).lists == {}
-
-
-def test_lists_skip_empty_places() -> None:
-    found = list_metrics(np.array([[0, -1], [-1, -1]]), np.array([1, 0, 0]), 2)
-    assert found == {"coverage@2": pytest.approx(1 / 3), "novelty@2": pytest.approx(1.0)}  # (1 + 1) / (1 + 3)
 
 
 def test_no_case_is_refused() -> None:
@@ -111,7 +112,7 @@ def test_slices() -> None:
 
 
 def test_saved_ranks_come_back(tmp_path: Path) -> None:
-    evaluation = evaluate(by_last_item, CASES, popularity=np.ones(N, np.int64), about={"model": "cycle", "fingerprint": "ab"})
+    evaluation = evaluate(by_last_item, CASES, measures=EVENLY, about={"model": "cycle", "fingerprint": "ab"})
     path = tmp_path / "new" / "ranks.parquet"
     evaluation.save(path, [f"user {user}" for user in range(5)], [f"item {item}" for item in range(N)])
     loaded = Evaluation.load(path)

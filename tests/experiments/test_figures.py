@@ -15,6 +15,7 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[2]
 SCRIPT = REPOSITORY / "experiments" / "figures.py"
+MACHINE = {"processor": "one", "devices": ["cpu"]}
 FILES = ("cost", "main", "cold-items", "low-resource", "experts")
 
 
@@ -35,7 +36,7 @@ def write_results(folder: Path) -> None:
             for name, mean in rows.items()
         ]
         tables = [{"protocol": "full", "rows": models, "published": [], **more}]
-        return {"dataset": "shop", "fingerprint": "ab", "split": "test", "cases": 1234, "tables": tables}
+        return {"dataset": "shop", "fingerprint": "ab", "split": "test", "cases": 1234, "tables": tables, "machine": MACHINE}
 
     def models(cases: int, **rows: float) -> dict[str, Any]:
         figures = {"models": {name: {"ndcg@10": share, "recall@10": share} for name, share in rows.items()}}
@@ -55,6 +56,7 @@ def write_results(folder: Path) -> None:
     for name, found in {
         "scientific": compared({"SASRec": 0.1, "Laser": 0.2, "FDSA": 0.15}, published=published),
         "office": compared({"Popularity": 0.001, "Laser": 0.2}),
+        "office-closed-forms": compared({"Popularity": 0.001, "EASE": 0.2}),
         "office/cold_items": {"dataset": "office", "datasets": [{"dataset": "a tenth hidden", "kinds": cold}]},
         "cold_items": {"dataset": "shop", "datasets": [{"dataset": "a tenth hidden", "kinds": cold}]},
         "low_resource": {"dataset": "shop", "datasets": low},
@@ -91,8 +93,17 @@ def test_models_are_sorted_and_published_ones_stand_below(drawn: Path) -> None:
 
 def test_what_takes_no_time_stands_at_one_second(drawn: Path) -> None:
     found = texts(drawn / "out" / "cost.svg")
-    assert {"Popularity", "Laser", "N@10"} <= set(found)
+    assert sorted({"Popularity", "Laser", "N@10", "EASE"} & set(found)) == ["EASE", "Laser", "N@10", "Popularity"]
+    assert found.count("Popularity") == 1
     assert "Shop, test, seen items ranked too, 1,234 users; bars are 95 % bootstrap intervals over users" in found
+
+
+def test_seconds_of_two_machines_are_not_drawn(figures: SimpleNamespace, drawn: Path, tmp_path: Path) -> None:
+    for name in ("office", "office-closed-forms"):
+        found = json.loads((drawn / "results" / f"{name}.json").read_text())
+        (tmp_path / f"{name}.json").write_text(json.dumps(found | {"machine": {"processor": name, "devices": ["cpu"]}}))
+    with pytest.raises(SystemExit, match="different machines"):
+        figures.draw(tmp_path, tmp_path / "out")
 
 
 def test_hidden_targets_stand_beside_the_others_for_each_catalogue(drawn: Path) -> None:

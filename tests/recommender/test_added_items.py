@@ -36,6 +36,24 @@ def test_the_catalogue_before_is_let_go(laser: Laser) -> None:
     assert [part() for part in gone] == [None, None, None]
 
 
+@pytest.mark.parametrize("package", ["polars", "pandas"])
+def test_items_of_a_table(laser: Laser, package: str) -> None:
+    tables = pytest.importorskip(package)
+    laser.add_items(tables.DataFrame({"item_id": ["canoe", "paddle"], "title": ["Canoe", None], "brand": ["Alp", "Dig"]}))
+    assert laser.catalogue[-2:] == [{"item_id": "canoe", "title": "Canoe", "brand": "Alp"}, {"item_id": "paddle", "brand": "Dig"}]
+    laser.update_items(tables.DataFrame({"item_id": ["canoe"], "title": ["Kayak"]}))
+    assert laser.title("canoe") == "Kayak"
+
+
+def test_a_table_that_hands_out_nothing(laser: Laser) -> None:
+    class Broken:
+        def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+            raise ValueError("no columns here")
+
+    with pytest.raises(DataError, match=r"cannot be read as a table: no columns here\. No item was added\."):
+        laser.add_items(Broken())
+
+
 def test_new_items_are_recommended_and_read_at_once(laser: Laser) -> None:
     (before,) = table(laser, ["tent", "stove"])
     laser.add_items(NEW)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from laserrec.training.tf_idf import text_kernel, tf_idf
+from laserrec.layers.tf_idf import text_kernel, tf_idf
 
 WORDS = ["pen", "Pen", "blue-ink", "a", "x2", "ÄRGER", "12.5", "", "_", "naïve", "笔记"]
 
