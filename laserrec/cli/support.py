@@ -28,6 +28,9 @@ COLUMNS = ("user", "item", "time", "clock", "item_id", "title")
 """Options of reading that name a column."""
 
 Device = Annotated[str | None, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps. [a GPU that CUDA sees, else the CPU]")]
+Ray = Annotated[
+    str | None, typer.Option(metavar="ADDRESS", help="Work on a Ray cluster: auto, local, or host:port of its head (extra ray).")
+]
 
 
 def progress_console() -> Console:

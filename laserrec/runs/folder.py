@@ -262,18 +262,18 @@ class RunFolder:
         return data
 
     @contextmanager
-    def work(self, device: torch.device = CPU) -> Iterator[PhaseClock]:
+    def work(self, device: torch.device = CPU, threads: int | None = None) -> Iterator[PhaseClock]:
         """Do what is inside as the run was begun, and note on what device and what it took, also when it is interrupted or fails.
 
         Yields an observer for the run's fits, which notes what each of them took.
 
         The order of a sum, and so its last bits, depends on the number of threads: a run keeps the number it was begun with, as far as this
-        machine has that many. A finished run's seconds stay as they are.
+        machine has that many, unless `threads` names another. A finished run's seconds stay as they are.
         """
         began, own, begun, clock = (
             time.monotonic(),
             torch.get_num_threads(),
-            self.about.get("threads"),
+            threads or self.about.get("threads"),
             PhaseClock(self.about.get("phases", {})),
         )
         if isinstance(begun, int) and 1 <= begun <= (os.cpu_count() or 1):
