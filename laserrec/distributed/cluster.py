@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from laserrec.errors import ConfigError, MissingExtraError
+
+PATIENCE = 5.0
+"""Seconds in which a cluster's head must answer; Ray itself would try for two minutes."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +48,12 @@ def connected(address: str) -> Iterator[None]:
         raise MissingExtraError("ray", "ray", "Working on a cluster") from error
     local = {"include_dashboard": False} if address == "local" else {}
     try:
+        if address not in ("auto", "local"):
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host, int(port)), timeout=PATIENCE).close()
         # What a worker has to say comes through files of the run; Ray's own processes would say more than a user wants to know.
         ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **local)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise ConfigError(
             f"Found no Ray cluster at {address!r} ({type(error).__name__}). Start one with `ray start --head`, give the address of a "
             "cluster's head, or `local` for this machine alone.",

@@ -33,6 +33,7 @@ def recommend_users(
     only: Collection[str] | None = None,
     without: Collection[str] | None = None,
     progress: Progress = lambda _: None,
+    users: range | None = None,
 ) -> pl.DataFrame:
     """Recommend after the whole history of every user of a dataset.
 
@@ -44,6 +45,7 @@ def recommend_users(
         only: ids to choose from, as in `Laser.recommend`.
         without: ids that are never recommended.
         progress: called with the number of users that are done.
+        users: indices of those to recommend to; all when unset.
 
     Returns:
         user_id, rank from 1, item_id, title and score, users in the dataset's order; one for whom no item is left has no row.
@@ -57,17 +59,18 @@ def recommend_users(
         if ids[item] not in known:
             raise UnknownIdError("item", ids[item], laser.item_ids)
     parts = [pl.DataFrame(schema=COLUMNS)]
-    for start in range(0, len(histories), USERS_AT_ONCE):
-        users = range(start, min(start + USERS_AT_ONCE, len(histories)))
-        rows = [[ids[item] for item in histories[user]] for user in users]
+    asked = range(len(histories)) if users is None else users
+    for start in range(0, len(asked), USERS_AT_ONCE):
+        part = asked[start : start + USERS_AT_ONCE]
+        rows = [[ids[item] for item in histories[user]] for user in part]
         found = laser.recommend(rows, k, exclude_seen=exclude_seen, only=only, without=without)
         lists = [
             (data.user_ids[user], rank, item.item_id, item.title, item.score)
-            for user, row in zip(users, found, strict=True)
+            for user, row in zip(part, found, strict=True)
             for rank, item in enumerate(row, start=1)
         ]
         parts.append(pl.DataFrame(lists, schema=COLUMNS, orient="row"))
-        progress(users.stop)
+        progress(start + len(part))
     return pl.concat(parts)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -12,6 +13,8 @@ import pytest
 from laserrec.distributed.cluster import connected
 from laserrec.distributed.train import shards_for
 from laserrec.errors import ConfigError, MissingExtraError
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def test_nothing_of_ray_is_imported_until_a_cluster_is_asked_for() -> None:
@@ -38,15 +41,28 @@ def test_without_the_extra_the_install_command_is_named(monkeypatch: pytest.Monk
         pass
 
 
-def test_a_machine_of_no_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "host:port"])
+def test_an_address_without_a_cluster(address: str) -> None:
     pytest.importorskip("ray", reason="the extra ray is not installed")
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path_factory.mktemp("none")))
-    with pytest.raises(ConfigError, match=r"Found no Ray cluster at 'auto' .*`ray start --head`"), connected("auto"):
+    with pytest.raises(ConfigError, match=f"Found no Ray cluster at '{address}' .*`ray start --head`"), connected(address):
         pass
 
 
 @pytest.mark.parametrize(("workers", "shards"), [(1, 4), (2, 4), (3, 6), (4, 4), (5, 5), (8, 8)])
 def test_shards_give_every_worker_the_same_share(workers: int, shards: int) -> None:
     assert shards_for(workers) == shards
+
+
+def test_the_examples_are_what_ray_and_kuberay_read() -> None:
+    pytest.importorskip("ray", reason="the extra ray is not installed")
+    import yaml
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    validate_config(prepare_config(yaml.safe_load((EXAMPLES / "ray-cluster.yaml").read_text())))  # against Ray's own schema
+    job = yaml.safe_load((EXAMPLES / "kuberay.yaml").read_text())
+    groups = [job["spec"]["rayClusterSpec"]["headGroupSpec"], *job["spec"]["rayClusterSpec"]["workerGroupSpecs"]]
+    assert (job["apiVersion"], job["kind"], len(groups)) == ("ray.io/v1", "RayJob", 2)
+    for pod in (group["template"]["spec"] for group in groups):
+        volumes = {volume["name"] for volume in pod["volumes"]}
+        assert {mount["name"] for container in pod["containers"] for mount in container["volumeMounts"]} <= volumes
+    assert f"--workers {groups[1]['replicas']}" in job["spec"]["entrypoint"]

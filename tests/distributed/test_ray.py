@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -24,12 +27,16 @@ from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.distributed.cluster import Worker, connected, share_of
 from laserrec.distributed.train import shards_for
+from laserrec.distributed.users import Request, recommend_on_cluster
 from laserrec.errors import CheckpointError, ConfigError
+from laserrec.recommender import Laser
+from laserrec.runs.batch import recommend_users
 from laserrec.runs.folder import RunFolder, train_run
 from laserrec.system.files import read_tensors
 
 pytest.importorskip("ray", reason="the extra ray is not installed")
 PATIENCE = 200.0
+REPOSITORY = Path(__file__).parents[2]
 FITS = ("collaborative", "stage1", "stage2", "sasrec", "sasrec-text-id")
 
 
@@ -45,13 +52,19 @@ class Shop:
         how = {"cwd": self.folder, "env": self.environment, "text": True, "start_new_session": True}
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **how)
 
-    def workers(self) -> set[int]:
-        """Return the process ids of the cluster's training workers."""
+    def page(self) -> list[list[str]]:
+        """Return the commands of the how-to page, in its order, with this folder for the one that its machines share."""
+        text = (REPOSITORY / "docs" / "how-to" / "cluster.md").read_text()
+        blocks = "".join(re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL)).replace("/shared", str(self.folder))
+        return [shlex.split(line)[1:] for line in blocks.splitlines()]
+
+    def workers(self, kind: str = "RayTrainWorker") -> set[int]:
+        """Return the process ids of the cluster's workers of a kind."""
         mark = f"LASERREC_CACHE={self.environment['LASERREC_CACHE']}".encode()
         found = set()
         for place in Path("/proc").glob("[0-9]*"):
             try:
-                if b"RayTrainWorker" in (place / "cmdline").read_bytes() and mark in (place / "environ").read_bytes():
+                if kind.encode() in (place / "cmdline").read_bytes() and mark in (place / "environ").read_bytes():
                     found.add(int(place.name))
             except OSError:  # it has just ended
                 continue
@@ -60,7 +73,7 @@ class Shop:
     def steps(self, fit: str) -> int:
         """Return the steps in a fit's checkpoint while it is under way, else 0."""
         try:
-            progress = read_tensors(self.folder / "run" / fit / "checkpoint.safetensors")[1]["progress"]
+            progress = read_tensors(self.folder / "runs" / "shop" / fit / "checkpoint.safetensors")[1]["progress"]
         except CheckpointError:
             return 0
         return 0 if progress["finished"] else int(progress["step"])
@@ -78,7 +91,7 @@ def wait(until: Callable[[], bool], driver: subprocess.Popen[str]) -> None:
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     folder = tmp_path_factory.mktemp("cluster")
     small_shop.write_llm(folder / "llm")
-    small_shop.dataset().save(folder / "data")
+    small_shop.dataset().save(folder / "data" / "shop")
     config = small_shop.config(
         folder / "llm",
         collaborative={"dropout": 0.2},
@@ -89,7 +102,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     (folder / "laser.json").write_text(config.model_dump_json())
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LASERREC_CACHE", str(folder / "cache"))
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[2]), *sys.path]))
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY), *sys.path]))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_AUTH_MODE", "disabled")  # it would write a token into the home folder
         patch.setenv("OMP_NUM_THREADS", "1")
@@ -98,7 +111,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
         try:
             cluster.add_node(num_cpus=1)
-            yield Shop(folder, dict(os.environ), cluster.address)
+            yield Shop(folder, {**os.environ, "RAY_ADDRESS": cluster.address}, cluster.address)
         finally:
             cluster.shutdown()
 
@@ -106,8 +119,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
 @pytest.fixture(scope="module")
 def run(shop: Shop) -> RunFolder:
     """A run that lost a worker, then its driver, and then went on with half as many workers."""
-    words = ("train", "--out", "run", "--ray", shop.address)
-    driver = shop.start(*words, "--data", "data", "--config", "laser.json", "--workers", 2)
+    begin, go_on, recommend = shop.page()
+    driver = shop.start(*begin, "--config", "laser.json")
     wait(lambda: shop.steps("collaborative") > 3 and len(shop.workers()) == 2, driver)
     killed, reached = max(shop.workers()), shop.steps("collaborative")
     assert reached
@@ -117,19 +130,21 @@ def run(shop: Shop) -> RunFolder:
     os.killpg(driver.pid, signal.SIGKILL)
     driver.communicate()
     assert shop.steps("stage1")
-    driver = shop.start(*words, "--resume", "--workers", 1)
+    driver = shop.start(*go_on)
     told, _ = driver.communicate(timeout=PATIENCE)
     assert driver.returncode == 0, told
     assert "Laser, test" in told
-    return RunFolder.open(shop.folder / "run")
+    told, _ = shop.start(*recommend).communicate(timeout=PATIENCE)
+    assert "recommendations for 11 users in 1 files" in told
+    return RunFolder.open(shop.folder / "runs" / "shop")
 
 
 @pytest.fixture(scope="module")
 def alone(shop: Shop, run: RunFolder) -> RunFolder:
     """The same run in one process that nobody killed."""
-    data, config = Dataset.load(shop.folder / "data"), LaserConfig.load(shop.folder / "laser.json")
+    data, config = Dataset.load(shop.folder / "data" / "shop"), LaserConfig.load(shop.folder / "laser.json")
     config = config.override([f"runtime.shards={shards_for(2)}"])
-    whole = RunFolder.begin(shop.folder / "alone", config, data, shop.folder / "data", command=[])
+    whole = RunFolder.begin(shop.folder / "alone", config, data, shop.folder / "data" / "shop", command=[])
     with pytest.MonkeyPatch.context() as patch, whole.work(threads=1) as clock:
         patch.setenv("LASERREC_CACHE", str(shop.folder / "cache"))
         from laserrec.training.observers import EpochLog
@@ -164,6 +179,38 @@ def test_the_model_and_its_ranks_are_the_same(run: RunFolder, alone: RunFolder) 
     for split in ("valid", "test"):
         ranks = [pl.read_parquet(folder.path / f"ranks-{split}.parquet") for folder in (run, alone)]
         assert ranks[0].equals(ranks[1])
+
+
+def test_every_user_gets_what_one_process_recommends(shop: Shop, run: RunFolder) -> None:
+    """A worker is killed when the first part is done; later a part that is gone is made again, and no other."""
+    data, out = small_shop.dataset(2100), shop.folder / "all"
+    data.save(shop.folder / "many")
+    request, told = Request(run.model, shop.folder / "many", 3, True, None, ["kite"], None), list[int]()
+
+    def kill_one(done: int) -> None:
+        if not told:
+            os.kill(max(shop.workers("_Recommending")), signal.SIGKILL)
+        told.append(done)
+
+    def make() -> dict[str, int]:
+        return recommend_on_cluster(request, out, shop.address, 2, None, kill_one)
+
+    rows = make()
+    assert len(rows) == 3
+    assert max(told) == 2100
+    expected = recommend_users(Laser.load(run.model, device="cpu"), data, 3, without=["kite"])
+    assert pl.concat([pl.read_parquet(out / name) for name in rows]).equals(expected)
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["users"] == 2100
+    assert sum(manifest["parts"].values()) == expected.height
+    first, second = (out / f"part-00000{place}.parquet" for place in range(2))
+    written, content = first.stat().st_mtime_ns, second.read_bytes()
+    second.unlink()
+    assert make() == rows
+    assert first.stat().st_mtime_ns == written
+    assert second.read_bytes() == content
+    with pytest.raises(CheckpointError, match="something else than an answer to this request"):
+        recommend_on_cluster(replace(request, k=4), out, shop.address, 2, None, kill_one)
 
 
 def test_a_worker_gets_what_its_share_of_the_cluster_is(shop: Shop) -> None:
