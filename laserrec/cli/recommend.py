@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from laserrec.cli.support import Device, Ray, UsageError
+from laserrec.cli.support import Device, Ray, UsageError, Workers, check_workers
 
 if TYPE_CHECKING:
     from laserrec.data.dataset import Dataset
@@ -66,7 +66,7 @@ def recommend(
     out: Annotated[Path | None, typer.Option(help="A .parquet, .csv or .jsonl file, for --all-users; with --ray a folder.")] = None,
     device: Device = None,
     ray: Ray = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that hold the model, with --ray.")] = 1,
+    workers: Workers = 1,
 ) -> None:
     """Recommend items by title after a user's history, item ids, or plain texts; or to every user, into a file."""
     _check(user, items, texts, all_users, data, out, include_seen, explain, as_json)
@@ -135,8 +135,7 @@ def _check(
 
 
 def _check_cluster(ray: str | None, workers: int, out: Path | None, skip_unknown: bool) -> None:
-    if ray is None and workers > 1:
-        raise UsageError("--workers needs --ray: auto, local, or the address of a cluster.")
+    check_workers(ray, workers)
     if ray is not None and out is None:
         raise UsageError("--ray is for --all-users; leave it out for one history.")
     if ray is not None and out is not None and out.suffix:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from laserrec.cli.support import Device, Ray, UsageError
+from laserrec.cli.support import Device, Ray, UsageError, Workers, check_workers
 from laserrec.errors import printable
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def train(
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
     device: Device = None,
     ray: Ray = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that train together, with --ray.")] = 1,
+    workers: Workers = 1,
 ) -> None:
     """Train on a dataset, evaluate on validation and test, and keep everything in a run folder."""
     from laserrec.system.devices import choose
@@ -214,8 +214,7 @@ def _check(config: Path | None, preset: Preset | None, plan: bool, resume: bool)
 
 
 def _check_cluster(ray: str | None, workers: int, plan: bool, tensorboard: bool) -> None:
-    if ray is None and workers > 1:
-        raise UsageError("--workers needs --ray: auto, local, or the address of a cluster.")
+    check_workers(ray, workers)
     if ray is not None and plan:
         raise UsageError("--plan predicts a run on this machine; leave --ray out.")
     if ray is not None and tensorboard:

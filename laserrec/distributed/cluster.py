@@ -55,8 +55,8 @@ def connected(address: str) -> Iterator[None]:
         ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **local)
     except (OSError, ValueError, RuntimeError) as error:
         raise ConfigError(
-            f"Found no Ray cluster at {address!r} ({type(error).__name__}). Start one with `ray start --head`, give the address of a "
-            "cluster's head, or `local` for this machine alone.",
+            f"Found no Ray cluster at {address!r} ({type(error).__name__}). Start Ray there, give the address of another cluster's "
+            "head, or `local` for this machine alone.",
             parameters=["ray"],
         ) from error
     try:

@@ -26,9 +26,11 @@ from safetensors.torch import load_file
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.distributed.cluster import Worker, connected, share_of
+from laserrec.distributed.evaluate import evaluate_on_cluster
 from laserrec.distributed.train import shards_for
 from laserrec.distributed.users import Request, recommend_on_cluster
 from laserrec.errors import CheckpointError, ConfigError
+from laserrec.evaluation.metrics import PROTOCOLS, Evaluation
 from laserrec.recommender import Laser
 from laserrec.runs.batch import recommend_users
 from laserrec.runs.folder import RunFolder, train_run
@@ -211,6 +213,24 @@ def test_every_user_gets_what_one_process_recommends(shop: Shop, run: RunFolder)
     assert second.read_bytes() == content
     with pytest.raises(CheckpointError, match="something else than an answer to this request"):
         recommend_on_cluster(replace(request, k=4), out, shop.address, 2, None, kill_one)
+
+
+def test_every_case_gets_the_rank_that_one_process_finds(shop: Shop, run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In three parts of eleven cases; what an earlier evaluation of another model has left is thrown away."""
+    monkeypatch.setattr("laserrec.distributed.evaluate.CASES_AT_ONCE", 4)
+    expected, told = Evaluation.load(run.ranks("test")), list[int]()
+    run.ranks("test").unlink()
+    left = run.path / "ranks-test.parts"
+    left.mkdir()
+    (left / "request.json").write_text("{}")
+    evaluate_on_cluster(run, shop.folder / "data" / "shop", "test", shop.address, 2, None, told.append)
+    found = Evaluation.load(run.ranks("test"))
+    assert max(told) == len(found) == 11
+    for protocol in PROTOCOLS:
+        assert found.ranks[protocol].tolist() == expected.ranks[protocol].tolist()
+        assert found.metrics(protocol) == pytest.approx(expected.metrics(protocol))
+    assert found.about == expected.about
+    assert not left.exists()
 
 
 def test_a_worker_gets_what_its_share_of_the_cluster_is(shop: Shop) -> None:
