@@ -153,7 +153,7 @@ def _train(path: Path, config: dict[str, Any], data: Path, threads: int, progres
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-    strategy, run = DistributedStrategy(), RunFolder.open(path)
+    run, strategy = RunFolder.open(path), DistributedStrategy()
     run.config = LaserConfig.build("default", config, source=str(path))
     device = get_device() if torch.cuda.is_available() else CPU
     torch.set_num_threads(min(threads, os.cpu_count() or 1))

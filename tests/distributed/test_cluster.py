@@ -11,8 +11,9 @@ from types import ModuleType
 import pytest
 
 from laserrec.distributed.cluster import connected
-from laserrec.distributed.train import shards_for
-from laserrec.errors import ConfigError, MissingExtraError
+from laserrec.distributed.train import REFUSED, _work, shards_for
+from laserrec.errors import CheckpointError, ConfigError, MissingExtraError
+from laserrec.system.files import read_json
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -46,6 +47,16 @@ def test_an_address_without_a_cluster(address: str) -> None:
     pytest.importorskip("ray", reason="the extra ray is not installed")
     with pytest.raises(ConfigError, match=f"Found no Ray cluster at '{address}' .* Start Ray there"), connected(address):
         pass
+
+
+def test_an_error_that_would_come_again_is_left_for_the_driver(tmp_path: Path) -> None:
+    """Ray starts workers again whatever they died of; those that follow see that there is nothing to try."""
+    pytest.importorskip("ray", reason="the extra ray is not installed")
+    given = {"run": str(tmp_path / "none"), "config": {}, "data": "", "threads": 1, "place": str(tmp_path)}
+    with pytest.raises(CheckpointError):
+        _work(given)
+    assert read_json(tmp_path / REFUSED)["message"] == f"{tmp_path / 'none'} does not exist. Give the folder that a training wrote."
+    _work(given)
 
 
 @pytest.mark.parametrize(("workers", "shards"), [(1, 4), (2, 4), (3, 6), (4, 4), (5, 5), (8, 8)])
