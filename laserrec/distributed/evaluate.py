@@ -1,4 +1,9 @@
-"""A run's model evaluated by the workers of a Ray cluster, each on parts of the cases (`distributed.parts`)."""
+"""A run's model evaluated by the workers of a Ray cluster, each on parts of the cases (`distributed.parts`).
+
+A score's last digit depends on what is computed together with it, so parts are cut where `evaluation.metrics.evaluate` cuts its batches:
+it scores the shortest history alone, which tells it how many fit, and then that many at a time. A part is batches of these, behind
+one more case that is scored alone and, but for the first part, counted by another.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +20,9 @@ from laserrec.data.dataset import Dataset, EvaluatedSplit
 from laserrec.data.files import write_parquet
 from laserrec.distributed.parts import make_parts
 from laserrec.distributed.users import contents
-from laserrec.errors import CheckpointError
+from laserrec.errors import CheckpointError, DataError
 from laserrec.evaluation.metrics import PROTOCOLS, Evaluation, evaluate, list_metrics
-from laserrec.evaluation.ranking import best, exclude
+from laserrec.evaluation.ranking import best, exclude, rows_at_once
 from laserrec.laser.validation import check_evaluated
 from laserrec.recommender import Laser
 from laserrec.runs.folder import RunFolder
@@ -25,7 +30,7 @@ from laserrec.system.atomic import aside
 from laserrec.system.progress import Progress
 
 CASES_AT_ONCE = 1024
-"""Cases of a part: eight of the batches that are scored together."""
+"""Cases of a part, about: a number of whole batches."""
 LIST_LENGTH = 10
 """As `Laser.evaluate` measures lists."""
 
@@ -49,8 +54,14 @@ def evaluate_on_cluster(
     """
     dataset = run.dataset(data)
     cases, model = dataset.cases(split), run.model.resolve()
+    if not len(cases):
+        raise DataError(
+            f"{dataset.name!r} has no case in the split {split!r}. Choose the other one, or prepare the data with another split."
+        )
     out, build = run.path / f"ranks-{split}.parts", partial(_Evaluating, model, data.resolve(), split)
-    ask = partial(make_parts, out, contents(model, data), build, len(cases), CASES_AT_ONCE, address, workers, device, progress)
+    batch, rest = rows_at_once(len(dataset.item_ids)), max(len(cases) - 1, 1)
+    size = batch * max(1, CASES_AT_ONCE // batch)
+    ask = partial(make_parts, out, contents(model, data), build, rest, size, address, workers, device, progress)
     try:
         parts = ask()
     except CheckpointError:  # what is there is about an earlier model, and these files are nobody's but ours
@@ -77,8 +88,8 @@ class _Evaluating:
         self.order = np.argsort(self.cases.histories.lengths, kind="stable")
 
     def write(self, path: Path, rows: range) -> None:
-        """Rank the targets of some cases, and list what would be recommended."""
-        chosen = self.order[rows.start : rows.stop]
+        """Rank the targets of some cases behind the one before them, and list what would be recommended."""
+        chosen = self.order[rows.start : rows.stop + 1]
         lists: dict[str, list[Tensor]] = {protocol: [] for protocol in PROTOCOLS}
 
         def score(items: Tensor, mask: Tensor) -> Tensor:
@@ -93,4 +104,4 @@ class _Evaluating:
         columns = {f"list_{protocol}": torch.cat(parts).numpy() for protocol, parts in lists.items()}
         table = pl.DataFrame({"case": chosen, **{f"rank_{protocol}": found.ranks[protocol] for protocol in PROTOCOLS}, **columns})
         with aside(path) as unfinished:
-            write_parquet(table, unfinished)
+            write_parquet(table.slice(1 if rows.start else 0), unfinished)
