@@ -240,6 +240,8 @@ class RuntimeConfig(_Section):
     """The same for stages 1 and 2."""
     checkpoint_seconds: float = Field(60.0, ge=0)
     """Seconds between checkpoints inside an epoch; 0 writes one at every step."""
+    shards: int = Field(1, ge=1)
+    """Parts that a batch is cut into, each with separate noise. Workers share them, so results do not depend on the number of workers."""
     compiled: bool = False
     """Compile the elementwise arithmetic where a C++ compiler is at hand; worth some seconds before long runs with prefix_first."""
 
@@ -249,8 +251,8 @@ class RuntimeConfig(_Section):
         return self.model_copy(update={key: value for key, value in begun if getattr(self, key) == getattr(usual, key)})
 
 
-ROUNDING = ("sequential_micro_batch", "laser_micro_batch", "compiled")
-"""Runtime settings that change the order of sums, and so the last digits of results."""
+ROUNDING = ("sequential_micro_batch", "laser_micro_batch", "shards", "compiled")
+"""Runtime settings that change the order of sums or the noise of dropout, and so the last digits of results."""
 
 
 class LaserConfig(_Section):

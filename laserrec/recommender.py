@@ -49,6 +49,7 @@ from laserrec.system.progress import Observer
 from laserrec.training.context import FitContext
 from laserrec.training.observers import bar_on_terminal
 from laserrec.training.pipeline import costs_of, laser_stages, run_stages, transfer_stages
+from laserrec.training.strategy import ALONE, Strategy
 
 
 class Laser:
@@ -98,6 +99,7 @@ class Laser:
         resume: bool = True,
         observers: Sequence[Observer] | None = None,
         device: str | torch.device | None = None,
+        strategy: Strategy = ALONE,
     ) -> Self:
         """Train on a dataset: a sequential recommender, Laser's two stages, and the ensemble whose score is fused.
 
@@ -108,6 +110,7 @@ class Laser:
             resume: go on from the checkpoints in the folder; when False there must be none.
             observers: who watches; a progress bar when unset, where stderr is a terminal.
             device: where to train: `cpu`, `cuda`, `cuda:1` or `mps`; when unset a GPU where CUDA sees one, else the CPU.
+            strategy: the processes that train together; each calls this with the same arguments, and the main one writes the folder.
 
         Raises:
             AssetError: the LLM cannot be had.
@@ -118,7 +121,7 @@ class Laser:
         """
         check_fit(data, config)
         place, watching = None if folder is None else Path(folder), bar_on_terminal() if observers is None else observers
-        context = FitContext(data, located(config or LaserConfig()), place, resume, watching, choose(device))
+        context = FitContext(data, located(config or LaserConfig()), place, resume, watching, choose(device), strategy)
         context.load()
         run_stages(laser_stages(context.config), context)
         return cls._made(context)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from laserrec.cli.support import Device, UsageError
+from laserrec.cli.support import Device, Ray, UsageError, Workers, check_workers
 
 if TYPE_CHECKING:
     from laserrec.data.dataset import Dataset
@@ -62,17 +63,23 @@ def recommend(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     data: Annotated[Path | None, typer.Option(help="Dataset to look users up in. [the run's]")] = None,
-    out: Annotated[Path | None, typer.Option(help="A .parquet, .csv or .jsonl file, for --all-users.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A .parquet, .csv or .jsonl file, for --all-users; with --ray a folder.")] = None,
     device: Device = None,
+    ray: Ray = None,
+    workers: Workers = 1,
 ) -> None:
     """Recommend items by title after a user's history, item ids, or plain texts; or to every user, into a file."""
     _check(user, items, texts, all_users, data, out, include_seen, explain, as_json)
+    _check_cluster(ray, workers, out, skip_unknown)
     from laserrec.cli.show import show_explanations, show_recommendations
     from laserrec.cli.support import print_json, progress_console
 
     lines = None if texts is None else _read_lines(texts, "texts")
     files = {name: None if file is None else _read_lines(file, "item ids") for name, file in (("only", only), ("without", without))}
     bounds = partial(_bounds, files, skip_unknown)
+    if ray is not None and out is not None:
+        _write_on_cluster(_Model(run, device, cold_start_bonus), data, out, k, not include_seen, files, ray, workers)
+        return
     if out is not None:
         _write_all(_Model(run, device, cold_start_bonus), data, out, k, not include_seen, bounds)
         return
@@ -127,6 +134,16 @@ def _check(
         raise UsageError("--all-users writes to --out; for JSON give that a name that ends in .jsonl, and leave --json out.")
 
 
+def _check_cluster(ray: str | None, workers: int, out: Path | None, skip_unknown: bool) -> None:
+    check_workers(ray, workers)
+    if ray is not None and out is None:
+        raise UsageError("--ray is for --all-users; leave it out for one history.")
+    if ray is not None and out is not None and out.suffix:
+        raise UsageError(f"with --ray, --out is a folder of Parquet files; received {out}, whose name ends like a file's.")
+    if ray is not None and skip_unknown:
+        raise UsageError("--skip-unknown does not go with --ray; take unknown ids out of --only and --without.")
+
+
 @dataclass(frozen=True)
 class _Model:
     """Which model is asked, where, and how it treats new items."""
@@ -158,7 +175,8 @@ def _write_all(model: _Model, data: Path | None, out: Path, k: int, exclude_seen
         laser = model.load()
     chosen = bounds(laser)
     with watched([ProgressBar(console)], "users", len(dataset.user_ids)) as progress:
-        table = recommend_users(laser, dataset, k, exclude_seen=exclude_seen, progress=progress, **chosen)
+        only, without = chosen["only"], chosen["without"]
+        table = recommend_users(laser, dataset, k, exclude_seen=exclude_seen, only=only, without=without, progress=progress)
     write_table(table, out)
     if out.suffix == ".csv" and (count := formula_like_ids(table)):
         typer.echo(
@@ -167,6 +185,26 @@ def _write_all(model: _Model, data: Path | None, out: Path, k: int, exclude_seen
             err=True,
         )
     typer.echo(f"{out}: {table.height:,} recommendations for {table['user_id'].n_unique():,} of {len(dataset.user_ids):,} users")
+
+
+def _write_on_cluster(
+    model: _Model, data: Path | None, out: Path, k: int, exclude_seen: bool, given: Bounds, address: str, workers: int
+) -> None:
+    """Recommend to every user of a dataset on a Ray cluster, and write a folder of tables."""
+    from laserrec.cli.support import progress_console, resumable
+    from laserrec.distributed.users import Request, recommend_on_cluster
+    from laserrec.laser.folder import model_of
+    from laserrec.runs.folder import RunFolder
+    from laserrec.system.progress import watched
+    from laserrec.training.observers import ProgressBar
+
+    users, run = len(users_of(model.run, data).user_ids), Path(model.run)
+    folder = model_of(run) if (run / "run.json").is_file() else run
+    place = data or RunFolder.open(run).data_path
+    request = Request(folder.resolve(), place.resolve(), k, exclude_seen, given["only"], given["without"], model.cold_start_bonus)
+    with resumable(shlex.join(["laserrec", *sys.argv[1:]])), watched([ProgressBar(progress_console())], "users", users) as progress:
+        rows = recommend_on_cluster(request, out, address, workers, model.device, progress)
+    typer.echo(f"{out}: {sum(rows.values()):,} recommendations for {users:,} users in {len(rows):,} files; manifest.json lists them")
 
 
 def _bounds(given: Bounds, skip_unknown: bool, laser: Laser) -> Bounds:

@@ -28,6 +28,20 @@ COLUMNS = ("user", "item", "time", "clock", "item_id", "title")
 """Options of reading that name a column."""
 
 Device = Annotated[str | None, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps. [a GPU that CUDA sees, else the CPU]")]
+Ray = Annotated[
+    str | None, typer.Option(metavar="ADDRESS", help="Work on a Ray cluster: auto, local, or host:port of its head (extra ray).")
+]
+Workers = Annotated[int, typer.Option(min=1, help="Processes that share the work, with --ray.")]
+
+
+def check_workers(ray: str | None, workers: int) -> None:
+    """Refuse workers without a cluster.
+
+    Raises:
+        UsageError: there are some.
+    """
+    if ray is None and workers > 1:
+        raise UsageError("--workers needs --ray: auto, local, or the address of a cluster.")
 
 
 def progress_console() -> Console:

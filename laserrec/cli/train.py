@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from laserrec.cli.support import Device, UsageError
+from laserrec.cli.support import Device, Ray, UsageError, Workers, check_workers
 from laserrec.errors import printable
 
 if TYPE_CHECKING:
@@ -49,16 +49,50 @@ def train(
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard scalars into the run (extra track).")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
     device: Device = None,
+    ray: Ray = None,
+    workers: Workers = 1,
 ) -> None:
     """Train on a dataset, evaluate on validation and test, and keep everything in a run folder."""
     from laserrec.system.devices import choose
 
     _check(config, preset, plan, resume)
-    wish = _Wish(data, _settings(config, preset, assignments or [], seed), resume, plan, tensorboard, as_json, choose(device))
+    _check_cluster(ray, workers, plan, tensorboard)
+    # On a cluster every worker chooses for itself.
+    own, cluster = choose(device if ray is None else "cpu"), None if ray is None else _Cluster(ray, workers, device)
+    wish = _Wish(data, _settings(config, preset, assignments or [], seed), resume, plan, tensorboard, as_json, own, cluster)
     if seeds is None:
         _train(out, wish)
     else:
         _train_seeds(out, wish, seeds)
+
+
+@dataclass(frozen=True)
+class _Cluster:
+    """Where and by how many workers a run is trained."""
+
+    address: str
+    workers: int
+    device: str | None
+
+    def settings(self, wished: LaserConfig, earlier: RunFolder | None) -> LaserConfig:
+        """Return the settings of a run that these workers train: with its own shards, else as many as give each the same share."""
+        from laserrec.distributed.train import shards_for
+
+        runtime = wished.runtime.over(earlier.config.runtime) if earlier else wished.runtime
+        shards = runtime.shards if runtime.shards > 1 else shards_for(self.workers)
+        return wished.model_copy(update={"runtime": runtime.model_copy(update={"shards": shards})})
+
+    def train(self, run: RunFolder, data: Path, console: Console) -> None:
+        """Train what is left of a run."""
+        from laserrec.distributed.train import train_on_cluster
+
+        def say(line: str) -> None:
+            console.print(line, highlight=False, markup=False)
+
+        workers = min(self.workers, run.config.runtime.shards)
+        if workers < self.workers:
+            say(f"Trains with {workers} workers, one for each shard of a batch (runtime.shards).")
+        train_on_cluster(run, data, self.address, workers, self.device, say)
 
 
 @dataclass(frozen=True)
@@ -72,6 +106,7 @@ class _Wish:
     tensorboard: bool
     as_json: bool
     device: torch.device
+    cluster: _Cluster | None
 
 
 def _train_seeds(out: Path, wish: _Wish, count: int) -> None:
@@ -112,7 +147,7 @@ def _train(out: Path, wish: _Wish, *, shown: bool = True) -> None:
     from laserrec.cli.support import progress_console, resumable
     from laserrec.config import LaserConfig
     from laserrec.data.dataset import Dataset
-    from laserrec.runs.folder import RunFolder, train_run
+    from laserrec.runs.folder import RunFolder
 
     earlier = RunFolder.open(out) if wish.resume and (out / "run.json").is_file() else None
     if wish.data is None and earlier is None:
@@ -120,9 +155,11 @@ def _train(out: Path, wish: _Wish, *, shown: bool = True) -> None:
     place = wish.data or (earlier.data_path if earlier else Path())
     dataset = Dataset.load(place)
     settings = wish.settings or (earlier.config if earlier else LaserConfig())
+    if wish.cluster is not None:
+        settings = wish.cluster.settings(settings, earlier)
     console = progress_console()
     planned = None
-    if wish.plan or not RunFolder.occupied(out, resume=wish.resume):
+    if wish.cluster is None and (wish.plan or not RunFolder.occupied(out, resume=wish.resume)):
         planned = _predict(console, out, dataset, settings, wish.device)
     if wish.plan and planned is not None:
         _show_plan(planned, wish.as_json)
@@ -140,18 +177,32 @@ def _train(out: Path, wish: _Wish, *, shown: bool = True) -> None:
             _announce(console, dataset, settings)
         for change in run.rounded_otherwise(wish.device):
             console.print(f"Goes on with {change}: the last digits may differ.", highlight=False, markup=False)
-        with resumable(_continuation(out)), run.work(wish.device) as clock:
-            train_run(run, dataset, [clock, *_observers(run, console, wish.tensorboard)], wish.device)
-        run.finish()
+        with resumable(_continuation(out, wish.cluster)):
+            run = _finish(run, dataset, place, wish, console)
     if shown:
         _show(run, dataset, wish.as_json)
 
 
-def _continuation(out: Path) -> str:
+def _finish(run: RunFolder, dataset: Dataset, place: Path, wish: _Wish, console: Console) -> RunFolder:
+    """Train and evaluate what is left of a run, here or on a cluster, and return the finished run."""
+    from laserrec.runs.folder import RunFolder, train_run
+
+    if wish.cluster is None:
+        with run.work(wish.device) as clock:
+            train_run(run, dataset, [clock, *_observers(run, console, wish.tensorboard)], wish.device)
+    else:
+        wish.cluster.train(run, place, console)
+        run = RunFolder.open(run.path)  # the workers have noted what it took
+    run.finish()
+    return run
+
+
+def _continuation(out: Path, cluster: _Cluster | None) -> str:
     """Return the command that continues what was begun: the one given, if it trains several seeds."""
     words = sys.argv[1:]
     if not any(word == "--seeds" or word.startswith("--seeds=") for word in words):
-        return f"laserrec train --out {shlex.quote(str(out))} --resume"
+        where = "" if cluster is None else f" --ray {shlex.quote(cluster.address)} --workers {cluster.workers}"
+        return f"laserrec train --out {shlex.quote(str(out))} --resume{where}"
     return shlex.join(["laserrec", *words, *([] if "--resume" in words else ["--resume"])])
 
 
@@ -160,6 +211,14 @@ def _check(config: Path | None, preset: Preset | None, plan: bool, resume: bool)
         raise UsageError('--config and --preset exclude each other; a line preset = "paper" at the top of the file does both.')
     if plan and resume:
         raise UsageError("--plan predicts a new run; leave --resume out. What was predicted of a run stands in its run.json.")
+
+
+def _check_cluster(ray: str | None, workers: int, plan: bool, tensorboard: bool) -> None:
+    check_workers(ray, workers)
+    if ray is not None and plan:
+        raise UsageError("--plan predicts a run on this machine; leave --ray out.")
+    if ray is not None and tensorboard:
+        raise UsageError("--tensorboard is not written by the workers of a cluster; leave it out and read metrics.jsonl.")
 
 
 def _predict(console: Console, out: Path, data: Dataset, settings: LaserConfig, device: torch.device) -> Plan:

@@ -33,6 +33,7 @@ def recommend_users(
     only: Collection[str] | None = None,
     without: Collection[str] | None = None,
     progress: Progress = lambda _: None,
+    users: range | None = None,
 ) -> pl.DataFrame:
     """Recommend after the whole history of every user of a dataset.
 
@@ -44,6 +45,7 @@ def recommend_users(
         only: ids to choose from, as in `Laser.recommend`.
         without: ids that are never recommended.
         progress: called with the number of users that are done.
+        users: indices of those to recommend to; all when unset.
 
     Returns:
         user_id, rank from 1, item_id, title and score, users in the dataset's order; one for whom no item is left has no row.
@@ -53,16 +55,17 @@ def recommend_users(
         DataError: k is below 1.
     """
     check_known(laser, data)
-    parts = [pl.DataFrame(schema=COLUMNS)]
-    for users, rows in histories_of(data, USERS_AT_ONCE):
+    parts, done = [pl.DataFrame(schema=COLUMNS)], 0
+    for part, rows in histories_of(data, USERS_AT_ONCE, users):
         found = laser.recommend(rows, k, exclude_seen=exclude_seen, only=only, without=without)
         lists = [
             (data.user_ids[user], rank, item.item_id, item.title, item.score)
-            for user, row in zip(users, found, strict=True)
+            for user, row in zip(part, found, strict=True)
             for rank, item in enumerate(row, start=1)
         ]
         parts.append(pl.DataFrame(lists, schema=COLUMNS, orient="row"))
-        progress(users.stop)
+        done += len(part)
+        progress(done)
     return pl.concat(parts)
 
 
@@ -78,12 +81,13 @@ def check_known(laser: Laser, data: Dataset) -> None:
             raise UnknownIdError("item", ids[item], laser.item_ids)
 
 
-def histories_of(data: Dataset, at_once: int) -> Iterator[tuple[range, list[list[str]]]]:
-    """Yield some users at a time, as indices, and the item ids of each one's whole history."""
+def histories_of(data: Dataset, at_once: int, users: range | None = None) -> Iterator[tuple[range, list[list[str]]]]:
+    """Yield some of the users at a time, as indices, and the item ids of each one's whole history; all users when None are named."""
     histories, ids = data.histories(), data.item_ids
-    for start in range(0, len(histories), at_once):
-        users = range(start, min(start + at_once, len(histories)))
-        yield users, [[ids[item] for item in histories[user]] for user in users]
+    asked = range(len(histories)) if users is None else users
+    for start in range(0, len(asked), at_once):
+        part = asked[start : start + at_once]
+        yield part, [[ids[item] for item in histories[user]] for user in part]
 
 
 def check_place(path: Path) -> None:

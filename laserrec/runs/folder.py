@@ -42,6 +42,7 @@ from laserrec.system.progress import Observer
 from laserrec.system.provenance import environment
 from laserrec.system.resources import folder_bytes, peak_memory
 from laserrec.training.observers import PhaseClock
+from laserrec.training.strategy import ALONE, Strategy
 
 EVALUATED_SPLITS: tuple[EvaluatedSplit, ...] = get_args(EvaluatedSplit)
 FORMAT = 4
@@ -261,18 +262,18 @@ class RunFolder:
         return data
 
     @contextmanager
-    def work(self, device: torch.device = CPU) -> Iterator[PhaseClock]:
+    def work(self, device: torch.device = CPU, threads: int | None = None) -> Iterator[PhaseClock]:
         """Do what is inside as the run was begun, and note on what device and what it took, also when it is interrupted or fails.
 
         Yields an observer for the run's fits, which notes what each of them took.
 
         The order of a sum, and so its last bits, depends on the number of threads: a run keeps the number it was begun with, as far as this
-        machine has that many. A finished run's seconds stay as they are.
+        machine has that many, unless `threads` names another. A finished run's seconds stay as they are.
         """
         began, own, begun, clock = (
             time.monotonic(),
             torch.get_num_threads(),
-            self.about.get("threads"),
+            threads or self.about.get("threads"),
             PhaseClock(self.about.get("phases", {})),
         )
         if isinstance(begun, int) and 1 <= begun <= (os.cpu_count() or 1):
@@ -347,7 +348,9 @@ class RunFolder:
             )
 
 
-def train_run(run: RunFolder, data: Dataset, observers: Sequence[Observer] = (), device: torch.device = CPU) -> Laser:
+def train_run(
+    run: RunFolder, data: Dataset, observers: Sequence[Observer] = (), device: torch.device = CPU, strategy: Strategy = ALONE
+) -> Laser:
     """Train what is left of a run, save its model, evaluate it, and keep the ranks.
 
     Args:
@@ -355,14 +358,16 @@ def train_run(run: RunFolder, data: Dataset, observers: Sequence[Observer] = (),
         data: its dataset.
         observers: who watches.
         device: where it is computed.
+        strategy: the processes that train together; the main one saves and evaluates.
 
     Raises:
         InterruptedTraining: Ctrl-C; call again to continue.
     """
     if run.finished:
         return Laser.load(run.model, device=device)
-    laser = Laser.fit(data, run.config, folder=run.path, observers=observers, device=device)
-    _keep(run, laser, data)
+    laser = Laser.fit(data, run.config, folder=run.path, observers=observers, device=device, strategy=strategy)
+    if strategy.main:
+        _keep(run, laser, data)
     return laser
 
 

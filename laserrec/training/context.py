@@ -31,6 +31,7 @@ from laserrec.system.progress import Observer, Progress, watched
 from laserrec.system.resources import available_memory, resident_memory
 from laserrec.training.estimates import Estimate
 from laserrec.training.loop import FitResult, Trainable, fit
+from laserrec.training.strategy import ALONE, Strategy
 from laserrec.training.text_vectors import TextVectors
 
 COLLABORATIVE = "collaborative"
@@ -81,6 +82,7 @@ class FitContext:
         resume: go on from checkpoints that are there; otherwise there must be none.
         observers: who watches.
         device: where everything is computed; a fit that was stopped may be resumed on another one.
+        strategy: the processes that train together, each over a context of its own.
         vectors: each item's text as one vector, once a stage has made them.
         fits: sequential recommenders by name, as stages have trained them.
         stages: outcomes of stage 1 and stage 2 by name.
@@ -94,6 +96,7 @@ class FitContext:
     resume: bool = True
     observers: Sequence[Observer] = ()
     device: torch.device = field(default_factory=choose)
+    strategy: Strategy = ALONE
     vectors: TextVectors | None = None
     fits: dict[str, SequentialFit] = field(default_factory=dict)
     stages: dict[str, FitResult] = field(default_factory=dict)
@@ -227,6 +230,8 @@ class FitContext:
             observers=self.observers,
             micro_batch=micro_batch,
             checkpoint_seconds=self.config.runtime.checkpoint_seconds,
+            strategy=self.strategy,
+            shards=self.config.runtime.shards,
         )
 
     def watched(self, name: str, steps: int) -> AbstractContextManager[Progress]:

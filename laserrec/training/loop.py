@@ -5,6 +5,9 @@ Knows nothing of recommendation: a `Trainable` brings the model, the rows and th
 A run is a pure function of (weights, seed, rows). The order of rows is drawn from (seed, epoch) and the noise of a step from
 (seed, step), so no generator's state has to survive: a checkpoint is the weights, the optimiser's moments and where we stand.
 That is what makes a resumed run bit-identical to an uninterrupted one on the same machine.
+
+Several processes may train together (`training.strategy`). Each holds everything and computes its share of a batch's shards; the noise of a
+shard is drawn from (seed, step, shard), so neither the number of processes nor a change of it on resuming shows in the outcome.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from laserrec.errors import CheckpointError, ConfigError, InterruptedTraining, N
 from laserrec.system.files import alone, read_tensors, write_tensors
 from laserrec.system.progress import Observer
 from laserrec.training.interrupt import Interrupt, deferred_interrupt
+from laserrec.training.strategy import ALONE, Strategy
 
 CHECKPOINT = "checkpoint.safetensors"
 FORMAT = 3
@@ -114,6 +118,8 @@ def fit(
     observers: Sequence[Observer] = (),
     micro_batch: int | None = None,
     checkpoint_seconds: float = 60.0,
+    strategy: Strategy = ALONE,
+    shards: int = 1,
 ) -> FitResult:
     """Train until the epochs are spent or the validation score stops rising, then restore the best weights.
 
@@ -128,6 +134,8 @@ def fit(
         observers: who watches.
         micro_batch: rows a forward pass at most; gradients accumulate over the batch. The whole batch when None.
         checkpoint_seconds: seconds between checkpoints inside an epoch; 0 writes one at every step.
+        strategy: the processes that train together; only the main one reads and writes the folder and reports to `observers`.
+        shards: parts of equal size that a batch is cut into, each with separate noise; processes beyond this number have nothing to do.
 
     Returns:
         The outcome; `task.module` holds the best weights.
@@ -139,9 +147,9 @@ def fit(
         TrainingError: there are no rows to train on.
         InterruptedTraining: Ctrl-C; everything up to the last step is in the checkpoint.
     """
-    with alone(folder) if folder else nullcontext(), deferred_interrupt() as interrupt:
-        path = folder and folder / CHECKPOINT
-        run = _Run(task, config, name, seed, path, identity, observers, micro_batch, checkpoint_seconds)
+    with alone(folder) if folder and strategy.main else nullcontext(), deferred_interrupt() as interrupt:
+        path, watching = folder and folder / CHECKPOINT, observers if strategy.main else ()
+        run = _Run(task, config, name, seed, path, identity, watching, micro_batch, checkpoint_seconds, strategy, shards)
         run.load(resume)
         try:
             run.begin()
@@ -171,7 +179,10 @@ class _Run:
         observers: Sequence[Observer],
         micro_batch: int | None,
         checkpoint_seconds: float,
+        strategy: Strategy,
+        shards: int,
     ) -> None:
+        self.strategy, self.shards = strategy, shards
         self.task, self.config, self.name, self.seed, self.path = task, config, name, seed, path
         self.identity, self.observers = dict(identity), observers
         self.micro_batch, self.checkpoint_seconds = micro_batch, checkpoint_seconds
@@ -197,8 +208,8 @@ class _Run:
             observer.begin(self.name, self.steps_per_epoch * self.config.epochs, self.progress.step, tuple(self.progress.history))
         if not self.progress.history:
             # The weights a fit starts from compete too: a stage that only harms is undone.
-            self.task.start_epoch(1)
-            self.record_epoch(self.task.validate(), {})
+            self.start_epoch(1)
+            self.record_epoch(self.strategy.agree(self.task.validate), {})
 
     def end(self) -> None:
         for observer in self.observers:
@@ -213,11 +224,16 @@ class _Run:
         how = f"; {advice} with the same folder and resume=True." if self.path else "."
         return InterruptedTraining(f"{self.name}: stopped after step {self.progress.step}{how}", parameters=["resume"])
 
+    def start_epoch(self, number: int) -> None:
+        """Prepare an epoch; unlike machines may have computed other last digits, so all processes go on from the main one's."""
+        self.task.start_epoch(number)
+        self.strategy.align([*self.task.module.state_dict().values()])
+
     def epoch(self, interrupt: Interrupt) -> None:
         """Run what is left of the epoch under way, validate, and save."""
         progress, number = self.progress, self.progress.epoch + 1
         if progress.position == 0 and number > 1:
-            self.task.start_epoch(number)
+            self.start_epoch(number)
         generator = torch.Generator().manual_seed(_mix(self.seed, number, 0))
         batches = torch.randperm(len(self.task), generator=generator).split(self.config.batch_size)
         for rows in batches[progress.position :]:
@@ -230,27 +246,27 @@ class _Run:
                 self.save()
         means = {key: value / max(len(batches), 1) for key, value in progress.sums.items()}
         progress.epoch, progress.position, progress.sums = number, 0, {}
-        self.record_epoch(self.task.validate(), means)
+        self.record_epoch(self.strategy.agree(self.task.validate), means)
 
     def train_step(self, rows: Tensor, epoch: int) -> dict[str, float]:
-        """Make one optimiser step, in micro-batches."""
-        torch.manual_seed(_mix(self.seed, epoch, self.progress.step + 1))
+        """Make one optimiser step: of the batch's shards this process's, in micro-batches."""
         self.task.module.train()
         self.optimizer.zero_grad(set_to_none=True)
-        scalars, total = dict[str, float](), 0.0
-        for part in rows.split(self.micro_batch or len(rows)):
-            outcome = self.task.step(part, epoch)
-            if not torch.isfinite(outcome.loss):
-                raise NonFiniteLossError(self.diagnose(outcome))
-            (outcome.loss * outcome.weight).backward()
-            for key, value in {"loss": float(outcome.loss.detach()), **outcome.scalars}.items():
-                scalars[key] = scalars.get(key, 0.0) + value * outcome.weight
-            total += outcome.weight
-        total = total or 1.0  # nothing to learn from: all gradients are 0
-        scalars = {key: value / total for key, value in scalars.items()}
-        for parameter in self.parameters.values():
-            if parameter.grad is not None:
-                parameter.grad /= total
+        sums, weight = dict[str, float](), 0.0
+        pieces = rows.tensor_split(self.shards)
+        for shard in self.strategy.share(self.shards):
+            torch.manual_seed(_mix(self.seed, epoch, self.progress.step + 1) + shard)
+            for part in pieces[shard].split(self.micro_batch or max(len(rows), 1)):
+                if not len(part):  # the batch has fewer rows than shards
+                    continue
+                outcome = self.task.step(part, epoch)
+                if not torch.isfinite(outcome.loss):
+                    raise NonFiniteLossError(self.diagnose(outcome))
+                (outcome.loss * outcome.weight).backward()
+                for key, value in {"loss": float(outcome.loss.detach()), **outcome.scalars}.items():
+                    sums[key] = sums.get(key, 0.0) + value * outcome.weight
+                weight += outcome.weight
+        scalars = self.mean_over_processes(sums, weight)
         norm = nn.utils.clip_grad_norm_(self.parameters.values(), self.config.clip_norm or math.inf, error_if_nonfinite=False)
         if not torch.isfinite(norm):
             raise NonFiniteLossError(f"{self.name}: step {self.progress.step + 1}: the gradient's norm is {norm}. {self.advice()}")
@@ -264,6 +280,26 @@ class _Run:
         for observer in self.observers:
             observer.on_step(self.progress.step, scalars)
         return scalars
+
+    def mean_over_processes(self, sums: Mapping[str, float], weight: float) -> dict[str, float]:
+        """Turn sums over this process's rows, gradients among them, into means over the whole batch."""
+        gathered = self.strategy.gather((sums, weight, [parameter.grad is not None for parameter in self.parameters.values()]))
+        # A weight that no row used keeps no gradient, so that Adam leaves it alone; one that others' rows used has 0 here.
+        used = [any(flags) for flags in zip(*(flags for _, _, flags in gathered), strict=True)]
+        trained = [parameter for parameter, is_used in zip(self.parameters.values(), used, strict=True) if is_used]
+        for parameter in trained:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
+        self.strategy.sum(gradients)
+        total = sum(weight for _, weight, _ in gathered) or 1.0  # nothing to learn from: all gradients are 0
+        for gradient in gradients:
+            gradient /= total
+        means = dict[str, float]()
+        for own, _, _ in gathered:
+            for key, value in own.items():
+                means[key] = means.get(key, 0.0) + value
+        return {key: value / total for key, value in means.items()}
 
     def record_epoch(self, metrics: dict[str, float], means: dict[str, float]) -> None:
         """Note an epoch's outcome, keep the weights if they are the best so far, decide whether to go on, and save."""
@@ -303,7 +339,7 @@ class _Run:
 
     def save(self) -> None:
         self.tick()
-        if self.path is None:
+        if self.path is None or not self.strategy.main:
             return
         tensors = {f"model.{name}": tensor for name, tensor in self.task.module.state_dict().items()}
         tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
@@ -320,8 +356,24 @@ class _Run:
 
     def load(self, resume: bool) -> None:
         """Go on from the checkpoint, if there is one; or refuse to take its place."""
-        if self.path is None or not self.path.exists():
+        found = self.strategy.agree(lambda: self.read(resume))
+        if found is None:
             return
+        tensors, state = found
+        try:
+            self.progress = Progress(**state["progress"])
+            self.best = _under("best.", tensors)
+            self.restore_best()  # so that weights that do not fit are refused now and not at the end
+            self.task.module.load_state_dict(_under("model.", tensors))
+            self.load_moments({key: _under(f"adam.{key}.", tensors) for key in MOMENTS})
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise CheckpointError(f"{self.path} does not fit this run: {error}") from error
+        self.clock = time.monotonic()
+
+    def read(self, resume: bool) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Return the checkpoint's content, None where there is none."""
+        if self.path is None or not self.path.exists():
+            return None
         if not resume:
             raise CheckpointError(
                 f"{self.path} would be overwritten. Go on from it with resume=True, or take another folder.", parameters=["resume", "out"]
@@ -337,15 +389,7 @@ class _Run:
                 f"{self.path} belongs to a run with other settings or data. Resume with the ones it was started with, "
                 "or start afresh in another folder."
             )
-        try:
-            self.progress = Progress(**state["progress"])
-            self.best = _under("best.", tensors)
-            self.restore_best()  # so that weights that do not fit are refused now and not at the end
-            self.task.module.load_state_dict(_under("model.", tensors))
-            self.load_moments({key: _under(f"adam.{key}.", tensors) for key in MOMENTS})
-        except (KeyError, TypeError, RuntimeError) as error:
-            raise CheckpointError(f"{self.path} does not fit this run: {error}") from error
-        self.clock = time.monotonic()
+        return tensors, state
 
     def load_moments(self, moments: Mapping[str, Mapping[str, Tensor]]) -> None:
         for name in {name for tensors in moments.values() for name in tensors}:

@@ -87,8 +87,8 @@ def test_a_page_runs_by_itself(page: str, fresh: Path, laserrec: Run) -> None:
 
 
 def test_no_page_is_left_out() -> None:
-    """`run-a-service` runs with the first service, in tests/serving."""
-    assert {path.stem for path in FOLDER.glob("*.md")} == {*ONE_AFTER_THE_OTHER, *BY_THEMSELVES, "run-a-service"}
+    """`run-a-service` runs with the first service, in tests/serving; `cluster` on one of two nodes, in tests/distributed."""
+    assert {path.stem for path in FOLDER.glob("*.md")} == {*ONE_AFTER_THE_OTHER, *BY_THEMSELVES, "run-a-service", "cluster"}
 
 
 def test_the_tables_shown_can_be_prepared(shop: Path, laserrec: Run) -> None:

@@ -30,6 +30,7 @@ FLOORS = (
     ("recommender",),
     ("runs",),
     ("comparison", "report", "serving"),
+    ("distributed",),
     ("cli",),
 )
 ORDER = [room for floor in FLOORS for room in floor]

@@ -1,0 +1,94 @@
+"""A Ray cluster: how to reach it, and what each worker may have of it. Ray is imported when a cluster is asked for, and not before."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from laserrec.errors import ConfigError, MissingExtraError
+
+PATIENCE = 5.0
+"""Seconds in which a cluster's head must answer; Ray itself would try for two minutes."""
+
+
+@dataclass(frozen=True)
+class Worker:
+    """What a worker has of its machine.
+
+    Attributes:
+        cpus: processor cores, and so threads.
+        gpu: whether it has a GPU to itself.
+    """
+
+    cpus: int
+    gpu: bool
+
+
+@contextmanager
+def connected(address: str) -> Iterator[None]:
+    """Connect this process to a cluster.
+
+    Args:
+        address: `auto` for the cluster that this machine belongs to, `host:port` of a cluster's head, or `local` for a cluster of this
+            machine alone, which ends with the connection.
+
+    Raises:
+        ConfigError: there is no such cluster.
+        MissingExtraError: Ray is not installed.
+    """
+    # Nothing is sent to Ray's makers unless the user has switched that on.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError as error:
+        raise MissingExtraError("ray", "ray", "Working on a cluster") from error
+    local = {"include_dashboard": False} if address == "local" else {}
+    try:
+        if address not in ("auto", "local"):
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host, int(port)), timeout=PATIENCE).close()
+        # What a worker has to say comes through files of the run; Ray's own processes would say more than a user wants to know.
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **local)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"Found no Ray cluster at {address!r} ({type(error).__name__}). Start Ray there, give the address of another cluster's "
+            "head, or `local` for this machine alone.",
+            parameters=["ray"],
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def share_of(workers: int, device: str | None) -> Worker:
+    """Return what each of some workers may have of the cluster: a GPU if there is one for each, and as many cores as fit.
+
+    Args:
+        workers: how many there are.
+        device: `cpu` or `cuda`; when unset `cuda` where there are enough GPUs.
+
+    Raises:
+        ConfigError: the cluster is too small.
+    """
+    import ray
+
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    cores, gpus = [int(node.get("CPU", 0)) for node in nodes], sum(int(node.get("GPU", 0)) for node in nodes)
+    if device not in (None, "cpu", "cuda"):
+        raise ConfigError(
+            f"Received the device {device!r}; on a cluster it is cpu or cuda, and each worker gets its own.", parameters=["device"]
+        )
+    wanted = gpus >= workers if device is None else device == "cuda"
+    fitting = [count for count in range(1, max(cores, default=0) + 1) if sum(node // count for node in cores) >= workers]
+    if not fitting or (wanted and gpus < workers):
+        raise ConfigError(
+            f"{workers} workers need a core{' and a GPU' if wanted else ''} each; the cluster has {sum(cores)} cores and {gpus} GPUs. "
+            "Ask for fewer workers, or add machines.",
+            parameters=["workers"],
+        )
+    return Worker(fitting[-1], wanted)
