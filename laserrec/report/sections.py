@@ -125,8 +125,6 @@ def results_section(compared: Compared, canvas: Canvas) -> Html:
 
 _BASELINES = joined(
     [
-        element("code", "laserrec demo"),
-        " trains them in one run with Laser; ",
         element("code", "laserrec baseline"),
         " and ",
         element("code", "laserrec report RUN BASELINE …"),
