@@ -93,20 +93,19 @@ def _show_story(data: Dataset, laser: Laser, seconds: float) -> None:
     from laserrec.system.units import duration
 
     typer.echo(f"\nAfter {duration(seconds)}, what Laser recommends:\n")
-    for example in examples(data, laser):
-        heading = f"User {example.user}, who then took: {example.following}"
-        show_recommendations(example.history, example.found, heading)
-        typer.echo("Why the first of them:\n")
-        show_explanations(example.found[:1])
-    show_recommendations(TYPED, laser.recommend_texts([TYPED], SHOWN)[0], "A history typed as words, of no film in the catalogue")
+    first, *others = examples(data, laser)
+    show_recommendations(first.history, first.found, f"User {first.user}, who then took: {first.following}")
+    typer.echo("Why the first of them:\n")
+    show_explanations(first.found[:1])
+    for example in others:
+        show_recommendations(example.history, example.found, f"User {example.user}, who then took: {example.following}")
+    show_recommendations(TYPED, laser.recommend_texts([TYPED], SHOWN)[0], "A history typed as words")
     began, new = time.monotonic(), introduce(data, laser)
-    heading = f"A film that nobody has rated: {NEW['title']}. Added by its text, nothing is trained; most like it"
-    show_recommendations([], new.similar, heading)
+    show_recommendations([], new.similar, f"A film that nobody has rated: {NEW['title']}. Its text is enough; most like it are")
     typer.echo(
-        f"Of {new.audience} users {new.reached} now have it among their first {TOP}. User {new.user} has it in place {new.place}, "
-        f"the best, after {new.history[-1]} ({duration(time.monotonic() - began)} for all):\n"
+        f"It is now among the first {TOP} of {new.reached} of {new.audience} users; its best place is {new.place}, with user {new.user} "
+        f"after {new.history[-1]}:\n{new.reason.sentence} All of this took {duration(time.monotonic() - began)}, without training."
     )
-    show_explanations([new.reason])
 
 
 def _compare(run: RunFolder, data: Dataset, place: torch.device, console: Console) -> None:
