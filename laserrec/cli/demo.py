@@ -45,9 +45,7 @@ def demo(
             laser = train_run(run, data, [clock, ProgressBar(console), EpochLog(out)], place)
         run.finish()
         _show_story(data, laser, time.monotonic() - began)
-    typer.echo(
-        f"\nNow others on the same test events, SASRec as long as it improves: {OTHERS_TAKE}. Ctrl-C skips this, for now or for good.\n"
-    )
+    typer.echo(f"\nNow others on the same test events, SASRec for as long as it improves: {OTHERS_TAKE}. Ctrl-C skips this.\n")
     try:
         _compare(run, data, place, console)
     except (InterruptedTraining, KeyboardInterrupt):
@@ -70,16 +68,19 @@ def _begin(out: Path, data: Dataset, place: torch.device, console: Console) -> R
     from laserrec.system.units import duration
 
     config, plan = demo_config(), None
-    what = (
-        f"Training a small Laser on MovieLens 100K ({len(data.user_ids):,} people, {len(data.item_ids):,} films; for research only), "
-        f"with {config.llm.layers} layers of {config.llm.model}"
-    )
-    if not RunFolder.occupied(out, resume=True):
+    if RunFolder.occupied(out, resume=True):
+        console.print(f"Going on with what is in {out}.", highlight=False, markup=False)
+    else:
         with console.status("Looking how fast this machine is"):
             plan = estimate_run(data, config, out, device=place)
         plan.require_room()
-        config, what = plan.config, f"{what}: {duration(plan.at_most)} on this machine"
-    console.print(f"{what}. Ctrl-C stops; the same command goes on.", highlight=False, markup=False)
+        config = plan.config
+        console.print(
+            f"Training a small Laser on MovieLens 100K ({len(data.user_ids):,} people, {len(data.item_ids):,} films; for research only), with "
+            f"{config.llm.layers} layers of {config.llm.model}: {duration(plan.at_most)} on this machine. Ctrl-C stops; the same command goes on.",
+            highlight=False,
+            markup=False,
+        )
     run = RunFolder.begin(out, config, data, out / "data", command=["laserrec", *sys.argv[1:]], resume=True, plan=plan)
     if not (out / "data").exists():
         data.save(out / "data")
