@@ -76,8 +76,9 @@ def _begin(out: Path, data: Dataset, place: torch.device, console: Console) -> R
         plan.require_room()
         config = plan.config
         console.print(
-            f"Training a small Laser on MovieLens 100K ({len(data.user_ids):,} people, {len(data.item_ids):,} films; for research only), with "
-            f"{config.llm.layers} layers of {config.llm.model}: {duration(plan.at_most)} on this machine. Ctrl-C stops; the same command goes on.",
+            f"Training a small Laser on MovieLens 100K ({len(data.user_ids):,} people, {len(data.item_ids):,} films; for research only), "
+            f"with {config.llm.layers} layers of {config.llm.model}: {duration(plan.at_most)} on this machine. "
+            "Ctrl-C stops; the same command goes on.",
             highlight=False,
             markup=False,
         )
