@@ -158,5 +158,5 @@ def _usage(error: Exception) -> str:
 
 def _fail(message: str, code: int) -> NoReturn:
     if message:
-        typer.echo(printable(" ".join(message[:MESSAGE_LETTERS].splitlines())), err=True)
+        typer.echo("\n".join(map(printable, message[:MESSAGE_LETTERS].splitlines())), err=True)
     sys.exit(code)

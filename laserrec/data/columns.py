@@ -31,6 +31,7 @@ _COMMON: dict[Role, tuple[str, ...]] = {
         "timestamp", "time", "datetime", "when", "date", "ts", "eventtime", "eventdate", "unixreviewtime", "createdat", "created",
         "occurredat", "purchasedat", "boughtat", "purchasedate", "purchasetime", "orderdate", "orderedat", "ordertime", "reviewtime",
         "visitedat", "eventtimestamp", "reviewtimestamp", "purchasetimestamp", "clicktime", "viewtime", "watchedat", "at", "day",
+        "timestampms", "tsms", "unixtime", "unixtimestamp", "epoch",
     ),
     "title": (
         "title", "name", "itemname", "itemtitle", "producttitle", "productname", "movietitle", "moviename", "booktitle", "bookname",

@@ -48,8 +48,16 @@ IDF = "lexical.idf"
 """How rare each token was in the first catalogue, float [V]."""
 NEIGHBOURS, EASE = "neighbours.items", "ease.items"
 """How the name of a table of neighbours ends."""
-NOT_NEGATIVE, LARGEST = ("neighbours.weights", "ease.weights", "scorer.shares"), 1e6
-"""How names of what neighbours weigh end, and what is far beyond all that counting and fitting give: more would end in infinity."""
+LARGEST = 1e6  # of any weight: trained ones stay below some thousands, and products of larger ones leave float32
+NOT_NEGATIVE = (0.0, LARGEST)
+ALLOWED = {
+    "neighbours.weights": NOT_NEGATIVE,
+    "ease.weights": NOT_NEGATIVE,
+    "scorer.shares": NOT_NEGATIVE,
+    "scorer.log_scale": (-2.0, 2.0),  # times GAIN: 1/τ from e⁻²⁰ to e²⁰
+    IDF: (-1e-6, 22.0),  # ln of 1 to 2³¹ texts; a token of every text has 0, or by rounding less
+}
+"""How the names of some tensors end, and from where to where their numbers may go: far beyond all that counting and fitting give."""
 SEALED = ("laser.safetensors", "collaborative.safetensors", "items.parquet")
 """Files whose sha256 laser.json holds; the settings beside them may be edited, say to name another place of the LLM."""
 FILES = ("config.json", "laser.json", *SEALED)
@@ -268,9 +276,10 @@ def _check_numbers(tensors: Mapping[str, Tensor], count: int) -> None:
     ]
     if wrong:
         raise ValueError(f"weights must be finite float32; {', '.join(wrong)} are not")
-    wrong = [name for name, tensor in tensors.items() if name.endswith(NOT_NEGATIVE) and bool(((tensor < 0) | (tensor > LARGEST)).any())]
-    if wrong:
-        raise ValueError(f"weights of neighbours must be from 0 to {LARGEST:g}; {', '.join(wrong)} are not")
+    for name, tensor in tensors.items():
+        low, high = next((bounds for ending, bounds in ALLOWED.items() if name.endswith(ending)), (-LARGEST, LARGEST))
+        if name not in tables and bool(((tensor < low) | (tensor > high)).any()):
+            raise ValueError(f"the numbers of {name} must be from {low:g} to {high:g}")
     wrong = [name for name, table in tables.items() if table.dtype != torch.int32 or bool(((table < 0) | (table >= count)).any())]
     if wrong:
         raise ValueError(f"neighbours must be int32 from 0 to {count - 1}; {', '.join(wrong)} are not")

@@ -154,13 +154,21 @@ def test_neighbours_outside_the_catalogue(folder: Path, file: str, name: str, ch
 
 
 @pytest.mark.parametrize(
-    ("file", "name"),
-    [(WEIGHTS, "neighbours.weights"), (VIEW, "scorer.neighbours.weights"), (VIEW, "scorer.ease.weights"), (VIEW, "scorer.shares")],
+    ("file", "name", "bounds"),
+    [
+        (WEIGHTS, "neighbours.weights", "0 to 1e[+]06"),
+        (VIEW, "scorer.neighbours.weights", "0 to 1e[+]06"),
+        (VIEW, "scorer.ease.weights", "0 to 1e[+]06"),
+        (VIEW, "scorer.shares", "0 to 1e[+]06"),
+        (WEIGHTS, "lexical.idf", "-1e-06 to 22"),
+        (WEIGHTS, "scorer.log_scale", "-2 to 2"),
+        (WEIGHTS, "scorer.whitening", "-1e[+]06 to 1e[+]06"),
+    ],
 )
-@pytest.mark.parametrize("value", [-0.5, 1e30])
-def test_neighbours_that_would_end_in_nan(folder: Path, file: str, name: str, value: float) -> None:
-    tensors(folder, file, lambda found: found.update({name: broken(value)(found[name])}))
-    with pytest.raises(CheckpointError, match=f"must be from 0 to 1e\\+06; {name}"):
+@pytest.mark.parametrize("value", [-1e30, 1e30])
+def test_numbers_whose_products_would_end_in_nan(folder: Path, file: str, name: str, bounds: str, value: float) -> None:
+    tensors(folder, file, lambda found: found.update({name: broken(value)(found.get(name, torch.zeros(3)))}))
+    with pytest.raises(CheckpointError, match=f"the numbers of {name} must be from {bounds}"):
         ModelFolder.read(folder)
 
 
