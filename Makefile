@@ -20,6 +20,7 @@ help:
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/laserrec demo
+	@echo "The command laserrec is in $(BIN); to have it by its name: . $(BIN)/activate"
 
 # One process a core, each with one thread: threads that share a core wait for each other.
 test: $(VENV)/dev.stamp

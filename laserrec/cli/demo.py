@@ -1,10 +1,10 @@
-"""`laserrec demo`: the main job on the defaults."""
+"""`laserrec demo`: the main job in minutes, on public data."""
 
 from __future__ import annotations
 
 import shlex
 import sys
-from dataclasses import asdict
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,87 +14,129 @@ from laserrec.cli.support import Device
 
 if TYPE_CHECKING:
     import torch
+    from rich.console import Console
 
-    from laserrec.runs.demo import Demonstration
+    from laserrec.data.dataset import Dataset
+    from laserrec.recommender import Laser
     from laserrec.runs.folder import RunFolder
+
+OTHERS_TAKE = "some five minutes on two cores"
+"""Measured (docs/log.md)."""
 
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder of the run; one that is there is continued.")] = Path("runs/demo"),
-    data: Annotated[
-        Path | None, typer.Option(help="A dataset of your own, prepared with `laserrec data prepare`, in MovieLens' place.")
-    ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="A few epochs: shows the way, not the figures.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
     device: Device = None,
 ) -> None:
-    """Train Laser and what it is compared with, on MovieLens 100K or your own data, and show figures and recommendations."""
-    from laserrec.cli.show import show_summary
-    from laserrec.cli.support import print_json, progress_console, resumable
-    from laserrec.data.dataset import Dataset
-    from laserrec.runs.demo import demo_config, demo_data, demonstrate, plan_demo
-    from laserrec.runs.folder import RunFolder
+    """Train a small Laser on MovieLens 100K, show what it recommends and why, and compare it with others."""
+    from laserrec.cli.support import progress_console, resumable
+    from laserrec.errors import InterruptedTraining
+    from laserrec.runs.demo import demo_data
+    from laserrec.runs.folder import train_run
     from laserrec.system.devices import choose
     from laserrec.training.observers import EpochLog, ProgressBar
 
-    console, place = progress_console(), choose(device)
-    folder = data or out / "data"
-
-    command = f"laserrec demo --out {out}{f' --data {data}' if data else ''}{' --quick' if quick else ''}"
+    console, place, began = progress_console(), choose(device), time.monotonic()
+    command = shlex.join(["laserrec", "demo", "--out", str(out)])
     with resumable(command):
-        dataset = Dataset.load(data) if data else demo_data()
-        config = demo_config(quick)
-        plan = None if RunFolder.occupied(out, resume=True) else plan_demo(dataset, config, out, place)
-        if plan is not None:
-            plan.require_room()
-            show_summary(console, plan)
-            config = plan.config
-        run = RunFolder.begin(out, config, dataset, folder, command=["laserrec", *sys.argv[1:]], resume=True, plan=plan)
-        if not folder.exists():
-            dataset.save(folder)
+        data = demo_data()
+        run = _begin(out, data, place, console)
         with run.work(place) as clock:
-            found = demonstrate(dataset, run, [clock, ProgressBar(console), EpochLog(out)], place)
+            laser = train_run(run, data, [clock, ProgressBar(console), EpochLog(out)], place)
         run.finish()
-        with console.status("Writing the report"):
-            report = _report(run, folder, place)
-    if as_json:
-        console.print(report, highlight=False, markup=False)
-        print_json(found.as_dict() | {"predicted": [asdict(figure) for figure in run.compared]})
+        _show_story(data, laser, time.monotonic() - began)
+    typer.echo(f"\nNow others on the same test events, SASRec for as long as it improves: {OTHERS_TAKE}. Ctrl-C skips this.\n")
+    try:
+        _compare(run, data, place, console)
+    except (InterruptedTraining, KeyboardInterrupt):
+        typer.echo(f"\nSkipped. To go on with it: {command}")
+    folder = shlex.quote(str(out))
+    typer.echo(
+        "\nA page that shows recommendations while you edit a history, at http://127.0.0.1:8000/ :\n"
+        f"  laserrec serve {folder}\n"
+        "Your own data:\n"
+        "  laserrec data prepare interactions.csv --items items.csv --out data/shop\n"
+        "  laserrec train --data data/shop --out runs/shop"
+    )
+
+
+def _begin(out: Path, data: Dataset, place: torch.device, console: Console) -> RunFolder:
+    """Begin the run, or take up the one that is there, and say what comes and how long it takes."""
+    from laserrec.runs.demo import demo_config
+    from laserrec.runs.estimate import estimate_run
+    from laserrec.runs.folder import RunFolder
+    from laserrec.system.units import duration
+
+    config, plan = demo_config(), None
+    if RunFolder.occupied(out, resume=True):
+        console.print(f"Going on with what is in {out}.", highlight=False, markup=False)
     else:
-        _show(found, run, folder, report)
+        with console.status("Looking how fast this machine is"):
+            plan = estimate_run(data, config, out, device=place)
+        plan.require_room()
+        config = plan.config
+        console.print(
+            f"Training a small Laser on MovieLens 100K ({len(data.user_ids):,} people, {len(data.item_ids):,} films; for research only), "
+            f"with {config.llm.layers} layers of {config.llm.model}: {duration(plan.at_most)} on this machine. "
+            "Ctrl-C stops; the same command goes on.",
+            highlight=False,
+            markup=False,
+        )
+    run = RunFolder.begin(out, config, data, out / "data", command=["laserrec", *sys.argv[1:]], resume=True, plan=plan)
+    if not (out / "data").exists():
+        data.save(out / "data")
+    return run
 
 
-def _report(run: RunFolder, data: Path, device: torch.device) -> str:
-    """Write the run's report, and say where; the demonstration does without it where its packages are not installed."""
+def _show_story(data: Dataset, laser: Laser, seconds: float) -> None:
+    """Show lists with reasons, a history of words, and a new item."""
+    from laserrec.cli.show import show_explanations, show_recommendations
+    from laserrec.runs.demo import NEW, SHOWN, TOP, TYPED, examples, introduce
+    from laserrec.system.units import duration
+
+    typer.echo(f"\nAfter {duration(seconds)}, what Laser recommends:\n")
+    first, *others = examples(data, laser)
+    show_recommendations(first.history, first.found, f"User {first.user}, who then took: {first.following}")
+    typer.echo("Why the first of them:\n")
+    show_explanations(first.found[:1])
+    for example in others:
+        show_recommendations(example.history, example.found, f"User {example.user}, who then took: {example.following}")
+    show_recommendations(TYPED, laser.recommend_texts([TYPED], SHOWN)[0], "A history typed as words")
+    began, new = time.monotonic(), introduce(data, laser)
+    show_recommendations([], new.similar, f"A film that nobody has rated: {NEW['title']}. Its text is enough; most like it are")
+    typer.echo(
+        f"It is now among the first {TOP} of {new.reached} of {new.audience} users; its best place is {new.place}, with user {new.user} "
+        f"after {new.history[-1]}:\n{new.reason.sentence} All of this took {duration(time.monotonic() - began)}, without training."
+    )
+
+
+def _compare(run: RunFolder, data: Dataset, place: torch.device, console: Console) -> None:
+    """Train the others with the usual settings, and show one table and a report."""
+    from laserrec.cli.show import PROTOCOL_TITLES, show_results
     from laserrec.errors import MissingExtraError
+    from laserrec.evaluation.metrics import PROTOCOLS
     from laserrec.report.page import write_report
+    from laserrec.runs.demo import Verdict, compare_with_others, others_config
+    from laserrec.runs.folder import RunFolder, read_result
+    from laserrec.training.observers import EpochLog, ProgressBar
 
+    folder = run.path / "others"
+    others = RunFolder.begin(folder, others_config(run.config), data, run.data_path, command=["laserrec", *sys.argv[1:]], resume=True)
+    with others.work(place):
+        results = compare_with_others(data, others, [ProgressBar(console), EpochLog(folder)], place)
+    results.append(read_result(run, "test"))
+    show_results(results)
+    for protocol in PROTOCOLS:
+        typer.echo(f"With {PROTOCOL_TITLES[protocol]}: {Verdict.of(results, protocol).text}")
+    typer.echo(
+        "Only Laser is small here. Every model has a penalty on seen items, trained or chosen on validation. Laser's seconds and "
+        "parameters include those of its sequential recommenders; the language model is frozen."
+    )
     path = run.path / "report.html"
     try:
-        write_report(run, path, data, device)
-    except MissingExtraError as missing:
-        return f"No report was written. {missing}"
-    return f"Report, to be opened in a browser: {path}"
-
-
-def _show(found: Demonstration, run: RunFolder, folder: Path, report: str) -> None:
-    from laserrec.cli.show import PROTOCOL_TITLES, show_comparison, show_recommendations, show_results
-
-    out, seconds = run.path, run.about["seconds"]
-
-    show_results(found.results)
-    for verdict in found.verdicts:
-        typer.echo(f"With {PROTOCOL_TITLES[verdict.protocol]}: {verdict.text}")
-    typer.echo("Every model has a penalty on seen items, trained or chosen on validation.")
-    typer.echo("Laser's seconds and parameters include those of its sequential recommender; the language model is frozen.\n")
-    for example in found.examples:
-        show_recommendations(example.history, example.found, f"User {example.user}, who then took: {example.following}")
-    show_comparison(run.compared)
-    typer.echo(report)
-    typer.echo(
-        f"Everything is in {out} ({seconds:,.0f} s): run.json, results.json, ranks of every model, and the model itself. Try next:\n"
-        f"  laserrec recommend {out} --user {shlex.quote(found.examples[0].user)} -k 5\n"
-        f"  laserrec evaluate {out} --split valid\n"
-        f"  laserrec data inspect {folder}\n"
-        f"  laserrec serve {out}    and open http://127.0.0.1:8000/ in a browser"
-    )
+        with console.status("Writing the report"):
+            write_report(run, path, None, place, [folder])
+    except MissingExtraError as missing:  # the demonstration does without it
+        typer.echo(f"No report was written. {missing}")
+    else:
+        typer.echo(f"Report, to be opened in a browser: {path}")

@@ -122,8 +122,6 @@ def results_section(compared: Compared, canvas: Canvas) -> Html:
 
 _BASELINES = joined(
     [
-        element("code", "laserrec demo"),
-        " trains them in one run with Laser; ",
         element("code", "laserrec baseline"),
         " and ",
         element("code", "laserrec report RUN BASELINE …"),

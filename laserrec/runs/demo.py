@@ -1,41 +1,48 @@
-"""The demonstration: MovieLens 100K, several models under one protocol after the other, and a few users by title.
+"""The demonstration: a small Laser on MovieLens 100K, what it recommends and why, and others under the same protocol.
 
-Everything but the data's name is what any user of the library would call. Knows nothing of printing.
+Everything but the names of films is what any user of the library would call. Knows nothing of printing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from laserrec.assets import fetch
-from laserrec.baselines.base import Baseline
 from laserrec.baselines.collection import DEMONSTRATED
-from laserrec.baselines.ensemble import EnsembleBaseline
 from laserrec.config import LaserConfig
-from laserrec.data.dataset import Dataset
+from laserrec.data.dataset import Cases, Dataset
 from laserrec.data.prepare import PrepareOptions, prepare
-from laserrec.evaluation.metrics import PROTOCOLS, Protocol
+from laserrec.evaluation.metrics import Protocol
 from laserrec.evaluation.statistics import compare
+from laserrec.laser.explanation import Explanation
 from laserrec.laser.ranking_requests import Recommendation
 from laserrec.recommender import Laser
 from laserrec.runs.baselines import measure_baseline
-from laserrec.runs.estimate import Plan, estimate_run
-from laserrec.runs.folder import Result, RunFolder, read_result, train_run
+from laserrec.runs.folder import Result, RunFolder
 from laserrec.system.devices import CPU
-from laserrec.system.files import write_json
 from laserrec.system.progress import Observer
-from laserrec.training.sequential_stage import refit_stages
 
-SETTINGS: Mapping[str, Any] = {}
-"""Where the demonstration departs from the defaults: nowhere."""
-QUICK: Mapping[str, Any] = {"fit_collaborative": {"epochs": 5}, "stage1": {"epochs": 1}, "stage2": {"epochs": 1}}
-"""A few epochs: shows the way, not the figures."""
-EXAMPLES = 3
+SMALL: Mapping[str, Any] = {
+    "llm": {"layers": 4},
+    "prompt": {"max_item_tokens": 24},
+    "collaborative": {"max_history": 20, "refits": ("id",)},
+    "fit_collaborative": {"epochs": 20, "batch_size": 64},
+    "stage1": {"epochs": 1},
+    "stage2": {"epochs": 0},
+}
+"""Where the demonstration departs from the defaults to take a minute or two; chosen on validation (docs/log.md)."""
+EXAMPLES, SHOWN = 2, 5
+"""Users who are shown, and items of each list."""
+TYPED = ("Sherlock Holmes", "A murder mystery")
+"""A history of words."""
+NEW = {"item_id": "new", "title": "Star Trek: Insurrection", "release_year": "1998", "class": "Action Adventure Sci-Fi"}
+"""A film of the winter after the last rating."""
+AUDIENCE, TOP = 100, 10
+"""Users whose lists the new film is looked for in, and the places that count."""
 DECISIVE = "ndcg@10"
 
 
@@ -87,42 +94,47 @@ class Example:
         user: the user's id.
         history: titles, oldest first.
         following: title of the test event.
-        found: best first, items of the history left out.
+        found: best first, with reasons; items of the history are left out.
     """
 
     user: str
     history: Sequence[str]
     following: str
-    found: Sequence[Recommendation]
+    found: Sequence[Explanation]
 
 
 @dataclass(frozen=True)
-class Demonstration:
-    """What was found.
+class Newcomer:
+    """What becomes of an item that nobody has taken.
 
     Attributes:
-        results: one a model, Laser last.
-        verdicts: one a protocol.
-        examples: a few users.
+        similar: the items nearest to it.
+        audience: how many users' lists it was looked for in.
+        reached: how many of them have it among the first `TOP`.
+        user: the one whose list has it in the best place.
+        history: their titles, oldest first.
+        place: that place, from 1.
+        reason: why it is there.
     """
 
-    results: Sequence[Result]
-    verdicts: Sequence[Verdict]
-    examples: Sequence[Example]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return everything but the ranks, for JSON."""
-        verdicts = [asdict(verdict) | {"text": verdict.text} for verdict in self.verdicts]
-        return {
-            "results": [result.as_dict() for result in self.results],
-            "verdicts": verdicts,
-            "examples": [asdict(example) for example in self.examples],
-        }
+    similar: Sequence[Recommendation]
+    audience: int
+    reached: int
+    user: str
+    history: Sequence[str]
+    place: int
+    reason: Explanation
 
 
-def demo_config(quick: bool = False) -> LaserConfig:
+def demo_config() -> LaserConfig:
     """Return the demonstration's settings."""
-    return LaserConfig.build("default", QUICK if quick else SETTINGS, source="the demonstration's settings")
+    return LaserConfig.build("default", SMALL, source="the demonstration's settings")
+
+
+def others_config(config: LaserConfig) -> LaserConfig:
+    """Return the demonstration's settings with recommenders of the usual size, trained for as long as usual."""
+    usual = LaserConfig()
+    return config.model_copy(update={"collaborative": usual.collaborative, "fit_collaborative": usual.fit_collaborative})
 
 
 def demo_data() -> Dataset:
@@ -134,45 +146,51 @@ def demo_data() -> Dataset:
     return prepare(fetch("ml-100k"), PrepareOptions(name="ml-100k", split="leave-one-out"))[0]
 
 
-def plan_demo(data: Dataset, config: LaserConfig, folder: Path, device: torch.device = CPU) -> Plan:
-    """Predict what the demonstration takes on a dataset; see `estimate_run`."""
-    return estimate_run(data, config, folder, baselines=compared_with(config), device=device)
+def examples(data: Dataset, laser: Laser) -> list[Example]:
+    """Recommend to users spread over the test cases, each as they stood before their test event."""
+    cases = data.cases("test").spread(EXAMPLES)
+    histories = _histories(data, cases)
+    found = laser.explain(histories, k=SHOWN)
+    following = [laser.title(data.item_ids[target]) for target in cases.targets]
+    return [
+        Example(data.user_ids[user], [laser.title(item) for item in history], next_one, list_)
+        for user, history, next_one, list_ in zip(cases.users, histories, following, found, strict=True)
+    ]
 
 
-def compared_with(config: LaserConfig) -> list[Baseline]:
-    """Return what Laser is compared with under these settings; an ensemble only where they have one."""
-    return [baseline for baseline in DEMONSTRATED if not isinstance(baseline, EnsembleBaseline) or refit_stages(config)]
+def introduce(data: Dataset, laser: Laser, item: Mapping[str, str] = NEW) -> Newcomer:
+    """Add an item by its text alone, and find the user among some whose list has it in the best place."""
+    laser.add_items([item])
+    name, cases = item["item_id"], data.cases("test").spread(AUDIENCE)
+    histories = _histories(data, cases)
+    lists = laser.recommend(histories, k=len(laser.item_ids))
+    places = [[found.item_id for found in each].index(name) + 1 for each in lists]
+    best = min(range(len(places)), key=places.__getitem__)
+    return Newcomer(
+        similar=laser.similar_items(name, SHOWN),
+        audience=len(places),
+        reached=sum(place <= TOP for place in places),
+        user=data.user_ids[cases.users[best]],
+        history=[laser.title(each) for each in histories[best]],
+        place=places[best],
+        reason=laser.explain([histories[best]], [[name]])[0][0],
+    )
 
 
-def demonstrate(data: Dataset, run: RunFolder, observers: Sequence[Observer] = (), device: torch.device = CPU) -> Demonstration:
-    """Train and evaluate every model, or take up where an earlier call stopped.
+def compare_with_others(data: Dataset, others: RunFolder, observers: Sequence[Observer] = (), device: torch.device = CPU) -> list[Result]:
+    """Train and evaluate what Laser is compared with, or take up where an earlier call stopped.
 
     Args:
         data: the dataset.
-        run: the run's folder; Laser's run is the folder itself, every other model has a folder below.
+        others: a run whose settings they have; each has a folder below it.
         observers: who watches.
         device: where everything is computed.
 
     Raises:
         InterruptedTraining: Ctrl-C; call again to continue.
     """
-    results = [measure_baseline(baseline, data, run, observers, device=device)["test"] for baseline in compared_with(run.config)]
-    for observer in observers:
-        observer.log("Laser: its own recommender without the last training event, stage 1, stage 2, and the ensemble fused")
-    laser = train_run(run, data, observers, device)
-    results.append(read_result(run, "test"))
-    found = Demonstration(results, [Verdict.of(results, protocol) for protocol in PROTOCOLS], _examples(data, laser))
-    write_json(run.path / "results.json", found.as_dict())
-    return found
+    return [measure_baseline(baseline, data, others, observers, device=device)["test"] for baseline in DEMONSTRATED]
 
 
-def _examples(data: Dataset, laser: Laser) -> list[Example]:
-    """Take users spread over the test cases, each as they stood before their test event."""
-    cases = data.cases("test").spread(EXAMPLES)
-    examples = []
-    for row in range(len(cases)):
-        history = [data.item_ids[item] for item in cases.histories[row]]
-        found = laser.recommend([history], k=5)[0]
-        titles = [laser.title(item) for item in history]
-        examples.append(Example(data.user_ids[cases.users[row]], titles, laser.title(data.item_ids[cases.targets[row]]), found))
-    return examples
+def _histories(data: Dataset, cases: Cases) -> list[list[str]]:
+    return [[data.item_ids[item] for item in history] for history in cases.histories]

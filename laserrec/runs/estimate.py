@@ -12,13 +12,11 @@ from typing import Any
 
 import torch
 
-from laserrec.baselines.base import Baseline, Fitted
-from laserrec.baselines.seen_penalty import STRENGTHS, penalised
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.errors import ConfigError
 from laserrec.evaluation.lists import ListMeasures
-from laserrec.evaluation.metrics import Scorer, evaluate
+from laserrec.evaluation.metrics import evaluate
 from laserrec.evaluation.ranking import rows_at_once
 from laserrec.layers.neighbours import found_at_once
 from laserrec.llm.loading import located
@@ -33,8 +31,8 @@ from laserrec.training.pipeline import laser_stages
 
 REST = "rest"
 """Everything that is no stage: loading, evaluation, saving."""
-CASES, SIMPLE_CASES = 64, 512
-"""Cases that are ranked to time Laser's evaluation, and that of a baseline without training."""
+CASES = 64
+"""Cases that are ranked to time Laser's evaluation."""
 NO_ROOM = (
     "The encoded texts need {} in the cache folder, where {} are free. Make room by removing encoded texts, set LASERREC_CACHE to another "
     "disk, or make them smaller: llm.cache=int8, prompt.max_item_tokens, llm.layers."
@@ -158,9 +156,7 @@ class Plan:
         }
 
 
-def estimate_run(
-    data: Dataset, config: LaserConfig, folder: Path, *, baselines: Sequence[Baseline] = (), device: torch.device = CPU
-) -> Plan:
+def estimate_run(data: Dataset, config: LaserConfig, folder: Path, *, device: torch.device = CPU) -> Plan:
     """Predict what a run takes, and choose the micro-batches that the settings leave to the machine.
 
     The frozen language model is loaded and every stage tries one step, with weights that are thrown away. Nothing of it reaches the run:
@@ -170,7 +166,6 @@ def estimate_run(
         data: the dataset.
         config: the settings.
         folder: where the run's folder will be; nothing is written there.
-        baselines: those that the run trains and evaluates too.
         device: where the run will be computed.
 
     Raises:
@@ -187,14 +182,12 @@ def estimate_run(
         _ = context.texts_missing
         context.texts.open(ZeroStore, writes=False)
         loading = time.perf_counter() - began
-        found: dict[str, Estimate] = {}
-        # A baseline's fit that the run would make anyway is made a single time, and comes where it is asked for first.
-        for stage in [stage for baseline in baselines for stage in baseline.stages(config)] + laser_stages(config):
+        stages: list[Estimate] = []
+        for stage in laser_stages(config):
             if stage.name == "stage1":
                 _, process = context.system, resident_memory(device)
-            if stage.name not in found:
-                found[stage.name] = stage.estimate(context)
-        rest, stages = loading + _evaluation_seconds(context, found, baselines), list(found.values())
+            stages.append(stage.estimate(context))
+        rest = loading + _evaluation_seconds(context)
         settled, chosen = _choose(config, stages, available)
         memory = _memory(context, settled, stages, process, available)
         disk = _disk(context, stages, folder)
@@ -235,26 +228,13 @@ def _choose(config: LaserConfig, stages: Sequence[Estimate], available: int) -> 
     return config.override([f"{key}={value}" for key, value in chosen.items()]), chosen
 
 
-def _evaluation_seconds(context: FitContext, stages: Mapping[str, Estimate], baselines: Sequence[Baseline]) -> float:
-    """Return the seconds of ranking the validation and test cases by Laser, and those that baselines are compared on."""
+def _evaluation_seconds(context: FitContext) -> float:
+    """Return the seconds of ranking the validation and test cases."""
     valid, test = context.valid, context.data.cases("test")
     share = 1 if context.config.prompt.order == "text_first" else 8
-    measures = ListMeasures.of(context.data)
-
-    def case(score: Scorer, count: int) -> float:
-        few = valid.take(some(len(valid), enough(count, context.device)))
-        work = partial(evaluate, score, few, measures=measures, device=context.device)
-        return seconds_of(work) / len(few)
-
-    seconds = (len(valid) + len(test)) * case(context.system.prepared().scores, CASES // share)
-    if baselines:
-        counts = torch.from_numpy(context.popularity).float().to(context.device)
-        simple = case(penalised(Fitted("", lambda items, mask: counts.expand(len(items), -1)), 1.0).scores, SIMPLE_CASES)
-        for baseline in baselines:
-            fits = sum(stages[stage.name].case for stage in baseline.stages(context.config))
-            # One without a fit has each strength of its penalty validated.
-            seconds += len(test) * (fits or simple) + (0.0 if fits else len(STRENGTHS) * len(valid) * simple)
-    return seconds
+    few = valid.take(some(len(valid), enough(CASES // share, context.device)))
+    work = partial(evaluate, context.system.prepared().scores, few, measures=ListMeasures.of(context.data), device=context.device)
+    return (len(valid) + len(test)) * seconds_of(work) / len(few)
 
 
 def _memory(context: FitContext, config: LaserConfig, stages: Sequence[Estimate], process: int, available: int) -> Memory:

@@ -42,7 +42,6 @@ class Estimate:
         batch: rows of an optimiser step.
         row: bytes of a row's activations, which a smaller micro-batch has less of.
         micro_batch: the runtime setting that bounds those rows.
-        case: seconds of validating a case.
         run: bytes in the run's folder.
         cache: bytes that are added to the cache of texts.
     """
@@ -56,7 +55,6 @@ class Estimate:
     batch: int = 0
     row: int = 0
     micro_batch: MicroBatch | None = None
-    case: float = 0.0
     run: int = 0
     cache: int = 0
 
@@ -110,7 +108,6 @@ def estimate_fit(name: str, task: TaskT, config: FitConfig, *, rows: int, cases:
         batch=config.batch_size,
         row=activations,
         micro_batch=micro_batch,
-        case=case,
         run=checkpoint,
     )
 

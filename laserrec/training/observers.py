@@ -25,8 +25,12 @@ def bar_on_terminal() -> list[ProgressBar]:
     return [ProgressBar(Console(stderr=True))] if sys.stderr.isatty() else []
 
 
+LINE_SECONDS = 60.0
+"""Seconds between two lines about one fit, so that hundreds of short epochs do not fill a log; its last epoch always has one."""
+
+
 class ProgressBar(Observer):
-    """A Rich progress bar over optimiser steps, and one line an epoch."""
+    """A Rich progress bar over optimiser steps, and a line about the latest epoch once a minute and when a fit ends."""
 
     def __init__(self, console: Console) -> None:
         """Draw on a console."""
@@ -34,10 +38,12 @@ class ProgressBar(Observer):
         self.bar: Progress | None = None
         self.task = TaskID(0)
         self.name = ""
+        self.record: Mapping[str, Any] | None = None
+        self.printed = 0.0
 
     def begin(self, name: str, steps: int, done: int, history: Sequence[Mapping[str, Any]] = ()) -> None:
         """Show the bar."""
-        self.name = name
+        self.name, self.record, self.printed = name, None, time.monotonic()
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -58,20 +64,28 @@ class ProgressBar(Observer):
             self.bar.update(self.task, completed=step, rate=rate, loss=f"loss {scalars['loss']:.3f}" if "loss" in scalars else "")
 
     def on_epoch(self, record: Mapping[str, Any]) -> None:
-        """Print the epoch's validation, by the metric that decides."""
-        loss = f"loss {record['train']['loss']:.3f}  " if "loss" in record["train"] else ""
-        shown = f"{record['metric']} {record['valid'][record['metric']]:.4f}"
-        self.console.print(f"{self.name}  epoch {record['epoch']:>3}  {loss}{shown}  {record['seconds']:.0f} s", highlight=False)
+        """Note the epoch's validation, by the metric that decides; print it if the last line was a minute ago."""
+        self.record = record
+        if time.monotonic() - self.printed >= LINE_SECONDS:
+            self._print()
 
     def log(self, text: str) -> None:
         """Print a sentence."""
         self.console.print(text, highlight=False, markup=False)
 
     def end(self) -> None:
-        """Take the bar away."""
+        """Take the bar away, and print the latest epoch."""
         if self.bar is not None:
             self.bar.stop()
             self.bar = None
+        self._print()
+
+    def _print(self) -> None:
+        if self.record is not None:
+            record, self.record, self.printed = self.record, None, time.monotonic()
+            loss = f"loss {record['train']['loss']:.3f}  " if "loss" in record["train"] else ""
+            shown = f"{record['metric']} {record['valid'][record['metric']]:.4f}"
+            self.console.print(f"{self.name}  epoch {record['epoch']:>3}  {loss}{shown}  {record['seconds']:.0f} s", highlight=False)
 
 
 class EpochLog(Observer):

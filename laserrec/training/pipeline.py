@@ -1,6 +1,6 @@
 """The order of a run, told once: a run is a list of stages over one context.
 
-Fitting, its estimate, tuning, baselines and the demonstration iterate over these lists or pick from them.
+Fitting, its estimate, tuning and baselines iterate over these lists or pick from them.
 """
 
 from __future__ import annotations

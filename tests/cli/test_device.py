@@ -12,7 +12,7 @@ COMMANDS = (
     "train --data data --out new",
     "baseline popularity --data data --out new",
     "tune sasrec --data data --out new",
-    "demo --data data --out new",
+    "demo --out new",
     "evaluate run",
     "recommend run --user anna",
     "report run --out new",

@@ -14,7 +14,6 @@ import pytest
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.runs import estimate as module
-from laserrec.runs.demo import compared_with
 from laserrec.runs.estimate import estimate_run, micro_batch
 from laserrec.runs.folder import RunFolder
 from laserrec.training import laser_stage, sequential_stage
@@ -162,13 +161,6 @@ def test_a_limit_of_memory_is_warned_of(shop: Path) -> None:
     plan = estimate_run(Dataset.load(shop / "data"), config, shop / "new")
     assert plan.memory.texts < plan.memory.texts_all
     assert "which is part of the predicted time" in plan.warnings[0]
-
-
-def test_what_the_demonstration_trains_beside_is_estimated_once(shop: Path) -> None:
-    config = LaserConfig.load(shop / "laser.toml")
-    plan = estimate_run(Dataset.load(shop / "data"), config, shop / "new", baselines=compared_with(config))
-    names = [phase.name for phase in plan.phases]
-    assert names == ["text vectors", "sasrec", "bert4rec", "sasrec-text-id", "collaborative", "texts", "stage1", "stage2", "fusing", "rest"]
 
 
 def test_what_is_worked_on_at_a_time_is_told(laserrec: Run, shop: Path) -> None:

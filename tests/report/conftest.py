@@ -38,8 +38,8 @@ def demonstrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import AutoModelForCausalLM
 
     from laserrec.data.dataset import Dataset
-    from laserrec.runs.demo import demonstrate
-    from laserrec.runs.folder import RunFolder
+    from laserrec.runs.demo import compare_with_others
+    from laserrec.runs.folder import RunFolder, train_run
     from laserrec.training.observers import EpochLog
 
     folder = tmp_path_factory.mktemp("demonstrated")
@@ -54,7 +54,8 @@ def demonstrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("LASERREC_CACHE", str(folder / "cache"))
         run = RunFolder.begin(path, config, data, folder / "data", command=["laserrec", "demo", "--out", "a b"])
         with run.work() as clock:
-            demonstrate(data, run, [clock, EpochLog(path)])
+            train_run(run, data, [clock, EpochLog(path)])
+            compare_with_others(data, run, [clock, EpochLog(path)])
         run.finish()
     return folder
 

@@ -40,7 +40,7 @@ def test_bars_begin_and_end_where_counts_do() -> None:
 
 def test_fits_in_order_with_the_epoch_that_was_kept(report: Report, demonstrated: Path) -> None:
     names = [fit.name for fit in report.fits]
-    assert names[:4] == ["collaborative", "stage1", "stage2", "bert4rec"]
+    assert names[:4] == ["collaborative", "stage1", "stage2", "sasrec"]
     assert names[3:] == sorted(names[3:])
     assert {f"{name}/metrics.jsonl" for name in names} == {
         path.relative_to(demonstrated / "run").as_posix() for path in demonstrated.glob("run/*/metrics.jsonl")

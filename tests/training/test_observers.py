@@ -60,14 +60,17 @@ def test_a_new_fit_begins_a_new_log(tmp_path: Path) -> None:
     assert epochs(tmp_path) == [0]
 
 
-def test_the_bar_shows_the_metric_that_decides() -> None:
+@pytest.mark.parametrize("seconds", [0.0, 60.0])
+def test_a_line_a_minute_and_one_at_the_end_with_the_metric_that_decides(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(seconds * place for place in range(9))
+    monkeypatch.setattr("laserrec.training.observers.time.monotonic", lambda: next(clock))
     console = Console(file=io.StringIO(), width=100)
     bar = ProgressBar(console)
     bar.begin("stage1", 9, 0)
     bar.on_epoch(record(0))
     bar.on_epoch(record(1))
     bar.end()
-    assert console.file.getvalue().splitlines() == [  # type: ignore[attr-defined]
-        "stage1  epoch   0  mrr 0.2500  1 s",
-        "stage1  epoch   1  loss 2.500  mrr 0.2500  1 s",
-    ]
+    bar.begin("users", 9, 0)
+    bar.end()  # what is no fit has no epochs
+    first, last = "stage1  epoch   0  mrr 0.2500  1 s", "stage1  epoch   1  loss 2.500  mrr 0.2500  1 s"
+    assert console.file.getvalue().splitlines() == ([first, last] if seconds else [last])  # type: ignore[attr-defined]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import re
+import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,24 +14,15 @@ import torch
 from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.data.prepare import PrepareOptions, prepare
-from laserrec.errors import InterruptedTraining
 from laserrec.evaluation.metrics import PROTOCOLS, Evaluation
-from laserrec.runs.demo import Demonstration, Verdict, demo_config, demonstrate
-from laserrec.runs.folder import Result, RunFolder
-from laserrec.system.progress import Observer
-from laserrec.training.observers import EpochLog
+from laserrec.recommender import Laser
+from laserrec.runs import demo
+from laserrec.runs.demo import Verdict, compare_with_others, demo_config, examples, introduce, others_config
+from laserrec.runs.folder import Result, RunFolder, train_run
 
 FILMS = ("Heat", "Alien", "Fargo", "Big Night", "Sneakers", "Dr. Strangelove", "Babe", "Seven", "Clerks", "Brazil")
-MODELS = [
-    "Popularity",
-    "Item neighbours",
-    "Last-item text",
-    "SASRec",
-    "BERT4Rec",
-    "SASRec (text + id)",
-    "Ensemble of 5, neighbours and EASE",
-    "Laser",
-]
+MODELS = ["Popularity", "Item neighbours", "EASE", "Neighbours + TF-IDF + EASE", "SASRec"]
+NEW = {"item_id": "new", "title": "Alien Night"}
 
 
 @pytest.fixture(scope="module")
@@ -54,11 +45,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> LaserConfig:
     tiny.tokenizer().save_pretrained(folder)
     AutoModelForCausalLM.from_config(tiny.llm_config("llama-grouped"), dtype=torch.float32).save_pretrained(folder)
     fits = {name: {"epochs": 2} for name in ("fit_collaborative", "stage1", "stage2")}
-    return tiny.config(llm={"model": str(folder)}, collaborative={"width": 8, "max_history": 10}, **fits)
-
-
-def begin(path: Path, data: Dataset, config: LaserConfig) -> RunFolder:
-    return RunFolder.begin(path, config, data, path / "data", command=["laserrec", "demo"], resume=True)
+    return tiny.config(llm={"model": str(folder)}, collaborative={"width": 8, "max_history": 10, "refits": ("id",)}, **fits)
 
 
 @pytest.fixture(scope="module")
@@ -72,51 +59,38 @@ def _use_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def done(
-    data: Dataset, config: LaserConfig, cache: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, Demonstration, list[str]]:
-    """A whole demonstration: its folder, what it found and what it said."""
-    path, said = tmp_path_factory.mktemp("run"), list[str]()
+def model(data: Dataset, config: LaserConfig, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained model."""
+    path = tmp_path_factory.mktemp("run")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LASERREC_CACHE", str(cache))
-
-        class Said(Observer):
-            def log(self, text: str) -> None:
-                said.append(text)
-
-        return path, demonstrate(data, begin(path, data, config), [EpochLog(path), Said()]), said
+        run = RunFolder.begin(path, config, data, path / "data", command=["laserrec", "demo"], resume=True)
+        train_run(run, data)
+    return path / "model"
 
 
-def test_every_model_on_the_same_cases(done: tuple[Path, Demonstration, list[str]], data: Dataset) -> None:
-    path, found, said = done
-    assert [result.evaluation.about["model"] for result in found.results] == MODELS
-    cases = data.cases("test")
-    for result in found.results:
+def test_every_model_on_the_same_cases_and_once(data: Dataset, config: LaserConfig, tmp_path: Path) -> None:
+    others = RunFolder.begin(tmp_path, config, data, tmp_path / "data", command=["laserrec", "demo"])
+    results, cases = compare_with_others(data, others), data.cases("test")
+    assert [result.evaluation.about["model"] for result in results] == MODELS
+    for result in results:
         assert result.evaluation.users.tolist() == cases.users.tolist()
         assert result.evaluation.targets.tolist() == cases.targets.tolist()
-    assert [min(result.parameters, 2) for result in found.results] == [1, 0, 1, 2, 2, 2, 2, 2]
-    beside = ["Popularity", "Item neighbours", "Last-item text", "SASRec", "BERT4Rec", "SASRec (text + id)", "Ensemble"]
-    assert [line.partition(": ")[2] for line in said[:-1]] == beside
-    assert said[-1].startswith("Laser: ")
-    for folder in ("popularity", "item-knn", "last-text", "sasrec", "bert4rec", "sasrec-text-id", "ensemble"):
-        assert Evaluation.load(path / folder / "ranks-test.parquet").about["fingerprint"] == data.fingerprint
-    assert (path / "model" / "laser.safetensors").is_file()
-    assert (path / "ranks-test.parquet").is_file()
-
-
-def test_popularity_by_hand(done: tuple[Path, Demonstration, list[str]], data: Dataset) -> None:
-    counts, cases = np.bincount(data.training_histories().values, minlength=10), data.cases("test")
-    ranks = []
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    again = compare_with_others(data, others)
+    assert [result.as_dict() for result in again] == [result.as_dict() for result in results]
+    assert times == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    counts, ranks = np.bincount(data.training_histories().values, minlength=10), []
     for history, target in zip(cases.histories, cases.targets, strict=True):
         unseen = [item for item in range(10) if item not in history]
         ranks.append(sum(counts[item] >= counts[target] for item in unseen))
-    assert done[1].results[0].evaluation.ranks["filter_seen"].tolist() == ranks
+    assert results[0].evaluation.ranks["filter_seen"].tolist() == ranks
 
 
-def test_examples_show_what_was_not_seen(done: tuple[Path, Demonstration, list[str]]) -> None:
-    examples = done[1].examples
-    assert [example.user for example in examples] == ["u00", "u05", "u11"]
-    for example in examples:
+def test_examples_show_what_was_not_seen(model: Path, data: Dataset) -> None:
+    found = examples(data, Laser.load(model))
+    assert [example.user for example in found] == ["u00", "u11"]
+    for example in found:
         assert len(example.history) == 7
         assert example.following in FILMS
         shown = {item.title for item in example.found}
@@ -124,64 +98,85 @@ def test_examples_show_what_was_not_seen(done: tuple[Path, Demonstration, list[s
         assert not shown & set(example.history)
 
 
-def test_results_on_disk(done: tuple[Path, Demonstration, list[str]]) -> None:
-    path, found, _ = done
-    kept = json.loads((path / "results.json").read_text())
-    assert kept == json.loads(json.dumps(found.as_dict()))
-    assert [result["model"] for result in kept["results"]] == MODELS
-    assert [verdict["protocol"] for verdict in kept["verdicts"]] == list(PROTOCOLS)
+def test_a_new_film_is_looked_for_in_every_list(model: Path, data: Dataset) -> None:
+    laser = Laser.load(model)
+    found = introduce(data, laser, NEW)
+    histories = {data.user_ids[user]: [data.item_ids[item] for item in row] for user, row in zip(*_tests(data), strict=True)}
+    places = {user: 1 + [item.item_id for item in laser.recommend([history], k=11)[0]].index("new") for user, history in histories.items()}
+    assert (found.audience, found.reached) == (12, 12)  # four films are left to each, so that all places count
+    assert found.place == places[found.user] == min(places.values())
+    assert list(found.history) == [laser.title(item) for item in histories[found.user]]
+    assert (found.reason.title, found.reason.cold) == ("Alien Night", True)
+    assert "new" not in {item.item_id for item in found.similar}
 
 
-def but_for_laser_s_seconds(found: Demonstration) -> dict[str, Any]:
-    """What fuses the trained models is done again, and timed again, until a run is finished."""
-    whole = found.as_dict()
-    return whole | {"results": [row | {"seconds": row["model"] != "Laser" and row["seconds"]} for row in whole["results"]]}
+def _tests(data: Dataset) -> tuple[list[int], list[list[int]]]:
+    cases = data.cases("test")
+    return cases.users.tolist(), [list(row) for row in cases.histories]
 
 
-def test_a_second_call_trains_nothing(done: tuple[Path, Demonstration, list[str]], data: Dataset, config: LaserConfig) -> None:
-    path, found, _ = done
-
-    class NoStep(Observer):
-        """Fails at the first optimiser step."""
-
-        name = ""
-
-        def begin(self, name: str, steps: int, done: int, history: object = ()) -> None:
-            self.name = name
-
-        def on_step(self, step: int, scalars: object) -> None:
-            assert self.name == "fusing", "trained again"
-
-    observer = NoStep()
-    again = demonstrate(data, begin(path, data, config), [observer])
-    assert but_for_laser_s_seconds(again) == but_for_laser_s_seconds(found)
-    finished = begin(path, data, config)
-    finished.finish()
-    assert demonstrate(data, begin(path, data, config), [observer]).as_dict() == again.as_dict()
+@pytest.fixture
+def shown(data: Dataset, config: LaserConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder, and small data and settings for the command."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(demo, "demo_data", lambda: data)
+    monkeypatch.setattr(demo, "demo_config", lambda: config)
+    monkeypatch.setattr(demo, "others_config", lambda config: config)
+    monkeypatch.setattr(sys, "argv", ["laserrec", "demo"])
+    return tmp_path
 
 
-def test_an_interrupted_one_goes_on_to_the_same_end(
-    done: tuple[Path, Demonstration, list[str]], data: Dataset, config: LaserConfig, tmp_path: Path
+def command(capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    from laserrec.cli import main
+
+    with pytest.raises(SystemExit) as end:
+        main()
+    told = capsys.readouterr()
+    return int(end.value.code or 0), told.out, told.err
+
+
+def test_the_story_then_the_comparison_which_may_be_skipped(
+    shown: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    class Stop(Observer):
-        """Presses Ctrl-C in stage 1."""
+    with monkeypatch.context() as patch:
 
-        name = ""
+        def press(*_: object) -> None:
+            raise KeyboardInterrupt
 
-        def begin(self, name: str, steps: int, done: int, history: object = ()) -> None:
-            self.name = name
+        patch.setattr(demo, "compare_with_others", press)
+        code, out, err = command(capsys)
+    assert code == 0
+    said = " ".join(err.split())
+    assert re.search(r"Training a small Laser on MovieLens 100K \(12 people, 10 films; .*: \d.* on this machine\.", said)
+    assert [line.split()[0] for line in err.splitlines() if " epoch " in line] == ["collaborative", "stage1", "stage2", "sasrec"]
+    parts = (
+        "User u00",
+        "Why the first",
+        "User u11",
+        "typed as words",
+        "A film that nobody has rated",
+        "Ctrl-C skips",
+        "Skipped.",
+        "laserrec serve",
+    )
+    places = [out.index(part) for part in parts]
+    assert places == sorted(places)
+    assert "To go on with it: laserrec demo --out runs/demo\n" in out
+    assert out.endswith("laserrec train --data data/shop --out runs/shop\n")
+    code, out, err = command(capsys)
+    assert code == 0
+    assert [line.split()[0] for line in err.splitlines() if " epoch " in line] == ["sasrec"]  # nothing but the comparison's
+    assert [name for name in [*MODELS, "Laser"] if f" {name} " not in out] == []
+    assert "With seen items ranked too: Laser" in out
+    assert (shown / "runs" / "demo" / "report.html").is_file()
+    assert Evaluation.load(shown / "runs" / "demo" / "others" / "sasrec" / "ranks-test.parquet").about["model"] == "SASRec"
 
-        def on_step(self, step: int, scalars: object) -> None:
-            if self.name == "stage1":
-                raise KeyboardInterrupt
 
-    observer = Stop()
-    with pytest.raises(InterruptedTraining):
-        demonstrate(data, begin(tmp_path, data, config), [observer])
-    again = demonstrate(data, begin(tmp_path, data, config))
-    for first, second in zip(done[1].results, again.results, strict=True):
-        assert all((first.evaluation.ranks[protocol] == second.evaluation.ranks[protocol]).all() for protocol in PROTOCOLS)
-    assert again.as_dict()["examples"] == done[1].as_dict()["examples"]
+def test_without_the_packages_there_is_no_report(shown: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "plotly.offline", None)
+    code, out, _ = command(capsys)
+    assert code == 0
+    assert "No report was written. A report with charts needs the package 'plotly'" in out
 
 
 def result(name: str, ranks: list[int]) -> Result:
@@ -204,6 +199,8 @@ def test_the_verdict_is_plain(laser: list[int], rival: list[int], words: str) ->
     assert verdict.text.startswith(words)
 
 
-def test_settings_are_the_defaults() -> None:
-    assert demo_config() == LaserConfig()
-    assert demo_config(quick=True).stage1.epochs == 1
+def test_settings_are_small_and_those_of_the_others_usual() -> None:
+    small, usual = demo_config(), LaserConfig()
+    assert small.llm.layers == 4
+    others = others_config(small)
+    assert (others.collaborative, others.fit_collaborative, others.llm) == (usual.collaborative, usual.fit_collaborative, small.llm)
