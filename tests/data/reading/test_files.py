@@ -165,3 +165,14 @@ def test_parts_of_json_may_lack_keys(tmp_path: Path) -> None:
     table = Table.open(tmp_path, ReadOptions())
     assert table.columns == ["user", "item", "time", "note"]
     assert table.read(["user", "item", "note"]).frame.rows() == [("a", "x", None), ("b", None, "n")]
+
+
+def test_a_zip_whose_inner_name_is_no_text_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "log.zip", "w") as archive:
+        archive.writestr("log.csv", "user,item\na,b\n")
+    content = bytearray((tmp_path / "log.zip").read_bytes())
+    content[7] |= 8  # the header in front of the file says that its name, which begins at byte 30, is UTF-8
+    content[30] = 0x8F
+    (tmp_path / "log.zip").write_bytes(content)
+    with pytest.raises(DataError, match=r"log.zip cannot be read: 'utf-8' codec can't decode byte 0x8f"):
+        Table.open(tmp_path / "log.zip", ReadOptions())
