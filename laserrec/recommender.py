@@ -175,7 +175,7 @@ class Laser:
         Raises:
             DataError: the dataset is not the one this was trained on, or items were added since.
         """
-        system = self._current
+        system = self.system
         check_evaluated(data, self.provenance, system.catalogue)
         about = {"model": "Laser", "dataset": data.name, "fingerprint": data.fingerprint, "split": split}
         return evaluate(system.scores, data.cases(split), measures=ListMeasures.of(data), device=system.device, about=about)
@@ -204,7 +204,7 @@ class Laser:
             UnknownIdError: an id that the catalogue does not hold, or no longer; the message names the closest known ones.
             DataError: histories that are not lists of strings, an empty one, k that is no whole number from 1, or states of another shape.
         """
-        given, system = check_request(histories, k), self._current
+        given, system = check_request(histories, k), self.system
         rows = system.catalogue.rows(given)
         barred = barred_items(system.catalogue, only, without)
         return recommend(system.catalogue, system.scores, rows, k, barred, exclude_seen=exclude_seen, states=states)
@@ -222,7 +222,7 @@ class Laser:
             UnknownIdError: an id that the catalogue does not hold.
             DataError: histories that are not lists of strings, or an empty one.
         """
-        given, system = check_request(histories, k=1), self._current
+        given, system = check_request(histories, k=1), self.system
         items, mask = padded(Ragged.from_rows(system.catalogue.rows(given)), system.device)
         with torch.no_grad():
             states, routing = system.embed(items, mask, torch.full_like(mask[:, 0], collaborative_prefix))
@@ -272,7 +272,7 @@ class Laser:
             UnknownIdError: `only` or `without` holds an id that the catalogue does not.
             DataError: histories that are not lists of strings, an empty one, a blank text, or k that is no whole number from 1.
         """
-        histories, system = check_texts(check_request(texts, k)), self._current
+        histories, system = check_texts(check_request(texts, k)), self.system
         barred = barred_items(system.catalogue, only, without)
         given = system.catalogue.texts.of([item for history in histories for item in history])
         ends = np.cumsum([len(history) for history in histories]).tolist()
@@ -305,7 +305,7 @@ class Laser:
             UnknownIdError: an id that the catalogue does not hold, or no longer; the message names the closest known ones.
             DataError: an empty history, k below 1, items beside `only` or `without`, or too many items in histories times items to explain.
         """
-        given, system = check_request(histories, k), self._current
+        given, system = check_request(histories, k), self.system
         asked = check_explained(given, item_ids, min(k, len(system.catalogue)), narrowed=only is not None or without is not None)
         return explain(system, given, asked, k, barred_items(system.catalogue, only, without), exclude_seen=exclude_seen)
 
@@ -321,7 +321,7 @@ class Laser:
             DataError: k is no whole number from 1.
         """
         check_request([[item_id]], k)
-        return similar(self._current.catalogue, item_id, k)
+        return similar(self.system.catalogue, item_id, k)
 
     def add_items(self, items: Sequence[Mapping[str, Any]] | ArrowTable) -> None:
         """Make new items recommendable at once, from their text alone; scores of the others stay as they are.
@@ -397,11 +397,11 @@ class Laser:
             UnknownIdError: the catalogue does not hold an id.
             DataError: the limit is no whole number from 1, or `without` is no collection of strings.
         """
-        return item_map(self._current.catalogue, limit, without)
+        return item_map(self.system.catalogue, limit, without)
 
     def experts(self, histories: Sequence[Sequence[str]]) -> list[int] | None:
         """Return which of the M-Former's query experts reads each history of item ids; None where it has none."""
-        given, system = check_request(histories, k=1), self._current
+        given, system = check_request(histories, k=1), self.system
         chosen = system.experts(*padded(Ragged.from_rows(system.catalogue.rows(given)), system.device))
         return None if chosen is None else chosen.tolist()
 
@@ -485,8 +485,7 @@ class Laser:
             AssetError: the hub refuses, or cannot be reached.
         """
         with tempfile.TemporaryDirectory() as folder:
-            model = Path(folder) / "model"
-            self.save(model)
+            self.save(model := Path(folder) / "model")
             return upload(model, repository, private=private, token=token)
 
     def _change(self, change: Callable[[LaserSystem], LaserSystem]) -> None:
@@ -495,7 +494,7 @@ class Laser:
             self._system = change(self._system)
 
     @property
-    def _current(self) -> LaserSystem:
+    def system(self) -> LaserSystem:
         """The present snapshot, for computing with; a fork of the process that loaded the model is refused."""
         self._process.require()
         return self._system

@@ -83,7 +83,7 @@ class _Evaluating:
 
     def __init__(self, model: Path, data: Path, split: EvaluatedSplit, device: str) -> None:
         dataset, self.laser = Dataset.load(data), Laser.load(model, device=device)
-        self.system, self.cases = self.laser._current, dataset.cases(split)
+        self.system, self.cases = self.laser.system, dataset.cases(split)
         check_evaluated(dataset, self.laser.provenance, self.system.catalogue)
         # As one process takes them, so that histories of like length are read together here, too.
         self.order = np.argsort(self.cases.histories.lengths, kind="stable")
