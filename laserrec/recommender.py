@@ -340,7 +340,7 @@ class Laser:
         )
 
     def expect_changes(self) -> None:
-        """Do now what the first change of an item would do: compare items by their texts. Of 100,000 items it takes a second or two."""
+        """Prepare for changes of items, so that the first one is as quick as the later ones."""
         self._change(lambda system: system.expecting_changes())
 
     def update_items(self, items: Sequence[Mapping[str, Any]] | ArrowTable) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from laserrec.runs.folder import RunFolder
 
 OTHERS_TAKE = "some five minutes on two cores"
-"""Measured (docs/log.md)."""
+"""How long the comparison takes (docs/log.md), as shown to the user."""
 
 
 def demo(
@@ -45,7 +45,7 @@ def demo(
             laser = train_run(run, data, [clock, ProgressBar(console), EpochLog(out)], place)
         run.finish()
         _show_story(data, laser, time.monotonic() - began)
-    typer.echo(f"\nNow others on the same test events, SASRec for as long as it improves: {OTHERS_TAKE}. Ctrl-C skips this.\n")
+    typer.echo(f"\nNext, other recommenders are trained and tested on the same events: {OTHERS_TAKE}. Ctrl-C skips this.\n")
     try:
         _compare(run, data, place, console)
     except (InterruptedTraining, KeyboardInterrupt):
@@ -71,7 +71,7 @@ def _begin(out: Path, data: Dataset, place: torch.device, console: Console) -> R
     if RunFolder.occupied(out, resume=True):
         console.print(f"Going on with what is in {out}.", highlight=False, markup=False)
     else:
-        with console.status("Looking how fast this machine is"):
+        with console.status("Measuring how fast this machine is"):
             plan = estimate_run(data, config, out, device=place)
         plan.require_room()
         config = plan.config
@@ -96,11 +96,11 @@ def _show_story(data: Dataset, laser: Laser, seconds: float) -> None:
 
     typer.echo(f"\nAfter {duration(seconds)}, what Laser recommends:\n")
     first, *others = examples(data, laser)
-    show_recommendations(first.history, first.found, f"User {first.user}, who then took: {first.following}")
+    show_recommendations(first.history, first.found, f"User {first.user}, whose next film was: {first.following}")
     typer.echo("Why the first of them:\n")
     show_explanations(first.found[:1])
     for example in others:
-        show_recommendations(example.history, example.found, f"User {example.user}, who then took: {example.following}")
+        show_recommendations(example.history, example.found, f"User {example.user}, whose next film was: {example.following}")
     show_recommendations(TYPED, laser.recommend_texts([TYPED], SHOWN)[0], "A history typed as words")
     began, new = time.monotonic(), introduce(data, laser)
     show_recommendations([], new.similar, f"A film that nobody has rated: {NEW['title']}. Its text is enough; most like it are")

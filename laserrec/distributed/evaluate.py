@@ -71,7 +71,7 @@ def evaluate_on_cluster(
     found = pl.concat([pl.read_parquet(part) for part in parts]).sort("case")
     ranks = {protocol: found[f"rank_{protocol}"].to_numpy() for protocol in PROTOCOLS}
     measures = ListMeasures.of(dataset)
-    lists = {protocol: measures.measure(found[f"list_{protocol}"].to_numpy(), cases.targets) for protocol in PROTOCOLS}
+    lists = {protocol: measures.measure(found[f"list_{protocol}"].to_numpy(), cases.targets, LIST_LENGTH) for protocol in PROTOCOLS}
     about = {"model": "Laser", "dataset": dataset.name, "fingerprint": dataset.fingerprint, "split": split}
     evaluation = Evaluation(cases.users, cases.targets, cases.histories.lengths, ranks, lists, about)
     evaluation.save(run.ranks(split), dataset.user_ids, dataset.item_ids)

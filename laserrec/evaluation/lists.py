@@ -30,14 +30,14 @@ class ListMeasures:
     Attributes:
         counts: training events of each item, int64 [N].
         novelty: −log₂ of the share of users who have the item in training, float64 [N]; an item without users counts as one with one.
-        everybody: (N + 1 − r) / N for an item of popularity rank r, 0 for one without events, float64 [N]. Equally popular items share a
-            rank, and the next ones have the following.
+        popular_place: (N + 1 − r) / N for an item of popularity rank r, 0 for one without events, float64 [N]. Equally popular items share
+            a rank, and the next ones have the following.
         texts: TF-IDF vectors of the items' attributes at length 1, sparse float64 [N, V].
     """
 
     counts: NDArray[np.int64]
     novelty: NDArray[np.float64]
-    everybody: NDArray[np.float64]
+    popular_place: NDArray[np.float64]
     texts: Tensor
 
     @classmethod
@@ -50,21 +50,22 @@ class ListMeasures:
         users = np.bincount(np.unique(owners * total + histories.values) % total, minlength=total)
         novelty = -np.log2(np.maximum(users, 1) / max(int((histories.lengths > 0).sum()), 1))
         _, ranks = np.unique(-counts, return_inverse=True)
-        everybody = np.where(counts > 0, (total - ranks) / total, 0.0)  # ranks here start at 0
+        popular_place = np.where(counts > 0, (total - ranks) / total, 0.0)  # ranks here start at 0
         texts = tf_idf([" ".join(item.values()) for item in data.attributes()])
-        return cls(counts, novelty, everybody, texts.double())
+        return cls(counts, novelty, popular_place, texts.double())
 
-    def measure(self, lists: NDArray[np.int64], targets: NDArray[np.int64]) -> dict[str, float]:
+    def measure(self, lists: NDArray[np.int64], targets: NDArray[np.int64], k: int) -> dict[str, float]:
         """Measure recommended lists.
 
         Args:
-            lists: item indices, best first, int64 [R, K]; -1 for places left empty, which come last.
+            lists: item indices, best first, int64 [R, K or fewer]; -1 for places left empty, which come last.
             targets: the item that came next, int64 [R].
+            k: K, how many were asked for; a smaller catalogue has fewer.
 
         Returns:
             coverage@K, ild@K (diversity), miuf@K (novelty), serendipity@K and arp@K (popularity); coverage alone where every list is empty.
         """
-        places, k, total = lists >= 0, lists.shape[1], len(self.counts)
+        places, total = lists >= 0, len(self.counts)
         found = {f"coverage@{k}": len(np.unique(lists[places])) / total}
         some = places.any(1)
         if not some.any():
@@ -75,7 +76,7 @@ class ListMeasures:
             """Return the mean over users of a value's mean over each one's list."""
             return float((np.where(places, values, 0.0).sum(1) / places.sum(1)).mean())
 
-        surprise = np.maximum((total - np.arange(k)) / total - self.everybody[lists], 0.0) * (lists == targets[:, None])
+        surprise = np.maximum((total - np.arange(lists.shape[1])) / total - self.popular_place[lists], 0.0) * (lists == targets[:, None])
         return found | {
             f"ild@{k}": float(np.concatenate([self._diversity(part) for part in _parts(lists)]).mean()),
             f"miuf@{k}": mean(self.novelty[lists]),

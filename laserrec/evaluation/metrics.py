@@ -210,7 +210,8 @@ def evaluate(
         count = rows_at_once(scores.shape[1], at_once)
     measured: dict[Protocol, dict[str, float]] = {}
     if measures is not None:
-        measured = {protocol: measures.measure(torch.cat(rows).numpy(), cases.targets[order]) for protocol, rows in lists.items()}
+        for protocol, parts in lists.items():
+            measured[protocol] = measures.measure(torch.cat(parts).numpy(), cases.targets[order], list_length)
     return Evaluation(cases.users, cases.targets, cases.histories.lengths, ranks, measured, about or {})
 
 

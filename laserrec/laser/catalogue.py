@@ -96,8 +96,8 @@ class Catalogue:
     def tables(self) -> dict[str, Tensor]:
         """Return what a model folder holds of the items beside the trained weights, by the names that training gives these tensors."""
         found = {"item_states": self.states.table}
-        if self.neighbours is not None:
-            found |= {"neighbours.items": self.neighbours.items, "neighbours.weights": self.neighbours.weights}
+        if (near := self.living_neighbours) is not None:
+            found |= dict(zip(("neighbours.items", "neighbours.weights"), near.table(), strict=True))
         if self.lexical is not None:
             found["lexical.idf"] = self.lexical.idf
         return found if self.bonus is None else found | {"scorer.cold_start_bonus": self.bonus}

@@ -31,7 +31,7 @@ from laserrec.laser.model import LaserModel
 from laserrec.laser.scoring import ScoreTerms
 from laserrec.layers.histories import recent
 from laserrec.layers.living_neighbours import LivingNeighbours
-from laserrec.layers.neighbours import Neighbours
+from laserrec.layers.neighbours import Neighbours, found_at_once
 from laserrec.layers.rows import Rows
 from laserrec.llm.backbone import Backbone
 from laserrec.sequential.base import SequentialRecommender
@@ -427,10 +427,11 @@ class LaserSystem:
         """Return whose nearest warm items are found anew after a change of `rows`, int64 [n]: theirs, and those for whom one may count."""
         view = self.collaborative
         warm, cold = rows[view.scored[rows]], (~view.scored).nonzero()[:, 0]
-        if not len(warm) or len(view.nearest_warm) != len(cold):
-            return None if len(warm) else rows
+        if not len(warm) or not len(cold) or len(view.nearest_warm) != len(cold):
+            return None if len(warm) and len(cold) else rows
         farthest = (standard[cold] * standard[view.nearest_warm[:, -1]]).sum(1)
-        may_enter = cosines(rows)[view.scored[rows]][:, cold].amax(0) >= farthest - ROUNDED
+        nearest = torch.stack([cosines(part)[:, cold].amax(0) for part in warm.split(found_at_once(len(standard)))]).amax(0)
+        may_enter = nearest >= farthest - ROUNDED
         touched = cold[may_enter | torch.isin(view.nearest_warm, warm).any(1)]
         return torch.cat([rows, touched[~torch.isin(touched, rows)]])
 

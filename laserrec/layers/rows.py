@@ -46,7 +46,7 @@ class Column:
         return Column(self._memory, self._filled, end)
 
     def with_room(self, more: int = 0) -> Column:
-        """Return a copy in a memory of its own, which has room for `more` entries and a share beyond."""
+        """Return a copy in a separate memory, which has room for `more` entries and a share beyond."""
         count = len(self)
         memory = self._memory.new_empty(count + more + int(SPARE * count), *self._memory.shape[1:])
         memory[:count] = self.seen

@@ -1,8 +1,8 @@
 """How near texts are by the words that they share: cosines of TF-IDF vectors, rare words counting more.
 
 A word is two or more letters, digits or underscores in lower case; a text's vector has (1 + ln times) · (1 + ln (1 + N) / (1 + texts))
-for each of its words, at length 1. That is scikit-learn's `TfidfVectorizer(sublinear_tf=True)`, computed by Polars, which every
-installation has.
+for each of its words, at length 1. That is scikit-learn's `TfidfVectorizer(sublinear_tf=True)`, but that combining marks belong to
+words, computed by Polars, which every installation has.
 
 Dimensions: N catalogue, V words.
 """

@@ -105,7 +105,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Newcomer:
-    """What becomes of an item that nobody has taken.
+    """What becomes of an item without interactions.
 
     Attributes:
         similar: the items nearest to it.

@@ -22,8 +22,8 @@ from laserrec.runs.batch import check_known, histories_of
 from laserrec.system.atomic import aside
 from laserrec.system.progress import Progress
 
-OWN = ("id", "title", "x", "y", "vector")
-"""Columns of items beside their attributes; an attribute of such a name becomes `item_…`."""
+OWN = ("id", "x", "y", "vector")
+"""Columns of items beside title and attributes; an attribute of such a name becomes `item_…`."""
 
 
 def item_frame(laser: Laser) -> pl.DataFrame:
@@ -35,9 +35,14 @@ def item_frame(laser: Laser) -> pl.DataFrame:
     Returns:
         id, title (the id where there is none), the other attributes, x and y as in `Laser.item_map`, and vector, float32 [H] at length 1;
         a row an item, in the order of `item_ids`.
+
+    Raises:
+        DataError: two attributes would get the same column.
     """
     catalogue, places = laser.catalogue, laser.item_map(len(laser.item_ids)).places
     names = dict.fromkeys(name for item in catalogue for name in item if name not in ("item_id", "title"))
+    if lost := [name for name in names if name in OWN and f"item_{name}" in names]:
+        raise DataError(f"The attributes {lost[0]!r} and 'item_{lost[0]}' would be one column. Rename one of them.")
     attributes = {f"item_{name}" if name in OWN else name: [item.get(name) for item in catalogue] for name in names}
     return pl.DataFrame(
         {
@@ -93,12 +98,15 @@ def export_vectors(laser: Laser, data: Dataset | None, folder: Path, progress: P
 
     Raises:
         UnknownIdError: somebody has an item that the model does not know.
-        DataError: the disk refuses.
+        DataError: the disk refuses, or two attributes would get the same column.
     """
     items, users = folder / "items.parquet", folder / "users.parquet"
+    if data is not None:
+        check_known(laser, data)  # before anything is replaced
+    table = item_frame(laser)
     try:
         with aside(items) as partial:
-            write_parquet(item_frame(laser), partial)
+            write_parquet(table, partial)
         if data is None:
             return [items]
         with aside(users) as partial:
@@ -106,7 +114,8 @@ def export_vectors(laser: Laser, data: Dataset | None, folder: Path, progress: P
             parts.mkdir()
             for number, frame in enumerate(user_frames(laser, data, progress)):
                 write_parquet(frame, parts / f"{number:09}.parquet")
-            pl.scan_parquet(parts / "*.parquet").sink_parquet(partial)  # streamed: no more than some parts are in memory
+            # Streamed: no more than some parts are in memory. The folder's name may look like a pattern.
+            pl.scan_parquet(sorted(parts.iterdir()), glob=False).sink_parquet(partial)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise DataError(f"Cannot write {folder}: {error}. Make room on the disk, or choose another folder.") from error
     return [items, users]

@@ -135,9 +135,10 @@ class Service:
 
     async def _follow(self) -> None:
         """Follow what any replica changed: items and keys."""
-        await self.items.follow()
+        # Keys first: one that was withdrawn must not be good for as long as a model cannot follow.
         self.keys = {key.key_id: key for key in await self.core.in_store(self.core.store.access_keys)}
         self.locked = self.locked or bool(self.keys)
+        await self.items.follow()
 
     async def _count(self) -> None:
         """Count how popular items are."""
@@ -152,7 +153,7 @@ class Service:
             try:
                 self._trained_on = await asyncio.to_thread(training_popularity, self.core.models.all[0].source)
             except LaserrecError as error:  # the model answers as well without
-                LOG.info("no item counts as popular before the first event: %s", error)
+                LOG.warning("no item counts as popular before the first event: %s", error)
                 self._trained_on = {}
         return counts or self._trained_on or {}
 

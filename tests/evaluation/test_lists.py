@@ -34,7 +34,7 @@ def test_three_users_by_hand() -> None:
     # A has four events of three users, B and C one each, D none.
     measures = ListMeasures.of(shop(TITLES, [[0, 1], [0, 0], [0, 2]]))
     # C D, D alone, B A; the targets are D, D and A.
-    found = measures.measure(np.array([[2, 3], [3, -1], [1, 0]]), np.array([3, 3, 0]))
+    found = measures.measure(np.array([[2, 3], [3, -1], [1, 0]]), np.array([3, 3, 0]), 2)
     assert found["coverage@2"] == 1
     assert found["arp@2"] == pytest.approx(((1 + 0) / 2 + 0 / 1 + (1 + 4) / 2) / 3)
     # Everybody has A, which is no news; one of three has B or C, and D counts as much.
@@ -49,8 +49,9 @@ def test_three_users_by_hand() -> None:
 def test_empty_lists_are_no_users() -> None:
     measures = ListMeasures.of(shop(TITLES, [[0, 1], [0, 0], [0, 2]]))
     one, both = np.array([[2, 3]]), np.array([[-1, -1], [2, 3]])
-    assert measures.measure(both, np.array([0, 3])) == measures.measure(one, np.array([3]))
-    assert measures.measure(both[:1], np.array([0])) == {"coverage@2": 0}
+    assert measures.measure(both, np.array([0, 3]), 2) == measures.measure(one, np.array([3]), 2)
+    assert measures.measure(both[:1], np.array([0]), 2) == {"coverage@2": 0}
+    assert measures.measure(both[:1], np.array([0]), 10) == {"coverage@10": 0}  # asked for more than the catalogue has
 
 
 @st.composite
@@ -68,7 +69,9 @@ def cases(draw: st.DrawFn) -> tuple[list[str], list[list[int]], list[list[int]],
 def test_equal_to_loops(drawn: tuple[list[str], list[list[int]], list[list[int]], list[int]]) -> None:
     titles, training, lists, targets = drawn
     total, k = len(titles), max(1, *map(len, lists))
-    found = ListMeasures.of(shop(titles, training)).measure(np.array([[*row, *[-1] * (k - len(row))] for row in lists]), np.array(targets))
+    found = ListMeasures.of(shop(titles, training)).measure(
+        np.array([[*row, *[-1] * (k - len(row))] for row in lists]), np.array(targets), k
+    )
     vectors = TfidfVectorizer(sublinear_tf=True).fit([*titles, "some word"])
     if any(title for title in titles):
         vectors = TfidfVectorizer(sublinear_tf=True).fit(titles)

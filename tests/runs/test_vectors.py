@@ -10,7 +10,7 @@ import pytest
 from small_shop import after
 
 from laserrec import Dataset, Laser
-from laserrec.errors import DataError
+from laserrec.errors import DataError, UnknownIdError
 from laserrec.runs.vectors import export_vectors, item_frame, user_frames
 
 
@@ -53,6 +53,9 @@ def test_an_attribute_with_the_name_of_a_column(laser: Laser) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Laser, "catalogue", property(lambda _: shown))
         assert item_frame(laser)["item_x"].unique().to_list() == ["left"]
+        shown[0]["item_x"] = "right"
+        with pytest.raises(DataError, match="'x' and 'item_x' would be one column"):
+            item_frame(laser)
 
 
 def test_items_alone_and_a_place_that_is_a_file(trained: Laser, data: Dataset, tmp_path: Path) -> None:
@@ -60,3 +63,16 @@ def test_items_alone_and_a_place_that_is_a_file(trained: Laser, data: Dataset, t
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="Cannot write"):
         export_vectors(trained, data, tmp_path / "file")
+
+
+def test_a_folder_whose_name_looks_like_a_pattern(trained: Laser, data: Dataset, tmp_path: Path) -> None:
+    export_vectors(trained, data, tmp_path / "we[1]rd*")
+    assert len(pl.read_parquet((tmp_path / "we[1]rd*" / "users.parquet").read_bytes())) == len(data.user_ids)
+
+
+def test_users_with_unknown_items_leave_the_folder_as_it_was(laser: Laser, data: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "items.parquet").write_text("earlier")
+    laser.remove_items([data.item_ids[0]])
+    with pytest.raises(UnknownIdError):
+        export_vectors(laser, data, tmp_path)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["earlier"]
