@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from laserrec.recommender import Laser
     from laserrec.runs.folder import RunFolder
 
-OTHERS_TAKE = "some five minutes on two cores"
+OTHERS_TAKE = "some four minutes on two cores"
 """How long the comparison takes (docs/log.md), as shown to the user."""
 
 
