@@ -315,7 +315,8 @@ class LaserSystem:
 
     def with_items(self, items: Mapping[str, Attributes]) -> LaserSystem:
         """Add items, given by id: they are embedded, stand behind the others, and become neighbours of those that they are near to."""
-        old, attributes, rows = self.catalogue, list(items.values()), torch.arange(len(self.catalogue), len(self.catalogue) + len(items))
+        old, attributes = self.expecting_changes().catalogue, list(items.values())
+        rows = torch.arange(len(old), len(old) + len(items))
         grown = replace(
             old,
             texts=old.texts.extended(attributes),
@@ -329,7 +330,7 @@ class LaserSystem:
 
     def with_changes(self, items: Mapping[str, Attributes]) -> LaserSystem:
         """Replace the attributes of known items, given by id; those whose texts change are embedded again."""
-        old = self.catalogue
+        old = self.expecting_changes().catalogue
         places = [old.find(item_id) for item_id in items]
         order = torch.arange(len(old))
         order[places] = torch.arange(len(old), len(old) + len(places))
@@ -391,9 +392,9 @@ class LaserSystem:
         if not len(rows):
             return self
         fresh, view, near = self.embed_items(rows), catalogue.collaborative, catalogue.living_neighbours
-        before, count = self.expecting_changes().catalogue.standard, len(catalogue)
-        assert before is not None, "a system that expects changes has them"
-        standard = before.with_rows(rows, self._standard_directions(fresh), count)
+        count = len(catalogue)
+        assert catalogue.standard is not None, "a catalogue that changes has them"
+        standard = catalogue.standard.with_rows(rows, self._standard_directions(fresh), count)
         directions = self.direct(fresh)
         cosines = self._cosines(catalogue.states, standard, rows)
         return self._over(
