@@ -175,11 +175,12 @@ class CollaborativeConfig(_Section):
     hold_out: int = Field(1, ge=0)
     """Training positions at each history's end that it is not trained on, so that Laser learns how far to trust it (stacking)."""
     refits: tuple[ItemsFrom, ...] = ("id", "both", "both", "both", "both")
-    """Once Laser is trained, train one of each on all positions, and fuse the mean score of all, or of a kind, that validates best."""
+    """Once Laser is trained, train one of each on all positions, and fuse the mean score of all, or of a kind, that validates best.
+    With `[]`, or with `hold_out = 0`, the recommender that Laser reads with is fused alone, without neighbours and EASE."""
     neighbours: bool = True
-    """Blend neighbours, items that were taken together, into what is fused then; how much is fitted on validation."""
+    """Blend neighbours, items that were taken together, into the score of the refits; how much is fitted on validation."""
     ease: bool = True
-    """Blend EASE, each item predicted from the others that a user took, into it likewise."""
+    """Blend EASE, each item predicted from the others that a user took, into the score of the refits likewise."""
 
     @property
     def name(self) -> str:
@@ -397,7 +398,8 @@ SHOWN_PROBLEMS = 10
 
 def _explain(error: ValidationError) -> str:
     return "; ".join(
-        f"{'.'.join(map(str, problem['loc'])) or 'settings'}: {problem['msg']} (received {shown(problem['input'])})"
+        f"{'.'.join(map(str, problem['loc'])) or 'settings'}: {problem['msg'].replace('valid tuple', 'list in brackets')} "
+        f"(received {shown(problem['input'])})"
         for problem in error.errors()[:SHOWN_PROBLEMS]
     )
 

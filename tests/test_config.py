@@ -133,6 +133,7 @@ def test_runtime_settings_that_are_not_given_are_those_that_a_run_was_begun_with
         ('[prompt]\nline = "{title}"', r"must hold \{text\}; received '\{title\}'"),
         ('[prompt]\nline = "{number} {text}"', r"\{number\} only with prompt.order = 'prefix_first'"),
         ("[stage1]\nlearning_rate = inf", r"stage1\.learning_rate"),
+        ('[collaborative]\nrefits = "id"', r"collaborative\.refits: .*list in brackets \(received 'id'\)"),
         ("[score]\ntrust = nan", r"score\.trust"),
         ('preset = "big"', "'big'; allowed are 'default' and 'paper'"),
         ("preset = [1]", r"\[1\]; allowed are 'default' and 'paper'"),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from laserrec.runs.folder import Result
 
 COLUMNS = {"R@10": "recall@10", "N@10": "ndcg@10", "R@50": "recall@50", "N@50": "ndcg@50", "MRR": "mrr"}
-PROTOCOL_TITLES = {"full": "seen items ranked too", "filter_seen": "seen items excluded"}
+PROTOCOL_TITLES = {"full": "seen items ranked too", "filter_seen": "seen items left out"}
 SHOWN_HISTORY = 8
 BAR = 20
 """Characters of the longest bar."""

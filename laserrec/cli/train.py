@@ -42,7 +42,7 @@ def train(
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of weights, order and dropout. [0]")] = None,
     seeds: Annotated[
-        int | None, typer.Option(min=2, help="Train this many runs, of seeds that follow each other, below the folder.")
+        int | None, typer.Option(min=2, help="Train this many runs, from --seed on, in seed-0, seed-1, … below the folder.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder, with its settings if none are given.")] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Predict memory, disk and time, print that, and stop.")] = False,

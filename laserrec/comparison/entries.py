@@ -135,11 +135,14 @@ def _grouped(read: Sequence[_Read]) -> list[list[_Read]]:
 
 def _entry(group: Sequence[_Read], names: Counter[str]) -> Entry:
     model = str(group[0].evaluation.about["model"])
-    name = model if names[model] == 1 else f"{model} ({', '.join(str(one.path) for one in group)})"
+    paths = [one.path for one in group]
+    # All seeds of a folder are named by it: rows of five paths are too wide to read.
+    places = [paths[0].parent] if len(paths) > 1 and set(seed_runs(paths[0].parent)) == set(paths) else paths
+    name = model if names[model] == 1 else f"{model} ({', '.join(map(str, places))})"
     peaks = [one.peak_memory for one in group if one.peak_memory]
     return Entry(
         name,
-        [one.path for one in group],
+        paths,
         [one.evaluation for one in group],
         float(np.mean([one.seconds for one in group])),
         group[0].parameters,

@@ -98,9 +98,10 @@ def _escaped(text: str) -> str:
 
 
 FIGURES_NOTE = (
-    "Intervals are 95 % bootstrap intervals over users; p-values are those of the paired t-test and of Wilcoxon's signed-rank test, "
-    "Holm-corrected over the table; d is the mean difference over the deviation of the differences. Published rows are others' figures on "
-    "this split, not reproduced here."
+    "Intervals are 95 % bootstrap intervals over users, not corrected; p-values are those of the paired t-test and of Wilcoxon's "
+    "signed-rank test, Holm-corrected over the table; d is the mean difference over the deviation of the differences. A user's figures are "
+    "averaged over seeds before intervals and tests, which therefore leave out what a seed changes; ± is the deviation over seeds. "
+    "Published rows are others' figures on this split, not reproduced here."
 )
 MEMORY_NOTE = (
     "Peak memory is the most that the process had while the model was trained and evaluated, libraries and what earlier models of the same "

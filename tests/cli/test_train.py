@@ -61,7 +61,7 @@ def test_results_of_both_protocols_stand_apart(laserrec: Run) -> None:
     assert code == 0
     assert "run is finished already" in err
     assert out.count("Laser, test") == 4  # of each protocol, how targets rank and what the lists are like
-    assert out.index("seen items ranked too") < out.index("seen items excluded")
+    assert out.index("seen items ranked too") < out.index("seen items left out")
     assert "laserrec recommend run --user anna" in out
 
 

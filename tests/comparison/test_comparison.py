@@ -288,6 +288,17 @@ def test_a_folder_of_baselines_is_all_of_them(data: Dataset, tmp_path: Path) -> 
         read_entries([seeds[0]], "valid")
 
 
+def test_all_seeds_of_a_folder_are_named_by_it(data: Dataset, tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    for seed in (0, 1):
+        write_run(one / f"seed-{seed}", data, [1, 1, 1, 1], seed=seed)
+        write_run(other / f"seed-{seed}", data, [2, 2, 2, 2], seed=seed)
+    assert [entry.name for entry in read_entries([one, other], "test")] == [f"Laser ({one})", f"Laser ({other})"]
+    write_run(one / "seed-2", data, [1, 1, 1, 1], seed=2)
+    part = read_entries([one / "seed-0", one / "seed-1", other], "test")[0]
+    assert part.name == f"Laser ({one / 'seed-0'}, {one / 'seed-1'})"
+
+
 def test_a_folder_of_seeds_is_all_of_them(data: Dataset, tmp_path: Path) -> None:
     runs, baselines = tmp_path / "runs", tmp_path / "baselines"
     for seed in (0, 2, 10):
