@@ -25,13 +25,13 @@ _COMMON: dict[Role, tuple[str, ...]] = {
         "itemid", "item", "parentasin", "asin", "productid", "product", "sku", "articleid", "article", "movieid", "movie", "bookid",
         "book", "isbn", "trackid", "tracksid", "track", "songid", "artistid", "artistsid", "albumid", "albumsid", "gameid", "game",
         "courseid", "businessid", "venueid", "newsid", "hotelid", "recipeid", "animeid", "gtin", "ean", "iid", "productcode", "itemcode",
-        "artikel",
+        "artikel", "artikelnummer",
     ),
     "time": (
         "timestamp", "time", "datetime", "when", "date", "ts", "eventtime", "eventdate", "unixreviewtime", "createdat", "created",
         "occurredat", "purchasedat", "boughtat", "purchasedate", "purchasetime", "orderdate", "orderedat", "ordertime", "reviewtime",
         "visitedat", "eventtimestamp", "reviewtimestamp", "purchasetimestamp", "clicktime", "viewtime", "watchedat", "at", "day",
-        "timestampms", "tsms", "unixtime", "unixtimestamp", "epoch",
+        "timestampms", "tsms", "unixtime", "unixtimestamp", "epoch", "datum", "kaufdatum", "bestelldatum",
     ),
     "title": (
         "title", "name", "itemname", "itemtitle", "producttitle", "productname", "movietitle", "moviename", "booktitle", "bookname",
@@ -145,7 +145,7 @@ class LogColumns:
         rating = None if options.min_rating is None else guess("rating", columns)
         if options.min_rating is not None and rating is None:
             raise DataError(
-                f"{table}: cannot tell which column is the rating ; it has {listed(columns)}. "
+                f"{table}: cannot tell which column is the rating; it has {listed(columns)}. "
                 "Leave the lowest rating out, or name the column 'rating'.",
                 parameters=["min_rating"],
             )
