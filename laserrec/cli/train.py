@@ -75,11 +75,14 @@ class _Cluster:
     device: str | None
 
     def settings(self, wished: LaserConfig, earlier: RunFolder | None) -> LaserConfig:
-        """Return the settings of a run that these workers train: with its own shards, else as many as give each the same share."""
+        """Return the settings of a run that these workers train: with its own shards; a new run gets as many as give each the same share.
+
+        A run that goes on keeps its number, even 1: another number would also change which noise dropout draws.
+        """
         from laserrec.distributed.train import shards_for
 
         runtime = wished.runtime.over(earlier.config.runtime) if earlier else wished.runtime
-        shards = runtime.shards if runtime.shards > 1 else shards_for(self.workers)
+        shards = runtime.shards if earlier or runtime.shards > 1 else shards_for(self.workers)
         return wished.model_copy(update={"runtime": runtime.model_copy(update={"shards": shards})})
 
     def train(self, run: RunFolder, data: Path, console: Console) -> None:
@@ -91,7 +94,7 @@ class _Cluster:
 
         workers = min(self.workers, run.config.runtime.shards)
         if workers < self.workers:
-            say(f"Trains with {workers} workers, one for each shard of a batch (runtime.shards).")
+            say(f"Trains with {workers} worker{'s' * (workers > 1)}, one for each shard of a batch (runtime.shards).")
         train_on_cluster(run, data, self.address, workers, self.device, say)
 
 

@@ -42,3 +42,5 @@ def test_the_shards_of_a_run_are_kept_and_given_by_workers(laserrec: Run) -> Non
     begun = RunFolder.open(Path("run"))
     begun.config = begun.config.override(["runtime.shards=6"])
     assert two.settings(plain, begun).runtime.shards == 6
+    begun.config = begun.config.override(["runtime.shards=1"])  # begun without a cluster: every resume goes on with the same noise
+    assert two.settings(plain, begun).runtime.shards == 1
