@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from laserrec.distributed.cluster import connected
+from laserrec.distributed.cluster import connected, most_cores
 from laserrec.distributed.train import REFUSED, _work, shards_for
 from laserrec.errors import CheckpointError, ConfigError, MissingExtraError
 from laserrec.system.files import read_json
@@ -47,6 +47,22 @@ def test_an_address_without_a_cluster(address: str) -> None:
     pytest.importorskip("ray", reason="the extra ray is not installed")
     with pytest.raises(ConfigError, match=f"Found no Ray cluster at '{address}' .* Start Ray there"), connected(address):
         pass
+
+
+@pytest.mark.parametrize(
+    ("nodes", "workers", "gpu", "cores"),
+    [
+        ([(64, 0), (4, 2)], 2, True, 2),  # both beside the two GPUs
+        ([(64, 0), (4, 2)], 2, False, 32),
+        ([(64, 0), (4, 2)], 3, True, 0),
+        ([(8, 1), (6, 1)], 2, True, 6),
+        ([(0, 0), (4, 0), (4, 0)], 3, False, 2),
+        ([(1, 4)], 2, True, 0),  # GPUs without cores
+        ([], 1, False, 0),
+    ],
+)
+def test_a_worker_has_its_cores_and_its_gpu_on_one_machine(nodes: list[tuple[int, int]], workers: int, gpu: bool, cores: int) -> None:
+    assert most_cores(nodes, workers, gpu=gpu) == cores
 
 
 def test_an_error_that_would_come_again_is_left_for_the_driver(tmp_path: Path) -> None:

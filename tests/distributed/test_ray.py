@@ -252,9 +252,9 @@ def test_every_case_gets_the_rank_that_one_process_finds(shop: Shop, run: RunFol
 def test_a_worker_gets_what_its_share_of_the_cluster_is(shop: Shop) -> None:
     with connected(shop.address):
         assert share_of(2, None) == Worker(cpus=1, gpu=False)
-        with pytest.raises(ConfigError, match="3 workers need a core each; the cluster has 2 cores and 0 GPUs"):
+        with pytest.raises(ConfigError, match="3 workers need a core each; the cluster has 2 cores and 0 GPUs on 2 machines"):
             share_of(3, None)
-        with pytest.raises(ConfigError, match="1 workers need a core and a GPU each"):
+        with pytest.raises(ConfigError, match="1 worker needs a core and a GPU of the same machine each"):
             share_of(1, "cuda")
         with pytest.raises(ConfigError, match="Received the device 'mps'"):
             share_of(1, "mps")
