@@ -29,13 +29,14 @@ from laserrec.data.dataset import Dataset
 from laserrec.distributed.cluster import Worker, connected, share_of
 from laserrec.distributed.evaluate import evaluate_on_cluster
 from laserrec.distributed.parts import PartMaker, make_parts
-from laserrec.distributed.train import shards_for
+from laserrec.distributed.train import shards_for, train_on_cluster
 from laserrec.distributed.users import Request, _Recommending, recommend_on_cluster
 from laserrec.errors import AssetError, CheckpointError, ConfigError, LaserrecError, UnknownIdError
 from laserrec.evaluation.metrics import PROTOCOLS, Evaluation
 from laserrec.recommender import Laser
 from laserrec.runs.batch import recommend_users
 from laserrec.runs.folder import RunFolder, train_run
+from laserrec.system.files import alone as alone_with
 from laserrec.system.files import read_tensors
 
 pytest.importorskip("ray", reason="the extra ray is not installed")
@@ -160,6 +161,15 @@ def test_nothing_is_left_to_do_or_to_clear_away(run: RunFolder) -> None:
     assert run.config.runtime.shards == shards_for(2) == 4
     assert not (run.path / "ray").exists()
     assert {path.name for path in run.path.iterdir() if path.is_dir()} == {*FITS, "model"}
+
+
+def test_a_second_command_leaves_the_run_to_the_first(shop: Shop, run: RunFolder) -> None:
+    others = run.path / "ray" / "1"
+    others.mkdir(parents=True)
+    with alone_with(run.path), pytest.raises(CheckpointError, match="being trained by another process"):
+        train_on_cluster(run, shop.folder / "data" / "shop", shop.address, 1, None, print)
+    others.rmdir()  # still there
+    others.parent.rmdir()
 
 
 @pytest.mark.parametrize("fit", FITS)
