@@ -38,13 +38,14 @@ def connected(address: str) -> Iterator[None]:
             machine alone, which ends with the connection.
 
     Raises:
-        ConfigError: there is no such cluster.
+        ConfigError: there is no such cluster, or it wants a token that this process lacks.
         MissingExtraError: Ray is not installed.
     """
     # Nothing is sent to Ray's makers unless the user has switched that on.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
+        from ray.exceptions import AuthenticationError
     except ImportError as error:
         raise MissingExtraError("ray", "ray", "Working on a cluster") from error
     local = {"include_dashboard": False} if address == "local" else {}
@@ -54,10 +55,10 @@ def connected(address: str) -> Iterator[None]:
             socket.create_connection((host, int(port)), timeout=PATIENCE).close()
         # What a worker has to say comes through files of the run; Ray's own processes would say more than a user wants to know.
         ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **local)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, AuthenticationError) as error:
         raise ConfigError(
             f"Found no Ray cluster at {address!r} ({type(error).__name__}). Start Ray there, give the address of another cluster's "
-            "head, or `local` for this machine alone.",
+            "head, or `local` for this machine alone. A cluster with a token needs RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH here, too.",
             parameters=["ray"],
         ) from error
     try:
