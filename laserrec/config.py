@@ -231,7 +231,7 @@ class FitConfig(_Section):
 
 
 class RuntimeConfig(_Section):
-    """How this machine computes a run; the run stays the same, but for the last digits where `ROUNDING` names a setting."""
+    """How this machine computes a run; the run stays the same, but for what the settings in `ROUNDING` change."""
 
     text_memory: float | None = Field(None, gt=0, le=2.0**30)
     """Memory of the device for encoded texts, in GiB; half of what is free when unset. What does not fit stays on disk until it is read."""
@@ -242,7 +242,7 @@ class RuntimeConfig(_Section):
     checkpoint_seconds: float = Field(60.0, ge=0)
     """Seconds between checkpoints inside an epoch; 0 writes one at every step."""
     shards: int = Field(1, ge=1)
-    """Parts that a batch is cut into, each with separate noise. Workers share them, so results do not depend on the number of workers."""
+    """Parts that a batch is cut into, each with separate noise. Workers share them, so results depend on this number and not on theirs."""
     compiled: bool = False
     """Compile the elementwise arithmetic where a C++ compiler is at hand; worth some seconds before long runs with prefix_first."""
 
@@ -253,7 +253,7 @@ class RuntimeConfig(_Section):
 
 
 ROUNDING = ("sequential_micro_batch", "laser_micro_batch", "shards", "compiled")
-"""Runtime settings that change the order of sums or the noise of dropout, and so the last digits of results."""
+"""Runtime settings that change the last digits of sums; all but `compiled` also change which noise dropout draws, as another seed does."""
 
 
 class LaserConfig(_Section):

@@ -70,7 +70,7 @@ def recommend(
 ) -> None:
     """Recommend items by title after a user's history, item ids, or plain texts; or to every user, into a file."""
     _check(user, items, texts, all_users, data, out, include_seen, explain, as_json)
-    _check_cluster(ray, workers, out, skip_unknown)
+    _check_cluster(run, ray, workers, out, skip_unknown)
     from laserrec.cli.show import show_explanations, show_recommendations
     from laserrec.cli.support import print_json, progress_console
 
@@ -134,12 +134,14 @@ def _check(
         raise UsageError("--all-users writes to --out; for JSON give that a name that ends in .jsonl, and leave --json out.")
 
 
-def _check_cluster(ray: str | None, workers: int, out: Path | None, skip_unknown: bool) -> None:
+def _check_cluster(run: str, ray: str | None, workers: int, out: Path | None, skip_unknown: bool) -> None:
     check_workers(ray, workers)
     if ray is not None and out is None:
         raise UsageError("--ray is for --all-users; leave it out for one history.")
     if ray is not None and out is not None and out.suffix:
         raise UsageError(f"with --ray, --out is a folder of Parquet files; received {out}, whose name ends like a file's.")
+    if ray is not None and run.startswith("hf:"):
+        raise UsageError(f"--ray needs a folder that all machines share; download {run[3:]} into one first and give that folder.")
     if ray is not None and skip_unknown:
         raise UsageError("--skip-unknown does not go with --ray; take unknown ids out of --only and --without.")
 

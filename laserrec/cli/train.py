@@ -58,8 +58,8 @@ def train(
     _check(config, preset, plan, resume)
     _check_cluster(ray, workers, plan, tensorboard)
     # On a cluster every worker chooses for itself.
-    own, cluster = choose(device if ray is None else "cpu"), None if ray is None else _Cluster(ray, workers, device)
-    wish = _Wish(data, _settings(config, preset, assignments or [], seed), resume, plan, tensorboard, as_json, own, cluster)
+    own, cluster = choose(device if ray is None else "cpu"), None if ray is None else _Cluster(ray, workers)
+    wish = _Wish(data, _settings(config, preset, assignments or [], seed), resume, plan, tensorboard, as_json, device, own, cluster)
     if seeds is None:
         _train(out, wish)
     else:
@@ -72,17 +72,19 @@ class _Cluster:
 
     address: str
     workers: int
-    device: str | None
 
     def settings(self, wished: LaserConfig, earlier: RunFolder | None) -> LaserConfig:
-        """Return the settings of a run that these workers train: with its own shards, else as many as give each the same share."""
+        """Return the settings of a run that these workers train: with its own shards; a new run gets as many as give each the same share.
+
+        A run that goes on keeps its number, even 1: another number would also change which noise dropout draws.
+        """
         from laserrec.distributed.train import shards_for
 
         runtime = wished.runtime.over(earlier.config.runtime) if earlier else wished.runtime
-        shards = runtime.shards if runtime.shards > 1 else shards_for(self.workers)
+        shards = runtime.shards if earlier or runtime.shards > 1 else shards_for(self.workers)
         return wished.model_copy(update={"runtime": runtime.model_copy(update={"shards": shards})})
 
-    def train(self, run: RunFolder, data: Path, console: Console) -> None:
+    def train(self, run: RunFolder, data: Path, device: str | None, console: Console) -> None:
         """Train what is left of a run."""
         from laserrec.distributed.train import train_on_cluster
 
@@ -91,8 +93,8 @@ class _Cluster:
 
         workers = min(self.workers, run.config.runtime.shards)
         if workers < self.workers:
-            say(f"Trains with {workers} workers, one for each shard of a batch (runtime.shards).")
-        train_on_cluster(run, data, self.address, workers, self.device, say)
+            say(f"Trains with {workers} worker{'s' * (workers > 1)}, one for each shard of a batch (runtime.shards).")
+        train_on_cluster(run, data, self.address, workers, device, say)
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ class _Wish:
     plan: bool
     tensorboard: bool
     as_json: bool
+    asked_device: str | None
     device: torch.device
     cluster: _Cluster | None
 
@@ -175,9 +178,9 @@ def _train(out: Path, wish: _Wish, *, shown: bool = True) -> None:
     else:
         if planned is None:
             _announce(console, dataset, settings)
-        for change in run.rounded_otherwise(wish.device):
+        for change in run.rounded_otherwise(None if wish.cluster else wish.device):
             console.print(f"Goes on with {change}: the last digits may differ.", highlight=False, markup=False)
-        with resumable(_continuation(out, wish.cluster)):
+        with resumable(_continuation(out, wish)):
             run = _finish(run, dataset, place, wish, console)
     if shown:
         _show(run, dataset, wish.as_json)
@@ -191,18 +194,19 @@ def _finish(run: RunFolder, dataset: Dataset, place: Path, wish: _Wish, console:
         with run.work(wish.device) as clock:
             train_run(run, dataset, [clock, *_observers(run, console, wish.tensorboard)], wish.device)
     else:
-        wish.cluster.train(run, place, console)
+        wish.cluster.train(run, place, wish.asked_device, console)
         run = RunFolder.open(run.path)  # the workers have noted what it took
     run.finish()
     return run
 
 
-def _continuation(out: Path, cluster: _Cluster | None) -> str:
+def _continuation(out: Path, wish: _Wish) -> str:
     """Return the command that continues what was begun: the one given, if it trains several seeds."""
     words = sys.argv[1:]
     if not any(word == "--seeds" or word.startswith("--seeds=") for word in words):
-        where = "" if cluster is None else f" --ray {shlex.quote(cluster.address)} --workers {cluster.workers}"
-        return f"laserrec train --out {shlex.quote(str(out))} --resume{where}"
+        device = [] if wish.asked_device is None else ["--device", wish.asked_device]
+        cluster = [] if wish.cluster is None else ["--ray", wish.cluster.address, "--workers", str(wish.cluster.workers)]
+        return shlex.join(["laserrec", "train", "--out", str(out), "--resume", *device, *cluster])
     return shlex.join(["laserrec", *words, *([] if "--resume" in words else ["--resume"])])
 
 

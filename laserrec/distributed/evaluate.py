@@ -1,8 +1,7 @@
 """A run's model evaluated by the workers of a Ray cluster, each on parts of the cases (`distributed.parts`).
 
-A score's last digit depends on what is computed together with it, so parts are cut where `evaluation.metrics.evaluate` cuts its batches:
-it scores the shortest history alone, which tells it how many fit, and then that many at a time. A part is batches of these, behind
-one more case that is scored alone and, but for the first part, counted by another.
+A score's last digit depends on the batch, so parts end where `evaluate` ends its batches. `evaluate` scores its first case alone to learn
+the catalogue's size; each part therefore starts with one extra case, which is dropped.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from laserrec.data.dataset import Dataset, EvaluatedSplit
 from laserrec.data.files import write_parquet
 from laserrec.distributed.parts import make_parts
 from laserrec.distributed.users import contents
-from laserrec.errors import CheckpointError, DataError
+from laserrec.errors import DataError
 from laserrec.evaluation.lists import ListMeasures
 from laserrec.evaluation.metrics import PROTOCOLS, Evaluation, evaluate
 from laserrec.evaluation.ranking import best, exclude, rows_at_once
@@ -62,12 +61,8 @@ def evaluate_on_cluster(
     out, build = run.path / f"ranks-{split}.parts", partial(_Evaluating, model, data.resolve(), split)
     batch, rest = rows_at_once(len(dataset.item_ids)), max(len(cases) - 1, 1)
     size = batch * max(1, CASES_AT_ONCE // batch)
-    ask = partial(make_parts, out, contents(model, data), build, rest, size, address, workers, device, progress)
-    try:
-        parts = ask()
-    except CheckpointError:  # what is there is about an earlier model, and these files are nobody's but ours
-        shutil.rmtree(out)
-        parts = ask()
+    # What an earlier model left there is of no use to anybody.
+    parts = make_parts(out, contents(model, data), build, rest, size, address, workers, device, progress, afresh=True)
     found = pl.concat([pl.read_parquet(part) for part in parts]).sort("case")
     ranks = {protocol: found[f"rank_{protocol}"].to_numpy() for protocol in PROTOCOLS}
     measures = ListMeasures.of(dataset)

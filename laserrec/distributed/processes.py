@@ -1,6 +1,6 @@
 """Processes that train together over torch.distributed: gloo between CPUs, nccl between GPUs.
 
-Knows nothing of Ray, which starts them, nor of what they train.
+This module knows nothing of Ray, which starts the processes, nor of what they train.
 """
 
 from __future__ import annotations

@@ -24,13 +24,16 @@ from laserrec.distributed.processes import DistributedStrategy
 from laserrec.errors import LaserrecError, TrainingError
 from laserrec.runs.folder import RunFolder, train_run
 from laserrec.system.devices import CPU
-from laserrec.system.files import read_json, write_json
+from laserrec.system.files import alone, read_json, write_json
 from laserrec.system.progress import Observer
 
 SHARDS = 4
 """Shards of a run that names no number, at least: so 1, 2 and 4 workers have equal shares."""
 DEATHS = 8
 """Of workers, after which a run is given up: whatever kills them may do so each time."""
+LONGEST_WAIT = 24 * 60 * 60
+"""Seconds that a worker waits for another: a validation or the encoding of all texts is work of the main one alone, and may take hours.
+Ray notices by itself when a worker dies."""
 REFUSED, PROGRESS = "refused.json", "progress.txt"
 WIDTH = 200
 """Letters of a line of progress, so that none is broken into two."""
@@ -57,20 +60,18 @@ def train_on_cluster(run: RunFolder, data: Path, address: str, workers: int, dev
         say: called with each line of the main worker's progress.
 
     Raises:
+        CheckpointError: another process trains this run on a cluster.
         ConfigError: there is no such cluster, or it is too small.
         KeyboardInterrupt: Ctrl-C; the same call goes on.
         MissingExtraError: Ray is not installed.
         TrainingError: the run cannot go on, or workers died too often.
     """
-    with connected(address):
+    with alone(run.path), _meeting_place(run.path.resolve() / "ray") as place, connected(address):
         from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
-        from ray.train.torch import TorchTrainer
+        from ray.train.torch import TorchConfig, TorchTrainer
         from ray.train.v2.api.config import LoggingConfig
 
         share = share_of(workers, device)
-        # A fresh name, for Ray would go on from what it finds under an old one; workers meet there, so it is on the shared storage.
-        place = run.path.resolve() / "ray" / str(time.time_ns())
-        place.mkdir(parents=True)
         trainer = TorchTrainer(
             _work,
             train_loop_config={
@@ -80,6 +81,7 @@ def train_on_cluster(run: RunFolder, data: Path, address: str, workers: int, dev
                 "threads": share.cpus,
                 "place": str(place),
             },
+            torch_config=TorchConfig(timeout_s=LONGEST_WAIT),
             scaling_config=ScalingConfig(
                 num_workers=workers, use_gpu=share.gpu, resources_per_worker={"CPU": share.cpus}, placement_strategy="SPREAD"
             ),
@@ -102,9 +104,20 @@ def train_on_cluster(run: RunFolder, data: Path, address: str, workers: int, dev
         finally:
             signal.signal(signal.SIGINT, own)
             refused = read_json(place / REFUSED) if (place / REFUSED).is_file() else None
-            shutil.rmtree(place.parent, ignore_errors=True)
         if refused is not None:
             raise TrainingError(refused["message"], parameters=refused["parameters"])
+
+
+@contextmanager
+def _meeting_place(folder: Path) -> Iterator[Path]:
+    """Make a folder in which the workers meet, and clear it away at the end, with what drivers that were killed have left beside it."""
+    # A fresh name, for Ray would go on from what it finds under an old one.
+    place = folder / str(time.time_ns())
+    place.mkdir(parents=True)
+    try:
+        yield place
+    finally:
+        shutil.rmtree(folder)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ import polars as pl
 from laserrec.data.dataset import Dataset
 from laserrec.distributed.parts import make_parts
 from laserrec.recommender import Laser
-from laserrec.runs.batch import USERS_AT_ONCE, recommend_users, write_table
+from laserrec.runs.batch import USERS_AT_ONCE, check_known, recommend_users, write_table
 from laserrec.system.files import read_json, write_json
 from laserrec.system.progress import Progress
 
@@ -50,7 +50,7 @@ class Request:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What the answer depends on, for JSON; the content of the folders and not where they are."""
+        """Return what the result depends on: the options and the checksums of both folders."""
         return asdict(self) | contents(self.model, self.data)
 
 
@@ -82,6 +82,7 @@ class _Recommending:
     def __init__(self, request: Request, device: str) -> None:
         self.request, self.data = request, Dataset.load(request.data)
         self.laser = Laser.load(request.model, device=device)
+        check_known(self.laser, self.data)
         if request.cold_start_bonus is not None:
             self.laser.cold_start_bonus = request.cold_start_bonus
 

@@ -45,7 +45,7 @@ def recommend_users(
         only: ids to choose from, as in `Laser.recommend`.
         without: ids that are never recommended.
         progress: called with the number of users that are done.
-        users: indices of those to recommend to; all when unset.
+        users: indices of those to recommend to; all when unset. For some, only their own items are checked.
 
     Returns:
         user_id, rank from 1, item_id, title and score, users in the dataset's order; one for whom no item is left has no row.
@@ -54,7 +54,8 @@ def recommend_users(
         UnknownIdError: somebody has an item that the model does not know, or `only` or `without` holds one.
         DataError: k is below 1.
     """
-    check_known(laser, data)
+    if users is None:
+        check_known(laser, data)
     parts, done = [pl.DataFrame(schema=COLUMNS)], 0
     for part, rows in histories_of(data, USERS_AT_ONCE, users):
         found = laser.recommend(rows, k, exclude_seen=exclude_seen, only=only, without=without)

@@ -288,16 +288,17 @@ class RunFolder:
                 seconds, peak = self.about["seconds"] + time.monotonic() - began, max(self.about.get("peak_memory", 0), peak_memory(device))
                 self._note(seconds=seconds, phases=clock.phases, peak_memory=peak, device=describe(device))
 
-    def rounded_otherwise(self, device: torch.device) -> list[str]:
+    def rounded_otherwise(self, device: torch.device | None) -> list[str]:
         """Return what a resumed run computes otherwise than it was begun, in words: it may end in other last digits.
 
         Args:
-            device: where it goes on.
+            device: where it goes on; None if that is a cluster, whose workers choose devices and threads later.
         """
         begun, now = self.about["config"]["runtime"], self.config.runtime
         pairs = {f"runtime.{name}": (begun[name], getattr(now, name)) for name in ROUNDING}
-        pairs["device"] = self.about.get("begun_on", device.type), device.type
-        pairs["threads"] = self.about["threads"], min(self.about["threads"], os.cpu_count() or 1)
+        if device is not None:
+            pairs["device"] = self.about.get("begun_on", device.type), device.type
+            pairs["threads"] = self.about["threads"], min(self.about["threads"], os.cpu_count() or 1)
         return [f"{name} = {after} (begun with {before})" for name, (before, after) in pairs.items() if before != after]
 
     def finish(self) -> None:

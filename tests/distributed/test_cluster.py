@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import builtins
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +12,7 @@ from types import ModuleType
 
 import pytest
 
-from laserrec.distributed.cluster import connected
+from laserrec.distributed.cluster import connected, most_cores
 from laserrec.distributed.train import REFUSED, _work, shards_for
 from laserrec.errors import CheckpointError, ConfigError, MissingExtraError
 from laserrec.system.files import read_json
@@ -49,6 +51,34 @@ def test_an_address_without_a_cluster(address: str) -> None:
         pass
 
 
+@pytest.mark.parametrize(
+    ("nodes", "workers", "gpu", "cores"),
+    [
+        ([(64, 0), (4, 2)], 2, True, 2),  # both beside the two GPUs
+        ([(64, 0), (4, 2)], 2, False, 32),
+        ([(64, 0), (4, 2)], 3, True, 0),
+        ([(8, 1), (6, 1)], 2, True, 6),
+        ([(0, 0), (4, 0), (4, 0)], 3, False, 2),
+        ([(1, 4)], 2, True, 0),  # GPUs without cores
+        ([], 1, False, 0),
+    ],
+)
+def test_a_worker_has_its_cores_and_its_gpu_on_one_machine(nodes: list[tuple[int, int]], workers: int, gpu: bool, cores: int) -> None:
+    assert most_cores(nodes, workers, gpu=gpu) == cores
+
+
+def test_a_token_that_is_not_there(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="the extra ray is not installed")
+    code = "from laserrec.distributed.cluster import connected\nwith connected('127.0.0.1:%s'): pass"
+    with socket.create_server(("127.0.0.1", 0)) as server:  # the token is looked for before anything is sent
+        environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(tmp_path / "none")}
+        command = [sys.executable, "-c", code % server.getsockname()[1]]
+        ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert "ConfigError: Found no Ray cluster" in ran.stderr
+    assert "(AuthenticationError)" in ran.stderr
+    assert "RAY_AUTH_TOKEN_PATH here, too" in ran.stderr
+
+
 def test_an_error_that_would_come_again_is_left_for_the_driver(tmp_path: Path) -> None:
     """Ray starts workers again whatever they died of; those that follow see that there is nothing to try."""
     pytest.importorskip("ray", reason="the extra ray is not installed")
@@ -69,10 +99,14 @@ def test_the_examples_are_what_ray_and_kuberay_read() -> None:
     import yaml
     from ray.autoscaler._private.util import prepare_config, validate_config
 
-    validate_config(prepare_config(yaml.safe_load((EXAMPLES / "ray-cluster.yaml").read_text())))  # against Ray's own schema
+    cluster = yaml.safe_load((EXAMPLES / "ray-cluster.yaml").read_text())
+    starts = [command for who in ("head", "worker") for command in cluster[f"{who}_start_ray_commands"] if "ray start" in command]
+    assert [command.split()[:2] for command in starts] == [["RAY_AUTH_MODE=token", "RAY_AUTH_TOKEN_PATH=/shared/ray-token"]] * 2
+    validate_config(prepare_config(cluster))  # against Ray's own schema
     job = yaml.safe_load((EXAMPLES / "kuberay.yaml").read_text())
     groups = [job["spec"]["rayClusterSpec"]["headGroupSpec"], *job["spec"]["rayClusterSpec"]["workerGroupSpecs"]]
     assert (job["apiVersion"], job["kind"], len(groups)) == ("ray.io/v1", "RayJob", 2)
+    assert job["spec"]["rayClusterSpec"]["authOptions"] == {"mode": "token"}
     for pod in (group["template"]["spec"] for group in groups):
         volumes = {volume["name"] for volume in pod["volumes"]}
         assert {mount["name"] for container in pod["containers"] for mount in container["volumeMounts"]} <= volumes

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -27,13 +28,15 @@ from laserrec.config import LaserConfig
 from laserrec.data.dataset import Dataset
 from laserrec.distributed.cluster import Worker, connected, share_of
 from laserrec.distributed.evaluate import evaluate_on_cluster
-from laserrec.distributed.train import shards_for
-from laserrec.distributed.users import Request, recommend_on_cluster
-from laserrec.errors import CheckpointError, ConfigError
+from laserrec.distributed.parts import PartMaker, make_parts
+from laserrec.distributed.train import shards_for, train_on_cluster
+from laserrec.distributed.users import Request, _Recommending, recommend_on_cluster
+from laserrec.errors import AssetError, CheckpointError, ConfigError, LaserrecError, UnknownIdError
 from laserrec.evaluation.metrics import PROTOCOLS, Evaluation
 from laserrec.recommender import Laser
 from laserrec.runs.batch import recommend_users
 from laserrec.runs.folder import RunFolder, train_run
+from laserrec.system.files import alone as alone_with
 from laserrec.system.files import read_tensors
 
 pytest.importorskip("ray", reason="the extra ray is not installed")
@@ -160,6 +163,15 @@ def test_nothing_is_left_to_do_or_to_clear_away(run: RunFolder) -> None:
     assert {path.name for path in run.path.iterdir() if path.is_dir()} == {*FITS, "model"}
 
 
+def test_a_second_command_leaves_the_run_to_the_first(shop: Shop, run: RunFolder) -> None:
+    others = run.path / "ray" / "1"
+    others.mkdir(parents=True)
+    with alone_with(run.path), pytest.raises(CheckpointError, match="being trained by another process"):
+        train_on_cluster(run, shop.folder / "data" / "shop", shop.address, 1, None, print)
+    others.rmdir()  # still there
+    others.parent.rmdir()
+
+
 @pytest.mark.parametrize("fit", FITS)
 def test_every_epoch_is_as_if_nobody_had_been_killed(run: RunFolder, alone: RunFolder, fit: str) -> None:
     mine, theirs = (
@@ -230,6 +242,36 @@ def test_every_user_gets_what_one_process_recommends(shop: Shop, run: RunFolder,
         recommend_on_cluster(replace(request, k=4), out, shop.address, 2, None, kill_one)
 
 
+def test_a_request_that_failed_before_its_first_part_may_be_corrected(shop: Shop, run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker's own error is raised here; one that dies says how often, and parts that are there are kept."""
+    monkeypatch.setattr("laserrec.distributed.parts.DEATHS", 0)
+    out, data = shop.folder / "corrected", shop.folder / "data" / "shop"
+
+    def make(build: Callable[[str], PartMaker], size: int = 6, address: str = shop.address) -> list[Path]:
+        return make_parts(out, {"asked": "this"}, build, 11, size, address, 1, "cpu", lambda _: None)
+
+    def die(device: str) -> PartMaker:
+        os._exit(1)
+
+    with pytest.raises(ConfigError, match="Found no Ray cluster"):
+        make(die, address="127.0.0.1:1")
+    assert not any(out.iterdir())
+    absent = Request(shop.folder / "absent", data, 3, True, None, None, None)
+    with pytest.raises(AssetError, match="There is no model folder"):
+        make(partial(_Recommending, absent))
+    with pytest.raises(UnknownIdError, match="kiet"):
+        make(partial(_Recommending, replace(absent, model=run.model, only=["kiet"])))
+    assert not any(out.iterdir())
+    parts = make(partial(_Recommending, replace(absent, model=run.model)))
+    assert [pl.read_parquet(part)["user_id"].n_unique() for part in parts] == [6, 5]
+    parts[1].unlink()
+    with pytest.raises(LaserrecError, match=r"A worker died more than 0 times.*parts that are done are kept"):
+        make(die)
+    assert sorted(path.name for path in out.iterdir()) == ["part-000000.parquet", "request.json"]
+    with pytest.raises(CheckpointError, match="something else than an answer to this request"):
+        make(die, size=5)  # other rows would have the same names
+
+
 def test_every_case_gets_the_rank_that_one_process_finds(shop: Shop, run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     """In three parts of eleven cases; what an earlier evaluation of another model has left is thrown away."""
     monkeypatch.setattr("laserrec.distributed.evaluate.CASES_AT_ONCE", 4)
@@ -252,9 +294,9 @@ def test_every_case_gets_the_rank_that_one_process_finds(shop: Shop, run: RunFol
 def test_a_worker_gets_what_its_share_of_the_cluster_is(shop: Shop) -> None:
     with connected(shop.address):
         assert share_of(2, None) == Worker(cpus=1, gpu=False)
-        with pytest.raises(ConfigError, match="3 workers need a core each; the cluster has 2 cores and 0 GPUs"):
+        with pytest.raises(ConfigError, match="3 workers need a core each; the cluster has 2 cores and 0 GPUs on 2 machines"):
             share_of(3, None)
-        with pytest.raises(ConfigError, match="1 workers need a core and a GPU each"):
+        with pytest.raises(ConfigError, match="1 worker needs a core and a GPU of the same machine each"):
             share_of(1, "cuda")
         with pytest.raises(ConfigError, match="Received the device 'mps'"):
             share_of(1, "mps")
